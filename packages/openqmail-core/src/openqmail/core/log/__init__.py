@@ -1,0 +1,37 @@
+"""What happens, as events, and how it is written down."""
+
+from openqmail.core.log.events import (
+    Alert,
+    Bounced,
+    DeliveryEnded,
+    DeliveryStarted,
+    Event,
+    Exiting,
+    MessageEnded,
+    MessageInfo,
+    NewMessage,
+    Notice,
+    Status,
+    TripleBounce,
+    Warn,
+)
+from openqmail.core.log.writer import Log, LogWriter, MemoryLog
+
+__all__ = [
+    "Alert",
+    "Bounced",
+    "DeliveryEnded",
+    "DeliveryStarted",
+    "Event",
+    "Exiting",
+    "Log",
+    "LogWriter",
+    "MemoryLog",
+    "MessageEnded",
+    "MessageInfo",
+    "NewMessage",
+    "Notice",
+    "Status",
+    "TripleBounce",
+    "Warn",
+]

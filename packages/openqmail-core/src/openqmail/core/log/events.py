@@ -1,0 +1,170 @@
+"""The facts of the log, each a small value, with the line that qmail-send writes for it.
+
+`line()` is qmail-log(5)'s form, word for word, without the newline.  Every text that a
+stranger may have had a hand in is escaped here, as qmail-send does: a newline becomes `/`;
+a blank, `%`, and whatever is not printable ASCII becomes `_`.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from openqmail.core.values import Outcome
+
+_SAFE = bytes(
+    ord("/") if code == 0x0A else code if 0x20 < code < 0x7F and code != ord("%") else ord("_")
+    for code in range(256)
+)
+_WORDS = {Outcome.SUCCESS: b"success", Outcome.DEFERRAL: b"deferral", Outcome.FAILURE: b"failure"}
+
+
+def escape(text: bytes) -> bytes:
+    """Text that stays one word in a log line, whatever a stranger put into it."""
+    return text.translate(_SAFE)
+
+
+class Status(msgspec.Struct, frozen=True, gc=False):
+    """`exiting`: told to end, and waiting for the deliveries that run."""
+
+    local: int
+    local_limit: int
+    remote: int
+    remote_limit: int
+    exiting: bool = False
+
+    def line(self) -> bytes:
+        return b"status: local %d/%d remote %d/%d%s" % (
+            self.local,
+            self.local_limit,
+            self.remote,
+            self.remote_limit,
+            b" exitasap" if self.exiting else b"",
+        )
+
+
+class NewMessage(msgspec.Struct, frozen=True, gc=False):
+    number: int
+
+    def line(self) -> bytes:
+        return b"new msg %d" % self.number
+
+
+class MessageInfo(msgspec.Struct, frozen=True, gc=False):
+    """`size` in bytes as stored; `pid` and `uid` of who handed it in."""
+
+    number: int
+    size: int
+    sender: bytes
+    pid: int
+    uid: int
+
+    def line(self) -> bytes:
+        return b"info msg %d: bytes %d from <%s> qp %d uid %d" % (
+            self.number,
+            self.size,
+            escape(self.sender),
+            self.pid,
+            self.uid,
+        )
+
+
+class DeliveryStarted(msgspec.Struct, frozen=True, gc=False):
+    delivery: int
+    number: int
+    channel: Literal["local", "remote"]
+    recipient: bytes
+
+    def line(self) -> bytes:
+        channel = b"local" if self.channel == "local" else b"remote"
+        return b"starting delivery %d: msg %d to %s %s" % (
+            self.delivery,
+            self.number,
+            channel,
+            escape(self.recipient),
+        )
+
+
+class DeliveryEnded(msgspec.Struct, frozen=True, gc=False):
+    delivery: int
+    outcome: Outcome
+    text: bytes
+
+    def line(self) -> bytes:
+        return b"delivery %d: %s: %s" % (self.delivery, _WORDS[self.outcome], escape(self.text))
+
+
+class Bounced(msgspec.Struct, frozen=True, gc=False):
+    """`pid`: the process that submitted the bounce."""
+
+    number: int
+    pid: int
+
+    def line(self) -> bytes:
+        return b"bounce msg %d qp %d" % (self.number, self.pid)
+
+
+class TripleBounce(msgspec.Struct, frozen=True, gc=False):
+    number: int
+
+    def line(self) -> bytes:
+        return b"triple bounce: discarding bounce/%d" % self.number
+
+
+class MessageEnded(msgspec.Struct, frozen=True, gc=False):
+    number: int
+
+    def line(self) -> bytes:
+        return b"end msg %d" % self.number
+
+
+class Warn(msgspec.Struct, frozen=True, gc=False):
+    """Something went wrong that openqmail can live with."""
+
+    text: str
+
+    def line(self) -> bytes:
+        return b"warning: " + _sentence(self.text)
+
+
+class Alert(msgspec.Struct, frozen=True, gc=False):
+    """Something went wrong that a person should look at."""
+
+    text: str
+
+    def line(self) -> bytes:
+        return b"alert: " + _sentence(self.text)
+
+
+class Notice(msgspec.Struct, frozen=True, gc=False):
+    """What the service says of itself."""
+
+    text: str
+
+    def line(self) -> bytes:
+        return _sentence(self.text)
+
+
+class Exiting(msgspec.Struct, frozen=True, gc=False):
+    def line(self) -> bytes:
+        return b"status: exiting"
+
+
+Event = (
+    Status
+    | NewMessage
+    | MessageInfo
+    | DeliveryStarted
+    | DeliveryEnded
+    | Bounced
+    | TripleBounce
+    | MessageEnded
+    | Warn
+    | Alert
+    | Notice
+    | Exiting
+)
+
+
+def _sentence(text: str) -> bytes:
+    """Our own sentences keep their blanks; what is not printable ASCII becomes `?`."""
+    return bytes(code if 0x20 <= code < 0x7F else 0x3F for code in text.encode("utf-8", "replace"))

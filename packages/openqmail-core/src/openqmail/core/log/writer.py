@@ -1,0 +1,82 @@
+"""Where events go: a file descriptor, in batches, or a list.
+
+A line costs an append; the batch is written once a turn of the loop.  A full pipe makes
+the writer wait, as it makes qmail-send wait.
+"""
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from openqmail.core.log.events import Event
+from openqmail.core.world import Clock
+
+
+class Log(Protocol):
+    def __call__(self, event: Event) -> None: ...
+
+
+class MemoryLog:
+    """Keeps the events, for tests."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+
+    def lines(self) -> list[bytes]:
+        return [event.line() for event in self.events]
+
+
+class LogWriter:
+    """Writes lines to `descriptor`; with a time in front where no logger adds one.
+
+    ISO 8601 UTC when the descriptor is a terminal or a file; none when it is a pipe or a
+    socket (multilog, journald).  `soon` is how to have `flush` called at the end of the
+    turn (a loop's `call_soon`); without it every line is written at once.
+    """
+
+    def __init__(
+        self, descriptor: int, clock: Clock, soon: Callable[[Callable[[], None]], object] | None = None
+    ) -> None:
+        self._descriptor = descriptor
+        self._clock = clock
+        self._soon = soon
+        self._lines: list[bytes] = []
+        self._stamped = os.isatty(descriptor) or stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._second = 0
+        self._stamp = b""
+
+    def __call__(self, event: Event) -> None:
+        first = not self._lines
+        if self._stamped:
+            self._lines.append(self._time())
+        self._lines.append(event.line())
+        self._lines.append(b"\n")
+        if first:
+            if self._soon is None:
+                self.flush()
+            else:
+                self._soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what has come together; an error of the descriptor loses those lines, not mail."""
+        if not self._lines:
+            return
+        data = b"".join(self._lines)
+        self._lines.clear()
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError:
+            return
+
+    def _time(self) -> bytes:
+        now = self._clock.now()
+        if int(now) != self._second:
+            self._second = int(now)
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)).encode()
+        return self._stamp + b".%03dZ " % (now % 1 * 1000)

@@ -1,0 +1,41 @@
+"""What the six jobs may ask of each other: protocols and the values that cross them.
+
+Today every port is a direct call in one process; a second implementation over Unix
+sockets must fit the same protocols, so nothing here carries a callback, an open file
+or a mutable object.  Operations that wait return futures.
+"""
+
+from openqmail.core.ports.admin import MessageSummary, QueueAdmin, QueueTotals, RecipientSummary
+from openqmail.core.ports.delivery import (
+    Forward,
+    LocalDelivery,
+    LocalJob,
+    LocalReport,
+    RemoteDelivery,
+    RemoteJob,
+    Written,
+)
+from openqmail.core.ports.gate import Gate
+from openqmail.core.ports.service import InboundHooks, Service, ServiceContext
+from openqmail.core.ports.submission import LARGE, LargeBody, Submission
+
+__all__ = [
+    "LARGE",
+    "Forward",
+    "Gate",
+    "InboundHooks",
+    "LargeBody",
+    "LocalDelivery",
+    "LocalJob",
+    "LocalReport",
+    "MessageSummary",
+    "QueueAdmin",
+    "QueueTotals",
+    "RecipientSummary",
+    "RemoteDelivery",
+    "RemoteJob",
+    "Service",
+    "ServiceContext",
+    "Submission",
+    "Written",
+]

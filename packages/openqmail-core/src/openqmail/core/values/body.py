@@ -1,0 +1,40 @@
+"""The stored form of a message: header and body as one sequence of bytes.
+
+Lines end with LF, as in qmail's `mess/` and in a Maildir; every line is complete.
+A body can be read again and again and need never be whole in memory.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+CHUNK = 64 * 1024
+
+
+class Body(Protocol):
+    """What a delivery reads.  `data` is the whole body where it is small, else None."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def data(self) -> bytes | None: ...
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body from its beginning, in pieces of at most `CHUNK` bytes; may block on a disk."""
+        ...
+
+
+class BytesBody:
+    """A small body, whole in memory."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data: bytes | None = data
+
+    @property
+    def size(self) -> int:
+        return len(self.data or b"")
+
+    def chunks(self) -> Iterator[bytes]:
+        yield self.data or b""

@@ -1,0 +1,21 @@
+"""What became of one recipient in one attempt, in the letters of qmail's spawn protocol."""
+
+from enum import Enum
+
+import msgspec
+
+
+class Outcome(Enum):
+    """`K` done for good, `Z` try again, `D` never."""
+
+    SUCCESS = b"K"
+    DEFERRAL = b"Z"
+    FAILURE = b"D"
+
+
+class Result(msgspec.Struct, frozen=True, gc=False):
+    """`text` is the report as a program would print it: lines that end with a newline,
+    unescaped; whoever logs or quotes it escapes it."""
+
+    outcome: Outcome
+    text: bytes
