@@ -1,0 +1,1 @@
+"""The command `openqmail`: one thin module a subcommand."""

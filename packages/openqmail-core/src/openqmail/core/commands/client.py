@@ -1,0 +1,122 @@
+"""Asks a running service, by the socket `run/admin` of its home: a JSON line a request.
+
+Answers are bounded in size and time.  `Stopped` means that nothing serves the home; an
+answer that cannot be had or understood is a TemporaryFailure.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+from openqmail.core.control.home import Home, check_socket_paths
+from openqmail.core.values import OpenqmailError, TemporaryFailure
+
+LINE = 64 * 1024 * 1024
+"""Bytes that a line of an answer may have: a message with very many recipients."""
+
+PATIENCE = 30.0
+CHUNK = 64 * 1024
+
+
+class Stopped(OpenqmailError):
+    """No service runs on this home."""
+
+
+class Refused(OpenqmailError):
+    """The service answered that it cannot."""
+
+
+def status(home: Home) -> dict[str, Any]:
+    with _asked(home, {"ask": "status"}) as answer:
+        return _object(_line(answer, home), home)
+
+
+def messages(home: Home) -> Iterator[dict[str, Any]]:
+    """The queue, oldest first."""
+    with _asked(home, {"ask": "list"}) as answer:
+        while line := _line(answer, home):
+            yield _object(line, home)
+
+
+def show(home: Home, number: int) -> Iterator[bytes]:
+    """A message as it is stored.  Raises Refused when there is none of that number."""
+    with _asked(home, {"ask": "show", "number": number}) as answer:
+        _accepted(_line(answer, home), home)
+        while chunk := _read(answer, home):
+            yield chunk
+
+
+def flush(home: Home) -> int:
+    """Try everything now; how many messages that are."""
+    with _asked(home, {"ask": "flush"}) as answer:
+        count = _accepted(_line(answer, home), home).get("messages")
+        if not isinstance(count, int):
+            raise _not_understood(home)
+        return count
+
+
+@contextmanager
+def _asked(home: Home, request: dict[str, object]) -> Iterator[BinaryIO]:
+    path = os.path.join(home.run, "admin")
+    check_socket_paths(home.path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(PATIENCE)
+        try:
+            connection.connect(path)
+            connection.sendall(json.dumps({"v": 1, **request}).encode() + b"\n")
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise Stopped(
+                f"{home.path}: the service is stopped; 'openqmail --home {home.path} run' starts it"
+            ) from None
+        except OSError as error:
+            raise TemporaryFailure(
+                f"{path}: the service does not answer: {error.strerror or error}"
+            ) from None
+        with connection.makefile("rb") as answer:
+            yield answer
+
+
+def _line(answer: BinaryIO, home: Home) -> bytes:
+    """The next line, empty at the end."""
+    try:
+        line = answer.readline(LINE + 1)
+    except OSError as error:
+        raise TemporaryFailure(f"{home.run}/admin: the answer broke off: {error.strerror or error}") from None
+    if len(line) > LINE or (line and not line.endswith(b"\n")):
+        raise TemporaryFailure(f"{home.run}/admin: the answer broke off; try again")
+    return line
+
+
+def _read(answer: BinaryIO, home: Home) -> bytes:
+    try:
+        return answer.read(CHUNK)
+    except OSError as error:
+        raise TemporaryFailure(f"{home.run}/admin: the answer broke off: {error.strerror or error}") from None
+
+
+def _object(line: bytes, home: Home) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        raise _not_understood(home) from None
+    if not isinstance(found, dict):
+        raise _not_understood(home)
+    if found.get("ok") is False:
+        raise Refused(str(found.get("error", "the service refuses")))
+    return found
+
+
+def _accepted(line: bytes, home: Home) -> dict[str, Any]:
+    found = _object(line, home)
+    if found.get("ok") is not True:
+        raise _not_understood(home)
+    return found
+
+
+def _not_understood(home: Home) -> TemporaryFailure:
+    return TemporaryFailure(
+        f"{home.run}/admin: the answer is not understood; the service may be of another version, restart it"
+    )

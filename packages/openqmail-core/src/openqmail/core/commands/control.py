@@ -1,0 +1,120 @@
+"""`openqmail control`: what the control files say, what they mean, what is wrong in them."""
+
+import argparse
+import difflib
+import json
+import sys
+
+from openqmail.core.commands.command import CANNOT, DONE, Parser, example, needed
+from openqmail.core.commands.owner import as_owner
+from openqmail.core.control import extensions
+from openqmail.core.control.definitions import Definition
+from openqmail.core.control.home import Home
+from openqmail.core.control.reader import all_definitions, check, content
+from openqmail.core.control.text import shown
+from openqmail.core.values import OpenqmailError
+
+help = "list, show, explain or check the control files"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    below = parser.add_subparsers(
+        dest="verb", required=True, metavar="list|show|explain|check", parser_class=Parser
+    )
+    listing = below.add_parser("list", help="print every control file with its value or default")
+    listing.add_argument("--json", action="store_true", help="print a JSON object a line")
+    example(listing, "openqmail --home mail control list")
+    for verb, text in (
+        ("show", "print one file, or what holds without it"),
+        ("explain", "say what one file is for"),
+    ):
+        one = below.add_parser(verb, help=text)
+        one.add_argument("name", metavar="NAME", help="the name of a control file")
+        example(one, f"openqmail --home mail control {verb} rcpthosts")
+    checking = below.add_parser("check", help="name every problem with its file, line and remedy")
+    example(checking, "openqmail --home mail control check")
+    example(parser, "openqmail --home mail control check")
+
+
+def run(home: Home | None, args: argparse.Namespace) -> int:
+    if args.verb == "explain":
+        print(explained(_definition(args.name)))
+        return DONE
+    here = needed(home)
+    definitions = all_definitions() if args.verb == "list" else ()
+    for group in extensions.GROUPS:  # looked up before root becomes the owner, who may not see them
+        extensions.registered(group)
+    wanted = _definition(args.name) if args.verb == "show" else None
+    with as_owner(here):
+        if wanted is not None:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(_text(here, wanted)[0])
+            return DONE
+        return _check(here) if args.verb == "check" else _list(here, definitions, args.json)
+
+
+def explained(definition: Definition) -> str:
+    """All that there is to know of a control file."""
+    default = "none; it has to be there" if definition.default is None else definition.default or "empty"
+    if definition.default == "me":
+        default = "the content of control/me"
+    lines = [
+        f"control/{definition.name}: {definition.kind}",
+        f"  read by: {', '.join(definition.readers)}",
+        f"  without it: {default}",
+        f"  {definition.explanation}",
+        "  example:",
+        *(f"    {line}" for line in definition.example.split("\n")),
+    ]
+    return "\n".join(lines)
+
+
+def _definition(name: str) -> Definition:
+    known = {definition.name: definition for definition in all_definitions()}
+    plain = name.removeprefix("control/")
+    if plain in known:
+        return known[plain]
+    near = difflib.get_close_matches(plain, known, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]}?" if near else "see 'openqmail control list'"
+    raise OpenqmailError(f"there is no control file '{shown(name)}'; {hint}")
+
+
+def _text(home: Home, definition: Definition) -> tuple[bytes, bool]:
+    """What holds, with a final line end, and whether the file says so."""
+    found = content(home, definition.name)
+    if found is not None:
+        return found if found.endswith(b"\n") or not found else found + b"\n", True
+    default = definition.default or ""
+    if default == "me":
+        default = (content(home, "me") or b"").decode("utf-8", "backslashreplace").split("\n")[0]
+    return f"{default}\n".encode() if default else b"", False
+
+
+def _list(home: Home, definitions: tuple[Definition, ...], as_json: bool) -> int:
+    width = max(len(definition.name) for definition in definitions)
+    for definition in sorted(definitions, key=lambda one: one.name):
+        text, is_set = _text(home, definition)
+        lines = [line.rstrip() for line in text.decode("utf-8", "backslashreplace").splitlines()]
+        lines = [line for line in lines if line and not line.startswith("#")]
+        if as_json:
+            row = {"name": definition.name, "set": is_set, "value": lines, "kind": definition.kind}
+            print(json.dumps(row | {"readers": definition.readers}))
+            continue
+        value = "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else "")
+        clean = "".join(letter if letter.isprintable() else "?" for letter in value)
+        if not is_set:
+            clean = f"({clean or 'empty'}, by default)" if definition.default is not None else "(missing)"
+        print(f"{definition.name:{width}}  {clean or '(empty)'}")
+    return DONE
+
+
+def _check(home: Home) -> int:
+    found = check(home)
+    for problem in found.errors:
+        print(f"error: {problem}")
+    for problem in found.warnings:
+        print(f"warning: {problem}")
+    if found.errors:
+        return CANNOT
+    print(f"{home.control}: no errors" + (f", {len(found.warnings)} to look at" if found.warnings else ""))
+    return DONE

@@ -1,0 +1,44 @@
+"""`openqmail mailbox`: add and list the mailboxes of a home."""
+
+import argparse
+
+from openqmail.core.commands import boxes
+from openqmail.core.commands.command import DONE, NONE, Parser, example, needed
+from openqmail.core.commands.owner import as_owner
+from openqmail.core.commands.writing import all_or_nothing
+from openqmail.core.control.home import Home
+
+help = "add mailboxes, or list them"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    below = parser.add_subparsers(dest="verb", required=True, metavar="add|list", parser_class=Parser)
+    add = below.add_parser("add", help="make mailboxes; a running service knows them at once")
+    add.add_argument("names", nargs="+", metavar="NAME", help="the part of the address before the @")
+    example(add, "openqmail --home mail mailbox add carol dave")
+    listing = below.add_parser("list", help="print the mailboxes and where they are")
+    listing.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    example(listing, "openqmail --home mail mailbox list")
+    example(parser, "openqmail --home mail mailbox add carol")
+
+
+def run(home: Home | None, args: argparse.Namespace) -> int:
+    here = needed(home)
+    with as_owner(here):
+        return _add(here, args.names) if args.verb == "add" else _list(here, args.names)
+
+
+def _add(home: Home, names: list[str]) -> int:
+    with all_or_nothing() as made:
+        boxes.add(home, names, made)
+    for name in names:
+        print(f"made mailbox {name} at {home.mail}/{name}/Maildir/")
+    return DONE
+
+
+def _list(home: Home, names: list[str]) -> int:
+    found = [(name, folder) for name, folder in boxes.listed(home) if not names or name in names]
+    width = max((len(name) for name, _ in found), default=0)
+    for name, folder in found:
+        print(f"{name:{width}}  {folder}")
+    return DONE if found or not names else NONE

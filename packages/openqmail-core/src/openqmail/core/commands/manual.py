@@ -1,0 +1,174 @@
+"""The manual pages, made from what they describe: the command line and the definitions.
+
+`python -m openqmail.core.commands.manual DIR` writes openqmail.1 and openqmail-control.5
+there.  They carry neither date nor version, so that they change only with what they say.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+
+from openqmail.core.commands.main import COMMANDS, build_parser
+from openqmail.core.control.definitions import DEFINITIONS, Definition
+
+_EXITS = (
+    ("0", "done; for status: the service serves"),
+    ("1", "there is nothing of the name or number that was given"),
+    ("100", "cannot: misuse, or something to be mended first; the message says what"),
+    ("111", "not now: try later"),
+)
+
+
+def pages() -> dict[str, str]:
+    """Every page by the name of its file."""
+    return {"openqmail.1": _command_page(), "openqmail-control.5": _control_page()}
+
+
+def _command_page() -> str:
+    parser = build_parser(dict(COMMANDS))
+    lines = _head("OPENQMAIL", 1, "openqmail", "a mail transfer agent in the tradition of qmail")
+    lines += [".SH SYNOPSIS", f".B openqmail\n{_usage(parser)}"]
+    lines += [
+        ".SH DESCRIPTION",
+        _text(
+            "openqmail makes a home, serves it, and looks after it. A home is a folder with the control "
+            "files, the queue and the mailboxes; it is named by --home or by OPENQMAIL_HOME, and everything "
+            "in it runs as its owner."
+        ),
+        ".SH OPTIONS",
+        *_options(parser),
+        ".SH COMMANDS",
+    ]
+    for name, below in _below(parser):
+        lines += _command(name, below)
+    lines.append(".SH EXIT STATUS")
+    for code, meaning in _EXITS:
+        lines += [".TP", f".B {code}", _text(meaning)]
+    lines += [".SH ENVIRONMENT", ".TP", ".B OPENQMAIL_HOME", "The home when \\-\\-home is not given."]
+    lines += [".SH SEE ALSO", ".BR openqmail\\-control (5)"]
+    return "\n".join(lines) + "\n"
+
+
+def _control_page() -> str:
+    lines = _head("OPENQMAIL-CONTROL", 5, "openqmail-control", "the control files of openqmail")
+    lines += [
+        ".SH DESCRIPTION",
+        _text(
+            "The control files are in the folder control of a home, a file a setting. A file of one value "
+            "has it in its first line. In a list, empty lines and lines that begin with # are passed over. "
+            "Blanks at the end of a line never count. A value that does not parse stops a start; "
+            "'openqmail control check' names the file, the line and the remedy. They are read at the start "
+            "and on a HUP."
+        ),
+        ".SH FILES",
+    ]
+    for definition in sorted(DEFINITIONS, key=lambda one: one.name):
+        lines += _definition(definition)
+    lines += [".SH SEE ALSO", ".BR openqmail (1)"]
+    return "\n".join(lines) + "\n"
+
+
+def _definition(definition: Definition) -> list[str]:
+    default = {None: "none; the file has to be there", "": "empty", "me": "the content of control/me"}
+    lines = [".TP", f".B {_escaped(definition.name)}", _text(f"{definition.kind}. {definition.explanation}")]
+    lines.append(".RS\n.PP")
+    lines.append(_text(f"Default: {default.get(definition.default, definition.default)}."))
+    lines.append(_text(f"Read by: {', '.join(definition.readers)}."))
+    return [*lines, *_example(definition.example.split("\n")), ".RE"]
+
+
+def _command(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
+    yield ".TP"
+    yield f".B {_escaped(name)}\n{_usage(parser)}\n.br"
+    yield _text(parser.description or "")
+    yield ".RS"
+    yield from _options(parser)
+    for verb, below in _below(parser):
+        yield ".TP"
+        yield f".B {_escaped(verb)}\n{_usage(below)}\n.br"
+        yield _text(_help_of(parser, verb))
+        yield ".RS"
+        yield from _options(below)
+        yield ".RE"
+    if parser.epilog:
+        yield from _example([line.strip() for line in parser.epilog.split("\n")[1:]])
+    yield ".RE"
+
+
+def _usage(parser: argparse.ArgumentParser) -> str:
+    """The arguments in short; written here, for argparse's own form differs between versions."""
+    words = []
+    for action in parser._actions:
+        metavar = str(action.metavar or action.dest)
+        if isinstance(action, argparse._HelpAction):
+            continue
+        if not action.option_strings:
+            many = {"+": f"{metavar}...", "*": f"[{metavar}...]"}.get(str(action.nargs), metavar)
+            words.append(many if action.required or action.nargs == "*" else f"[{metavar}]")
+            continue
+        word = action.option_strings[-1] + ("" if action.nargs == 0 else f" {metavar}")
+        repeated = "..." if isinstance(action, argparse._AppendAction) else ""
+        words.append((word if action.required else f"[{word}]") + repeated)
+    return _escaped(" ".join(words))
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    for action in parser._actions:
+        if isinstance(action, argparse._HelpAction | argparse._SubParsersAction) or not action.help:
+            continue
+        metavar = str(action.metavar or action.dest)
+        named = " ".join(action.option_strings) or metavar
+        if action.option_strings and action.nargs != 0:
+            named += f" {metavar}"
+        yield ".TP"
+        yield f".B {_escaped(named)}"
+        yield _text(action.help)
+
+
+def _below(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            yield from action.choices.items()
+
+
+def _help_of(parser: argparse.ArgumentParser, verb: str) -> str:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for choice in action._choices_actions:
+                if choice.dest == verb:
+                    return choice.help or ""
+    return ""
+
+
+def _head(title: str, section: int, name: str, what: str) -> list[str]:
+    return [f'.TH {title} {section} "" openqmail', ".SH NAME", f"{_escaped(name)} \\- {what}"]
+
+
+def _example(lines: list[str]) -> list[str]:
+    return [".PP", ".nf", *(_line(line) for line in lines), ".fi"]
+
+
+def _text(text: str) -> str:
+    whole = text[:1].upper() + text[1:]
+    return _line(whole if whole.endswith((".", "?", "!")) else whole + ".")
+
+
+def _line(text: str) -> str:
+    escaped = _escaped(text)
+    return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq")
+
+
+def main(folder: str) -> None:
+    os.makedirs(folder, exist_ok=True)
+    for name, content in pages().items():
+        with open(os.path.join(folder, name), "w", encoding="utf-8") as opened:
+            opened.write(content)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

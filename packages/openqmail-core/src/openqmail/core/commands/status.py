@@ -1,0 +1,85 @@
+"""`openqmail status`: whether this home is served, and what goes on.
+
+Exit code 0 while it serves, 100 when it does not, 111 when it cannot be told.
+"""
+
+import argparse
+import json
+import time
+from typing import Any
+
+from openqmail.core.__about__ import __version__
+from openqmail.core.commands import client
+from openqmail.core.commands.command import CANNOT, DONE, example, needed
+from openqmail.core.commands.owner import as_owner
+from openqmail.core.control.home import Home
+
+help = "say whether the service runs, and what it does; exit 0 only while it serves"
+
+STOPPED: dict[str, Any] = {
+    "v": 1,
+    "state": "stopped",
+    "pid": None,
+    "version": __version__,
+    "since": None,
+    "listen": [],
+    "queue": None,
+    "running": {"local": 0, "remote": 0},
+    "processes": [],
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    example(parser, "openqmail --home mail status")
+
+
+def run(home: Home | None, args: argparse.Namespace) -> int:
+    here = needed(home)
+    try:
+        with as_owner(here):
+            found = client.status(here)
+    except client.Stopped:
+        found = STOPPED
+    print(json.dumps(found) if args.json else _for_people(found, here))
+    return DONE if found.get("state") == "serving" else CANNOT
+
+
+def _for_people(found: dict[str, Any], home: Home) -> str:
+    state = found.get("state")
+    if state == "stopped":
+        return f"{home.path}: stopped\nnext: openqmail --home {home.path} run"
+    since = time.strftime("%d %b %Y %H:%M:%S UTC", time.gmtime(found.get("since") or 0))
+    lines = [
+        f"{home.path}: {state}, process {found.get('pid')}, version {found.get('version')}, since {since}"
+    ]
+    lines += [f"  listens    {one.get('service')} {one.get('address')}" for one in found.get("listen") or ()]
+    queue = found.get("queue") or {}
+    lines.append(f"  queue      {totals(queue)}")
+    running = found.get("running") or {}
+    lines.append(f"  deliveries {running.get('local', 0)} local, {running.get('remote', 0)} remote")
+    for one in found.get("processes") or ():
+        size = in_units(one.get("rss") or 0)
+        lines.append(f"  process    {one.get('name')} {one.get('pid')}: {size}, {one.get('work')} in hand")
+    return "\n".join(lines)
+
+
+def totals(queue: dict[str, Any]) -> str:
+    """The queue in one line."""
+    messages, recipients = queue.get("messages", 0), queue.get("recipients", 0)
+    if not messages:
+        return "empty"
+    text = f"{messages} message{'s' * (messages != 1)} to {recipients} recipient{'s' * (recipients != 1)}"
+    parts = [f"{queue[name]} {name}" for name in ("deferred", "held") if queue.get(name)]
+    return ", ".join([text, *parts, in_units(queue.get("bytes", 0))])
+
+
+def in_units(size: int) -> str:
+    if size < 1024:
+        return f"{size} bytes"
+    number = float(size)
+    for unit in ("KiB", "MiB", "GiB"):
+        number /= 1024
+        if number < 1024 or unit == "GiB":
+            break
+    return f"{number:.1f} {unit}"

@@ -1,0 +1,34 @@
+"""The home and its control files: found, read, checked, explained."""
+
+from openqmail.core.control.assign import Assignment, User, Users, compile_cdb, parse_assign
+from openqmail.core.control.cdb import Cdb, CdbDamaged, make_cdb
+from openqmail.core.control.definitions import DEFINITIONS, Definition
+from openqmail.core.control.home import Home
+from openqmail.core.control.reader import Findings, all_definitions, check, read_settings, read_value
+from openqmail.core.control.rules import Rule, Rules
+from openqmail.core.control.settings import Listener, Resolver, Route, Settings
+
+__all__ = [
+    "DEFINITIONS",
+    "Assignment",
+    "Cdb",
+    "CdbDamaged",
+    "Definition",
+    "Findings",
+    "Home",
+    "Listener",
+    "Resolver",
+    "Route",
+    "Rule",
+    "Rules",
+    "Settings",
+    "User",
+    "Users",
+    "all_definitions",
+    "check",
+    "compile_cdb",
+    "make_cdb",
+    "parse_assign",
+    "read_settings",
+    "read_value",
+]

@@ -1,0 +1,176 @@
+"""users/assign and users/cdb: which user a local part belongs to (qmail-users(5)).
+
+`=local:user:uid:gid:home:dash:ext:` is for one local part, `+prefix:...:` for all that begin
+so, and a line with a dot ends the file.  `parse_assign` finds every bad line, `compile_cdb`
+makes users/cdb as qmail-newu does, and `Users` looks local parts up in it as qmail-lspawn
+does: the exact one, then the longest prefix that ends at a break character.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from openqmail.core.control.cdb import Cdb, CdbDamaged, make_cdb
+from openqmail.core.values import ControlError, TemporaryFailure
+
+FILE = "users/assign"
+CACHE = 8192
+"""Local parts that are remembered; then all are forgotten."""
+
+
+class User(msgspec.Struct, frozen=True, gc=False):
+    """Who gets a local part, and what of it is left for the names of .qmail files."""
+
+    name: bytes
+    uid: int
+    gid: int
+    home: bytes
+    dash: bytes
+    ext: bytes
+
+
+class Assignment(msgspec.Struct, frozen=True):
+    """A line of users/assign; `wildcard`: a `+` line.  `user.ext` stands before what is left."""
+
+    local: bytes
+    wildcard: bool
+    user: User
+
+
+def parse_assign(content: bytes) -> tuple[list[Assignment], list[ControlError]]:
+    """The assignments up to the line that begins with a dot, and what is wrong.
+
+    Beyond what qmail-newu checks: uid and gid are numbers, and a line begins with = or +.
+    """
+    found: list[Assignment] = []
+    problems: list[ControlError] = []
+    lines = content.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if line.startswith(b"."):
+            return found, problems
+        if number == len(lines):
+            break
+        try:
+            found.append(_assignment(line))
+        except ValueError as error:
+            problems.append(ControlError(FILE, number, str(error)))
+    problems.append(
+        ControlError(
+            FILE, len(lines), "does not end with a line '.'; without it the file counts as cut off; add it"
+        )
+    )
+    return found, problems
+
+
+def compile_cdb(assignments: Iterable[Assignment]) -> bytes:
+    """users/cdb, byte for byte as qmail-newu writes it for the same lines."""
+    return make_cdb(_records(assignments))
+
+
+class Users:
+    """Looks users up in a compiled `users/cdb`, which is read again when it has changed.
+
+    A missing file holds nobody, as in qmail.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._version: tuple[int, int, int] | None = None
+        self._cdb: Cdb | None = None
+        self._breaks = b""
+        self._known: dict[bytes, User | None] = {}
+
+    def find(self, local: bytes) -> User | None:
+        """Raises TemporaryFailure when users/cdb is damaged or cannot be read."""
+        self._refresh()
+        if local in self._known:
+            return self._known[local]
+        if len(self._known) >= CACHE:
+            self._known.clear()
+        user = self._known[local] = self._look_up(local)
+        return user
+
+    def _refresh(self) -> None:
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            version = None
+        except OSError as error:
+            raise TemporaryFailure(f"{self._path}: cannot be read: {error.strerror}") from None
+        else:
+            version = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if version == self._version:
+            return
+        self._known.clear()
+        self._cdb, self._version = None, None
+        if version is not None:
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            with open(self._path, "rb") as opened:
+                found = os.fstat(opened.fileno())
+                cdb = Cdb(opened.read(), self._path)
+        except OSError as error:
+            raise TemporaryFailure(f"{self._path}: cannot be read: {error.strerror}") from None
+        breaks = cdb.get(b"")
+        if breaks is None:
+            raise CdbDamaged(
+                f"{self._path}: damaged: it lists no break characters; make it anew from users/assign"
+            )
+        self._breaks = breaks
+        self._cdb, self._version = cdb, (found.st_ino, found.st_mtime_ns, found.st_size)
+
+    def _look_up(self, local: bytes) -> User | None:
+        cdb = self._cdb
+        if cdb is None:
+            return None
+        lower = local.lower()
+        data = cdb.get(b"!" + lower + b"\0")
+        if data is not None:
+            return self._user(data, b"")
+        for end in range(len(lower), -1, -1):
+            if end == 0 or lower[end - 1] in self._breaks:
+                data = cdb.get(b"!" + lower[:end])
+                if data is not None:
+                    return self._user(data, local[end:])
+        return None
+
+    def _user(self, data: bytes, rest: bytes) -> User:
+        fields = data.split(b"\0")
+        if len(fields) != 6 or not (fields[1].isdigit() and fields[2].isdigit()):
+            raise CdbDamaged(
+                f"{self._path}: damaged: an entry has the wrong form; make it anew from users/assign"
+            )
+        name, uid, gid, home, dash, ext = fields
+        return User(name, int(uid), int(gid), home, dash, ext + rest)
+
+
+def _assignment(line: bytes) -> Assignment:
+    if b"\0" in line:
+        raise ValueError("has a NUL byte; remove it")
+    fields = line.split(b":")
+    if line[:1] not in (b"=", b"+"):
+        raise ValueError("begins with neither = nor +; write =local:user:uid:gid:home:dash:ext:")
+    if len(fields) < 8:
+        raise ValueError(
+            f"has {len(fields) - 1} colons, but needs 7; write =local:user:uid:gid:home:dash:ext:"
+        )
+    local, name, uid, gid, home, dash, ext = fields[:7]
+    for what, text in (("uid", uid), ("gid", gid)):
+        if not text.isdigit() or len(text) > 10:
+            raise ValueError(f"has a {what} that is not a number; write it in digits")
+    return Assignment(local[1:], line[:1] == b"+", User(name, int(uid), int(gid), home, dash, ext))
+
+
+def _records(assignments: Iterable[Assignment]) -> Iterator[tuple[bytes, bytes]]:
+    breaks = bytearray()
+    for one in assignments:
+        user = one.user
+        key = b"!" + one.local.lower() + (b"" if one.wildcard else b"\0")
+        if one.wildcard and one.local and one.local[-1] not in breaks:
+            breaks.append(one.local[-1])
+        fields = (user.name, b"%d" % user.uid, b"%d" % user.gid, user.home, user.dash, user.ext)
+        yield key, b"\0".join(fields)
+    yield b"", bytes(breaks)

@@ -1,0 +1,365 @@
+"""Every control file, declared once: what it is called, what it may say, who reads it, why.
+
+From these come the reader, `openqmail control`, the manual page and the table in the docs.
+The definitions here make the fields of `Settings`; an add-on adds its own as an entry point
+of the group `openqmail.control`: a `Definition`, or several in a tuple.  `FOREIGN` knows the
+files of netqmail and eQmail that have no effect yet.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from openqmail.core.control import syntax
+from openqmail.core.control.rules import parse_rules
+from openqmail.core.control.text import ControlText, integer, mapping, members, sequence, value
+
+COUNT = 100_000
+
+
+class Definition(msgspec.Struct, frozen=True, kw_only=True):
+    """One control file.
+
+    `default` is the text that holds when there is no such file; the word `me` alone means
+    the content of `control/me`, and None that the file has to be there.  `parse` makes the
+    value and records what is wrong in the text that it is given.
+    """
+
+    name: str
+    kind: str
+    default: str | None
+    readers: tuple[str, ...]
+    explanation: str
+    example: str
+    parse: Callable[[ControlText], object]
+
+
+def _default_delivery(text: ControlText) -> bytes | None:
+    lines = text.all()
+    if not lines or not lines[0]:
+        text.problem(1, "is empty; write an instruction of dot-qmail(5), like ./Maildir/, or remove the file")
+        return None
+    return "\n".join(lines).encode() + b"\n"
+
+
+def _number(
+    name: str, default: int, low: int, high: int, what: str, *, reader: str, explanation: str
+) -> Definition:
+    return Definition(
+        name=name,
+        kind="a number",
+        default=str(default),
+        readers=(reader,),
+        explanation=explanation,
+        example=str(default or 20_000_000),
+        parse=value(integer(low, high, what)),
+    )
+
+
+def _host(name: str, reader: str, explanation: str) -> Definition:
+    return Definition(
+        name=name,
+        kind="a host's name",
+        default="me",
+        readers=(reader,),
+        explanation=explanation,
+        example="mail.example.org",
+        parse=value(syntax.host),
+    )
+
+
+DEFINITIONS: tuple[Definition, ...] = (
+    Definition(
+        name="me",
+        kind="a host's name",
+        default=None,
+        readers=("all",),
+        explanation=(
+            "The full name of this host. It is what other files fall back to, what stands in Received "
+            "lines and in the names of files in Maildirs. Nothing runs without it."
+        ),
+        example="mail.example.org",
+        parse=value(syntax.host),
+    ),
+    Definition(
+        name="listen",
+        kind="a list of SERVICE ADDRESS:PORT",
+        default="",
+        readers=("service",),
+        explanation=(
+            "The listeners, one a line: the name of a service, then an address and a port. An IPv6 address "
+            "stands in brackets. Without any, nothing is received from the network."
+        ),
+        example="smtp 127.0.0.1:2525\nsmtp [::1]:2525",
+        parse=sequence(syntax.listener),
+    ),
+    Definition(
+        name="rules",
+        kind="a list of PATTERN:allow or PATTERN:deny, with variables",
+        default="",
+        readers=("smtpd",),
+        explanation=(
+            "Who may do what, by the client's address, in the language of tcprules: an address, the "
+            "beginning of one up to a dot, an IPv6 address in brackets, or nothing for everybody else. The "
+            "longest pattern counts. RELAYCLIENT lets a client send to any domain (its value is appended to "
+            "each recipient), DATABYTES replaces the size limit of control/databytes. A client without a "
+            "rule is allowed, and may send to the domains in control/rcpthosts."
+        ),
+        example='127.:allow,RELAYCLIENT=""\n[::1]:allow,RELAYCLIENT=""\n192.0.2.:deny',
+        parse=parse_rules,
+    ),
+    Definition(
+        name="rcpthosts",
+        kind="a list of domains and .suffixes",
+        default="",
+        readers=("smtpd",),
+        explanation=(
+            "The domains for which anybody may send mail to this host; .example.org means all below "
+            "example.org. Without the file there are none: then only clients with RELAYCLIENT may send."
+        ),
+        example="example.org\n.example.org",
+        parse=members(syntax.suffix),
+    ),
+    Definition(
+        name="smtpgreeting",
+        kind="a line of text",
+        default="me",
+        readers=("smtpd",),
+        explanation=(
+            "The greeting to SMTP clients, between 220 and ESMTP. Its first word is the name of this host "
+            "(RFC 5321 section 4.2)."
+        ),
+        example="mail.example.org welcome",
+        parse=value(syntax.greeting),
+    ),
+    _number(
+        "databytes",
+        0,
+        0,
+        2**62,
+        "a number of bytes",
+        reader="smtpd",
+        explanation="The largest message that is accepted, in bytes; 0 sets no limit. The limit is announced "
+        "to clients (SIZE), and a larger message is refused for good.",
+    ),
+    _number(
+        "maxrecipients",
+        1000,
+        100,
+        COUNT,
+        "a number of recipients",
+        reader="smtpd",
+        explanation="How many recipients one message may have; more are put off with 452, as RFC 5321 "
+        "section 4.5.3.1.10 says. At least 100.",
+    ),
+    _number(
+        "concurrencyincoming",
+        200,
+        1,
+        COUNT,
+        "a number of connections",
+        reader="smtpd",
+        explanation="How many connections from the network are served at once, over all listeners.",
+    ),
+    _number(
+        "timeoutsmtpd",
+        1200,
+        1,
+        86_400,
+        "seconds",
+        reader="smtpd",
+        explanation="Seconds that an SMTP client may be silent before its connection is ended.",
+    ),
+    Definition(
+        name="hooks",
+        kind="a list of names",
+        default="",
+        readers=("smtpd",),
+        explanation=(
+            "The hooks that are asked about mail coming in, in this order; the first that refuses ends it. "
+            "A hook is installed as an entry point of the group openqmail.hooks."
+        ),
+        example="greylist",
+        parse=sequence(syntax.hook),
+    ),
+    _host(
+        "envnoathost",
+        "send",
+        "The domain that is put behind a recipient without an @.",
+    ),
+    Definition(
+        name="percenthack",
+        kind="a list of domains",
+        default="",
+        readers=("send",),
+        explanation="Domains for which user%host@domain means user@host.",
+        example="example.org",
+        parse=members(syntax.domain),
+    ),
+    Definition(
+        name="locals",
+        kind="a list of domains",
+        default="me",
+        readers=("send",),
+        explanation="The domains whose mail is delivered on this host. An empty file: none.",
+        example="mail.example.org\nexample.org",
+        parse=members(syntax.domain),
+    ),
+    Definition(
+        name="virtualdomains",
+        kind="a list of DOMAIN:PREFIX",
+        default="",
+        readers=("send",),
+        explanation=(
+            "Domains that belong to a user: mail to box@DOMAIN goes to the local address PREFIX-box. The key "
+            "may be a full address, a domain, a .suffix, or empty for all that is not local; an empty prefix "
+            "takes its key out again. A domain must not be in control/locals too."
+        ),
+        example="lists.example.org:alice-lists\nbob@example.net:bob",
+        parse=mapping(syntax.virtual_domain),
+    ),
+    _number(
+        "concurrencylocal",
+        10,
+        0,
+        COUNT,
+        "a number of deliveries",
+        reader="send",
+        explanation="How many local deliveries run at once; 0 holds them all back.",
+    ),
+    _number(
+        "concurrencyremote",
+        20,
+        0,
+        COUNT,
+        "a number of deliveries",
+        reader="send",
+        explanation="How many remote deliveries run at once; 0 holds them all back.",
+    ),
+    _number(
+        "concurrencydestination",
+        10,
+        1,
+        COUNT,
+        "a number of deliveries",
+        reader="send",
+        explanation="How many remote deliveries to one domain run at once, so that no other waits behind it.",
+    ),
+    _number(
+        "queuelifetime",
+        604_800,
+        0,
+        2**31,
+        "seconds",
+        reader="send",
+        explanation="Seconds that a message may stay in the queue. It is tried once more after that; what "
+        "fails for the time being then fails for good.",
+    ),
+    Definition(
+        name="bouncefrom",
+        kind="the user's part of an address",
+        default="MAILER-DAEMON",
+        readers=("send",),
+        explanation="What stands before the @ in the From line of a bounce.",
+        example="MAILER-DAEMON",
+        parse=value(syntax.local_part),
+    ),
+    _host("bouncehost", "send", "What stands behind the @ in the From line of a bounce."),
+    Definition(
+        name="doublebounceto",
+        kind="the user's part of an address",
+        default="postmaster",
+        readers=("send",),
+        explanation="The user who gets the bounces that could not be delivered.",
+        example="postmaster",
+        parse=value(syntax.local_part),
+    ),
+    _host(
+        "doublebouncehost", "send", "The domain of the user who gets the bounces that could not be delivered."
+    ),
+    Definition(
+        name="defaultdelivery",
+        kind="instructions of dot-qmail(5)",
+        default="./Maildir/",
+        readers=("local",),
+        explanation="What is done with mail for a user who has no .qmail file.",
+        example="./Maildir/",
+        parse=_default_delivery,
+    ),
+    _host("helohost", "remote", "The name that this host gives in HELO and EHLO to other hosts."),
+    Definition(
+        name="smtproutes",
+        kind="a list of DOMAIN:RELAY[:PORT]",
+        default="",
+        readers=("remote",),
+        explanation=(
+            "Where mail for a domain goes instead of to its MX. The domain may be a .suffix, or empty for "
+            "all that no other line names. The relay is a host's name or an address in brackets, several of "
+            "them with commas between, or empty for the domain's own MX; TRANSPORT! before it "
+            "names another way than smtp. A relay is looked up by its addresses only, never by MX."
+        ),
+        example="example.net:relay.example.org:2525\n.example.com:[192.0.2.1]\n:smarthost.example.org",
+        parse=mapping(syntax.route),
+    ),
+    Definition(
+        name="resolvers",
+        kind="a list of ADDRESS[:PORT] [trusted]",
+        default="",
+        readers=("remote",),
+        explanation=(
+            "The DNS servers to ask; without any, those of the system. trusted: what the server says about "
+            "DNSSEC may be believed, because it runs on this host or behind a safe way."
+        ),
+        example="127.0.0.1 trusted\n[2001:db8::53]:53",
+        parse=sequence(syntax.resolver),
+    ),
+    _number(
+        "timeoutconnect",
+        60,
+        1,
+        86_400,
+        "seconds",
+        reader="remote",
+        explanation="Seconds to wait for another host to take a connection.",
+    ),
+    _number(
+        "timeoutremote",
+        1200,
+        1,
+        86_400,
+        "seconds",
+        reader="remote",
+        explanation="Seconds that another host's SMTP server may be silent.",
+    ),
+)
+
+FOREIGN = {
+    "netqmail": (
+        "badmailfrom",
+        "defaultdomain",
+        "defaulthost",
+        "idhost",
+        "localiphost",
+        "morercpthosts",
+        "morercpthosts.cdb",
+        "plusdomain",
+        "qmqpservers",
+    ),
+    "eQmail": (
+        "beforequeue",
+        "beforemote",
+        "clientca.pem",
+        "clientcert.pem",
+        "clientcrl.pem",
+        "domainbindings",
+        "domainips",
+        "outgoingip",
+        "servercert.pem",
+        "smtpplugins",
+        "tlsclientciphers",
+        "tlsclients",
+        "tlshosts",
+        "tlsserverciphers",
+    ),
+}
+"""Files of the family that are known, but have no effect yet."""

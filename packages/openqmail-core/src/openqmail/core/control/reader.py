@@ -1,0 +1,176 @@
+"""Reads the control files of a home: all of them into `Settings`, or one, or to check them.
+
+A file that does not parse is an error that names file, line and remedy; nothing is guessed.
+A missing file means its default, and a missing `rcpthosts` that nobody may relay.
+"""
+
+import difflib
+import os
+from collections.abc import Iterable
+
+import msgspec
+
+from openqmail.core.control import extensions
+from openqmail.core.control.definitions import DEFINITIONS, FOREIGN, Definition
+from openqmail.core.control.home import Home
+from openqmail.core.control.settings import Settings
+from openqmail.core.control.text import SIZE, ControlText
+from openqmail.core.values import ControlError, OpenqmailError
+
+
+class Findings(msgspec.Struct, frozen=True):
+    """`errors` would stop a start; `warnings` would not."""
+
+    errors: tuple[ControlError, ...]
+    warnings: tuple[ControlError, ...]
+
+
+def read_settings(home: Home) -> Settings:
+    """Raises ControlError of the first problem."""
+    values, problems = _read_all(home, DEFINITIONS)
+    if problems:
+        raise problems[0]
+    return Settings(**values)  # type: ignore[arg-type]  # each parser makes what its field wants
+
+
+def all_definitions() -> tuple[Definition, ...]:
+    """Core's and those of installed add-ons; raises OpenqmailError for a broken add-on."""
+    found = list(DEFINITIONS)
+    for name in extensions.registered("openqmail.control"):
+        added = extensions.load("openqmail.control", name)
+        for definition in added if isinstance(added, tuple | list) else (added,):
+            if not isinstance(definition, Definition):
+                raise OpenqmailError(f"the add-on '{name}' registers something that is no control file")
+            found.append(definition)
+    return tuple(found)
+
+
+def read_value(home: Home, definition: Definition) -> object:
+    """The value of one control file, of core's or an add-on's.  Raises ControlError."""
+    values, problems = _read_all(home, (definition,))
+    if problems:
+        raise problems[0]
+    return values[definition.name]
+
+
+def content(home: Home, name: str) -> bytes | None:
+    """A control file as it is, or None when there is none.  Raises ControlError."""
+    file = f"control/{name}"
+    try:
+        with open(os.path.join(home.control, name), "rb") as opened:
+            data = opened.read(SIZE + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ControlError(file, 0, f"cannot be read: {error.strerror}; mend its kind or its mode") from None
+    if len(data) > SIZE:
+        raise ControlError(file, 0, f"is larger than {SIZE} bytes; it cannot be meant")
+    return data
+
+
+def check(home: Home) -> Findings:
+    """Everything that is wrong or looks mistaken in the control files."""
+    definitions: tuple[Definition, ...] = DEFINITIONS
+    errors: list[ControlError] = []
+    try:
+        definitions = all_definitions()
+    except OpenqmailError as error:
+        errors.append(ControlError("control", 0, str(error)))
+    values, problems = _read_all(home, definitions)
+    errors += problems
+    errors += _not_installed(values)
+    warnings = list(_mistaken_names(home, definitions))
+    warnings += _contradictions(values)
+    return Findings(tuple(errors), tuple(warnings))
+
+
+def _read_all(home: Home, definitions: Iterable[Definition]) -> tuple[dict[str, object], list[ControlError]]:
+    values: dict[str, object] = {}
+    problems: dict[str, ControlError] = {}  # by their text: several files may fall back to a bad `me`
+    for definition in definitions:
+        try:
+            text = _text(home, definition)
+        except ControlError as error:
+            problems[str(error)] = error
+            continue
+        values[definition.name] = definition.parse(text)
+        problems.update((str(problem), problem) for problem in text.problems)
+    return values, list(problems.values())
+
+
+def _text(home: Home, definition: Definition) -> ControlText:
+    """What holds for this file: its content, or its default's."""
+    file = f"control/{definition.name}"
+    found = content(home, definition.name)
+    if found is not None:
+        return ControlText(file, found)
+    if definition.default is None:
+        raise _missing(home, definition)
+    if definition.default != "me":
+        return ControlText(file, definition.default.encode())
+    me = content(home, "me")
+    if me is None:
+        raise _missing(home, DEFINITIONS[0])
+    return ControlText("control/me", me.partition(b"\n")[0])
+
+
+def _missing(home: Home, definition: Definition) -> ControlError:
+    path = os.path.join(home.control, definition.name)
+    return ControlError(
+        f"control/{definition.name}",
+        0,
+        f"is missing; write {definition.kind} into it: echo {definition.example} > {path}",
+    )
+
+
+def _not_installed(values: dict[str, object]) -> list[ControlError]:
+    """Services, transports and hooks that a file names and nothing provides."""
+    listen, routes, hooks = (values.get(name) or () for name in ("listen", "smtproutes", "hooks"))
+    wanted = [("openqmail.services", listener.service) for listener in listen]  # type: ignore[attr-defined]
+    wanted += [("openqmail.transports", route.transport) for route in getattr(routes, "values", tuple)()]
+    wanted += [("openqmail.hooks", hook) for hook in hooks]  # type: ignore[attr-defined]
+    errors = []
+    for group, name in dict.fromkeys(wanted):
+        try:
+            extensions.find(group, name)
+        except ControlError as error:
+            errors.append(error)
+    return errors
+
+
+def _mistaken_names(home: Home, definitions: Iterable[Definition]) -> Iterable[ControlError]:
+    known = {definition.name for definition in definitions}
+    family = {name: origin for origin, names in FOREIGN.items() for name in names}
+    try:
+        names = sorted(os.listdir(home.control))
+    except OSError as error:
+        yield ControlError("control", 0, f"cannot be listed: {error.strerror}")
+        return
+    for name in names:
+        if name in known or name.startswith(".") or name.endswith("~"):
+            continue
+        shown = name.encode("ascii", "backslashreplace").decode()
+        if name in family:
+            yield ControlError(f"control/{shown}", 0, f"is {family[name]}'s; it has no effect here yet")
+            continue
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+        hint = f"did you mean {near[0]}?" if near else "remove it, or see 'openqmail control list'"
+        yield ControlError(f"control/{shown}", 0, f"is not a control file and has no effect; {hint}")
+
+
+def _contradictions(values: dict[str, object]) -> Iterable[ControlError]:
+    if values.get("listen") == ():
+        yield ControlError(
+            "control/listen",
+            0,
+            "names no listener, so no mail is received; write one like: smtp 127.0.0.1:2525",
+        )
+    locals_, virtual = values.get("locals"), values.get("virtualdomains")
+    if isinstance(locals_, frozenset) and isinstance(virtual, dict):
+        for domain in sorted(locals_ & virtual.keys()):
+            name = domain.decode()
+            yield ControlError(
+                "control/virtualdomains",
+                0,
+                f"{name} is in control/locals too, which wins; remove one of them",
+            )

@@ -1,0 +1,80 @@
+"""What the control files say, as immutable values: read whole, swapped whole.
+
+`read_settings` (reader.py) makes one from a home; no job reads a file by itself.
+All names of hosts and domains are lower case.
+"""
+
+import msgspec
+
+from openqmail.core.control.rules import Rules
+
+
+class Listener(msgspec.Struct, frozen=True):
+    """A line of `control/listen`; `host` without brackets."""
+
+    service: str
+    host: str
+    port: int
+
+
+class Route(msgspec.Struct, frozen=True):
+    """A line of `control/smtproutes`.  No `hosts`: the domain's own MX.
+
+    A host is a name or an address literal in brackets; it is looked up by A and AAAA only.
+    """
+
+    transport: str
+    hosts: tuple[bytes, ...]
+    port: int = 25
+
+
+class Resolver(msgspec.Struct, frozen=True):
+    """A line of `control/resolvers`; `trusted`: its DNSSEC status may be believed."""
+
+    address: str
+    port: int = 53
+    trusted: bool = False
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the jobs need to know.
+
+    `rcpthosts`: domains and `.suffix`es for which anybody may send us mail.
+    `locals`: domains delivered here.  `virtualdomains`: full address, domain, `.suffix` or the
+    empty catch-all -> prefix (an empty prefix: not virtual).  `smtproutes`: domain, `.suffix` or
+    empty -> route.  Times in seconds, sizes in bytes; `databytes` 0: no limit.
+    """
+
+    me: bytes
+    # who receives and relays
+    listen: tuple[Listener, ...]
+    rules: Rules
+    rcpthosts: frozenset[bytes]
+    smtpgreeting: bytes
+    databytes: int
+    maxrecipients: int
+    concurrencyincoming: int
+    timeoutsmtpd: int
+    hooks: tuple[str, ...]
+    # where mail goes
+    envnoathost: bytes
+    percenthack: frozenset[bytes]
+    locals: frozenset[bytes]
+    virtualdomains: dict[bytes, bytes]
+    concurrencylocal: int
+    concurrencyremote: int
+    concurrencydestination: int
+    queuelifetime: int
+    # what we write ourselves
+    bouncefrom: bytes
+    bouncehost: bytes
+    doublebounceto: bytes
+    doublebouncehost: bytes
+    # local
+    defaultdelivery: bytes
+    # remote
+    helohost: bytes
+    smtproutes: dict[bytes, Route]
+    resolvers: tuple[Resolver, ...]
+    timeoutconnect: int
+    timeoutremote: int

@@ -1,0 +1,203 @@
+"""What a line of a control file may say: parsers from text to a value.
+
+Each takes one line, without blanks at its end, and raises ValueError with a sentence that
+says what is wrong and what would be right.  Names of hosts and domains come out in lower
+case; one beyond ASCII is kept in both its spellings (RFC 5891), for mail may use either.
+"""
+
+import ipaddress
+import re
+
+from openqmail.core.control.settings import Listener, Resolver, Route
+from openqmail.core.control.text import integer, shown
+
+_LABELS = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
+_WORD = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}")
+_COLON = re.compile(r":(?![^\[]*\])")
+"""A colon that does not stand within brackets, as those of an IPv6 literal do."""
+
+HOST = 253
+"""Characters that a host's name may have (RFC 1035 section 2.3.4, less length and root)."""
+
+
+def domain(text: str) -> tuple[bytes, ...]:
+    """A domain or an address literal: its spelling, or both for one beyond ASCII."""
+    lower = text.lower()
+    if len(lower) <= HOST and _LABELS.fullmatch(lower):
+        return (lower.encode(),) if "xn--" not in lower else _spellings(lower)
+    if lower.startswith("[") and lower.endswith("]"):
+        return (literal(lower).encode(),)
+    if not lower.isascii():
+        return _spellings(lower)
+    raise ValueError(f"'{shown(text)}' is not a domain; write one like example.org")
+
+
+def _spellings(text: str) -> tuple[bytes, ...]:
+    import idna  # noqa: PLC0415  # costs a start more than all else here, and is rarely needed
+
+    try:
+        ascii_form = idna.encode(text, uts46=True)
+        unicode_form = idna.decode(ascii_form).encode()
+    except (idna.IDNAError, UnicodeError) as error:
+        raise ValueError(f"'{shown(text)}' is not an internationalised domain: {error}") from None
+    return (ascii_form,) if unicode_form == ascii_form else (ascii_form, unicode_form)
+
+
+def load_idna() -> None:
+    """Load all that names beyond ASCII need: for root, before it becomes somebody who may not
+    be able to read it."""
+    _spellings("bücher.example")
+
+
+def suffix(text: str) -> tuple[bytes, ...]:
+    """A domain, or `.domain` for all below it."""
+    if text.startswith("."):
+        return tuple(b"." + name for name in domain(text[1:]))
+    return domain(text)
+
+
+def address_or_suffix(text: str) -> tuple[bytes, ...]:
+    """A full address, a domain, or `.domain`; the local part in lower case, as it is compared."""
+    local, at, name = text.rpartition("@")
+    if not at:
+        return suffix(text)
+    if not local or any(letter.isspace() for letter in local):
+        raise ValueError(f"'{shown(text)}' is not an address; write one like user@example.org")
+    return tuple(local.lower().encode() + b"@" + name for name in domain(name))
+
+
+def host(text: str) -> bytes:
+    """A host's name, in ASCII."""
+    return domain(text)[0]
+
+
+def literal(text: str) -> str:
+    """An address literal in its usual spelling, brackets around; `IPv6:` is understood."""
+    inner = text[1:-1].lower().removeprefix("ipv6:")
+    try:
+        return f"[{ipaddress.ip_address(inner)}]"
+    except ValueError:
+        raise ValueError(f"'{shown(text)}' is not an address literal; write one like [192.0.2.1]") from None
+
+
+def local_part(text: str) -> bytes:
+    """What stands before an `@`, in its plain form."""
+    if not _LOCAL.fullmatch(text):
+        raise ValueError(f"'{shown(text)}' is not a user's part of an address; write it without @ and blanks")
+    return text.encode()
+
+
+def greeting(text: str) -> bytes:
+    """Text whose first word is a host's name (RFC 5321 section 4.2)."""
+    first, blank, rest = text.partition(" ")
+    name = host(first)
+    if not rest.isascii() or not rest.isprintable():
+        raise ValueError("has a character that SMTP cannot carry here; write it in ASCII")
+    if len(text) > 400:  # RFC 5321 section 4.5.3.1.5 gives a reply 512 bytes
+        raise ValueError("is longer than 400 characters; shorten it")
+    return (first.encode() if first.isascii() else name) + (blank + rest).encode()
+
+
+def port(text: str, low: int = 1) -> int:
+    return integer(low, 65535, "a port")(text)
+
+
+def _address_and_port(text: str, usual: str | None) -> tuple[str, str]:
+    """`ADDRESS:PORT`, IPv6 in brackets; an empty address stays empty."""
+    if text.startswith("["):
+        inner, closed, rest = text[1:].partition("]")
+        if not closed or (rest and not rest.startswith(":")):
+            raise ValueError(f"'{shown(text)}' is not ADDRESS:PORT; write one like [::1]:25")
+        address, colon, number = inner, rest[:1], rest[1:]
+    elif text.count(":") > 1 and usual is not None:
+        address, colon, number = text, "", ""
+    else:
+        address, colon, number = text.partition(":")
+    if not colon and usual is None:
+        raise ValueError(f"'{shown(text)}' has no port; write ADDRESS:PORT, like 127.0.0.1:25")
+    if address:
+        try:
+            address = str(ipaddress.ip_address(address))
+        except ValueError:
+            raise ValueError(
+                f"'{shown(address)}' is not an address; write one like 127.0.0.1 or [::1]"
+            ) from None
+    return address, number if colon else usual or ""
+
+
+def listener(text: str) -> Listener:
+    """`SERVICE ADDRESS:PORT`; an empty address: all of them."""
+    words = text.split()
+    if len(words) < 2:
+        raise ValueError("needs a service and an address; write one like 'smtp 127.0.0.1:2525'")
+    if len(words) > 2:
+        raise ValueError(f"'{shown(words[2])}' is an option that is not there yet; remove it")
+    service = word(words[0])
+    address, number = _address_and_port(words[1], None)
+    return Listener(service=service, host=address, port=port(number, 0))
+
+
+def resolver(text: str) -> Resolver:
+    """`ADDRESS[:PORT] [trusted]`."""
+    words = text.split()
+    if words[1:] not in ([], ["trusted"]):
+        raise ValueError(f"'{shown(words[1])}' is not understood; only the word trusted may follow")
+    address, number = _address_and_port(words[0], "53")
+    if not address:
+        raise ValueError("has no address; write one like 127.0.0.1:53")
+    return Resolver(address=address, port=port(number), trusted=len(words) > 1)
+
+
+def word(text: str) -> str:
+    """The name of a service, hook or transport."""
+    if not _WORD.fullmatch(text):
+        raise ValueError(f"'{shown(text)}' is not a name; write one of small letters and digits, like smtp")
+    return text
+
+
+def hook(text: str) -> str:
+    words = text.split()
+    if len(words) > 1:
+        raise ValueError(f"'{shown(words[1])}' is an option that is not there yet; write the name alone")
+    return word(text)
+
+
+def virtual_domain(text: str) -> tuple[tuple[bytes, ...], bytes]:
+    """`address|domain|.suffix|:prefix`; an empty prefix: not virtual."""
+    key, colon, prefix = _split_key(text)
+    if not colon:
+        raise ValueError("has no colon; write DOMAIN:PREFIX, like example.org:alice")
+    if any(letter.isspace() for letter in prefix) or "@" in prefix:
+        raise ValueError(f"'{shown(prefix)}' is not a prefix; write one like alice or alice-lists")
+    return (address_or_suffix(key) if key else (b"",)), prefix.encode()
+
+
+def route(text: str) -> tuple[tuple[bytes, ...], Route]:
+    """`domain:relay[:port]`; the relay is `[transport!]host[,host...]`, empty for the MX."""
+    key, colon, rest = _split_key(text)
+    if not colon:
+        raise ValueError("has no colon; write DOMAIN:RELAY, like example.org:relay.example.net:25")
+    keys = suffix(key) if key else (b"",)
+    if rest.count("[") != rest.count("]"):
+        raise ValueError("has a bracket that is not closed; write a literal like [::1]")
+    fields = _COLON.split(rest)
+    if len(fields) > 2:
+        raise ValueError("has a user and password, but authentication towards relays is not there yet")
+    transport, bang, hosts = fields[0].rpartition("!")
+    number = port(fields[1]) if len(fields) > 1 and fields[1] else 25
+    found = tuple(_relay_host(name) for name in hosts.split(",")) if hosts else ()
+    return keys, Route(transport=word(transport) if bang else "smtp", hosts=found, port=number)
+
+
+def _relay_host(text: str) -> bytes:
+    if text.replace(".", "").isdigit() and text.isascii():
+        return literal(f"[{text}]").encode()
+    return host(text)
+
+
+def _split_key(text: str) -> tuple[str, str, str]:
+    """At the first colon that is not within the brackets of a literal."""
+    close = text.find("]:") if "[" in text.partition(":")[0] else -1
+    at = close + 1 if close >= 0 else text.find(":")
+    return (text, "", "") if at < 0 else (text[:at], ":", text[at + 1 :])

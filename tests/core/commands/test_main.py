@@ -1,0 +1,172 @@
+"""The command line itself: homes, exit codes, add-ons, control, and the manual pages."""
+
+import json
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openqmail.core.__about__ import __version__
+from openqmail.core.commands import main as main_module
+from openqmail.core.commands.manual import pages
+from openqmail.core.control import Home, extensions
+
+Run = Callable[..., Any]
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_without_a_command_it_helps_and_fails(run: Run) -> None:
+    ran = run()
+    assert ran.code == 100
+    assert "openqmail init" in ran.err
+    assert run("--home", "/").code == 100
+    assert run("--version").out == f"openqmail {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (), ("init",), ("run",), ("status",),
+        ("queue",), ("queue", "list"), ("queue", "show"), ("queue", "flush"),
+        ("mailbox",), ("mailbox", "add"), ("mailbox", "list"), ("control",), ("control", "list"),
+        ("control", "show"), ("control", "explain"), ("control", "check"),
+    ],
+)  # fmt: skip
+def test_every_help_has_an_example(run: Run, words: tuple[str, ...]) -> None:
+    ran = run(*words, "--help")
+    assert ran.code == 0
+    assert "example:\n  openqmail" in ran.out
+
+
+@pytest.mark.parametrize(
+    "words", [("status",), ("queue",), ("mailbox", "list"), ("control", "check"), ("run",)]
+)
+def test_commands_that_need_a_home_say_so(run: Run, room: Path, words: tuple[str, ...]) -> None:
+    ran = run(*words)
+    assert (ran.code, ran.err) == (
+        100,
+        "openqmail: no home is named; give --home DIR or set OPENQMAIL_HOME\n",
+    )
+    ran = run("--home", room / "x", *words)
+    assert ran.code == 100
+    assert f"{room}/x: is not there; 'openqmail init {room}/x" in ran.err
+
+
+def test_the_environment_names_the_home(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENQMAIL_HOME", str(made))
+    assert run("control", "show", "me").out == "a.example\n"
+
+
+def test_a_home_that_is_to_be_made_may_be_in_the_environment(
+    run: Run, room: Path, owner: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENQMAIL_HOME", str(room / "home"))
+    assert run("init", room / "home", "--me", "a.example", "--user", "x", *owner).code == 0
+    assert run("mailbox", "list").code == 0
+
+
+def test_misuse_is_100(run: Run, made: Path) -> None:
+    for words in (
+        ["frob"],
+        ["status", "x"],
+        ["queue", "show", "x"],
+        ["queue", "show"],
+        ["control"],
+        ["--hom", "x"],
+    ):
+        ran = run("--home", made, *words)
+        assert ran.code == 100, words
+        assert ran.err.startswith("openqmail: ")
+        assert ran.err.count("\n") == 1
+
+
+def test_an_add_on_brings_a_command(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Toy:
+        help = "play"
+
+        def arguments(self, parser: ArgumentParser) -> None:
+            parser.add_argument("word")
+
+        def run(self, home: Home | None, args: Namespace) -> int:
+            print(args.word, home.path if home else None)
+            return 7
+
+    points = {
+        "toy": EntryPoint("toy", "toys:toy", "openqmail.commands"),
+        "bad": EntryPoint("bad", "no:x", ""),
+    }
+    monkeypatch.setattr(extensions, "registered", lambda group: points)
+    load = extensions.load
+    monkeypatch.setattr(extensions, "load", lambda group, name: Toy() if name == "toy" else load(group, name))
+    assert run("toy", "x")[:2] == (7, "x None\n")
+    assert run("--home", made, "toy", "x")[:2] == (7, f"x {made}\n")
+    assert "toy" in run("--help").out
+    assert run("mailbox", "--help").err == "", "a broken add-on is nothing to core's own commands"
+    ran = run("bad")
+    assert ran.code == 100
+    assert "the command 'bad' (no:x) cannot be loaded" in ran.err
+
+
+def test_control_list(run: Run, made: Path) -> None:
+    lines = dict(line.split(None, 1) for line in run("--home", made, "control", "list").out.splitlines())
+    assert lines["me"] == "a.example"
+    assert lines["helohost"] == "(a.example, by default)"
+    assert lines["hooks"] == "(empty, by default)"
+    rows = [json.loads(line) for line in run("--home", made, "control", "list", "--json").out.splitlines()]
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["locals"] == {
+        "name": "locals", "set": True, "value": ["a.example"],
+        "kind": "a list of domains", "readers": ["send"],
+    }  # fmt: skip
+    assert by_name["databytes"]["value"] == ["0"]
+    assert not by_name["databytes"]["set"]
+
+
+def test_control_show_explain_check(run: Run, made: Path) -> None:
+    assert run("--home", made, "control", "show", "bouncehost").out == "a.example\n"
+    assert run("--home", made, "control", "show", "smtproutes").out == ""
+    assert "RELAYCLIENT" in run("control", "explain", "rules").out
+    ran = run("--home", made, "control", "show", "rcpthost")
+    assert (ran.code, ran.err) == (
+        100,
+        "openqmail: there is no control file 'rcpthost'; did you mean rcpthosts?\n",
+    )
+    (made / "control" / "listen").write_text("")
+    ran = run("--home", made, "control", "check")
+    assert ran.code == 0
+    assert "warning: control/listen: names no listener" in ran.out
+    (made / "control" / "rules").write_text("127:allow\n")
+    ran = run("--home", made, "control", "check")
+    assert ran.code == 100
+    assert "error: control/rules, line 1: '127' is not a whole address" in ran.out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user's home")
+def test_root_works_in_a_home_as_its_owner(run: Run, made: Path, room: Path) -> None:
+    """A link that the owner put there leads root nowhere that the owner may not go."""
+    (room / "secret").write_text("s3cret\n")
+    (room / "secret").chmod(0o600)
+    (made / "control" / "helohost").symlink_to(room / "secret")
+    ran = run("--home", made, "control", "show", "helohost")
+    assert ran.code == 100
+    assert "cannot be read" in ran.err
+    assert "s3cret" not in ran.out + ran.err + run("--home", made, "control", "check").out
+    assert os.geteuid() == 0
+
+
+def test_the_manual_pages_are_current() -> None:
+    """`python -m openqmail.core.commands.manual docs/man` makes them anew."""
+    for name, content in pages().items():
+        assert (ROOT / "docs" / "man" / name).read_text() == content, name
+
+
+def test_the_manual_names_all_there_is() -> None:
+    made = pages()
+    for name in main_module.COMMANDS:
+        assert f".B {name}\n" in made["openqmail.1"]
+    for definition in main_module.control.all_definitions():
+        assert f".B {definition.name}\n" in made["openqmail-control.5"]

@@ -1,0 +1,185 @@
+"""`status` and `queue`: against a socket that answers as a service does, and with none at all."""
+
+import asyncio
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openqmail.core.control import Home
+from openqmail.core.queue import LocalStore
+from openqmail.core.values import Envelope, Recipient
+from openqmail.core.world import PosixDisk, SystemClock
+
+Run = Callable[..., Any]
+
+STATUS = {
+    "v": 1, "state": "serving", "pid": 4711, "version": "0.1.0", "since": 1_700_000_000,
+    "listen": [{"service": "smtp", "address": "127.0.0.1:2525"}],
+    "queue": {"messages": 2, "recipients": 3, "deferred": 1, "held": 0, "bytes": 5000},
+    "running": {"local": 1, "remote": 2},
+    "processes": [{"name": "mta", "pid": 4711, "uid": 1, "generation": 1, "rss": 30_000_000, "work": 3}],
+}  # fmt: skip
+
+MESSAGE = {
+    "id": 17, "key": "00", "born": 1_700_000_000, "size": 2048, "sender": "a\x1b[2J@b.example", "uid": 0,
+    "state": "deferred",
+    "recipients": [
+        {"address": "x@y.example", "channel": "remote", "state": "todo", "attempts": 3,
+         "next": 1_700_000_400, "last": "refused\n"},
+        {"address": "z@a.example", "channel": "local", "state": "done", "attempts": 1,
+         "next": None, "last": None},
+    ],
+}  # fmt: skip
+
+
+@contextmanager
+def answering(made: Path, answers: dict[str, bytes]) -> Iterator[list[dict[str, Any]]]:
+    """A Unix server at run/admin that sends these bytes for what is asked."""
+    asked: list[dict[str, Any]] = []
+    path = made / "run" / "admin"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        owner = Home(str(made)).owner
+        os.chown(path, *owner)
+        listening.listen()
+
+        def serve() -> None:
+            while True:
+                connection, _ = listening.accept()
+                with connection, connection.makefile("rb") as lines:
+                    request = json.loads(lines.readline() or b"{}")
+                    if not request:
+                        return
+                    asked.append(request)
+                    connection.sendall(answers.get(request["ask"], b""))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield asked
+        finally:
+            with socket.socket(socket.AF_UNIX) as last:
+                last.connect(str(path))
+            thread.join()
+            path.unlink()
+
+
+def line(value: object) -> bytes:
+    return json.dumps(value).encode() + b"\n"
+
+
+def test_status_while_it_serves(run: Run, made: Path) -> None:
+    with answering(made, {"status": line(STATUS)}) as asked:
+        ran = run("--home", made, "status", "--json")
+        assert (ran.code, json.loads(ran.out)) == (0, STATUS)
+        ran = run("--home", made, "status")
+        assert ran.code == 0
+        for wanted in (
+            "serving, process 4711",
+            "smtp 127.0.0.1:2525",
+            "2 messages to 3 recipients, 1 deferred",
+        ):
+            assert wanted in ran.out
+        assert asked[0] == {"v": 1, "ask": "status"}
+
+
+def test_status_while_it_drains_is_not_serving(run: Run, made: Path) -> None:
+    with answering(made, {"status": line(STATUS | {"state": "draining"})}):
+        assert run("--home", made, "status").code == 100
+
+
+@pytest.mark.parametrize("answer", [b"", b"nonsense\n", b"[]\n", b'{"v":1,"state":"serv'])
+def test_status_that_cannot_be_told_is_111(run: Run, made: Path, answer: bytes) -> None:
+    with answering(made, {"status": answer}):
+        ran = run("--home", made, "status")
+    assert (ran.code, ran.out) == (111, "")
+    assert "run/admin: the answer" in ran.err
+
+
+def test_status_of_a_stopped_service(run: Run, made: Path) -> None:
+    ran = run("--home", made, "status")
+    assert (ran.code, ran.out) == (100, f"{made}: stopped\nnext: openqmail --home {made} run\n")
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(made / "run" / "admin"))
+    os.chown(made / "run" / "admin", *Home(str(made)).owner)
+    left.close()  # a socket file that a killed service left behind
+    ran = run("--home", made, "status", "--json")
+    assert ran.code == 100
+    found = json.loads(ran.out)
+    assert found["state"] == "stopped"
+    assert found.keys() == STATUS.keys()
+
+
+def test_queue_list(run: Run, made: Path) -> None:
+    with answering(made, {"list": line(MESSAGE) + line(MESSAGE | {"id": 18})}):
+        ran = run("--home", made, "queue", "list", "--json")
+        assert [json.loads(one)["id"] for one in ran.out.splitlines()] == [17, 18]
+        ran = run("--home", made, "queue")
+    assert ran.code == 0
+    assert "\x1b" not in ran.out, "nothing that a terminal would obey"
+    assert "#17  deferred  2.0 KiB  14 Nov 2023 22:13:20 UTC  from <a?[2J@b.example>" in ran.out
+    assert "remote  todo  x@y.example  (3 attempts, next 14 Nov 2023 22:20:00 UTC)" in ran.out
+    assert ran.out.endswith("queue: 2 messages to 2 recipients, 2 deferred, 4.0 KiB\n")
+
+
+def test_queue_show_and_flush(run: Run, made: Path) -> None:
+    content = b"Subject: x\n\n\xff\x00body without an end"
+    with answering(
+        made, {"show": line({"ok": True}) + content, "flush": line({"ok": True, "messages": 3})}
+    ) as asked:
+        ran = run("--home", made, "queue", "show", 17)
+        assert (ran.code, ran.out) == (0, content.decode("utf-8", "backslashreplace"))
+        assert asked[0] == {"v": 1, "ask": "show", "number": 17}
+        ran = run("--home", made, "queue", "flush")
+        assert (ran.code, ran.out) == (0, "3 messages that waited will be tried now\n")
+
+
+def test_what_is_not_there_is_1_and_the_rest_is_shown(run: Run, made: Path) -> None:
+    with answering(made, {"show": line({"ok": False, "error": "no message 9 in the queue"})}):
+        ran = run("--home", made, "queue", "show", 9, 10)
+    assert ran.code == 1
+    assert "no message 9" in ran.err
+    assert "no message 10" in ran.err
+
+
+def test_the_queue_of_a_stopped_service(run: Run, made: Path) -> None:
+    large = b"Subject: large\n\n" + b"x" * 70 + b"\n" * 200_000
+    asyncio.run(_fill(made, [b"Subject: small\n\nbody\n", large]))
+    ran = run("--home", made, "queue", "list", "--json")
+    found = [json.loads(one) for one in ran.out.splitlines()]
+    assert [(one["sender"], one["state"]) for one in found] == [
+        ("s0@x.example", "new"),
+        ("s1@x.example", "new"),
+    ]
+    assert [one["channel"] for one in found[0]["recipients"]] == ["local", "remote"]
+    assert run("--home", made, "queue", "show", found[0]["id"]).out == "Subject: small\n\nbody\n"
+    assert run("--home", made, "queue", "show", found[1]["id"]).out.encode() == large
+    assert run("--home", made, "queue", "show", 999).code == 1
+    ran = run("--home", made, "queue", "flush")
+    assert ran.code == 100
+    assert "the service is stopped" in ran.err
+
+
+async def _fill(made: Path, bodies: list[bytes]) -> None:
+    store = LocalStore(PosixDisk(), SystemClock(), os.fsencode(made / "queue"), lambda error: None)
+    store.open()
+    for number, body in enumerate(bodies):
+        recipients = (Recipient(b"alice@a.example"), Recipient(b"x@elsewhere.example"))
+        envelope = Envelope(b"s%d@x.example" % number, recipients)
+        if len(body) < 100_000:
+            await store.submit(envelope, body)
+            continue
+        large = store.large()
+        await large.write(body)
+        await store.submit(envelope, large)
+    await store.close()
+    for folder, names, files in os.walk(made / "queue"):
+        for name in [*names, *files]:
+            os.chown(os.path.join(folder, name), *Home(str(made)).owner)

@@ -1,0 +1,269 @@
+"""Control files: their values, their defaults, and every mistake with file, line and remedy."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openqmail.core.control import (
+    DEFINITIONS,
+    Home,
+    Listener,
+    Resolver,
+    Route,
+    Settings,
+    check,
+    read_settings,
+)
+from openqmail.core.control.text import ControlText
+from openqmail.core.values import ControlError
+
+Make = Callable[..., Home]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """A home with these control files, on top of a `me`."""
+
+    def make(**files: str | bytes) -> Home:
+        folder = tmp_path / "control"
+        folder.mkdir(exist_ok=True)
+        for name, content in {"me": "mail.example.org\n", **files}.items():
+            data = content if isinstance(content, bytes) else content.encode()
+            (folder / name).write_bytes(data)
+        return Home(str(tmp_path))
+
+    return make
+
+
+def test_every_field_of_settings_is_a_definition() -> None:
+    assert {definition.name for definition in DEFINITIONS} == set(Settings.__struct_fields__)
+
+
+def test_every_example_and_default_parses() -> None:
+    for definition in DEFINITIONS:
+        for content in (definition.example, definition.default):
+            text = ControlText(
+                definition.name, ("a.example" if content in (None, "me") else content).encode()
+            )
+            definition.parse(text)
+            assert not text.problems, (definition.name, str(text.problems[0]))
+
+
+def test_defaults_are_those_of_qmail(make: Make) -> None:
+    found = read_settings(make())
+    assert found.me == found.helohost == found.bouncehost == found.envnoathost == b"mail.example.org"
+    assert found.locals == {b"mail.example.org"}
+    assert found.rcpthosts == frozenset(), "a missing rcpthosts closes relaying"
+    assert found.smtpgreeting == b"mail.example.org"
+    assert (found.bouncefrom, found.doublebounceto) == (b"MAILER-DAEMON", b"postmaster")
+    assert (found.concurrencylocal, found.concurrencyremote, found.queuelifetime) == (10, 20, 604800)
+    assert (found.timeoutconnect, found.timeoutremote, found.timeoutsmtpd) == (60, 1200, 1200)
+    assert (found.databytes, found.maxrecipients, found.concurrencydestination) == (0, 1000, 10)
+    assert found.defaultdelivery == b"./Maildir/\n"
+    assert found.listen == found.resolvers == found.hooks == ()
+    assert found.rules.match("192.0.2.1").allow
+
+
+def test_lists_pass_over_comments_empty_lines_and_blanks_at_the_end(make: Make) -> None:
+    found = read_settings(make(locals="# ours\n\nExample.ORG \t\nb.example\n   \n", rcpthosts=".Example.org"))
+    assert found.locals == {b"example.org", b"b.example"}
+    assert found.rcpthosts == {b".example.org"}
+
+
+def test_an_empty_locals_is_not_a_missing_one(make: Make) -> None:
+    assert read_settings(make(locals="")).locals == frozenset()
+
+
+def test_one_value_is_the_first_line(make: Make) -> None:
+    found = read_settings(make(me="Mail.Example.NET  \nrest\n", databytes="1000000\nnonsense\n"))
+    assert found.me == b"mail.example.net"
+    assert found.databytes == 1_000_000
+
+
+def test_a_domain_beyond_ascii_is_known_by_both_spellings(make: Make) -> None:
+    both = {"bücher.example".encode(), b"xn--bcher-kva.example"}
+    assert read_settings(make(locals="Bücher.example")).locals == both
+    assert read_settings(make(locals="xn--bcher-kva.example")).locals == both
+    assert read_settings(make(me="bücher.example")).me == b"xn--bcher-kva.example"
+
+
+def test_listen(make: Make) -> None:
+    found = read_settings(make(listen="smtp 127.0.0.1:2525\nsubmission [::]:587\nother :995\n"))
+    assert found.listen == (
+        Listener("smtp", "127.0.0.1", 2525),
+        Listener("submission", "::", 587),
+        Listener("other", "", 995),
+    )
+
+
+def test_smtproutes(make: Make) -> None:
+    lines = {
+        "a.example:Relay.example:2525": (b"a.example", Route("smtp", (b"relay.example",), 2525)),
+        ".b.example:[192.0.2.1]": (b".b.example", Route("smtp", (b"[192.0.2.1]",))),
+        "c.example:[::1]:26": (b"c.example", Route("smtp", (b"[::1]",), 26)),
+        "d.example:[IPv6:2001:DB8::1],x.example": (
+            b"d.example",
+            Route("smtp", (b"[2001:db8::1]", b"x.example")),
+        ),
+        "e.example:": (b"e.example", Route("smtp", ())),
+        "f.example:192.0.2.9": (b"f.example", Route("smtp", (b"[192.0.2.9]",))),
+        "g.example:lmtp!h.example:24": (b"g.example", Route("lmtp", (b"h.example",), 24)),
+        "[192.0.2.7]:i.example": (b"[192.0.2.7]", Route("smtp", (b"i.example",))),
+        "j.example::26": (b"j.example", Route("smtp", (), 26)),
+        ":smart.example": (b"", Route("smtp", (b"smart.example",))),
+    }
+    found = read_settings(make(smtproutes="\n".join(lines)))
+    assert found.smtproutes == dict(lines.values())
+
+
+def test_virtualdomains(make: Make) -> None:
+    content = "V.example:alice-v\n.w.example:bob\nBox@x.example:carol\nw.example:\n:catch\n"
+    assert read_settings(make(virtualdomains=content)).virtualdomains == {
+        b"v.example": b"alice-v",
+        b".w.example": b"bob",
+        b"box@x.example": b"carol",
+        b"w.example": b"",
+        b"": b"catch",
+    }
+
+
+def test_resolvers(make: Make) -> None:
+    found = read_settings(make(resolvers="127.0.0.1\n[::1]:5353 trusted\n2001:db8::1\n192.0.2.1:54\n"))
+    assert found.resolvers == (
+        Resolver("127.0.0.1"),
+        Resolver("::1", 5353, True),
+        Resolver("2001:db8::1"),
+        Resolver("192.0.2.1", 54),
+    )
+
+
+def test_a_missing_me_names_its_remedy(tmp_path: Path) -> None:
+    (tmp_path / "control").mkdir()
+    with pytest.raises(ControlError, match=r"control/me: is missing; .*echo mail.example.org >") as error:
+        read_settings(Home(str(tmp_path)))
+    assert (error.value.file, error.value.line) == ("control/me", 0)
+    assert len(check(Home(str(tmp_path))).errors) == 1, "not once more for each file that falls back to it"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line", "why"),
+    [
+        ("me", "\n", 1, "is empty"),
+        ("me", "two words\n", 1, "not a domain"),
+        ("me", b"\xff\xfe\n", 1, "UTF-8"),
+        ("locals", "a.example\nb..example\n", 2, "not a domain"),
+        ("locals", "a.example\n  b.example\n", 2, "begins with a blank"),
+        ("locals", "a.example\nb\x00.example\n", 2, "cannot be printed"),
+        ("rcpthosts", "#\n*.example.org\n", 2, "not a domain"),
+        ("databytes", "10M\n", 1, "digits"),
+        ("databytes", "-1\n", 1, "digits"),
+        ("databytes", "9" * 5000, 1, "digits"),
+        ("concurrencydestination", "0\n", 1, "from 1 to"),
+        ("maxrecipients", "50\n", 1, "from 100"),
+        ("timeoutsmtpd", "\n", 1, "is empty"),
+        ("smtpgreeting", "mail.example.org grüß\n", 1, "ASCII"),
+        ("smtpgreeting", "mail.example.org " + "x" * 400, 1, "400"),
+        ("smtpgreeting", "** hello\n", 1, "not a domain"),
+        ("listen", "smtp\n", 1, "needs a service and an address"),
+        ("listen", "smtp 127.0.0.1\n", 1, "no port"),
+        ("listen", "smtp 127.0.0.1:99999\n", 1, "from 0 to 65535"),
+        ("listen", "smtp localhost:25\n", 1, "not an address"),
+        ("listen", "smtp ::1:25\n", 1, "not a"),
+        ("listen", "smtp [::1:25\n", 1, "not ADDRESS:PORT"),
+        ("listen", "smtp 127.0.0.1:25 proxy=10.0.0.0/8\n", 1, "not there yet"),
+        ("listen", "smtp 127.0.0.1:25\nsmtp 127.0.0.1:25\n", 2, "same as line 1"),
+        ("hooks", "greylist timeout=3\n", 1, "not there yet"),
+        ("hooks", "Grey List\n", 1, "not there yet"),
+        ("virtualdomains", "v.example\n", 1, "no colon"),
+        ("virtualdomains", "v.example:a\nV.example:b\n", 2, "another value in line 1"),
+        ("virtualdomains", "v.example:a b\n", 1, "not a prefix"),
+        (
+            "smtproutes",
+            "a.example:b.example:25:user secret\n",
+            1,
+            "authentication towards relays is not there yet",
+        ),
+        ("smtproutes", "a.example:b.example:smtp\n", 1, "digits"),
+        ("smtproutes", "a.example:[::1\n", 1, "bracket"),
+        ("smtproutes", "a.example:[1.2.3]\n", 1, "literal"),
+        ("smtproutes", "a.example:b,,c\n", 1, "not a domain"),
+        ("smtproutes", "a.example:LM TP!b\n", 1, "not a name"),
+        ("resolvers", "127.0.0.1 trust\n", 1, "trusted"),
+        ("resolvers", "dns.example\n", 1, "not an address"),
+        ("bouncefrom", "a@b\n", 1, "user's part"),
+        ("defaultdelivery", "\n./Maildir/\n", 1, "is empty"),
+    ],
+)
+def test_mistakes(make: Make, name: str, content: str | bytes, line: int, why: str) -> None:
+    home = make(**{name: content})
+    with pytest.raises(ControlError) as error:
+        read_settings(home)
+    assert (error.value.file, error.value.line) == (f"control/{name}", line)
+    assert why in error.value.why
+    assert "\n" not in str(error.value)
+    assert str(error.value) in map(str, check(home).errors)
+
+
+def test_check_finds_all_of_them(make: Make) -> None:
+    found = check(make(locals="a..b\n c\n", databytes="x", rules="127:allow\n1.2.3.4:alow\n"))
+    assert [(error.file, error.line) for error in found.errors] == [
+        ("control/rules", 1),
+        ("control/rules", 2),
+        ("control/databytes", 1),
+        ("control/locals", 1),
+        ("control/locals", 2),
+    ]
+
+
+def test_names_that_nothing_reads_are_warned_of(make: Make) -> None:
+    files = {"rcpthost": "x", "badmailfrom": "x", "smtpplugins": "x", "zzz": "x", ".hidden": "x", "me~": "x"}
+    found = check(make(listen="smtp 127.0.0.1:25", **files))
+    warnings = {warning.file: warning.why for warning in found.warnings}
+    assert "did you mean rcpthosts?" in warnings["control/rcpthost"]
+    assert "netqmail's" in warnings["control/badmailfrom"]
+    assert "eQmail's" in warnings["control/smtpplugins"]
+    assert "not a control file" in warnings["control/zzz"]
+    assert len(warnings) == 4
+
+
+def test_what_nothing_installed_provides_is_an_error(make: Make) -> None:
+    found = check(make(listen="smpt 127.0.0.1:25", hooks="nosuch", smtproutes="a.example:pigeon!b.example"))
+    assert [(error.file, error.why.split(";")[0]) for error in found.errors] == [
+        ("control/listen", "there is no service 'smpt'"),
+        ("control/smtproutes", "there is no transport 'pigeon'"),
+        ("control/hooks", "there is no hook 'nosuch'"),
+    ]
+
+
+def test_contradictions_are_warned_of(make: Make) -> None:
+    found = check(make(locals="a.example", virtualdomains="a.example:alice"))
+    assert {warning.file for warning in found.warnings} == {"control/listen", "control/virtualdomains"}
+
+
+def test_an_unreadable_file_is_an_error(make: Make, tmp_path: Path) -> None:
+    home = make()
+    (tmp_path / "control" / "databytes").mkdir()
+    with pytest.raises(ControlError, match="control/databytes: cannot be read"):
+        read_settings(home)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200))
+def test_no_content_breaks_a_parser(content: bytes) -> None:
+    for definition in DEFINITIONS:
+        text = ControlText(f"control/{definition.name}", content)
+        definition.parse(text)
+        for problem in text.problems:
+            assert str(problem).isprintable(), "an error is one printable line"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.sampled_from("ab.:![],1-@ \"'=x"), max_size=40))
+def test_lines_parse_or_are_refused(line: str) -> None:
+    for definition in DEFINITIONS:
+        text = ControlText(f"control/{definition.name}", line.encode())
+        definition.parse(text)
+        assert all(problem.line for problem in text.problems)
