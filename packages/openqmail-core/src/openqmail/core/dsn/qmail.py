@@ -1,0 +1,95 @@
+"""The bounce as qmail-send writes it (the qmail-send bounce message format, QSBMF).
+
+`bounce` gives what stands before the copy of the original message: the caller appends that,
+and sends the whole.  Pure; the time is handed in.  Byte for byte as recorded, with one
+exception: a line break or NUL in an envelope address, which qmail-send lets into the header
+of its bounce, is written `_` here, as qmail-send does in the list of recipients.
+"""
+
+import re
+from collections.abc import Iterable
+from time import gmtime
+
+from openqmail.core.control.settings import Settings
+
+_MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
+
+_DOT_ATOM = re.compile(rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_ESCAPED = re.compile(rb'(["\\])')
+_EMPTY_LINE = re.compile(rb"(?<=\n)\n")
+_BREAKS = bytes.maketrans(b"\n\r\0", b"___")
+
+_FAILED = b"""\
+I'm afraid I wasn't able to deliver your message to the following addresses.
+This is a permanent error; I've given up. Sorry it didn't work out.
+"""
+_BOUNCED = b"I tried to deliver a bounce message to this address, but the bounce bounced!\n"
+_COPY = b"--- Below this line is a copy of the message.\n\n"
+_ORIGINAL_BOUNCE = b"--- Below this line is the original bounce.\n\n"
+
+
+def bounce(
+    settings: Settings,
+    recipient: bytes,
+    failures: Iterable[tuple[bytes, bytes]],
+    *,
+    double: bool,
+    now: float,
+    pid: int,
+) -> bytes:
+    """The head and text of a bounce to `recipient`, up to and with the Return-Path line of
+    the copy that follows.
+
+    `failures`: address and report of each recipient that failed.  `double`: what failed was
+    a bounce itself.  `pid`: who the Received line says made it.
+    """
+    date = _date(now)
+    host = settings.bouncehost
+    to = quoted_address(recipient)
+    return b"".join(
+        (
+            b"Received: (qmail %d invoked for bounce); %s\n" % (pid, date),
+            b"Date: %s\n" % date,
+            b"From: %s@%s\n" % (_quoted(settings.bouncefrom), host),
+            b"To: %s\n" % to,
+            b"Subject: failure notice\n\n",
+            b"Hi. This is the qmail-send program at %s.\n" % host,
+            _BOUNCED if double else _FAILED,
+            b"\n",
+            *(report(address, text) for address, text in failures),
+            _ORIGINAL_BOUNCE if double else _COPY,
+            b"Return-Path: <%s>\n" % (b"" if double else to),
+        )
+    )
+
+
+def report(address: bytes, text: bytes) -> bytes:
+    """One recipient's paragraph, as it also stands in `bounce/N`: it ends with an empty line.
+    One inside would begin the next paragraph, so it becomes `/` (at the very end of a report
+    it may stay, as in qmail-send)."""
+    paragraph = b"<%s>:\n%s" % (address.replace(b"\n", b"_"), text)
+    if not paragraph.endswith(b"\n"):
+        paragraph += b"\n"
+    return _EMPTY_LINE.sub(b"/", paragraph[:-1]) + b"\n\n"
+
+
+def quoted_address(address: bytes) -> bytes:
+    """An envelope address as a header may carry it: the local part in quotes where RFC 5322
+    section 3.4.1 wants them, the host as it is."""
+    local, at, host = address.translate(_BREAKS).rpartition(b"@")
+    if at:
+        return _quoted(local) + b"@" + host
+    return _quoted(host) if host else b""
+
+
+def _quoted(local: bytes) -> bytes:
+    if _DOT_ATOM.fullmatch(local):
+        return local
+    return b'"' + _ESCAPED.sub(rb"\\\1", local.translate(_BREAKS)) + b'"'
+
+
+def _date(now: float) -> bytes:
+    """As in RFC 5322 section 3.3, always in UTC: `24 Nov 2026 18:17:27 -0000`."""
+    at = gmtime(now)
+    clock = b"%02d:%02d:%02d" % (at.tm_hour, at.tm_min, at.tm_sec)
+    return b"%d %s %d %s -0000" % (at.tm_mday, _MONTHS[at.tm_mon - 1], at.tm_year, clock)

@@ -1,0 +1,149 @@
+"""What the send manager is told, and what it asks for: its whole face is these values."""
+
+import msgspec
+
+from openqmail.core.log import Event as LogEvent
+from openqmail.core.queue.store import Change, Stored
+from openqmail.core.values import Result
+
+# --- events ---------------------------------------------------------------------------
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """A message has just become durable."""
+
+    stored: Stored
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A message was found in the queue at the start."""
+
+    number: int
+    due: int
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """The answer to `Load`; None when the message is no longer there."""
+
+    number: int
+    stored: Stored | None
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """A delivery no longer needs its slot; its results follow in `Reported`."""
+
+    delivery: int
+
+
+class Reported(msgspec.Struct, frozen=True):
+    """The results of a delivery are facts: one for each recipient of its `Start`, in order.
+
+    Frees the slot when `Finished` did not.  `recorded`: they were already written together
+    with a forward (rule 11), not as the message's end: a `Record` without changes may follow
+    to write that.
+    """
+
+    delivery: int
+    results: tuple[Result, ...]
+    recorded: bool = False
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """The `Record` or `Bounce` asked for on this message is on disk."""
+
+    number: int
+
+
+class BounceFailed(msgspec.Struct, frozen=True):
+    """The bounce could not be submitted now; ask again later."""
+
+    number: int
+
+
+class Wake(msgspec.Struct, frozen=True):
+    """The time of `WakeAt` has come."""
+
+
+class Flush(msgspec.Struct, frozen=True):
+    """Try everything now (ALRM)."""
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Start nothing more; what runs may end."""
+
+
+Event = Accepted | Known | Loaded | Finished | Reported | Recorded | BounceFailed | Wake | Flush | Stop
+
+# --- actions --------------------------------------------------------------------------
+
+
+class Load(msgspec.Struct, frozen=True):
+    """Bring the message from the queue, then say `Loaded`."""
+
+    number: int
+
+
+class StartLocal(msgspec.Struct, frozen=True):
+    """`recipient` as routed; `position` in the envelope; `sender` as this recipient is shown
+    it (VERP)."""
+
+    delivery: int
+    stored: Stored
+    position: int
+    sender: bytes
+    recipient: bytes
+    again: bool
+
+
+class StartRemote(msgspec.Struct, frozen=True):
+    """One transaction to one domain (lower case); `sender` as its recipients are shown it.
+
+    In the log the recipients have numbers of their own: `delivery`, `delivery + 1`, …"""
+
+    delivery: int
+    stored: Stored
+    positions: tuple[int, ...]
+    sender: bytes
+    domain: bytes
+    recipients: tuple[bytes, ...]
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Write to the queue, then say `Recorded`.  At most one `Record` or `Bounce` of a message
+    is under way; `changes` may be empty.  `due` 0: at once."""
+
+    number: int
+    changes: tuple[Change, ...]
+    due: int
+    ended: bool
+
+
+class Bounce(msgspec.Struct, frozen=True):
+    """Submit a bounce that ends the message, then say `Recorded` (before the `Accepted` of the
+    bounce itself) or `BounceFailed`.  The failures are already recorded.
+
+    `sender`, `recipient`: of the bounce.  `failures`, in the envelope's order: the address
+    without a virtual domain's prefix, and the text of the report.  `double`: what failed was
+    itself a bounce.
+    """
+
+    number: int
+    sender: bytes
+    recipient: bytes
+    failures: tuple[tuple[bytes, bytes], ...]
+    double: bool
+
+
+class WakeAt(msgspec.Struct, frozen=True):
+    """Say `Wake` at this time (seconds UTC); replaces the one before."""
+
+    when: float
+
+
+class Write(msgspec.Struct, frozen=True):
+    """A line for the log."""
+
+    event: LogEvent
+
+
+Action = Load | StartLocal | StartRemote | Record | Bounce | WakeAt | Write

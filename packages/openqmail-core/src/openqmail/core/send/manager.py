@@ -1,0 +1,414 @@
+"""qmail-send's mind: told what happened, it says what to do next.
+
+Pure: no clock, no disk, no network.  `handle(event, now)` returns actions (see `events`) and
+raises for no order of events; what it does not know it ignores.  It starts deliveries within
+the limits, fairly (see `fairness`); writes qmail-log(5)'s lines; tries again by qmail's
+schedule, a message's local and remote recipients each by their own; turns the last deferral
+into a failure; and asks for one bounce a message, once nothing is left to try.
+
+A message ends, and is forgotten, only when the queue has recorded it.  What is only waiting
+for its time is a number here (see `schedule`), and is loaded when that has come.
+
+In the log every recipient is a delivery with a number of its own, as in qmail.  The limits
+and the status lines count slots: a transaction with many recipients is one, and a local
+delivery whose file is not yet known to be on disk is none any more.
+"""
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from openqmail.core.control.settings import Settings
+from openqmail.core.log import (
+    Bounced,
+    DeliveryEnded,
+    DeliveryStarted,
+    MessageEnded,
+    MessageInfo,
+    NewMessage,
+    Status,
+    TripleBounce,
+)
+from openqmail.core.queue.store import Change, Stored
+from openqmail.core.send.events import (
+    Accepted,
+    Action,
+    BounceFailed,
+    Event,
+    Finished,
+    Flush,
+    Known,
+    Load,
+    Loaded,
+    Record,
+    Recorded,
+    Reported,
+    StartLocal,
+    StartRemote,
+    Stop,
+    Wake,
+    WakeAt,
+    Write,
+)
+from openqmail.core.send.fairness import FairQueue, Item
+from openqmail.core.send.message import Delivery, Items, Message
+from openqmail.core.send.routing import Channel, is_verp, sender_for
+from openqmail.core.send.schedule import DueTimes, next_try
+from openqmail.core.values import Outcome, Result
+
+GROUP = 100
+"""Recipients in one remote transaction (RFC 5321 section 4.5.3.1.8: every host takes 100)."""
+LOADS = 100
+"""Messages asked for from the queue at once."""
+ACTIVE = 20_000
+"""Messages with details in memory, beyond which only numbers are kept."""
+BOUNCE_AGAIN = 60
+"""Seconds until a bounce that could not be submitted is tried again."""
+
+_DEFERRAL, _FAILURE = Outcome.DEFERRAL, Outcome.FAILURE  # an enum's attributes are slow to look up
+_NO_REPORT = Result(Outcome.DEFERRAL, b"There was no report on this recipient.\n")
+
+
+class SendManager:
+    """`pid`: whose the bounces are, in the log; `seed`: of what is drawn by lot."""
+
+    def __init__(self, settings: Settings, pid: int, seed: int) -> None:
+        self._settings = settings
+        self._pid = pid
+        self._now = 0.0
+        self._out: list[Action] = []
+        self._stopped = False
+        self._wake_at: int | None = None
+        self._last_delivery = 0
+        self._active: dict[int, Message] = {}
+        self._deliveries: dict[int, Delivery] = {}
+        self._due = DueTimes(Random(seed))
+        self._split_due: dict[int, tuple[int, int]] = {}
+        """(local, remote) times of waiting messages that have both kinds of recipients left."""
+        self._loading: set[int] = set()
+        self._recalled: dict[int, tuple[FairQueue, bytes]] = {}
+        self._writes = 0
+        self._local = FairQueue(settings.concurrencylocal, settings.concurrencylocal)
+        self._remote = FairQueue(settings.concurrencyremote, settings.concurrencydestination)
+
+    # --- the face -----------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """What to do about `event`, which happens at `now` (seconds UTC), in this order."""
+        self._now = now
+        out = self._out = []
+        _HANDLERS[type(event)](self, event)
+        if not self._stopped:
+            local, remote, due = self._local, self._remote, self._due
+            if local.round or remote.round:
+                self._start()
+            if local.recalled or remote.recalled:
+                self._recall()
+            if due.heap or due.ready:
+                self._load()
+        return out
+
+    def reconfigure(self, settings: Settings) -> None:
+        """New settings (HUP), in force from the next event on; what is in line keeps its route."""
+        self._settings = settings
+        self._local.resize(settings.concurrencylocal, settings.concurrencylocal)
+        self._remote.resize(settings.concurrencyremote, settings.concurrencydestination)
+
+    def running(self) -> tuple[int, int]:
+        """Slots in use: local, remote."""
+        return self._local.running, self._remote.running
+
+    def status(self) -> Status:
+        settings = self._settings
+        return Status(
+            self._local.running,
+            settings.concurrencylocal,
+            self._remote.running,
+            settings.concurrencyremote,
+            self._stopped,
+        )
+
+    @property
+    def idle(self) -> bool:
+        """No delivery runs or waits for its result, and no write is under way."""
+        return not self._deliveries and not self._writes
+
+    @property
+    def messages(self) -> int:
+        """How many messages there are in all."""
+        return len(self._active) + self.waiting
+
+    @property
+    def waiting(self) -> int:
+        """How many of them wait for their time or for room, known by number only."""
+        return len(self._due) + len(self._loading) + self._local.parked + self._remote.parked
+
+    # --- messages come ------------------------------------------------------------------
+
+    def _accepted(self, event: Accepted) -> None:
+        stored = event.stored
+        number, envelope = stored.id.number, stored.envelope
+        if number in self._active:
+            return
+        origin = envelope.origin
+        self._out.append(Write(NewMessage(number)))
+        self._out.append(Write(MessageInfo(number, stored.size, envelope.sender, origin.pid, origin.uid)))
+        if self._stopped or len(self._active) >= ACTIVE:
+            self._due.add_ready(number)
+        else:
+            self._activate(number, stored, recalled=False)
+
+    def _known(self, event: Known) -> None:
+        if event.number not in self._active:
+            self._due.add(event.number, event.due)
+
+    def _loaded(self, event: Loaded) -> None:
+        number, stored = event.number, event.stored
+        if number not in self._loading:
+            return
+        self._loading.remove(number)
+        if stored is None:
+            self._split_due.pop(number, None)
+        elif self._stopped:
+            self._due.add_ready(number)
+        elif number not in self._active:
+            self._activate(number, stored, recalled=number in self._recalled)
+        self._arrived(number)
+
+    def _arrived(self, number: int) -> None:
+        """If it was recalled, its destination may recall another."""
+        recall = self._recalled.pop(number, None)
+        if recall is not None:
+            queue, destination = recall
+            queue.arrived(destination)
+
+    def _activate(self, number: int, stored: Stored, *, recalled: bool) -> None:
+        """Route the recipients that are due and put them in line; or park the message."""
+        due_local, due_remote = self._split_due.get(number, (0, 0))
+        message = Message(number, stored, due_local, due_remote)
+        local, remote = message.sort(self._settings, self._now)
+        if not recalled and self._park(number, local, remote):
+            return
+        if due_local or due_remote:
+            del self._split_due[number]
+        self._active[number] = message
+        for domain, items in local.items():
+            message.waiting += len(items)
+            self._local.add(number, domain, items, 1)
+        group = 1 if is_verp(stored.envelope.sender) else GROUP
+        for domain, items in remote.items():
+            message.waiting += len(items)
+            self._remote.add(number, domain, items, group)
+        if not message.waiting:
+            self._advance(message)
+
+    def _park(self, number: int, local: Items, remote: Items) -> bool:
+        """Keep only the number when there is a long line at each of its destinations."""
+        for domain in local:
+            if not self._local.congested(domain):
+                return False
+        for domain in remote:
+            if not self._remote.congested(domain):
+                return False
+        if not (local or remote):
+            return False
+        queue, domains = (self._local, local) if local else (self._remote, remote)
+        queue.park(number, next(iter(domains)))
+        return True
+
+    # --- deliveries start and end -------------------------------------------------------
+
+    def _start(self) -> None:
+        """Fill the free slots, the channels by turns."""
+        local, remote = self._local, self._remote
+        while local.round or remote.round:
+            batch = local.take() if local.round else None
+            if batch is not None:
+                self._start_batch("local", *batch)
+            other = remote.take() if remote.round else None
+            if other is not None:
+                self._start_batch("remote", *other)
+            elif batch is None:
+                return
+
+    def _start_batch(self, channel: Channel, number: int, domain: bytes, items: list[Item]) -> None:
+        message = self._active[number]
+        stored = message.stored
+        now = int(self._now)
+        first = self._last_delivery + 1
+        self._last_delivery += len(items)
+        expired = now > stored.birth + self._settings.queuelifetime
+        self._deliveries[first] = Delivery(message, channel, domain, items, expired)
+        message.waiting -= len(items)
+        message.running += 1
+        out = self._out
+        for delivery, (_, address) in enumerate(items, first):
+            out.append(Write(DeliveryStarted(delivery, number, channel, address)))
+        out.append(Write(self.status()))
+        position, address = items[0]
+        sender = sender_for(stored.envelope.sender, address)
+        due = next_try(stored.birth, now, channel)
+        if channel == "local":
+            message.due_local = due
+            again = stored.again or stored.progress[position].attempts > 0
+            out.append(StartLocal(first, stored, position, sender, address, again))
+        else:
+            message.due_remote = due
+            positions = tuple([position for position, _ in items])
+            addresses = tuple([address for _, address in items])
+            out.append(StartRemote(first, stored, positions, sender, domain, addresses))
+
+    def _finished(self, event: Finished) -> None:
+        delivery = self._deliveries.get(event.delivery)
+        if delivery is not None and not delivery.finished:
+            delivery.finished = True
+            self._release(delivery)
+
+    def _release(self, delivery: Delivery) -> None:
+        queue = self._local if delivery.channel == "local" else self._remote
+        queue.release(delivery.destination)
+
+    def _reported(self, event: Reported) -> None:
+        delivery = self._deliveries.pop(event.delivery, None)
+        if delivery is None:
+            return
+        if not delivery.finished:
+            self._release(delivery)
+        message, out = delivery.message, self._out
+        message.running -= 1
+        done = 0
+        for index, (position, _) in enumerate(delivery.items):
+            result = event.results[index] if index < len(event.results) else _NO_REPORT
+            outcome, text = delivery.verdict(result)
+            out.append(Write(DeliveryEnded(event.delivery + index, outcome, text)))
+            if outcome is not _DEFERRAL:
+                done += 1
+                if outcome is _FAILURE:
+                    message.failed(position, text)
+            if not event.recorded or outcome is not result.outcome:
+                message.changes.append(Change(position, outcome, text))
+        if delivery.channel == "local":
+            message.left_local -= done
+        else:
+            message.left_remote -= done
+        out.append(Write(self.status()))
+        self._advance(message)
+
+    # --- what becomes of a message ------------------------------------------------------
+
+    def _advance(self, message: Message) -> None:
+        """The next step of a message, if nothing of it is being written just now."""
+        if message.writing:
+            return
+        if message.waiting or message.running:
+            if message.changes:
+                self._record(message, 0, ended=False)
+        elif message.left_local or message.left_remote:
+            due = message.next_due()
+            if message.changes or due != message.due:
+                self._record(message, due, ended=False)
+            else:
+                self._drop(message, due)
+        elif message.failures is None:
+            self._record(message, 0, ended=True)
+        elif message.stored.envelope.sender == b"#@[]":
+            self._out.append(Write(TripleBounce(message.number)))
+            self._record(message, 0, ended=True)
+        elif message.changes:
+            self._record(message, 0, ended=False)
+        elif self._stopped:
+            self._drop(message, 0)
+        else:
+            self._bounce(message)
+
+    def _record(self, message: Message, due: int, *, ended: bool) -> None:
+        changes = tuple(message.changes)
+        message.changes.clear()
+        message.due = due
+        message.ending = ended
+        message.writing = True
+        self._writes += 1
+        self._out.append(Record(message.number, changes, due, ended))
+
+    def _bounce(self, message: Message) -> None:
+        message.ending = message.bounced = message.writing = True
+        self._writes += 1
+        self._out.append(message.bounce(self._settings))
+
+    def _recorded(self, event: Recorded) -> None:
+        message = self._active.get(event.number)
+        if message is None or not message.writing:
+            return
+        message.writing = False
+        self._writes -= 1
+        if not message.ending:
+            self._advance(message)
+            return
+        del self._active[event.number]
+        if message.bounced:
+            self._out.append(Write(Bounced(event.number, self._pid)))
+        self._out.append(Write(MessageEnded(event.number)))
+
+    def _bounce_failed(self, event: BounceFailed) -> None:
+        message = self._active.get(event.number)
+        if message is not None and message.bounced:
+            self._writes -= 1
+            self._drop(message, int(self._now) + BOUNCE_AGAIN)
+
+    def _drop(self, message: Message, due: int) -> None:
+        """Nothing to do until `due`: keep the number."""
+        del self._active[message.number]
+        if message.left_local and message.left_remote:
+            self._split_due[message.number] = message.due_local, message.due_remote
+        self._due.add(message.number, due)
+
+    # --- time ---------------------------------------------------------------------------
+
+    def _wake(self, event: Wake) -> None:
+        self._wake_at = None
+
+    def _flush(self, event: Flush) -> None:
+        self._split_due.clear()
+        self._due.flush()
+
+    def _stop(self, event: Stop) -> None:
+        self._stopped = True
+
+    def _load(self) -> None:
+        """Ask for what is due, as far as there is room; else for a call when something is."""
+        loading = self._loading
+        while len(loading) < LOADS and len(self._active) + len(loading) < ACTIVE:
+            number = self._due.take(self._now)
+            if number is None:
+                break
+            if number in self._active:
+                self._arrived(number)
+            elif number not in loading:
+                loading.add(number)
+                self._out.append(Load(number))
+        due = self._due.next()
+        if due is not None and due > self._now and (self._wake_at is None or due < self._wake_at):
+            self._wake_at = due
+            self._out.append(WakeAt(due))
+
+    def _recall(self) -> None:
+        """Parked messages whose turn comes near are due now."""
+        for queue in (self._local, self._remote):
+            for number, destination in queue.recalled:
+                self._recalled[number] = queue, destination
+                self._due.add_ready(number)
+            queue.recalled.clear()
+
+
+_HANDLERS: dict[type, Callable[[SendManager, Any], None]] = {
+    Accepted: SendManager._accepted,
+    Known: SendManager._known,
+    Loaded: SendManager._loaded,
+    Finished: SendManager._finished,
+    Reported: SendManager._reported,
+    Recorded: SendManager._recorded,
+    BounceFailed: SendManager._bounce_failed,
+    Wake: SendManager._wake,
+    Flush: SendManager._flush,
+    Stop: SendManager._stop,
+}

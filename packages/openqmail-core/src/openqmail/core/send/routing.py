@@ -1,0 +1,99 @@
+"""Where a recipient goes: this host or another, and under which address.
+
+Follows qmail-send(8) and the recorded behaviour of its `rewrite`, in this order: `envnoathost`,
+`percenthack`, `locals`, `virtualdomains` (by full address, domain, `.suffix`es, the empty
+catch-all; an empty prefix means "not virtual").  The case of letters is kept in the address and
+ignored in every comparison.  Also the sender that a recipient is shown (VERP, addresses(5)).
+"""
+
+from typing import Literal
+
+import msgspec
+
+from openqmail.core.control.settings import Settings
+
+Channel = Literal["local", "remote"]
+
+_VERP = b"-@[]"
+
+
+class Routed(msgspec.Struct, frozen=True, gc=False):
+    """`address` as delivered and logged; `domain` in lower case; `prefix`: how many bytes of
+    `address` a virtual domain put in front."""
+
+    channel: Channel
+    address: bytes
+    domain: bytes
+    prefix: int = 0
+
+    @property
+    def plain(self) -> bytes:
+        """The address as people know it: without the prefix of a virtual domain."""
+        return self.address[self.prefix :]
+
+
+def route(recipient: bytes, settings: Settings) -> Routed:
+    """Decide where `recipient` (as it stands in the envelope) goes."""
+    address, at, domain = recipient.rpartition(b"@")
+    if not at:
+        domain = settings.envnoathost
+        address = recipient
+        recipient = address + b"@" + domain
+    domain = domain.lower()
+    if domain in settings.percenthack:
+        recipient, domain = _unhacked(recipient, settings.percenthack)
+    if domain in settings.locals:
+        return Routed("local", recipient, domain)
+    if settings.virtualdomains:
+        prefix = _virtual(recipient, domain, settings.virtualdomains)
+        if prefix:
+            return Routed("local", prefix + b"-" + recipient, domain, len(prefix) + 1)
+    return Routed("remote", recipient, domain)
+
+
+def _unhacked(recipient: bytes, hacked: frozenset[bytes]) -> tuple[bytes, bytes]:
+    """`user%host@hacked` is `user@host`, as long as it applies."""
+    local, _, domain = recipient.rpartition(b"@")
+    while domain.lower() in hacked:
+        user, percent, host = local.rpartition(b"%")
+        if not percent:
+            break
+        local, domain = user, host
+    recipient = local + b"@" + domain
+    return recipient, recipient.rpartition(b"@")[2].lower()
+
+
+def _virtual(recipient: bytes, domain: bytes, prefixes: dict[bytes, bytes]) -> bytes:
+    """The prefix of the most particular entry; empty when none applies."""
+    found = prefixes.get(recipient.lower())
+    if found is None:
+        found = prefixes.get(domain)
+    dot = domain.find(b".", 1)
+    while found is None and dot >= 0:
+        found = prefixes.get(domain[dot:])
+        dot = domain.find(b".", dot + 1)
+    if found is None:
+        found = prefixes.get(b"", b"")
+    return found
+
+
+def is_verp(sender: bytes) -> bool:
+    """Whether each recipient is shown a sender of its own."""
+    return sender.endswith(_VERP)
+
+
+def sender_for(sender: bytes, recipient: bytes) -> bytes:
+    """The sender that `recipient` (as routed) is shown: `list-@host-@[]` becomes
+    `list-user=domain@host`; any other stays as it is."""
+    if not sender.endswith(_VERP):
+        return sender
+    local, at, host = sender[: -len(_VERP)].rpartition(b"@")
+    user, sign, domain = recipient.rpartition(b"@")
+    if not at or not sign:
+        return sender
+    return b"%s%s=%s@%s" % (local, user, domain, host)
+
+
+def bounce_sender(sender: bytes) -> bytes:
+    """To whom a bounce goes: `list-@host-@[]` is `list-@host`."""
+    return sender.removesuffix(_VERP)

@@ -1,0 +1,165 @@
+"""A send manager with a queue and deliveries that are played by a test."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from openqmail.core.log import MemoryLog
+from openqmail.core.queue.store import Change, Progress, Stored
+from openqmail.core.send.events import (
+    Accepted,
+    Action,
+    Bounce,
+    Event,
+    Load,
+    Loaded,
+    Record,
+    Recorded,
+    Reported,
+    StartLocal,
+    StartRemote,
+    WakeAt,
+    Write,
+)
+from openqmail.core.send.manager import SendManager
+from openqmail.core.values import Envelope, MessageId, Origin, Outcome, Recipient, Result
+
+BIRTH = 1_700_000_000
+ALICE = Origin(8001, 1000)
+Start = StartLocal | StartRemote
+
+
+def make_settings(**changes: Any) -> Any:
+    """The settings that the manager looks at, as in the recordings."""
+    values = {
+        "me": b"mail.example.test",
+        "envnoathost": b"mail.example.test",
+        "percenthack": frozenset(),
+        "locals": frozenset({b"mail.example.test", b"example.test"}),
+        "virtualdomains": {},
+        "concurrencylocal": 10,
+        "concurrencyremote": 20,
+        "concurrencydestination": 20,
+        "queuelifetime": 604_800,
+        "doublebounceto": b"postmaster",
+        "doublebouncehost": b"mail.example.test",
+    }
+    return SimpleNamespace(**(values | changes))
+
+
+class Play:
+    """Keeps what a queue would keep, and what is asked for until the test answers it."""
+
+    def __init__(self, settings: Any, now: float = BIRTH, pid: int = 99) -> None:
+        self.now = now
+        self.settings = settings
+        self.manager = SendManager(settings, pid, 1)
+        self.queue: dict[int, Stored] = {}
+        self.ended: set[int] = set()
+        self.log = MemoryLog()
+        self.starts: dict[int, Start] = {}
+        self.writes: dict[int, Record | Bounce] = {}
+        self.bounces: list[Bounce] = []
+        self.loads: list[int] = []
+        self.wake: float | None = None
+        self.succeeded: set[tuple[int, int]] = set()
+
+    def restart(self) -> None:
+        """A crash: what was under way is lost, what is in the queue is found again."""
+        self.manager = SendManager(self.settings, 99, 2)
+        self.starts.clear()
+        self.writes.clear()
+        self.loads.clear()
+        self.wake = None
+
+    def tell(self, event: Event) -> list[Action]:
+        actions = self.manager.handle(event, self.now)
+        for action in actions:
+            if isinstance(action, Write):
+                self.log(action.event)
+            elif isinstance(action, Start):
+                positions = _positions(action)
+                for other in self.starts.values():
+                    if other.stored.id == action.stored.id:
+                        assert not positions & _positions(other), "two deliveries to one recipient"
+                self.starts[action.delivery] = action
+            elif isinstance(action, Record | Bounce):
+                assert action.number not in self.writes
+                self.writes[action.number] = action
+                if isinstance(action, Bounce):
+                    self.bounces.append(action)
+            elif isinstance(action, WakeAt):
+                self.wake = action.when
+            elif isinstance(action, Load):
+                self.loads.append(action.number)
+        return actions
+
+    def accept(
+        self,
+        number: int,
+        recipients: list[bytes],
+        sender: bytes = b"alice@example.test",
+        size: int = 256,
+        origin: Origin = ALICE,
+    ) -> list[Action]:
+        envelope = Envelope(sender, tuple(Recipient(address) for address in recipients), origin)
+        key = b"%024d" % number
+        progress = tuple(Progress() for _ in recipients)
+        stored = Stored(MessageId(number, key), int(self.now), size, envelope, progress)
+        self.queue[number] = stored
+        return self.tell(Accepted(stored))
+
+    def results(self, start: Start, outcome: Outcome, text: bytes = b"so\n") -> tuple[Result, ...]:
+        count = len(start.positions) if isinstance(start, StartRemote) else 1
+        return (Result(outcome, text),) * count
+
+    def report(self, delivery: int, outcome: Outcome, text: bytes = b"so\n") -> list[Action]:
+        start = self.starts.pop(delivery)
+        return self.tell(Reported(delivery, self.results(start, outcome, text)))
+
+    def write(self, number: int) -> list[Action]:
+        """What was asked for is on disk."""
+        action = self.writes.pop(number)
+        if isinstance(action, Bounce) or action.ended:
+            changes = action.changes if isinstance(action, Record) else ()
+            self._apply(number, changes, 0)
+            self.ended.add(number)
+            del self.queue[number]
+        else:
+            self._apply(number, action.changes, action.due)
+        return self.tell(Recorded(number))
+
+    def write_all(self) -> None:
+        while self.writes:
+            self.write(next(iter(self.writes)))
+
+    def load_all(self) -> None:
+        while self.loads:
+            number = self.loads.pop(0)
+            self.tell(Loaded(number, self.queue.get(number)))
+
+    def _apply(self, number: int, changes: tuple[Change, ...], due: int) -> None:
+        stored = self.queue[number]
+        progress = list(stored.progress)
+        for change in changes:
+            before = progress[change.position]
+            assert before.outcome is None, "a recipient that is done with was tried again"
+            if change.outcome is Outcome.SUCCESS:
+                assert (number, change.position) not in self.succeeded
+                self.succeeded.add((number, change.position))
+            outcome = None if change.outcome is Outcome.DEFERRAL else change.outcome
+            progress[change.position] = Progress(outcome, before.attempts + 1, change.text)
+        self.queue[number] = msgspec.structs.replace(stored, progress=tuple(progress), due=due)
+
+
+def _positions(start: Start) -> set[int]:
+    return set(start.positions) if isinstance(start, StartRemote) else {start.position}
+
+
+@pytest.fixture
+def play() -> Callable[..., Play]:
+    """A manager at play; changes to the settings by name."""
+    return lambda **changes: Play(make_settings(**changes))

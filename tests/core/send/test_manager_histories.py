@@ -1,0 +1,169 @@
+"""Random histories: whatever happens in whatever order, the promises hold."""
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from openqmail.core.log import DeliveryStarted
+from openqmail.core.send.events import (
+    Bounce,
+    BounceFailed,
+    Finished,
+    Flush,
+    Known,
+    Loaded,
+    Recorded,
+    Reported,
+    StartRemote,
+    Wake,
+)
+from openqmail.core.values import Outcome, Result
+
+ADDRESSES = [b"a@far.test", b"b@far.test", b"c@near.test", b"bob@example.test", b"joe@virt.test", b"noat"]
+SENDERS = [b"alice@example.test", b"", b"#@[]", b"list-@example.test-@[]"]
+LIMITS = {"concurrencylocal": 2, "concurrencyremote": 3, "concurrencydestination": 1, "queuelifetime": 5000}
+
+
+class History:
+    """Plays one history; each step is drawn, each promise is checked after it."""
+
+    def __init__(self, world: Any, random: Random) -> None:
+        self.world, self.random = world, random
+        self.next_number = 0
+        self.finished: set[int] = set()
+
+    def run(self, steps: int) -> None:
+        moves = [
+            self.accept,
+            self.finish,
+            self.report,
+            self.report,
+            self.write,
+            self.write,
+            self.bounce_fails,
+            self.load,
+            self.load,
+            self.pass_time,
+            self.flush,
+            self.crash,
+            self.noise,
+        ]
+        for _ in range(steps):
+            self.random.choice(moves)()
+            self.check_limits()
+
+    def accept(self) -> None:
+        count = self.random.randrange(5)
+        self.world.accept(
+            self.next_number,
+            [self.random.choice(ADDRESSES) for _ in range(count)],
+            sender=self.random.choice(SENDERS),
+        )
+        self.next_number += 1
+
+    def finish(self) -> None:
+        if self.world.starts:
+            delivery = self.random.choice(list(self.world.starts))
+            self.finished.add(delivery)
+            self.world.tell(Finished(delivery))
+
+    def report(self, outcomes: tuple[Outcome, ...] = tuple(Outcome)) -> None:
+        if self.world.starts:
+            delivery = self.random.choice(list(self.world.starts))
+            start = self.world.starts.pop(delivery)
+            count = len(start.positions) if isinstance(start, StartRemote) else 1
+            results = tuple(Result(self.random.choice(outcomes), b"so\n") for _ in range(count))
+            self.world.tell(Reported(delivery, results))
+            self.world.tell(Reported(delivery, results))
+
+    def write(self) -> None:
+        if self.world.writes:
+            self.world.write(self.random.choice(list(self.world.writes)))
+
+    def bounce_fails(self) -> None:
+        for number, action in list(self.world.writes.items()):
+            if isinstance(action, Bounce):
+                del self.world.writes[number]
+                self.world.tell(BounceFailed(number))
+                return
+
+    def load(self) -> None:
+        if self.world.loads:
+            number = self.world.loads.pop(self.random.randrange(len(self.world.loads)))
+            self.world.tell(Loaded(number, self.world.queue.get(number)))
+
+    def pass_time(self) -> None:
+        self.world.now += self.random.choice([1, 100, 2000])
+        self.world.tell(Wake())
+
+    def flush(self) -> None:
+        self.world.tell(Flush())
+
+    def crash(self) -> None:
+        if self.random.random() < 0.3:
+            self.world.restart()
+            for number, stored in self.world.queue.items():
+                self.world.tell(Known(number, stored.due))
+
+    def noise(self) -> None:
+        number = self.random.randrange(self.next_number + 1)
+        for event in (Finished(10_000 + number), Reported(10_000 + number, ()), Known(10_000_000, 2**40)):
+            self.world.tell(event)
+        if number not in self.world.writes:
+            self.world.tell(Recorded(number))
+
+    def check_limits(self) -> None:
+        local, remote = self.world.manager.running()
+        assert 0 <= local <= LIMITS["concurrencylocal"]
+        assert 0 <= remote <= LIMITS["concurrencyremote"]
+        domains = [
+            start.domain
+            for delivery, start in self.world.starts.items()
+            if isinstance(start, StartRemote) and delivery not in self.finished
+        ]
+        assert len(domains) == len(set(domains)), "more than one transaction to a destination"
+
+    def settle(self) -> None:
+        """From now on everything works: every message must come to its end."""
+        outcomes = (Outcome.SUCCESS, Outcome.FAILURE)
+        for _ in range(10_000):
+            if not self.world.queue:
+                break
+            if self.world.starts:
+                self.report(outcomes)
+            elif self.world.writes:
+                self.world.write_all()
+            elif self.world.loads:
+                self.world.load_all()
+            else:
+                assert self.world.wake is not None, "a message has neither work nor a time"
+                self.world.now = max(self.world.now, self.world.wake)
+                self.world.tell(Wake())
+        assert not self.world.queue
+        assert self.world.manager.idle
+        assert self.world.manager.running() == (0, 0)
+
+
+@given(st.integers(0, 2**32), st.integers(0, 150))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_history_ends_well(play: Callable[..., Any], seed: int, steps: int) -> None:
+    world = play(virtualdomains={b"virt.test": b"bob-v"}, **LIMITS)
+    history = History(world, Random(seed))
+    history.run(steps)
+    history.settle()
+    assert world.ended == set(range(history.next_number))
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_without_a_crash_no_delivery_number_comes_twice(play: Callable[..., Any], seed: int) -> None:
+    world = play(virtualdomains={b"virt.test": b"bob-v"}, **LIMITS)
+    history = History(world, Random(seed))
+    history.crash = lambda: None  # type: ignore[method-assign]
+    history.run(100)
+    history.settle()
+    numbers = [event.delivery for event in world.log.events if isinstance(event, DeliveryStarted)]
+    assert numbers == list(range(1, len(numbers) + 1))

@@ -1,0 +1,59 @@
+"""qmail's schedule, and the heap of waiting messages."""
+
+from math import isqrt
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openqmail.core.send.schedule import DueTimes, next_try
+
+DAY = 86_400
+
+
+def test_the_first_attempts_of_a_remote_recipient() -> None:
+    """qmail-send(8)'s pace: after 400 s, 1600 s, 3600 s, … since the birth."""
+    birth, now, times = 1_000_000, 1_000_000, []
+    for _ in range(5):
+        now = next_try(birth, now, "remote")
+        times.append(now - birth)
+    assert times == [400, 1600, 3600, 6400, 10_000]
+    assert next_try(birth, birth, "local") == birth + 100
+
+
+def test_a_birth_in_the_future_counts_as_now() -> None:
+    assert next_try(2000, 1000, "local") == 2100
+
+
+@given(st.integers(0, 30 * DAY))
+@settings(max_examples=200)
+def test_the_formula(age: int) -> None:
+    for channel, skip in (("local", 10), ("remote", 20)):
+        due = next_try(5, 5 + age, channel)  # type: ignore[arg-type]
+        assert due == 5 + (isqrt(age) + skip) ** 2
+        assert due > 5 + age
+
+
+@given(st.lists(st.integers(0, 1000), max_size=50), st.integers(0, 1000))
+@settings(max_examples=100)
+def test_only_what_is_due_comes_out_and_the_earliest_first(times: list[int], now: int) -> None:
+    due = DueTimes(Random(1))
+    for number, when in enumerate(times):
+        due.add(number, when)
+    taken = []
+    while (number := due.take(now)) is not None:
+        taken.append(times[number])
+    assert taken == sorted(when for when in times if when <= now)
+    assert due.next() == min((when for when in times if when > now), default=None)
+
+
+def test_a_flush_makes_all_due_in_an_order_drawn_by_lot() -> None:
+    due = DueTimes(Random(7))
+    for number in range(100):
+        due.add(number, 10_000 + number)
+    assert due.take(0) is None
+    assert due.flush() == 100
+    taken = [due.take(0) for _ in range(100)]
+    assert sorted(number for number in taken if number is not None) == list(range(100))
+    assert taken != list(range(100))
+    assert not len(due)
