@@ -1,0 +1,19 @@
+"""Mail to other hosts: where it goes, and the way there."""
+
+from openqmail.core.remote.directions import Directions, Pathfinder, find_route
+from openqmail.core.remote.own import own_addresses
+from openqmail.core.remote.remote import Remote
+from openqmail.core.remote.smtp import SmtpTransport
+from openqmail.core.remote.transport import Stop, Transport, TransportFactory
+
+__all__ = [
+    "Directions",
+    "Pathfinder",
+    "Remote",
+    "SmtpTransport",
+    "Stop",
+    "Transport",
+    "TransportFactory",
+    "find_route",
+    "own_addresses",
+]

@@ -1,0 +1,317 @@
+"""One connection to another host: a socket round the SMTP client machine, one transaction at a time.
+
+It reports to whoever holds the other end of `Owner`; it decides nothing about other hosts or
+other tries.  One write for all that a turn of the loop has to say.  A large body is read off
+the loop, a chunk at a time, no faster than the peer takes it.  It has no timer: its owner calls
+`expire` now and then, and `deadline` is where the machine's patience (RFC 5321 section 4.5.3.2,
+at most `timeoutremote`) ends.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Literal, Protocol, cast
+
+from openqmail.core.ports import RemoteJob
+from openqmail.core.remote import report
+from openqmail.core.remote.transport import Stop
+from openqmail.core.smtp.client import ClientSession
+from openqmail.core.smtp.client_events import (
+    NEED_DATA,
+    BodyWanted,
+    Ended,
+    Finished,
+    Ready,
+    Refused,
+    Transaction,
+)
+from openqmail.core.smtp.client_events import Outcome as Decided
+from openqmail.core.values import OpenqmailError, PermanentFailure, Result
+
+SECONDS_TO_LEAVE = 5.0
+MOST_TRANSACTIONS = 1000
+"""A connection that was of use so often makes room for a new one: addresses and policies change."""
+
+State = Literal["opening", "busy", "idle", "leaving", "gone"]
+
+
+class Attempt:
+    """A delivery on its way: what is left to try, and what went wrong with what was tried."""
+
+    __slots__ = ("eight_bit", "future", "job", "problem", "size", "stops")
+
+    def __init__(
+        self, job: RemoteJob, stops: tuple[Stop, ...], future: "asyncio.Future[tuple[Result, ...]]"
+    ) -> None:
+        self.job = job
+        self.stops = list(stops)
+        self.future = future
+        self.problem = report.NOT_CONNECTED
+        self.eight_bit = False
+        self.size = 0  # on the wire
+
+    def finish(self, results: tuple[Result, ...]) -> None:
+        if not self.future.done():
+            self.future.set_result(results)
+
+    def finish_all(self, result: Result) -> None:
+        self.finish((result,) * len(self.job.recipients))
+
+
+class Owner(Protocol):
+    """What a connection tells."""
+
+    def opened(self, connection: "Connection") -> None: ...
+
+    def idle(self, connection: "Connection") -> bool:
+        """A transaction is over; False: it should not be kept."""
+        ...
+
+    def try_again(self, attempt: Attempt) -> None:
+        """The next of `attempt.stops`, on a new connection."""
+        ...
+
+    def gone(self, connection: "Connection") -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """Made with its first attempt; after that `start` gives it another while it is idle."""
+
+    def __init__(self, owner: Owner, stop: Stop, helo: bytes, timeout: float, attempt: Attempt) -> None:
+        self.stop = stop
+        self.helo = helo
+        self.state: State = "opening"
+        self.opened = False
+        self.deadline = float("inf")
+        self._owner = owner
+        self._timeout = timeout
+        self._host = stop.address.encode("ascii")
+        self._session = ClientSession(helo, timeout)
+        self._attempt: Attempt | None = attempt
+        self._reused = False
+        self._whole_sent = False
+        self._transactions = 0
+        self._streaming: asyncio.Task[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+
+    # --- what the owner asks for ------------------------------------------------------
+
+    def start(self, attempt: Attempt) -> None:
+        """Another transaction on this idle connection."""
+        self._reused = True
+        self._attempt = attempt
+        self._begin()
+        self._flush()
+
+    def leave(self) -> None:
+        """Say QUIT, and go when the peer has answered or `SECONDS_TO_LEAVE` are over."""
+        if self._session.closing:
+            self._fail()
+        elif self.state == "idle":
+            self.state = "leaving"
+            self._session.quit()
+            self._flush()
+
+    def expire(self, now: float) -> None:
+        """Give up when the deadline has passed."""
+        if now >= self.deadline:
+            self._fail()
+
+    def abort(self) -> None:
+        """End at once; a delivery under way is deferred."""
+        self._fail()
+
+    # --- what the event loop tells ----------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._wire = cast(asyncio.Transport, transport)
+        self._loop = asyncio.get_running_loop()
+        self.opened = True
+        self._owner.opened(self)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        if self.state == "idle":
+            # Nothing was asked: a 421, or worse.  Neither makes it of further use.
+            self._fail()
+            return
+        self._session.receive_data(data)
+        self._turn()
+
+    def eof_received(self) -> None:
+        self._session.receive_data(b"")
+        self._turn()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail()
+
+    def pause_writing(self) -> None:
+        self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    # --- what the machine says --------------------------------------------------------
+
+    def _turn(self) -> None:
+        session = self._session
+        while self.state != "gone":
+            event = session.next_event()
+            if event is NEED_DATA:
+                break
+            if isinstance(event, BodyWanted):
+                self._send_body()
+            elif isinstance(event, Finished):
+                self._finished(event)
+            elif isinstance(event, Ready):
+                self._begin()
+            elif isinstance(event, Refused):
+                self._refused(event)
+            elif isinstance(event, Ended):
+                self._fail(event.outcomes)
+        self._flush()
+
+    def _flush(self) -> None:
+        if self.state == "gone":
+            return
+        data = self._session.data_to_send()
+        if data:
+            self._wire.write(data)
+        if self.state == "leaving":
+            patience: float | None = SECONDS_TO_LEAVE
+        else:
+            patience = self._session.deadline()
+        if self.state != "idle":
+            self.deadline = self._loop.time() + (self._timeout if patience is None else patience)
+
+    def _begin(self) -> None:
+        attempt = self._attempt
+        if attempt is None:
+            return
+        self.state = "busy"
+        self._whole_sent = False
+        self._transactions += 1
+        job = attempt.job
+        try:
+            self._session.begin(
+                Transaction(job.sender, job.recipients, attempt.size, attempt.eight_bit, job.smtputf8)
+            )
+        except PermanentFailure as failure:
+            self._over(attempt, (report.unable(self._host, str(failure)),) * len(job.recipients))
+
+    def _send_body(self) -> None:
+        attempt = self._attempt
+        if attempt is None:
+            return
+        data = attempt.job.body.data
+        if data is None:
+            self._streaming = self._loop.create_task(self._stream(attempt))
+            return
+        self._session.send_body(data)
+        self._session.end_body()
+        self._whole_sent = True
+
+    async def _stream(self, attempt: Attempt) -> None:
+        """A large body: read in a thread, written as the peer takes it."""
+        chunks = iter(attempt.job.body.chunks())
+        try:
+            while True:
+                chunk = await self._loop.run_in_executor(None, next, chunks, b"")
+                if self._attempt is not attempt:
+                    return
+                if not chunk:
+                    break
+                self._session.send_body(chunk)
+                self._flush()
+                if self._writable is not None:
+                    await self._writable
+        except (OSError, OpenqmailError):
+            if self._attempt is attempt:
+                self._attempt = None
+                attempt.finish_all(report.UNREADABLE)
+                self._fail()
+            return
+        finally:
+            _close(chunks)
+        self._streaming = None
+        self._session.end_body()
+        self._whole_sent = True
+        self._flush()
+
+    def _finished(self, event: Finished) -> None:
+        attempt = self._attempt
+        if attempt is None:
+            return
+        closing = any(reply.code == 421 for _, reply in event.outcomes)
+        if closing and self._reused and all(stage == "mail" for stage, _ in event.outcomes):
+            # It was kept too long for the peer's taste; nothing of this message has been said yet.
+            self._attempt = None
+            self._fail()
+            attempt.stops.insert(0, self.stop)
+            self._owner.try_again(attempt)
+            return
+        host = self._host
+        results = tuple(report.concluded(host, stage, reply) for stage, reply in event.outcomes)
+        if closing or self._streaming is not None:
+            self._attempt = None
+            self._fail()
+            attempt.finish(results)
+        else:
+            self._over(attempt, results)
+
+    def _over(self, attempt: Attempt, results: tuple[Result, ...]) -> None:
+        """The transaction has ended as SMTP wants it; the connection may serve another."""
+        self._attempt = None
+        self.state = "idle"
+        if self._transactions >= MOST_TRANSACTIONS or not self._session.ready or not self._owner.idle(self):
+            self.leave()
+        attempt.finish(results)
+
+    def _refused(self, event: Refused) -> None:
+        attempt = self._attempt
+        self._attempt = None
+        self.state = "idle"
+        self.leave()
+        if attempt is not None:
+            attempt.problem = report.refused(self._host, event.stage, event.reply)
+            self._owner.try_again(attempt)
+
+    # --- the end ----------------------------------------------------------------------
+
+    def _fail(self, decided: tuple[Decided | None, ...] = ()) -> None:
+        """The connection is of no more use, for whatever reason; `decided` is what it still said
+        about recipients."""
+        if self.state == "gone":
+            return
+        before = self.state
+        self.state = "gone"
+        attempt, self._attempt = self._attempt, None
+        if self._streaming is not None and self._streaming is not asyncio.current_task():
+            self._streaming.cancel()
+        self._wire.abort()
+        self._owner.gone(self)
+        if attempt is None:
+            return
+        died = report.died(self._host, whole_message_sent=self._whole_sent)
+        if before == "opening":
+            attempt.problem = died
+            self._owner.try_again(attempt)
+        elif self._reused and not self._whole_sent:
+            attempt.stops.insert(0, self.stop)
+            self._owner.try_again(attempt)
+        elif decided:
+            attempt.finish(
+                tuple(died if each is None else report.concluded(self._host, *each) for each in decided)
+            )
+        else:
+            attempt.finish_all(died)
+
+
+def _close(chunks: Iterator[bytes]) -> None:
+    """Let a generator give its file back now, unless a thread is still in it: then it does so later."""
+    close = getattr(chunks, "close", None)
+    if close is not None:
+        with contextlib.suppress(ValueError):
+            close()

@@ -1,0 +1,202 @@
+"""Where mail for a domain goes: control/smtproutes, else an address literal, else MX, else A and AAAA.
+
+Follows RFC 5321 section 5.1, RFC 7505 (null MX) and qmail-remote(8).  A routed host is looked up
+by A and AAAA only and may be this host; any other way that leads to this host ends one step
+before it: only exchangers of better preference are used, and when there are none it is a loop.
+IPv4 comes before IPv6: a host that has only one of them has IPv4, and a dead way costs
+`timeoutconnect`.  A lookup that failed never turns into a permanent failure.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from openqmail.core.control.settings import Route, Settings
+from openqmail.core.dns import Answer, LookupFailed, MailExchanger, Resolver
+from openqmail.core.remote import report
+from openqmail.core.remote.own import canonical, own_addresses
+from openqmail.core.remote.transport import Stop
+from openqmail.core.smtp.grammar import wire_domain
+from openqmail.core.values import PermanentFailure, Result
+
+MOST_STOPS = 20
+"""No delivery tries more addresses than that: each may take `timeoutconnect` seconds."""
+
+LOOKUPS_AT_ONCE = 10
+OWN_ADDRESSES_SECONDS = 60.0
+
+Host = tuple[Stop, ...]
+
+
+class Directions(msgspec.Struct, frozen=True):
+    """Hosts by preference, best first; the addresses of each in their order.
+
+    `ttl`: for how many seconds these directions hold."""
+
+    transport: str
+    preferences: tuple[tuple[Host, ...], ...]
+    ttl: float
+
+    def stops(self) -> tuple[Stop, ...]:
+        """What to try, in order: random among the hosts of one preference."""
+        if len(self.preferences) == 1 and len(self.preferences[0]) == 1:
+            return self.preferences[0][0][:MOST_STOPS]
+        stops: list[Stop] = []
+        for hosts in self.preferences:
+            for host in random.sample(hosts, len(hosts)) if len(hosts) > 1 else hosts:
+                stops.extend(host)
+        return tuple(stops[:MOST_STOPS])
+
+
+def find_route(domain: bytes, routes: dict[bytes, Route]) -> Route | None:
+    """The full domain, then its `.suffix`es from the longest, then the default."""
+    route = routes.get(domain)
+    at = domain.find(b".")
+    while route is None and at >= 0:
+        route = routes.get(domain[at:])
+        at = domain.find(b".", at + 1)
+    return routes.get(b"") if route is None else route
+
+
+def literal(host: bytes) -> str | None:
+    """The address of `[192.0.2.1]`, `[IPv6:2001:db8::1]`, `[2001:db8::1]` or a bare `192.0.2.1`."""
+    text = host.decode("ascii", "replace")
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]
+        if text[:5].lower() == "ipv6:":
+            text = text[5:]
+    elif text.count(".") != 3:
+        return None
+    try:
+        return canonical(text)
+    except ValueError:
+        return None
+
+
+class Pathfinder:
+    """Finds directions for a domain; `port` is where mail exchangers listen."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        resolver: Resolver,
+        own: Callable[[], frozenset[str]] = own_addresses,
+        port: int = 25,
+    ) -> None:
+        self._settings = settings
+        self._resolver = resolver
+        self._own = own
+        self._port = port
+        self._ours: frozenset[str] = frozenset()
+        self._ours_until = float("-inf")
+
+    async def find(self, domain: bytes) -> Directions | Result:
+        """Directions, or the result for every recipient at that domain."""
+        route = find_route(domain, self._settings.smtproutes)
+        try:
+            if route is not None and route.hosts:
+                return await self._routed(route)
+            transport, port = ("smtp", self._port) if route is None else (route.transport, route.port)
+            address = literal(domain)
+            if address is not None:
+                if self._is_this_host(address, port):
+                    return report.THIS_HOST
+                return Directions(transport, (((Stop(domain, address, port),),),), float("inf"))
+            return await self._by_exchangers(domain, transport, port)
+        except LookupFailed:
+            return report.LOOKUP_FAILED
+
+    async def _routed(self, route: Route) -> Directions | Result:
+        found = await self._hosts(route.hosts, route.port)
+        hosts = [host for host in found.hosts if host]
+        if not hosts:
+            return report.LOOKUP_FAILED if found.failed else report.no_host(route.hosts[0])
+        # In the order in which the administrator wrote them: each its own preference.
+        return Directions(route.transport, tuple((host,) for host in hosts), found.ttl)
+
+    async def _by_exchangers(self, domain: bytes, transport: str, port: int) -> Directions | Result:
+        try:
+            name = wire_domain(domain)
+            answer = await self._resolver.mx(name)
+        except PermanentFailure:
+            return report.no_host(domain)
+        exchangers = answer.records
+        if exchangers and all(not each.host for each in exchangers):
+            return report.no_mail(domain)
+        exchangers = tuple(each for each in exchangers if each.host)
+        implicit = not exchangers
+        if implicit:
+            exchangers = (MailExchanger(0, name),)
+        found = await self._hosts(tuple(each.host for each in exchangers), port)
+        if not any(found.hosts):
+            if found.failed:
+                return report.LOOKUP_FAILED
+            return report.no_host(domain) if implicit else report.NO_EXCHANGER
+        preferences = self._before_this_host(exchangers, found.hosts)
+        if not preferences:
+            return report.LOOKUP_FAILED if found.failed else report.THIS_HOST
+        return Directions(transport, preferences, min(answer.ttl, found.ttl))
+
+    def _before_this_host(
+        self, exchangers: tuple[MailExchanger, ...], hosts: tuple[Host, ...]
+    ) -> tuple[tuple[Host, ...], ...]:
+        """The hosts of better preference than the best exchanger that is this host itself."""
+        limit = min(
+            (
+                exchanger.preference
+                for exchanger, host in zip(exchangers, hosts, strict=True)
+                if any(self._is_this_host(stop.address, stop.port) for stop in host)
+            ),
+            default=1 << 16,
+        )
+        groups: dict[int, list[Host]] = {}
+        for exchanger, host in zip(exchangers, hosts, strict=True):
+            if host and exchanger.preference < limit:
+                groups.setdefault(exchanger.preference, []).append(host)
+        return tuple(tuple(groups[preference]) for preference in sorted(groups))
+
+    async def _hosts(self, names: tuple[bytes, ...], port: int) -> "_Found":
+        """The addresses of each host; an empty one for a host that has none."""
+        hosts: list[Host] = []
+        failed, ttl = False, float("inf")
+        for start in range(0, len(names), LOOKUPS_AT_ONCE):
+            batch = names[start : start + LOOKUPS_AT_ONCE]
+            answers = await asyncio.gather(*map(self._addresses, batch), return_exceptions=True)
+            for name, answer in zip(batch, answers, strict=True):
+                if isinstance(answer, BaseException):
+                    if not isinstance(answer, (PermanentFailure, LookupFailed)):
+                        raise answer
+                    # What could not be looked up may be there in a minute; so this soon again.
+                    failed, ttl = failed or isinstance(answer, LookupFailed), min(ttl, 30.0)
+                    hosts.append(())
+                else:
+                    ttl = min(ttl, answer.ttl)
+                    hosts.append(tuple(Stop(name, address, port) for address in answer.records))
+        return _Found(tuple(hosts), failed, ttl)
+
+    async def _addresses(self, host: bytes) -> Answer[str]:
+        address = literal(host)
+        if address is not None:
+            return Answer((address,), float("inf"))
+        answer = await self._resolver.addresses(wire_domain(host))
+        return Answer(tuple(map(canonical, answer.records)), answer.ttl)
+
+    def _is_this_host(self, address: str, port: int) -> bool:
+        """One of our addresses, and a port where mail comes in: 25, or one that we listen on."""
+        listeners = self._settings.listen
+        if port not in (25, self._port) and all(port != each.port for each in listeners):
+            return False
+        now = time.monotonic()
+        if now >= self._ours_until:
+            self._ours = self._own() | {each.host for each in listeners}
+            self._ours_until = now + OWN_ADDRESSES_SECONDS
+        return address in self._ours
+
+
+class _Found(msgspec.Struct, frozen=True):
+    hosts: tuple[Host, ...]
+    failed: bool
+    ttl: float

@@ -1,0 +1,150 @@
+"""Serves the port RemoteDelivery: finds out where a domain's mail goes, and hands it to a transport.
+
+What was found out holds for as long as the DNS allows, at most five minutes, and until the
+control files are read again; while it holds, a delivery starts without waiting for anything.
+"""
+
+import asyncio
+import time
+from asyncio import Future
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+from openqmail.core.control.extensions import load
+from openqmail.core.control.settings import Settings
+from openqmail.core.dns import DnspythonResolver, Resolver
+from openqmail.core.log import Alert, Log
+from openqmail.core.ports import RemoteJob
+from openqmail.core.remote import report
+from openqmail.core.remote.directions import Directions, Pathfinder
+from openqmail.core.remote.own import own_addresses
+from openqmail.core.remote.transport import Transport, TransportFactory
+from openqmail.core.values import OpenqmailError, Result
+
+GROUP = "openqmail.transports"
+MOST_SECONDS = 300.0
+MOST_KNOWN = 10_000
+
+Results = Future[tuple[Result, ...]]
+
+
+def load_transport(name: str) -> TransportFactory:
+    """The transport of that name among what is installed.  Raises OpenqmailError."""
+    return cast(TransportFactory, load(GROUP, name))
+
+
+class Remote:
+    """Deliveries to other hosts.
+
+    Without a `resolver`, name servers are asked as `control/resolvers` says.  `exchanger_port`
+    is where the exchangers of the world listen."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        log: Log,
+        *,
+        resolver: Resolver | None = None,
+        transports: Callable[[str], TransportFactory] = load_transport,
+        own: Callable[[], frozenset[str]] = own_addresses,
+        exchanger_port: int = 25,
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._given = resolver
+        self._load = transports
+        self._own = own
+        self._port = exchanger_port
+        self._transports: dict[str, Transport] = {}
+        self._known: dict[bytes, tuple[float, Directions]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._resolver = resolver or _resolver(settings)
+        self._pathfinder = Pathfinder(settings, self._resolver, own, exchanger_port)
+
+    def deliver(self, job: RemoteJob) -> Results:
+        known = self._known.get(job.domain)
+        if known is not None and time.monotonic() < known[0]:
+            return self._hand_over(job, known[1])
+        loop = asyncio.get_running_loop()
+        future: Results = loop.create_future()
+        task = loop.create_task(self._find_out(job, future))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return future
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Deliveries from now on obey these settings; those under way keep theirs."""
+        if self._given is None and settings.resolvers != self._settings.resolvers:
+            self._resolver = _resolver(settings)
+        self._settings = settings
+        self._known.clear()
+        self._pathfinder = Pathfinder(settings, self._resolver, self._own, self._port)
+        for transport in self._transports.values():
+            transport.reconfigure(settings)
+
+    async def close(self) -> None:
+        """QUIT to the connections that are kept, in bounded time; what is under way is deferred."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await asyncio.gather(*(transport.close() for transport in self._transports.values()))
+
+    async def _find_out(self, job: RemoteJob, future: Results) -> None:
+        pathfinder = self._pathfinder
+        try:
+            found = await pathfinder.find(job.domain)
+            if isinstance(found, Directions):
+                if pathfinder is self._pathfinder:
+                    self._remember(job.domain, found)
+                self._hand_over(job, found).add_done_callback(partial(self._pass_on, job, future))
+                return
+            results = _all(job, found)
+        except asyncio.CancelledError:
+            results = _all(job, report.STOPPED)
+        except Exception as error:  # a fault of ours must not hold a message's delivery for ever
+            results = self._fault(job, error)
+        if not future.done():
+            future.set_result(results)
+
+    def _pass_on(self, job: RemoteJob, future: Results, done: Results) -> None:
+        if future.done():
+            return
+        error = None if done.cancelled() else done.exception()
+        if done.cancelled():
+            future.set_result(_all(job, report.STOPPED))
+        elif error is not None:
+            future.set_result(self._fault(job, error))
+        else:
+            future.set_result(done.result())
+
+    def _fault(self, job: RemoteJob, error: BaseException) -> tuple[Result, ...]:
+        self._log(Alert(f"delivery {job.delivery} met a fault in remote: {error!r}"))
+        return _all(job, report.FAULT)
+
+    def _hand_over(self, job: RemoteJob, directions: Directions) -> Results:
+        transport = self._transports.get(directions.transport)
+        if transport is None:
+            try:
+                transport = self._load(directions.transport)(self._settings, self._log)
+            except (OpenqmailError, KeyError):
+                future: Results = asyncio.get_running_loop().create_future()
+                future.set_result(_all(job, report.no_transport(directions.transport)))
+                return future
+            self._transports[directions.transport] = transport
+        return transport.deliver(job, directions.stops())
+
+    def _remember(self, domain: bytes, directions: Directions) -> None:
+        self._known.pop(domain, None)
+        if len(self._known) >= MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[domain] = (time.monotonic() + min(directions.ttl, MOST_SECONDS), directions)
+
+
+def _resolver(settings: Settings) -> Resolver:
+    return DnspythonResolver([(each.address, each.port) for each in settings.resolvers])
+
+
+def _all(job: RemoteJob, result: Result) -> tuple[Result, ...]:
+    return (result,) * len(job.recipients)

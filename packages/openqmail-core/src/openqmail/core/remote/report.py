@@ -1,0 +1,94 @@
+"""What qmail-remote(8) says of a delivery, word for word: other people's scripts read it.
+
+A 4xx or 5xx greeting or answer to EHLO is always temporary, as in qmail: it tells of the host,
+not of this message.  A refused recipient's text ends with "Giving up on", as it does in qmail,
+where each recipient is a delivery of its own.  A peer's reply is quoted up to 5,000 bytes.
+"""
+
+from openqmail.core.values import Outcome, Reply, Result
+
+MOST_OF_A_REPLY = 5000
+
+NOT_CONNECTED = Result(Outcome.DEFERRAL, b"Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n")
+LOOKUP_FAILED = Result(Outcome.DEFERRAL, b"Sorry, I couldn't find any host by that name. (#4.1.2)\n")
+NO_EXCHANGER = Result(Outcome.FAILURE, b"Sorry, I couldn't find a mail exchanger or IP address. (#5.4.4)\n")
+THIS_HOST = Result(
+    Outcome.FAILURE,
+    b"Sorry. Although I'm listed as a best-preference MX or A for that host,\n"
+    b"it isn't in my control/locals file, so I don't treat it as local. (#5.4.6)\n",
+)
+UNREADABLE = Result(Outcome.DEFERRAL, b"Unable to read message. (#4.3.0)\n")
+FAULT = Result(Outcome.DEFERRAL, b"Sorry, something is wrong with this service. (#4.3.0)\n")
+STOPPED = Result(Outcome.DEFERRAL, b"Sorry, this service is about to end. (#4.3.2)\n")
+
+_STAGES = {
+    "greeting": b"Connected to %s but greeting failed.\nRemote host said: %s\n",
+    "helo": b"Connected to %s but my name was rejected.\nRemote host said: %s\n",
+    "mail": b"Connected to %s but sender was rejected.\nRemote host said: %s\n",
+    "rcpt": b"%s does not like recipient.\nRemote host said: %s\n",
+    "data": b"%s failed on DATA command.\nRemote host said: %s\n",
+    "message": b"%s failed after I sent the message.\nRemote host said: %s\n",
+}
+
+
+def no_host(name: bytes) -> Result:
+    """The name does not exist, or has no address."""
+    return Result(Outcome.FAILURE, b"Sorry, I couldn't find any host named %s. (#5.1.2)\n" % name)
+
+
+def no_mail(name: bytes) -> Result:
+    """A null MX (RFC 7505 section 4.2)."""
+    return Result(Outcome.FAILURE, b"Sorry, %s does not accept mail: it has a null MX. (#5.1.10)\n" % name)
+
+
+def no_transport(name: str) -> Result:
+    """What control/smtproutes names is not installed: the administrator can mend that."""
+    text = f"Sorry, control/smtproutes names the transport {name}, which is not installed here. (#4.3.5)\n"
+    return Result(Outcome.DEFERRAL, text.encode("utf-8", "replace"))
+
+
+def refused(host: bytes, stage: str, reply: Reply) -> Result:
+    """A greeting, or the answer to EHLO and HELO, that makes the host of no use now."""
+    return Result(Outcome.DEFERRAL, _STAGES[stage] % (host, quote(reply)))
+
+
+def concluded(host: bytes, stage: str, reply: Reply) -> Result:
+    """The reply that decided about a recipient, and what it was an answer to."""
+    if reply.code < 400 and stage == "message":
+        return Result(Outcome.SUCCESS, b"%s accepted message.\nRemote host said: %s\n" % (host, quote(reply)))
+    text = _STAGES[stage] % (host, quote(reply))
+    if stage == "rcpt":
+        text += b"Giving up on %s.\n" % host
+    # A reply that is neither 2xx, 4xx nor 5xx where one of them must stand: nothing is known, so later.
+    return Result(Outcome.FAILURE if 500 <= reply.code < 600 else Outcome.DEFERRAL, text)
+
+
+def died(host: bytes, *, whole_message_sent: bool) -> Result:
+    """The connection broke, fell silent, or the peer stopped speaking SMTP."""
+    duplicate = b" Possible duplicate!" if whole_message_sent else b""
+    return Result(Outcome.DEFERRAL, b"Connected to %s but connection died.%s (#4.4.2)\n" % (host, duplicate))
+
+
+def unfit(reason: str) -> Result:
+    """No SMTP can carry this message; `reason` goes on with "it holds …"."""
+    text = f"Sorry, SMTP cannot carry this message: {reason}. (#5.6.0)\n"
+    return Result(Outcome.FAILURE, text.encode("utf-8", "replace"))
+
+
+def unable(host: bytes, reason: str) -> Result:
+    """This host's SMTP cannot carry this message; `reason` is the machine's sentence."""
+    return Result(Outcome.FAILURE, b"%s: %s\n" % (host, reason.encode("utf-8", "replace")))
+
+
+def quote(reply: Reply) -> bytes:
+    """The reply as it came, its lines divided by LF, without a NUL."""
+    last = len(reply.lines) - 1
+    prefix = reply.enhanced + b" " if reply.enhanced else b""
+    if not last:
+        text = b"%d %s%s" % (reply.code, prefix, reply.lines[0])
+    else:
+        text = b"\n".join(
+            b"%d%s%s%s" % (reply.code, b"-" if at < last else b" ", prefix, line)
+            for at, line in enumerate(reply.lines)
+        )
+    return text[:MOST_OF_A_REPLY].replace(b"\0", b"?").rstrip()

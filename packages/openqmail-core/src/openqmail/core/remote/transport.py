@@ -1,0 +1,44 @@
+"""A way out to another host: the protocol that a transport fulfils, core's own SMTP like any other.
+
+A transport is found by its name in the entry-point group `openqmail.transports`; the entry is a
+`TransportFactory`, the class itself in most cases.  Where to go has been decided before: the
+transport is handed the stops in the order in which they are to be tried.
+"""
+
+from asyncio import Future
+from typing import Protocol
+
+import msgspec
+
+from openqmail.core.control.settings import Settings
+from openqmail.core.log import Log
+from openqmail.core.ports import RemoteJob
+from openqmail.core.values import Result
+
+
+class Stop(msgspec.Struct, frozen=True, gc=False):
+    """One address to try; `name` is the host's as the MX, the route or the literal gave it."""
+
+    name: bytes
+    address: str
+    port: int
+
+
+class Transport(Protocol):
+    def deliver(self, job: RemoteJob, stops: tuple[Stop, ...]) -> "Future[tuple[Result, ...]]":
+        """A result for each recipient, in their order.  There is at least one stop.
+
+        Never raises for a message's sake: what goes wrong is a deferral or a failure."""
+        ...
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Deliveries from now on obey these settings; those under way keep theirs."""
+        ...
+
+    async def close(self) -> None:
+        """End what is kept, in bounded time; deliveries under way are deferred."""
+        ...
+
+
+class TransportFactory(Protocol):
+    def __call__(self, settings: Settings, log: Log) -> Transport: ...

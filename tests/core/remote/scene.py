@@ -1,0 +1,192 @@
+"""A scripted SMTP peer on loopback, and the settings and jobs of these tests."""
+
+import asyncio
+import contextlib
+
+from openqmail.core.control.rules import Rules
+from openqmail.core.control.settings import Route, Settings
+from openqmail.core.log import MemoryLog
+from openqmail.core.ports import RemoteJob
+from openqmail.core.remote import Remote, SmtpTransport
+from openqmail.core.values import BytesBody, MessageId
+
+CLOSE = object()
+RESET = object()
+HANG = object()
+EXTENSIONS = b"250-peer.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SIZE 100000000\r\n250 SMTPUTF8\r\n"
+PLAIN = b"250 peer.test\r\n"
+POLITE = {
+    "": b"220 peer.test ESMTP\r\n",
+    "EHLO": EXTENSIONS,
+    "HELO": PLAIN,
+    "MAIL": b"250 2.1.0 sender ok\r\n",
+    "RCPT": b"250 2.1.5 recipient ok\r\n",
+    "DATA": b"354 go ahead\r\n",
+    ".": b"250 2.0.0 accepted\r\n",
+    "RSET": b"250 2.0.0 ok\r\n",
+    "QUIT": b"221 2.0.0 bye\r\n",
+}
+
+
+class Peer:
+    """Answers each verb (`""` the greeting, `"."` the message) as told, politely otherwise.
+
+    An answer is bytes, CLOSE, RESET, HANG, or a list of those, used up one at a time over all
+    connections (the last one stays).  `commands`, `messages`, `connections` tell what came.
+    """
+
+    def __init__(self, answers=None, host="127.0.0.1", port=0):
+        self.answers = {**POLITE, **(answers or {})}
+        self.host, self.port = host, port
+        self.commands, self.messages, self.connections = [], [], 0
+        self.ended = asyncio.Event()
+        self._tasks = set()
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._serve, self.host, self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_):
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def hang_up(self):
+        """Close every connection that is open."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader, writer):
+        self.connections += 1
+        self._tasks.add(asyncio.current_task())
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                await self._session(reader, writer)
+        finally:
+            self._tasks.discard(asyncio.current_task())
+            self.ended.set()
+            writer.close()
+
+    async def _session(self, reader, writer):
+        if not await self._say(writer, ""):
+            return
+        while line := await reader.readline():
+            verb = line[:4].strip().upper().decode("latin-1")
+            self.commands.append(line.removesuffix(b"\r\n"))
+            answer = self._next(verb)
+            if not await self._say(writer, verb, answer):
+                return
+            if verb == "QUIT":
+                return
+            if verb == "DATA" and bytes(answer[:1]) in (b"2", b"3"):
+                await self._message(reader)
+                if not await self._say(writer, "."):
+                    return
+
+    async def _message(self, reader):
+        body = bytearray(b"\r\n")
+        while not body.endswith(b"\r\n.\r\n"):
+            piece = await reader.read(1 << 16)
+            if not piece:
+                raise asyncio.IncompleteReadError(b"", None)
+            body += piece
+        self.messages.append(bytes(body[2:-3]))
+
+    def _next(self, verb):
+        answer = self.answers.get(verb, b"502 what?\r\n")
+        if isinstance(answer, list):
+            return answer.pop(0) if len(answer) > 1 else answer[0]
+        return answer
+
+    async def _say(self, writer, verb, answer=None):
+        if answer is None:
+            answer = self._next(verb)
+        if answer is HANG:
+            await asyncio.Event().wait()
+        if answer is RESET:
+            writer.transport.abort()
+            return False
+        if answer is CLOSE:
+            return False
+        closing = isinstance(answer, tuple)
+        writer.write(answer[0] if closing else answer)
+        await writer.drain()
+        return not closing
+
+
+def settings(**changes):
+    given = {
+        "me": b"mail.example.test",
+        "listen": (),
+        "rules": Rules({}),
+        "rcpthosts": frozenset(),
+        "smtpgreeting": b"mail.example.test",
+        "databytes": 0,
+        "maxrecipients": 0,
+        "concurrencyincoming": 20,
+        "timeoutsmtpd": 1200,
+        "hooks": (),
+        "envnoathost": b"mail.example.test",
+        "percenthack": frozenset(),
+        "locals": frozenset(),
+        "virtualdomains": {},
+        "concurrencylocal": 10,
+        "concurrencyremote": 20,
+        "concurrencydestination": 10,
+        "queuelifetime": 604800,
+        "bouncefrom": b"MAILER-DAEMON",
+        "bouncehost": b"mail.example.test",
+        "doublebounceto": b"postmaster",
+        "doublebouncehost": b"mail.example.test",
+        "defaultdelivery": b"./Maildir/",
+        "helohost": b"mail.example.test",
+        "smtproutes": {},
+        "resolvers": (),
+        "timeoutconnect": 2,
+        "timeoutremote": 2,
+    }
+    return Settings(**{**given, **changes})
+
+
+def to(*peers_or_hosts, port=None):
+    """Routes that lead everything to these peers, in order."""
+    hosts = tuple(b"[%s]" % each.host.encode() for each in peers_or_hosts)
+    return {b"": Route("smtp", hosts, port or peers_or_hosts[0].port)}
+
+
+def job(
+    body=b"Subject: t\n\nbody\n",
+    recipients=(b"r@remote.test",),
+    sender=b"s@example.test",
+    domain=b"remote.test",
+    smtputf8=False,
+):
+    if isinstance(body, bytes):
+        body = BytesBody(body)
+    return RemoteJob(1, MessageId(1, b"k" * 24), sender, domain, tuple(recipients), body, smtputf8)
+
+
+class Nowhere:
+    """A resolver that must not be asked."""
+
+    async def mx(self, domain):
+        raise AssertionError(f"asked for the MX of {domain}")
+
+    async def addresses(self, host):
+        raise AssertionError(f"asked for the addresses of {host}")
+
+
+@contextlib.asynccontextmanager
+async def remote(given, **more):
+    log = MemoryLog()
+    more.setdefault("resolver", Nowhere())
+    made = Remote(given, log, transports={"smtp": SmtpTransport}.__getitem__, **more)
+    made.log = log
+    try:
+        yield made
+    finally:
+        await made.close()
+    assert not log.events, log.lines()
