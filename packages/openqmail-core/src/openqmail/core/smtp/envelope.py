@@ -1,0 +1,61 @@
+"""The commands that hand an envelope to a peer, as far as its extensions allow.
+
+MAIL, a RCPT for each recipient, DATA (RFC 5321 section 3.3), with SIZE (RFC 1870), BODY (RFC
+6152) and SMTPUTF8 (RFC 6531) where they are offered and wanted.  A message that this peer can
+never take raises `PermanentFailure`, `ExtensionMissing` where an extension would help.
+Domains become A-labels unless the transaction uses SMTPUTF8.
+"""
+
+from collections.abc import Mapping
+
+from openqmail.core.smtp.client_events import ExtensionMissing, Transaction
+from openqmail.core.smtp.grammar import quote, wire_domain
+from openqmail.core.values import PermanentFailure
+
+_DOUBLE_BOUNCE = b"#@[]"
+"""qmail's sender of double bounces, which no other host knows: it leaves as the null path."""
+
+
+def commands(transaction: Transaction, offered: Mapping[bytes, bytes]) -> list[tuple[str, bytes]]:
+    """Each command with the stage that its reply decides."""
+    sender = b"" if transaction.sender == _DOUBLE_BOUNCE else transaction.sender
+    smtputf8 = transaction.smtputf8 or not _carried(sender, transaction.recipients)
+    parameters = _parameters(transaction, smtputf8, offered)
+    path = quote if smtputf8 else _ascii_path
+    todo = [("mail", b"MAIL FROM:<%b>%b\r\n" % (path(sender), parameters))]
+    todo.extend([("rcpt", b"RCPT TO:<%b>\r\n" % path(address)) for address in transaction.recipients])
+    todo.append(("data", b"DATA\r\n"))
+    return todo
+
+
+def _parameters(transaction: Transaction, smtputf8: bool, offered: Mapping[bytes, bytes]) -> bytes:
+    """The parameters of MAIL, each with a space in front."""
+    parameters = b""
+    if b"SIZE" in offered and transaction.size:
+        limit = offered[b"SIZE"]
+        if limit.isdigit() and len(limit) <= 20 and 0 < int(limit) < transaction.size:
+            raise PermanentFailure(
+                f"the message has {transaction.size} octets, and the peer takes {int(limit)} (#5.3.4)"
+            )
+        parameters += b" SIZE=%d" % transaction.size
+    if transaction.eight_bit:
+        if b"8BITMIME" not in offered:
+            raise ExtensionMissing("the message is 8-bit, and the peer does not offer 8BITMIME (#5.6.3)")
+        parameters += b" BODY=8BITMIME"
+    if smtputf8:
+        if b"SMTPUTF8" not in offered:
+            raise ExtensionMissing("the message needs SMTPUTF8, which the peer does not offer (#5.6.7)")
+        parameters += b" SMTPUTF8"
+    return parameters
+
+
+def _carried(sender: bytes, recipients: tuple[bytes, ...]) -> bool:
+    """Whether these addresses can do without SMTPUTF8: domains can, by A-labels."""
+    return all(a.isascii() or a.rpartition(b"@")[0].isascii() for a in (sender, *recipients))
+
+
+def _ascii_path(address: bytes) -> bytes:
+    if address.isascii():
+        return quote(address)
+    local, _, domain = address.rpartition(b"@")
+    return quote(local + b"@" + wire_domain(domain))

@@ -1,0 +1,124 @@
+"""The arguments of commands: for MAIL and RCPT a path, then parameters (RFC 5321 sections
+4.1.1.2, 4.1.1.3 and 4.1.1.11).
+
+SIZE is RFC 1870's, BODY RFC 6152's, SMTPUTF8 RFC 6531's; any other parameter, and any after
+HELO, is refused with 555.  Each reader returns the event, or raises the refusal.
+"""
+
+import binascii
+import re
+
+from openqmail.core.smtp import tables
+from openqmail.core.smtp.events import Auth, Hello, Mail, Rcpt
+from openqmail.core.smtp.grammar import DOMAIN, DOT_STRING, SHORT, AddressError, forward_path, reverse_path
+from openqmail.core.smtp.tables import Refusal
+from openqmail.core.values import Recipient, Reply
+
+_COMMON_MAIL = re.compile(rb"[Ff][Rr][Oo][Mm]:<((?:%b@%b)?)>" % (DOT_STRING, DOMAIN))
+_COMMON_RCPT = re.compile(rb"[Tt][Oo]:<(%b@%b)>" % (DOT_STRING, DOMAIN))
+_KEYWORD = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*")
+_VALUE = re.compile(rb"[\x21-\x3c\x3e-\x7e\x80-\xff]+")
+_SIZE = re.compile(rb"[0-9]{1,20}")
+_WORD = re.compile(rb"[\x21-\x7e]{1,255}")
+
+Parameters = dict[bytes, bytes | None]
+
+
+def read_hello(argument: bytes, extended: bool) -> Hello:
+    """Any one word will do: section 4.1.4 forbids to judge a client by its name."""
+    if not _WORD.fullmatch(argument):
+        raise Refusal(tables.BAD_HELLO)
+    return Hello(argument, extended)
+
+
+def read_mail(argument: bytes, extended: bool, limit: int) -> Mail:
+    """What stands behind `MAIL `; `limit` is the size that is offered, 0 for none."""
+    found = _COMMON_MAIL.fullmatch(argument)
+    if found and found.end() <= SHORT:
+        return Mail(found.group(1))
+    if argument[:5].upper() != b"FROM:":
+        raise Refusal(tables.NOT_FROM)
+    try:
+        sender, rest = reverse_path(argument[5:])
+    except AddressError as error:
+        raise Refusal(Reply(501, b"5.1.7", (str(error).encode(),))) from error
+    mail = _mail(sender, _parameters(rest, extended))
+    if not mail.smtputf8 and not sender.isascii():
+        raise Refusal(tables.NEEDS_SMTPUTF8)
+    if 0 < limit < mail.size:
+        raise Refusal(tables.TOO_LARGE)
+    return mail
+
+
+def read_rcpt(argument: bytes, extended: bool, smtputf8: bool) -> Rcpt:
+    """What stands behind `RCPT `; `smtputf8` is the transaction's."""
+    found = _COMMON_RCPT.fullmatch(argument)
+    if found and found.end() <= SHORT:
+        return Rcpt(Recipient(found.group(1)))
+    if argument[:3].upper() != b"TO:":
+        raise Refusal(tables.NOT_TO)
+    try:
+        address, rest = forward_path(argument[3:])
+    except AddressError as error:
+        raise Refusal(Reply(501, b"5.1.3", (str(error).encode(),))) from error
+    if _parameters(rest, extended):
+        raise Refusal(tables.UNKNOWN_PARAMETER)
+    if not smtputf8 and not address.isascii():
+        raise Refusal(tables.NEEDS_SMTPUTF8)
+    return Rcpt(Recipient(address))
+
+
+def read_auth(argument: bytes, offered: tuple[bytes, ...]) -> Auth:
+    """AUTH SP mechanism [SP initial-response]; "=" is an empty one (RFC 4954 section 4)."""
+    mechanism, given, initial = argument.partition(b" ")
+    if not mechanism or b" " in initial:
+        raise Refusal(tables.BAD_AUTH)
+    if mechanism.upper() not in offered:
+        raise Refusal(tables.NO_MECHANISM)
+    if not given:
+        return Auth(mechanism.upper(), None)
+    return Auth(mechanism.upper(), b"" if initial == b"=" else read_base64(initial))
+
+
+def read_base64(text: bytes) -> bytes:
+    """A line of an AUTH exchange."""
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except binascii.Error as error:
+        raise Refusal(tables.BAD_BASE64) from error
+
+
+def _mail(sender: bytes, given: Parameters) -> Mail:
+    size, eight_bit, smtputf8 = 0, False, False
+    for keyword, value in given.items():
+        if keyword == b"SIZE" and value is not None and _SIZE.fullmatch(value):
+            size = int(value)
+        elif keyword == b"BODY" and value is not None and value.upper() in {b"7BIT", b"8BITMIME"}:
+            eight_bit = value.upper() == b"8BITMIME"
+        elif keyword == b"SMTPUTF8" and value is None:
+            smtputf8 = True
+        elif keyword in {b"SIZE", b"BODY", b"SMTPUTF8"}:
+            raise Refusal(tables.BAD_VALUE)
+        else:
+            raise Refusal(tables.UNKNOWN_PARAMETER)
+    return Mail(sender, size, eight_bit, smtputf8)
+
+
+def _parameters(text: bytes, extended: bool) -> Parameters:
+    """SP esmtp-param *( SP esmtp-param ), keywords in upper case."""
+    given: Parameters = {}
+    if not text:
+        return given
+    if not text.startswith(b" "):
+        raise Refusal(tables.BAD_PARAMETERS)
+    for parameter in text[1:].split(b" "):
+        keyword, equals, value = parameter.partition(b"=")
+        if not _KEYWORD.fullmatch(keyword) or (equals and not _VALUE.fullmatch(value)):
+            raise Refusal(tables.BAD_PARAMETERS)
+        if not extended:
+            raise Refusal(tables.AFTER_HELO)
+        keyword = keyword.upper()
+        if keyword in given:
+            raise Refusal(tables.TWICE)
+        given[keyword] = value if equals else None
+    return given

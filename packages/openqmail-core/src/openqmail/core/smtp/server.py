@@ -1,0 +1,441 @@
+"""The server's side of an SMTP session, without IO, in h11's manner.
+
+`receive_data` takes bytes (`b""` is the end), `next_event` tells what they mean, `accept` or
+`send` answers, `data_to_send` gives what is to be written.  Input is pulled, one event at a
+time, so pipelining (RFC 2920) stays bounded: read no further while `full`.  Commands and
+states meet in `tables.TABLE`.  Only CRLF ends a line (RFC 5321 section 2.3.8): a bare CR or
+LF or a NUL ends the session with 5xx.  Policy is not here, nor is a clock.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from openqmail.core.message.lines import DataDecoder, Violation
+from openqmail.core.smtp import offer as answers
+from openqmail.core.smtp import tables
+from openqmail.core.smtp.events import (
+    NEED_DATA,
+    PAUSED,
+    Aborted,
+    Auth,
+    AuthResponse,
+    Chunk,
+    Data,
+    Ended,
+    Event,
+    Hello,
+    Mail,
+    MessageEnd,
+    Quit,
+    Rcpt,
+    Reset,
+    StartTls,
+)
+from openqmail.core.smtp.offer import Offer
+from openqmail.core.smtp.parameters import read_auth, read_base64, read_hello, read_mail, read_rcpt
+from openqmail.core.smtp.tables import COUNTED, NO_SERVICE, TABLE, Refusal, State
+from openqmail.core.values import Reply
+
+__all__ = ["Offer", "ServerSession"]
+
+COMMAND_LINE = 2048
+"""Octets in a command line with its CRLF; section 4.5.3.1.4 asks for 512 at least, and
+extensions for more."""
+
+AUTH_LINE = 12288
+"""Octets in a line of AUTH (RFC 4954 section 4)."""
+
+FULL = 64 * 1024
+"""From so many octets on that wait for their turn, the client should be read no further."""
+
+OVERFULL = 4 * 1024 * 1024
+"""Nobody reads so far ahead who heeds `full`."""
+
+
+# Looked at with every command: a name of the module costs a third of a member of the class.
+_AUTH, _TLS, _CLOSED = State.AUTH, State.TLS, State.CLOSED
+
+_BROKEN: dict[Violation | None, Reply] = {
+    violation: Reply(554, b"5.6.0", (b"the message has " + violation.value,))
+    for violation in Violation
+    if violation is not Violation.LONG_LINE
+}
+
+
+class Greeting(msgspec.Struct, frozen=True, gc=False):
+    """What waits for its answer when a session begins; it is never reported."""
+
+
+class ServerSession:
+    """One session, from the greeting, which is the first answer that it waits for."""
+
+    __slots__ = (
+        "_after",
+        "_buffer",
+        "_decoder",
+        "_default",
+        "_eof",
+        "_errors",
+        "_extended",
+        "_farewell",
+        "_next",
+        "_offer",
+        "_out",
+        "_pending",
+        "_position",
+        "_recipients",
+        "_smtputf8",
+        "identity",
+        "state",
+        "tls",
+    )
+
+    def __init__(self, offer: Offer) -> None:
+        self._offer = offer
+        self._buffer = b""
+        self._position = 0
+        self._eof = False
+        self._out: list[bytes] = []
+        self._errors = 0
+        self._extended = False
+        self._smtputf8 = False
+        self._recipients = 0
+        self._decoder: DataDecoder | None = None
+        self._farewell: Reply | None = None
+        self._next: Event | None = None
+        # The event that waits for an answer, the usual answer, and the state behind that.
+        self._pending: Event | Greeting | None = Greeting()
+        self._default = b"220 %b ESMTP\r\n" % offer.name
+        self._after = State.START
+        self.state = State.CONNECT
+        self.identity: bytes | None = None
+        self.tls: object | None = None
+
+    # --- what the shell does ------------------------------------------------------------
+
+    def receive_data(self, data: bytes) -> None:
+        """Bytes from the client; `b""` when it will send no more."""
+        if self.state >= _TLS:  # a handshake is not ours to read
+            return
+        if not data:
+            self._eof = True
+        elif self._position == len(self._buffer):
+            self._buffer, self._position = data, 0
+        elif len(self._buffer) - self._position > OVERFULL:
+            self._abort(tables.TOO_MUCH_AHEAD)
+        else:
+            self._buffer = self._buffer[self._position :] + data
+            self._position = 0
+
+    @property
+    def full(self) -> bool:
+        """Enough is waiting; read no further until events were pulled."""
+        return len(self._buffer) - self._position >= FULL
+
+    @property
+    def closing(self) -> bool:
+        """The session is over: write what is to be sent, then close."""
+        return self.state is _CLOSED
+
+    def data_to_send(self) -> bytes:
+        """What is to be written; it is handed out once."""
+        out = self._out
+        if not out:
+            return b""
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        return data
+
+    def deadline(self) -> float | None:
+        """Seconds of silence to bear now; None while the next step is not the client's."""
+        if self._pending is not None or self.state is _CLOSED:
+            return None
+        return self._offer.timeout
+
+    def timed_out(self) -> None:
+        """The client was silent for too long."""
+        self._abort(tables.TIMEOUT)
+
+    def shutdown(self, reply: Reply) -> None:
+        """End with `reply` (421) as soon as nothing is under way (section 3.8): now between
+        commands, after its answer in the midst of one, and never in the midst of a message."""
+        self._farewell = reply
+        self._take_leave()
+
+    def next_event(self) -> Event:
+        """What happened next.  It never raises, whatever the client sent."""
+        if self._next is not None:
+            event, self._next = self._next, None
+            return event
+        if self._pending is not None or self.state is _TLS:
+            return PAUSED
+        while self._position < len(self._buffer) or self._eof:
+            found = self._command() if self._decoder is None else self._body(self._decoder)
+            if found is not None:
+                return found
+        event, self._next = self._next or NEED_DATA, None
+        return event
+
+    # --- answers ------------------------------------------------------------------------
+
+    def accept(self) -> None:
+        """The usual positive answer to the event that waits."""
+        if self._pending is not None:
+            self._granted(self._default, self._after)
+
+    def send(self, reply: Reply) -> None:
+        """Any answer to the event that waits; 421 ends the session.
+
+        A challenge of AUTH is `Reply(334, b"", (its base64,))`.
+        """
+        pending, code = self._pending, reply.code
+        if pending is None:
+            return
+        wire = reply.encode()
+        if code == 421:
+            self._out.append(wire)
+            self._close()
+        elif code == 334 and isinstance(pending, Auth | AuthResponse):
+            self._granted(wire, _AUTH)
+        elif code == 354 if type(pending) is Data else 200 <= code < 300:
+            self._granted(wire, self._after)
+        else:
+            self._denied(wire)
+
+    def authenticated(self, identity: bytes) -> None:
+        """The positive answer to an AUTH exchange."""
+        self.identity = identity
+        self.accept()
+
+    def tls_started(self, facts: object) -> None:
+        """The handshake is done.  Nothing that was said or sent before it counts any more
+        (RFC 3207 section 4.2)."""
+        self.tls, self.identity = facts, None
+        self._offer = msgspec.structs.replace(self._offer, starttls=False)
+        self._buffer, self._position, self._eof = b"", 0, False
+        self._extended = self._smtputf8 = False
+        self._pending, self._next, self._decoder = None, None, None
+        self.state = State.START
+        self._take_leave()
+
+    def _granted(self, wire: bytes, state: State) -> None:
+        self._out.append(wire)
+        pending, self._pending = self._pending, None
+        self.state = state
+        if type(pending) is Rcpt:
+            self._recipients += 1
+        elif type(pending) is Data:
+            self._decoder = DataDecoder()
+        elif type(pending) is Mail:
+            self._smtputf8, self._recipients = pending.smtputf8, 0
+        elif type(pending) is Hello:
+            self._extended = pending.extended
+        elif type(pending) is StartTls:
+            self._buffer, self._position, self._eof = b"", 0, False  # sent ahead: never read
+        if self._farewell is not None:
+            self._take_leave()
+
+    def _denied(self, wire: bytes) -> None:
+        """The state stays, but a message or an exchange that was refused is over."""
+        self._out.append(wire)
+        self._pending = None
+        if self.state is State.CONNECT:
+            self.state = State.REFUSED
+        elif self.state in (State.BODY, _AUTH):
+            self.state = State.READY
+        if self._farewell is not None:
+            self._take_leave()
+
+    def _wait(self, event: Event, default: bytes, after: State) -> Event:
+        """Report `event` and owe an answer to it."""
+        self._pending, self._default, self._after = event, default, after
+        return event
+
+    # --- the end ------------------------------------------------------------------------
+
+    def _take_leave(self) -> None:
+        if self._farewell is None or self._pending is not None or self._decoder is not None:
+            return
+        if self.state is not _TLS:
+            self._abort(self._farewell)
+
+    def _abort(self, reply: Reply) -> None:
+        if self.state is not _CLOSED:
+            self._out.append(reply.encode())
+            self._close()
+            self._next = Aborted(reply)
+
+    def _close(self) -> None:
+        self.state = _CLOSED
+        self._buffer, self._position, self._eof = b"", 0, False
+        self._pending, self._next, self._decoder = None, None, None
+
+    # --- commands -----------------------------------------------------------------------
+
+    def _command(self) -> Event | None:
+        """The next line; None when the machine has dealt with it by itself."""
+        buffer, start = self._buffer, self._position
+        limit = AUTH_LINE if self.state is _AUTH else COMMAND_LINE
+        end = buffer.find(b"\n", start, start + limit)
+        if end < 0:
+            if len(buffer) - start >= limit:
+                self._abort(tables.LONG_COMMAND)
+                return None
+            return self._half_closed() if self._eof else NEED_DATA
+        line = buffer[start : end + 1]
+        self._position = end + 1
+        if end == start or line.find(b"\r") != end - start - 1 or 0 in line:
+            self._abort(tables.BARE_IN_COMMAND)
+            return None
+        try:
+            return self._auth_line(line) if self.state is _AUTH else self._obey(line)
+        except Refusal as refusal:
+            self._refuse(refusal.reply)
+            return None
+
+    def _obey(self, line: bytes) -> Event | None:
+        verb, _, argument = line.rstrip(b" \t\r\n").partition(b" ")  # section 4.1.1
+        verb = verb.upper()
+        row = TABLE.get(verb)
+        if row is None:
+            raise Refusal(tables.NOT_IMPLEMENTED if verb in tables.STANDARD else tables.UNKNOWN)
+        after = row.get(self.state, NO_SERVICE)
+        if isinstance(after, Reply):
+            raise Refusal(after)
+        return _HANDLERS[verb](self, argument, after)
+
+    def _refuse(self, reply: Reply) -> None:
+        """Answer a command that cannot be obeyed."""
+        self._out.append(reply.encode())
+        if reply.code in COUNTED:
+            self._errors += 1
+            if self._errors >= self._offer.max_errors:
+                self._abort(tables.TOO_MANY_ERRORS)
+
+    def _half_closed(self) -> Event:
+        """The client sends no more, and what it sent has been answered."""
+        self._close()
+        return Ended()
+
+    def _ehlo(self, argument: bytes, after: State) -> Event | None:
+        return self._wait(read_hello(argument, True), answers.ehlo(self._offer), after)
+
+    def _helo(self, argument: bytes, after: State) -> Event | None:
+        return self._wait(read_hello(argument, False), answers.helo(self._offer), after)
+
+    def _mail(self, argument: bytes, after: State) -> Event | None:
+        event = read_mail(argument, self._extended, self._offer.size)
+        return self._wait(event, answers.MAIL_OK, after)
+
+    def _rcpt(self, argument: bytes, after: State) -> Event | None:
+        event = read_rcpt(argument, self._extended, self._smtputf8)
+        if self._recipients >= self._offer.max_recipients:
+            raise Refusal(tables.TOO_MANY_RECIPIENTS)
+        return self._wait(event, answers.RCPT_OK, after)
+
+    def _data(self, argument: bytes, after: State) -> Event | None:
+        _no_argument(argument)
+        return self._wait(Data(), answers.DATA_OK, after)
+
+    def _rset(self, argument: bytes, after: State) -> Event | None:
+        _no_argument(argument)
+        self._out.append(answers.OK)
+        before, self.state = self.state, after
+        return Reset(b"RSET") if before is not after else None
+
+    def _noop(self, argument: bytes, after: State) -> None:
+        self._out.append(answers.OK)
+
+    def _vrfy(self, argument: bytes, after: State) -> None:
+        self._out.append(answers.CANNOT_VERIFY)
+
+    def _help(self, argument: bytes, after: State) -> None:
+        self._out.append(answers.HELP)
+
+    def _quit(self, argument: bytes, after: State) -> Event | None:
+        _no_argument(argument)
+        self._out.append(answers.bye(self._offer))
+        self._close()
+        return Quit()
+
+    def _starttls(self, argument: bytes, after: State) -> Event | None:
+        if not self._offer.starttls:
+            raise Refusal(tables.NOT_IMPLEMENTED)
+        _no_argument(argument)
+        return self._wait(StartTls(), answers.TLS_OK, after)
+
+    def _auth(self, argument: bytes, after: State) -> Event | None:
+        if not self._offer.auth:
+            raise Refusal(tables.NOT_IMPLEMENTED)
+        if self.identity is not None:
+            raise Refusal(tables.AUTHENTICATED)
+        return self._wait(read_auth(argument, self._offer.auth), answers.AUTH_OK, after)
+
+    def _auth_line(self, line: bytes) -> Event | None:
+        """The client's answer to a challenge; "*" cancels (RFC 4954 section 4)."""
+        try:
+            if line == b"*\r\n":
+                raise Refusal(tables.CANCELLED)
+            response = AuthResponse(read_base64(line[:-2]))
+        except Refusal as refusal:
+            self.state = State.READY
+            self._refuse(refusal.reply)
+            return Reset(b"AUTH") if self._next is None else None
+        return self._wait(response, answers.AUTH_OK, State.READY)
+
+    # --- the message --------------------------------------------------------------------
+
+    def _body(self, decoder: DataDecoder) -> Event | None:
+        """What the next bytes add to the message; None when nothing that is to be kept."""
+        data = self._buffer[self._position :] if self._position else self._buffer
+        self._buffer, self._position = b"", 0
+        if not data:
+            return self._half_closed()
+        stored = decoder.feed(data)
+        violation, too_large = decoder.violation, 0 < self._offer.size < decoder.size
+        if violation is not None or too_large:
+            return self._spoilt(decoder, tables.TOO_LARGE if too_large else tables.LONG_LINE)
+        if not decoder.ended:
+            return Chunk(stored) if stored else None
+        self._decoder, self._buffer = None, decoder.rest
+        end = self._wait(MessageEnd(decoder.size), answers.MESSAGE_OK, State.READY)
+        if not stored:
+            return end
+        self._next = end
+        return Chunk(stored)
+
+    def _spoilt(self, decoder: DataDecoder, reply: Reply) -> Event | None:
+        """Nothing of it will be kept: end the session, or swallow the message to its end."""
+        broken = _BROKEN.get(decoder.violation)
+        if broken is not None:
+            self._abort(broken)
+            return None
+        if not decoder.ended:
+            return None
+        self._decoder, self._buffer = None, decoder.rest
+        self.state = State.READY
+        self._refuse(reply)
+        self._take_leave()
+        return Reset(reply.lines[0]) if self._next is None else None
+
+
+def _no_argument(argument: bytes) -> None:
+    if argument:
+        raise Refusal(tables.NO_ARGUMENT)
+
+
+_HANDLERS: dict[bytes, Callable[[ServerSession, bytes, State], Event | None]] = {
+    b"EHLO": ServerSession._ehlo,
+    b"HELO": ServerSession._helo,
+    b"MAIL": ServerSession._mail,
+    b"RCPT": ServerSession._rcpt,
+    b"DATA": ServerSession._data,
+    b"RSET": ServerSession._rset,
+    b"NOOP": ServerSession._noop,
+    b"VRFY": ServerSession._vrfy,
+    b"HELP": ServerSession._help,
+    b"QUIT": ServerSession._quit,
+    b"STARTTLS": ServerSession._starttls,
+    b"AUTH": ServerSession._auth,
+}
