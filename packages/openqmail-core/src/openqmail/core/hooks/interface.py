@@ -1,0 +1,54 @@
+"""The programming interface for mail coming in: implement only the methods you need.
+
+Each method may be plain or `async`; None means: no opinion.  The first refusal ends the
+step.  A hook is registered as an entry point of the group `openqmail.hooks`, a callable
+without arguments that returns the hook, and runs once `control/hooks` names it.
+"""
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+import msgspec
+
+from openqmail.core.values import Envelope, Recipient, Reply
+
+
+class Refuse(msgspec.Struct, frozen=True):
+    """Answer with this reply (4xx: try later, 5xx: never)."""
+
+    reply: Reply
+
+
+class SessionFacts(msgspec.Struct, frozen=True):
+    """What is known of the client.  Addresses without brackets; `helo` empty before HELO."""
+
+    service: str
+    client: str
+    client_port: int
+    server: str
+    relay: bool
+    helo: bytes = b""
+    extended: bool = False
+
+
+Answer = Refuse | None
+MaybeAwaitable = Answer | Awaitable[Answer]
+
+
+class Inbound(Protocol):
+    """The steps of a message's way in; a hook has any of these methods."""
+
+    def connect(self, session: SessionFacts) -> MaybeAwaitable: ...
+
+    def helo(self, session: SessionFacts) -> MaybeAwaitable: ...
+
+    def mail(self, session: SessionFacts, sender: bytes) -> MaybeAwaitable: ...
+
+    def rcpt(self, session: SessionFacts, sender: bytes, recipient: Recipient) -> MaybeAwaitable: ...
+
+    def data(self, session: SessionFacts, envelope: Envelope) -> MaybeAwaitable: ...
+
+    def message(self, session: SessionFacts, envelope: Envelope, size: int) -> MaybeAwaitable: ...
+
+
+STEPS = ("connect", "helo", "mail", "rcpt", "data", "message")

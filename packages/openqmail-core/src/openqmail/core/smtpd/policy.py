@@ -1,0 +1,60 @@
+"""Who may send us what: pure decisions from `control/rules`, `rcpthosts` and `databytes`.
+
+As in qmail-smtpd(8): RELAYCLIENT lets a client send to anybody and its value is appended to
+every recipient; DATABYTES takes the place of the control file.  A missing `rcpthosts` is an
+empty one: nobody but a relay client may send anything to anybody.
+"""
+
+import msgspec
+
+from openqmail.core.control.settings import Settings
+from openqmail.core.values import Reply
+
+NOT_OURS = Reply(553, b"5.7.1", (b"sorry, that domain isn't in my list of allowed rcpthosts",))
+DENIED = Reply(554, b"", (b"no service for your address here",))
+TOO_MANY_HOPS = Reply(554, b"5.4.6", (b"too many hops, this message is looping",))
+
+HOPS = 100
+"""A message with this many Received and Delivered-To fields is looping."""
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What one client may do.  `size`: bytes a message, 0 for no limit."""
+
+    relay: bool
+    suffix: bytes
+    size: int
+    rcpthosts: frozenset[bytes]
+
+    def takes(self, recipient: bytes) -> bool:
+        """Whether this client may send to `recipient` (no `@`: it is for this host)."""
+        if self.relay:
+            return True
+        _, at, domain = recipient.rpartition(b"@")
+        return not at or _listed(domain.lower(), self.rcpthosts)
+
+
+def admit(settings: Settings, client: str) -> Policy | None:
+    """The policy for a client's address; None when the rules deny it."""
+    rule = settings.rules.match(client)
+    if not rule.allow:
+        return None
+    suffix = rule.variables.get("RELAYCLIENT")
+    size = rule.variables.get("DATABYTES")
+    return Policy(
+        relay=suffix is not None,
+        suffix=(suffix or "").encode(),
+        size=settings.databytes if size is None else int(size),
+        rcpthosts=settings.rcpthosts,
+    )
+
+
+def _listed(domain: bytes, rcpthosts: frozenset[bytes]) -> bool:
+    if domain in rcpthosts:
+        return True
+    dot = domain.find(b".")
+    while dot >= 0:
+        if domain[dot:] in rcpthosts:
+            return True
+        dot = domain.find(b".", dot + 1)
+    return False

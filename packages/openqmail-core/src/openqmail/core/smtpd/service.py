@@ -1,0 +1,59 @@
+"""The SMTP service of one listener: its connections, their number, their time-outs.
+
+Time-outs are looked at once a second for all connections together, so a reply costs no
+timer.  The number of connections is leased from the gate.
+"""
+
+import asyncio
+import os
+from asyncio import AbstractEventLoop
+
+from openqmail.core.ports import ServiceContext
+from openqmail.core.smtpd.session import SmtpSession
+from openqmail.core.values import Origin
+
+
+class SmtpService:
+    """What core registers as `smtp` in the group `openqmail.services`."""
+
+    def __init__(self, context: ServiceContext) -> None:
+        self.context = context
+        self.sessions: set[SmtpSession] = set()
+        self.origin = Origin(os.getuid(), os.getpid())
+        self._loop: AbstractEventLoop = asyncio.get_running_loop()
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def connect(self) -> SmtpSession:
+        return SmtpSession(self, self.context, self._loop)
+
+    def reconfigure(self, context: ServiceContext) -> None:
+        self.context = context
+
+    def drain(self) -> None:
+        for session in list(self.sessions):
+            session.drain()
+
+    def abort(self) -> None:
+        for session in list(self.sessions):
+            session.abort()
+
+    @property
+    def active(self) -> int:
+        return len(self.sessions)
+
+    def opened(self, session: SmtpSession) -> None:
+        """Called by a session once it has a connection."""
+        self.sessions.add(session)
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(1.0, self._look_for_silence)
+
+    def closed(self, session: SmtpSession) -> None:
+        """Called by a session whose connection is gone."""
+        self.sessions.discard(session)
+
+    def _look_for_silence(self) -> None:
+        now = self._loop.time()
+        for session in list(self.sessions):
+            if now >= session.expires:
+                session.silent()
+        self._sweep = self._loop.call_later(1.0, self._look_for_silence) if self.sessions else None

@@ -1,0 +1,177 @@
+"""A real SMTP service on loopback in front of a queue that is only a list."""
+
+import asyncio
+from asyncio import Future
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from openqmail.core.control.home import Home
+from openqmail.core.control.reader import read_settings
+from openqmail.core.control.settings import Listener, Settings
+from openqmail.core.gate import LocalGate
+from openqmail.core.hooks import HookChain
+from openqmail.core.log import MemoryLog
+from openqmail.core.ports import LargeBody, ServiceContext
+from openqmail.core.smtpd import SmtpService
+from openqmail.core.smtpd.session import CONNECTIONS
+from openqmail.core.values import Envelope, MessageId, OpenqmailError
+from openqmail.core.world import SimulatedClock
+
+
+class Large:
+    """A large body that is kept in memory; `hold` leaves its writes unanswered."""
+
+    def __init__(self, queue: "ListQueue") -> None:
+        self.queue = queue
+        self.data = b""
+        self.aborted = False
+
+    def write(self, chunk: bytes) -> "Future[None]":
+        self.data += chunk
+        future: Future[None] = asyncio.get_running_loop().create_future()
+        if self.queue.hold:
+            self.queue.held.append(future)
+        else:
+            future.set_result(None)
+        return future
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class ListQueue:
+    """Serves the port Submission; `hold` leaves it undecided whether a message is durable."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[Envelope, bytes]] = []
+        self.bodies: list[Large] = []
+        self.error: OpenqmailError | None = None
+        self.hold = False
+        self.held: list[Future[None]] = []
+        self.answers: list[Future[MessageId]] = []
+
+    def large(self) -> LargeBody:
+        self.bodies.append(Large(self))
+        return self.bodies[-1]
+
+    def submit(self, envelope: Envelope, body: bytes | LargeBody) -> "Future[MessageId]":
+        future: Future[MessageId] = asyncio.get_running_loop().create_future()
+        if self.error is not None:
+            future.set_exception(self.error)
+            return future
+        self.messages.append((envelope, body if isinstance(body, bytes) else body.data))  # type: ignore[attr-defined]
+        self.answers.append(future)
+        if not self.hold:
+            future.set_result(MessageId(len(self.messages), b"k" * 24))
+        return future
+
+
+class Client:
+    """Speaks SMTP in bytes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def reply(self) -> bytes:
+        """The next reply, all its lines."""
+        lines = []
+        while True:
+            line = await asyncio.wait_for(self.reader.readline(), 10)
+            lines.append(line)
+            if line[3:4] != b"-":
+                return b"".join(lines)
+
+    async def say(self, line: bytes) -> bytes:
+        self.writer.write(line + b"\r\n")
+        return await self.reply()
+
+    async def rest(self) -> bytes:
+        """All that comes until the server hangs up."""
+        return await asyncio.wait_for(self.reader.read(), 10)
+
+    async def hello(self) -> "Client":
+        await self.reply()
+        await self.say(b"EHLO client.example")
+        return self
+
+    async def data(self, *recipients: bytes, sender: bytes = b"s@client.example") -> bytes:
+        """All before the message; the reply to DATA."""
+        assert (await self.say(b"MAIL FROM:<%s>" % sender))[:3] == b"250"
+        for recipient in recipients or (b"alice@a.example",):
+            assert (await self.say(b"RCPT TO:<%s>" % recipient))[:3] == b"250"
+        return await self.say(b"DATA")
+
+
+class Server:
+    def __init__(self, service: SmtpService, queue: ListQueue, gate: LocalGate, port: int) -> None:
+        self.service, self.queue, self.gate, self.port = service, queue, gate, port
+        self._clients: list[asyncio.StreamWriter] = []
+
+    async def client(self) -> Client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self._clients.append(writer)
+        return Client(reader, writer)
+
+    async def quiet(self) -> None:
+        """Returns when no session is left."""
+        async with asyncio.timeout(10):
+            while self.service.active or self.gate.taken(CONNECTIONS):
+                await asyncio.sleep(0)
+
+    def hang_up(self) -> None:
+        for writer in self._clients:
+            writer.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Those of a home for a.example that relays for 127.0.0.1 only when told so."""
+    control = tmp_path / "control"
+    control.mkdir()
+    for name, value in {
+        "me": "a.example",
+        "locals": "a.example",
+        "rcpthosts": "a.example\n.sub.example",
+        "listen": "smtp 127.0.0.1:2525",
+        "rules": ":allow",
+    }.items():
+        (control / name).write_text(value + "\n")
+    return read_settings(Home(str(tmp_path)))
+
+
+@asynccontextmanager
+async def _running(
+    settings: Settings, hooks: Sequence[tuple[str, object]] = (), **changes: object
+) -> AsyncIterator[Server]:
+    settings = msgspec.structs.replace(settings, **changes)
+    queue, log = ListQueue(), MemoryLog()
+    gate = LocalGate({CONNECTIONS: settings.concurrencyincoming})
+    context = ServiceContext(
+        listener=Listener("smtp", "127.0.0.1", 0),
+        settings=settings,
+        submission=queue,
+        gate=gate,
+        hooks=HookChain(hooks, log),
+        log=log,
+        clock=SimulatedClock(),
+    )
+    service = SmtpService(context)
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(service.connect, "127.0.0.1", 0)
+    server = Server(service, queue, gate, listening.sockets[0].getsockname()[1])
+    try:
+        yield server
+    finally:
+        server.hang_up()
+        service.abort()
+        listening.close()
+
+
+@pytest.fixture
+def running() -> object:
+    """`async with running(settings, hooks, **changes of settings) as server`."""
+    return _running
