@@ -1,0 +1,225 @@
+"""The journal's form on the disk: segment heads, batch heads and records, as pure functions.
+
+A segment is a head of `HEAD_SIZE` bytes and then batches; a batch is a head of
+`BATCH_SIZE` bytes and then records; a record is two lengths, a msgpack head and, for a
+message, its body as it is.  Bodies are written by strangers, so every digest of a batch
+is keyed with its segment's nonce, which no stranger sees: what looks like a batch inside
+of a body never verifies.  All numbers are big-endian.  Nothing here touches a disk.
+"""
+
+from hashlib import blake2b
+from struct import Struct
+
+import msgspec
+
+from openqmail.core.queue.store import Change, Progress
+from openqmail.core.values import Envelope, Outcome
+
+MAX_RECORD = 16 * 1024 * 1024
+"""No record is longer; a longer body goes through a file of its own."""
+
+MAX_BATCH = 2 * MAX_RECORD
+"""No batch is longer, so that reading one never takes more memory than that."""
+
+BATCH_MARK = b"\xf1oqB"
+
+_SEGMENT_MARK = b"oqmail\x00\x01"
+_SEGMENT = Struct(">8s16s16sQQQQQ")
+_BATCH = Struct(">4sQIQ32s")
+_RECORD = Struct(">II")
+_MAC = 16
+
+HEAD_SIZE = _SEGMENT.size + 32
+BATCH_SIZE = _BATCH.size + _MAC
+
+
+class SegmentHead(msgspec.Struct, frozen=True, gc=False):
+    """The beginning of a segment; durable before anything behind it is written.
+
+    Of the segment before it, `previous` (0: there is none), the first `counts` bytes hold;
+    segments below `oldest` are no longer needed; no message below `number` is yet to come.
+    """
+
+    queue: bytes
+    nonce: bytes
+    sequence: int
+    previous: int
+    counts: int
+    oldest: int
+    number: int
+
+
+class BatchHead(msgspec.Struct, frozen=True, gc=False):
+    """What stands before the records that were written together.
+
+    `synced`: up to where this segment was known to be on the disk at that time.
+    """
+
+    sequence: int
+    length: int
+    synced: int
+    digest: bytes
+
+
+class LargeFile(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The body's own file in `large/`: its name and the BLAKE2b digest of its content."""
+
+    name: str
+    digest: bytes
+
+
+class Recorded(msgspec.Struct, frozen=True, array_like=True, tag="R"):
+    """What became of recipients: (position, letter, text) of each change."""
+
+    number: int
+    changes: tuple[tuple[int, str, bytes], ...]
+    due: int
+    ended: bool
+
+
+class Submitted(msgspec.Struct, frozen=True, array_like=True, tag="S"):
+    """A message.  `key` is empty where it follows from the segment (`message_key`).
+
+    `progress` (position, letter or "", attempts, text) and `due` are there for a message
+    that is carried over from an older segment.
+    """
+
+    number: int
+    birth: int
+    size: int
+    envelope: Envelope
+    large: LargeFile | None = None
+    closes: Recorded | None = None
+    key: bytes = b""
+    progress: tuple[tuple[int, str, int, bytes], ...] = ()
+    due: int = 0
+
+
+Record = Submitted | Recorded
+
+_LETTERS = {outcome: outcome.value.decode() for outcome in Outcome}
+_OUTCOMES = {letter: outcome for outcome, letter in _LETTERS.items()}
+_encode = msgspec.msgpack.Encoder().encode
+_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+
+
+def message_key(nonce: bytes, number: int) -> bytes:
+    """The key of a message that was submitted to this segment: 24 bytes that never occur twice."""
+    return nonce + number.to_bytes(8, "big")
+
+
+# --- heads ----------------------------------------------------------------------------
+
+
+def encode_segment_head(head: SegmentHead) -> bytes:
+    """The first `HEAD_SIZE` bytes of a segment."""
+    data = _SEGMENT.pack(
+        _SEGMENT_MARK,
+        head.queue,
+        head.nonce,
+        head.sequence,
+        head.previous,
+        head.counts,
+        head.oldest,
+        head.number,
+    )
+    return data + blake2b(data, digest_size=32).digest()
+
+
+def decode_segment_head(data: bytes) -> SegmentHead | None:
+    """None when it is not a whole and undamaged head."""
+    if len(data) < HEAD_SIZE or not data.startswith(_SEGMENT_MARK):
+        return None
+    fields, digest = data[: _SEGMENT.size], data[_SEGMENT.size : HEAD_SIZE]
+    if blake2b(fields, digest_size=32).digest() != digest:
+        return None
+    _, queue, nonce, sequence, previous, counts, oldest, number = _SEGMENT.unpack(fields)
+    return SegmentHead(queue, nonce, sequence, previous, counts, oldest, number)
+
+
+def encode_batch_head(nonce: bytes, sequence: int, payload: bytes, synced: int) -> bytes:
+    """The `BATCH_SIZE` bytes before `payload`."""
+    digest = blake2b(payload, digest_size=32, key=nonce).digest()
+    data = _BATCH.pack(BATCH_MARK, sequence, len(payload), synced, digest)
+    return data + blake2b(data, digest_size=_MAC, key=nonce).digest()
+
+
+def decode_batch_head(nonce: bytes, data: bytes) -> BatchHead | None:
+    """None when these bytes are no head that this segment's writer made."""
+    if len(data) < BATCH_SIZE or not data.startswith(BATCH_MARK):
+        return None
+    fields, mac = data[: _BATCH.size], data[_BATCH.size : BATCH_SIZE]
+    if blake2b(fields, digest_size=_MAC, key=nonce).digest() != mac:
+        return None
+    _, sequence, length, synced, digest = _BATCH.unpack(fields)
+    return BatchHead(sequence, length, synced, digest) if length <= MAX_BATCH else None
+
+
+def holds(nonce: bytes, head: BatchHead, payload: bytes) -> bool:
+    """Whether the payload is the one that the head was made for."""
+    if len(payload) != head.length:
+        return False
+    return blake2b(payload, digest_size=32, key=nonce).digest() == head.digest
+
+
+# --- records --------------------------------------------------------------------------
+
+
+def encode_record(record: Record, body_size: int = 0) -> bytes:
+    """A record up to where its body of `body_size` bytes begins."""
+    head = _encode(record)
+    return _RECORD.pack(len(head), body_size) + head
+
+
+def decode_record(data: bytes, offset: int = 0) -> tuple[Record, int, int]:
+    """The record at `offset` of a batch's payload: itself, where its body begins, and the
+    body's size.  Raises ValueError when it is not one."""
+    if len(data) - offset < _RECORD.size:
+        raise ValueError("a record is cut short")
+    head_size, body_size = _RECORD.unpack_from(data, offset)
+    body = offset + _RECORD.size + head_size
+    if body + body_size > len(data):
+        raise ValueError("a record is longer than its batch")
+    return decode_head(data[offset:body]), body, body_size
+
+
+def decode_head(data: bytes) -> Record:
+    """The record whose two lengths and head these bytes are.  Raises ValueError."""
+    try:
+        return _decoder.decode(memoryview(data)[_RECORD.size :])
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"a record is of an unknown form ({error})") from error
+
+
+# --- changes and progress ---------------------------------------------------------------
+
+
+def recorded(number: int, changes: tuple[Change, ...], due: int, ended: bool) -> Recorded:
+    """The record of these changes."""
+    told = tuple((change.position, _LETTERS[change.outcome], change.text) for change in changes)
+    return Recorded(number, told, due, ended)
+
+
+def apply_changes(progress: dict[int, Progress], record: Recorded) -> None:
+    """Bring the progress of some recipients up to date."""
+    for position, letter, text in record.changes:
+        before = progress.get(position)
+        attempts = before.attempts + 1 if before else 1
+        outcome = _OUTCOMES[letter]
+        progress[position] = Progress(None if outcome is Outcome.DEFERRAL else outcome, attempts, text)
+
+
+def pack_progress(progress: dict[int, Progress]) -> tuple[tuple[int, str, int, bytes], ...]:
+    """Progress as a carried message's record has it."""
+    return tuple(
+        (position, _LETTERS[one.outcome] if one.outcome else "", one.attempts, one.text)
+        for position, one in progress.items()
+    )
+
+
+def unpack_progress(packed: tuple[tuple[int, str, int, bytes], ...]) -> dict[int, Progress]:
+    """The reverse."""
+    return {
+        position: Progress(_OUTCOMES[letter] if letter else None, attempts, text)
+        for position, letter, attempts, text in packed
+    }

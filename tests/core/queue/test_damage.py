@@ -1,0 +1,188 @@
+"""Torn tails are cut; damage before that stops the start, and salvage keeps what verifies."""
+
+import asyncio
+import os
+
+import pytest
+
+from openqmail.core.queue import Change, Limits, LocalStore, read
+from openqmail.core.queue.records import HEAD_SIZE
+from openqmail.core.values import Envelope, Outcome, QueueDamaged, Recipient
+from openqmail.core.world import PosixDisk, SystemClock
+
+LATER = (Change(0, Outcome.DEFERRAL, b"later\n"),)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "queue").mkdir()
+    return os.fsencode(tmp_path / "queue")
+
+
+async def opened(folder, **more):
+    store = LocalStore(PosixDisk(), SystemClock(), folder, lambda error: pytest.fail(str(error)), **more)
+    return store, [number for number, _ in store.open()]
+
+
+def fill(folder, count=10, large=False, **more):
+    """`count` deferred messages, each in a batch of its own."""
+
+    async def run():
+        store, _ = await opened(folder, **more)
+        for n in range(count):
+            body = b"%d " % n * 100
+            handed = body
+            if large:
+                handed = store.large()
+                handed.write(body)
+            stored = await store.submit(Envelope(b"s%d" % n, (Recipient(b"r@example"),)), handed)
+            store.record(stored.id.number, LATER, 1000 + n, False)
+        await store.close()
+
+    asyncio.run(run())
+
+
+def look(folder, **more):
+    async def run():
+        store, numbers = await opened(folder, **more)
+        seen = {n: (store.load(n), b"".join(store.body(n).chunks())) for n in numbers}
+        await store.close()
+        return seen
+
+    return asyncio.run(run())
+
+
+def files(folder):
+    journal = os.path.join(folder, b"journal")
+    return [os.path.join(journal, name) for name in sorted(os.listdir(journal)) if name.endswith(b".seg")]
+
+
+def change(path, offset, data=None):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        old = file.read(1)
+        file.seek(offset)
+        file.write(data if data is not None else bytes([old[0] ^ 0x10]))
+
+
+def cut(path, size):
+    with open(path, "r+b") as file:
+        file.truncate(size)
+
+
+def test_a_flipped_bit_anywhere_in_what_was_synced_stops_the_start(folder):
+    fill(folder)
+    (path,) = files(folder)
+    size = os.path.getsize(path)
+    synced = size - 72  # the last batch says that all before it is synced
+    for offset in [0, 20, HEAD_SIZE - 1, HEAD_SIZE, *range(HEAD_SIZE + 3, synced, 397), synced - 1]:
+        change(path, offset)
+        with pytest.raises(QueueDamaged) as caught:
+            list(read(folder))
+        assert os.fsdecode(path) in str(caught.value)
+        assert f"openqmail --home {os.fsdecode(os.path.dirname(folder))} run --salvage" in str(caught.value)
+        with pytest.raises(QueueDamaged):
+            look(folder)
+        assert files(folder) == [path], "a refused start leaves everything as it is"
+        change(path, offset)
+    assert len(list(read(folder))) == 10
+
+
+def test_a_torn_tail_is_cut_and_the_rest_is_there(folder):
+    fill(folder)
+    (path,) = files(folder)
+    with open(path, "ab") as file:
+        file.write(b"\xf1oqB" + b"half of a batch that nobody was promised" * 30)
+    seen = look(folder)
+    assert len(seen) == 10
+    assert look(folder).keys() == seen.keys()
+
+
+def test_a_file_cut_short_within_what_was_synced_is_damage_once_a_later_segment_tells(folder):
+    fill(folder)
+    (path,) = files(folder)
+    look(folder)
+    cut(path, os.path.getsize(path) // 2)
+    with pytest.raises(QueueDamaged, match="known to be on the disk"):
+        list(read(folder))
+
+
+def test_salvage_keeps_what_verifies_says_what_it_did_and_sets_the_file_aside(folder):
+    fill(folder)
+    (path,) = files(folder)
+    whole = {stored.id: stored for stored in read(folder)}
+    change(path, os.path.getsize(path) // 2)
+    reports = []
+    seen = look(folder, salvage=True, report=reports.append)
+    assert 8 <= len(seen) < 10
+    for stored, body in seen.values():
+        before = whole[stored.id]
+        assert (stored.envelope, stored.birth) == (before.envelope, before.birth)
+        assert body == stored.envelope.sender[1:] * 0 + b"%b " % stored.envelope.sender[1:] * 100
+    assert len(reports) == 1 and "damaged at byte" in reports[0]
+    assert os.listdir(os.path.join(folder, b"journal", b"damaged")) == [os.path.basename(path)]
+    assert look(folder) == seen, "afterwards it starts as ever"
+
+
+def test_salvage_when_the_head_of_the_only_segment_is_gone(folder):
+    fill(folder)
+    change(files(folder)[0], 3)
+    reports = []
+    assert look(folder, salvage=True, report=reports.append) == {}
+    assert reports and look(folder) == {}
+
+
+def test_salvage_of_one_segment_of_many_keeps_the_others(folder):
+    fill(folder, 30, limits=Limits(segment=3000))
+    many = files(folder)
+    assert len(many) > 4
+    change(many[2], 5)
+    with pytest.raises(QueueDamaged):
+        look(folder)
+    reports = []
+    seen = look(folder, salvage=True, report=reports.append)
+    assert 20 < len(seen) < 30 and len(reports) == 1
+    assert look(folder) == seen
+
+
+def test_a_missing_segment_is_not_passed_over_in_silence(folder):
+    fill(folder, 30, limits=Limits(segment=3000))
+    os.unlink(files(folder)[2])
+    with pytest.raises(QueueDamaged, match="is missing"):
+        look(folder)
+    assert 20 < len(look(folder, salvage=True)) < 30
+
+
+@pytest.mark.parametrize("harm", ["missing", "short"])
+def test_a_large_body_that_is_not_whole_is_never_delivered(folder, harm):
+    fill(folder, 2, large=True)
+    large = os.path.join(folder, b"journal", b"large")
+    path = os.path.join(large, os.listdir(large)[0])
+    if harm == "missing":
+        os.unlink(path)
+    else:
+        cut(path, 5)
+    with pytest.raises(QueueDamaged, match="the body of message"):
+        look(folder)
+    reports = []
+    assert len(look(folder, salvage=True, report=reports.append)) == 1
+    assert reports and len(look(folder)) == 1
+
+
+def test_a_body_that_looks_like_the_journal_forges_nothing(folder):
+    """A stranger sends the bytes of a segment as a message, and the tail behind it tears."""
+    fill(folder, 5)
+    (path,) = files(folder)
+    with open(path, "rb") as file:
+        copied = file.read()
+
+    async def run():
+        store, _ = await opened(folder)
+        await store.submit(Envelope(b"evil", (Recipient(b"r@example"),)), copied[HEAD_SIZE:])
+        await store.close()
+
+    asyncio.run(run())
+    newest = files(folder)[-1]
+    cut(newest, os.path.getsize(newest) - 72)  # the closing batch
+    change(newest, os.path.getsize(newest) - 1)  # and the end of the message itself
+    assert {stored.envelope.sender for stored in read(folder)} == {b"s%d" % n for n in range(5)}

@@ -1,0 +1,333 @@
+"""The store on a real disk: messages in, results, bodies, segments that come and go."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from openqmail.core.queue import Change, Limits, LocalStore, Progress, read
+from openqmail.core.values import (
+    Envelope,
+    HomeError,
+    Origin,
+    Outcome,
+    PermanentFailure,
+    Recipient,
+    TemporaryFailure,
+)
+from openqmail.core.world import PosixDisk, SystemClock
+
+ONE = Envelope(b"a@example", (Recipient(b"b@example"),))
+DONE = (Change(0, Outcome.SUCCESS, b"done\n"),)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "queue").mkdir()
+    return os.fsencode(tmp_path / "queue")
+
+
+def store_on(folder, **more):
+    return LocalStore(PosixDisk(), SystemClock(), folder, lambda error: pytest.fail(str(error)), **more)
+
+
+def used(folder, call, **more):
+    """Run `call(store)` on an open store, then close it."""
+
+    async def run():
+        store = store_on(folder, **more)
+        found = list(store.open())
+        result = await call(store, found)
+        await store.close()
+        return result
+
+    return asyncio.run(run())
+
+
+def segments(folder):
+    names = os.listdir(os.path.join(folder, b"journal"))
+    return sorted(name for name in names if name.endswith(b".seg"))
+
+
+def content(store, number):
+    return b"".join(store.body(number).chunks())
+
+
+def test_a_missing_queue_says_how_to_make_one(tmp_path):
+    async def run():
+        with pytest.raises(HomeError, match="openqmail init"):
+            store_on(os.fsencode(tmp_path / "nowhere")).open()
+
+    asyncio.run(run())
+
+
+def test_everything_of_an_envelope_comes_back_after_a_restart(folder):
+    envelope = Envelope(
+        b"\xc3\xa4@example",
+        (Recipient(b"b@example", b"NEVER", b"rfc822;b@example"), Recipient(b"c@example")),
+        Origin(1000, 77),
+        True,
+        b"HDRS",
+        b"id+2B",
+    )
+
+    async def submit(store, found):
+        assert found == []
+        stored = await store.submit(envelope, b"Subject: x\n\ntext\n")
+        assert not stored.again and stored.envelope == envelope and stored.size == 17
+        assert len(stored.id.key) == 24
+        assert store.load(stored.id.number) == stored
+        return stored
+
+    async def again(store, found):
+        stored = store.load(found[0][0])
+        return found, stored, content(store, stored.id.number)
+
+    stored = used(folder, submit)
+    found, back, body = used(folder, again)
+    assert found == [(stored.id.number, 0)]
+    assert back.again and (back.id, back.birth, back.envelope) == (stored.id, stored.birth, envelope)
+    assert body == b"Subject: x\n\ntext\n"
+
+
+def test_progress_counts_attempts_and_keeps_the_last_report(folder):
+    two = Envelope(b"a@example", (Recipient(b"b@example"), Recipient(b"c@example")))
+    wanted = (Progress(Outcome.FAILURE, 1, b"no\n"), Progress(None, 2, b"still not\n"))
+
+    async def work(store, _):
+        number = (await store.submit(two, b"x\n")).id.number
+        first = (Change(0, Outcome.FAILURE, b"no\n"), Change(1, Outcome.DEFERRAL, b"not now\n"))
+        await store.record(number, first, 5000, False)
+        await store.record(number, (Change(1, Outcome.DEFERRAL, b"still not\n"),), 9000, False)
+        assert store.load(number).progress == wanted and content(store, number) == b"x\n"
+
+    async def again(store, found):
+        return found, store.load(found[0][0])
+
+    used(folder, work)
+    found, stored = used(folder, again)
+    assert found[0][1] == stored.due == 9000
+    assert stored.progress == wanted
+    assert [one.progress for one in read(folder)] == [wanted]
+
+
+def test_an_ended_message_is_gone_and_its_number_is_never_given_again(folder):
+    async def work(store, found):
+        assert found == []
+        number = (await store.submit(ONE, b"x\n")).id.number
+        await store.record(number, DONE, 0, True)
+        for ask in (store.load, store.body, lambda n: store.record(n, DONE, 0, True)):
+            with pytest.raises(KeyError):
+                ask(number)
+        assert list(store.numbers()) == []
+        return number
+
+    numbers = [used(folder, work) for _ in range(4)]
+    assert numbers == sorted(set(numbers))
+
+
+def test_a_bounce_and_the_end_of_its_parent_are_one(folder):
+    async def work(store, _):
+        parent = (await store.submit(ONE, b"x\n")).id.number
+        bounce = await store.submit(
+            Envelope(b"", (Recipient(b"a@example"),)), b"sorry\n", (parent, DONE, True)
+        )
+        assert list(store.numbers()) == [bounce.id.number]
+        with pytest.raises(KeyError):
+            store.submit(ONE, b"twice\n", (parent, DONE, True))
+        return bounce.id.number
+
+    async def again(_, found):
+        return [number for number, _ in found]
+
+    bounce = used(folder, work)
+    assert used(folder, again) == [bounce]
+
+
+def test_a_forward_closes_one_recipient_and_leaves_the_others(folder):
+    two = Envelope(b"a@example", (Recipient(b"b@example"), Recipient(b"c@example")))
+
+    async def work(store, _):
+        parent = (await store.submit(two, b"x\n")).id.number
+        await store.submit(ONE, b"forwarded\n", (parent, DONE, False))
+        return parent, store.load(parent).progress
+
+    parent, progress = used(folder, work)
+    assert progress == (Progress(Outcome.SUCCESS, 1, b"done\n"), Progress())
+    assert [one.progress for one in read(folder) if one.id.number == parent] == [progress]
+
+
+def test_messages_are_numbered_in_the_order_of_the_calls(folder):
+    async def work(store, _):
+        futures = [store.submit(ONE, b"%d\n" % n) for n in range(500)]
+        stored = await asyncio.gather(*futures)
+        numbers = [one.id.number for one in stored]
+        assert numbers == sorted(numbers) == list(store.numbers())
+        assert [content(store, n) for n in numbers] == [b"%d\n" % n for n in range(500)]
+
+    used(folder, work)
+
+
+def test_fresh_bodies_are_kept_in_memory_only_up_to_the_budget_and_are_all_readable(folder):
+    async def work(store, _):
+        bodies = [bytes([65 + n]) * 600 for n in range(10)]
+        numbers = [(await store.submit(ONE, body)).id.number for body in bodies]
+        assert [content(store, number) for number in numbers] == bodies
+
+    used(folder, work, limits=Limits(memory=2000))
+
+
+def test_a_body_beyond_what_a_record_may_hold_is_refused_not_truncated(folder):
+    async def work(store, _):
+        with pytest.raises(PermanentFailure, match="streamed"):
+            await store.submit(ONE, bytes(17 * 1024 * 1024))
+
+    used(folder, work)
+
+
+# --- segments -------------------------------------------------------------------------------
+
+
+def test_segments_roll_and_the_oldest_go_when_all_in_them_has_ended(folder):
+    async def work(store, _):
+        kept = (await store.submit(ONE, b"kept\n")).id.number
+        for _ in range(40):
+            number = (await store.submit(ONE, b"x" * 900)).id.number
+            store.record(number, DONE, 0, True)
+        assert len(segments(folder)) > 5, "the kept message pins its segment and all that came after"
+        await store.record(kept, DONE, 0, True)
+        for _ in range(8):
+            number = (await store.submit(ONE, b"x" * 900)).id.number
+            await store.record(number, DONE, 0, True)
+        assert len(segments(folder)) <= 3
+
+    used(folder, work, limits=Limits(segment=4000))
+
+
+def test_an_idle_queue_does_not_grow_with_restarts(folder):
+    async def nothing(store, found):
+        return found
+
+    for _ in range(6):
+        assert used(folder, nothing) == []
+    assert len(segments(folder)) <= 2
+    assert sum(os.path.getsize(os.path.join(folder, b"journal", name)) for name in segments(folder)) < 1000
+
+
+# --- large bodies -----------------------------------------------------------------------------
+
+
+def large_files(folder):
+    return os.listdir(os.path.join(folder, b"journal", b"large"))
+
+
+def test_a_large_body_is_streamed_kept_over_a_restart_and_removed_at_the_end(folder):
+    chunks = [bytes([n]) * 50_000 for n in range(20)]
+
+    async def submit(store, _):
+        body = store.large()
+        for chunk in chunks[:5]:
+            await body.write(chunk)
+        for chunk in chunks[5:]:
+            body.write(chunk)
+        stored = await store.submit(ONE, body)
+        assert stored.size == 1_000_000
+        return stored.id.number
+
+    async def again(store, found):
+        assert [number for number, _ in found] == [number]
+        body = store.body(number)
+        assert body.data is None and body.size == 1_000_000
+        for _ in range(2):
+            assert b"".join(body.chunks()) == b"".join(chunks)
+        await store.record(number, DONE, 0, True)
+
+    number = used(folder, submit)
+    assert len(large_files(folder)) == 1
+    used(folder, again)
+    assert large_files(folder) == []
+
+
+def test_a_large_body_given_up_leaves_no_file(folder):
+    async def work(store, _):
+        body = store.large()
+        body.abort()
+        other = store.large()
+        await other.write(b"x" * 200_000)
+        other.abort()
+        other.abort()
+        with pytest.raises(TemporaryFailure):
+            await other.write(b"more")
+        with pytest.raises(TemporaryFailure):
+            await store.submit(ONE, other)
+
+    used(folder, work)
+    assert large_files(folder) == []
+
+
+def test_what_no_message_claims_is_removed_at_the_next_start(folder):
+    async def nothing(store, found):
+        return found
+
+    used(folder, nothing)
+    with open(os.path.join(folder, b"journal", b"large", b"00ff"), "wb") as file:
+        file.write(b"half of a body")
+    assert used(folder, nothing) == []
+    assert large_files(folder) == []
+
+
+# --- a kill -------------------------------------------------------------------------------------
+
+CHILD = """
+import asyncio, sys
+from openqmail.core.queue import Change, LocalStore
+from openqmail.core.values import Envelope, Outcome, Recipient
+from openqmail.core.world import PosixDisk, SystemClock
+done = (Change(0, Outcome.SUCCESS, b""),)
+async def main():
+    store = LocalStore(PosixDisk(), SystemClock(), sys.argv[1].encode(), print)
+    store.open()
+    async def client(name):
+        for n in range(100000):
+            sender = b"%d-%d" % (name, n)
+            stored = await store.submit(Envelope(sender, (Recipient(b"b@example"),)), sender * 100)
+            if n % 3 == 0:
+                await store.record(stored.id.number, done, 0, True)
+                print("-", stored.id.number, flush=True)
+            else:
+                print("+", stored.id.number, sender.decode(), flush=True)
+    await asyncio.gather(*(client(name) for name in range(8)))
+asyncio.run(main())
+"""
+
+
+def test_what_a_killed_process_acknowledged_is_there(folder):
+    accepted, ended = {}, set()
+    for kill_after in (40, 300, 7):
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, os.fsdecode(folder)], stdout=subprocess.PIPE, text=True
+        )
+        for count, line in enumerate(child.stdout):
+            if count == kill_after:
+                child.send_signal(signal.SIGKILL)
+            kind, number, *sender = line.split()
+            if kind == "+" and sender:
+                accepted[int(number)] = sender[0].encode()
+            elif line.endswith("\n") and kind == "-":
+                ended.add(int(number))
+        child.wait()
+        child.stdout.close()
+
+    async def look(store, found):
+        for number, _ in found:
+            stored = store.load(number)
+            assert content(store, number) == stored.envelope.sender * 100
+        return {number: store.load(number).envelope.sender for number, _ in found}
+
+    seen = used(folder, look)
+    assert len(accepted) > 200 and ended
+    assert accepted.items() <= seen.items()
+    assert not ended & seen.keys()

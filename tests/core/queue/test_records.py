@@ -1,0 +1,95 @@
+"""The forms on the disk: what is written is read back, anything else is not accepted."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openqmail.core.queue import Change
+from openqmail.core.queue.records import (
+    BATCH_SIZE,
+    HEAD_SIZE,
+    LargeFile,
+    SegmentHead,
+    Submitted,
+    decode_batch_head,
+    decode_record,
+    decode_segment_head,
+    encode_batch_head,
+    encode_record,
+    encode_segment_head,
+    holds,
+    recorded,
+)
+from openqmail.core.values import Envelope, Outcome, Recipient
+
+small = st.integers(0, 1 << 40)
+texts = st.binary(max_size=40)
+results = st.builds(
+    recorded,
+    small,
+    st.lists(st.builds(Change, st.integers(0, 50), st.sampled_from(Outcome), texts), max_size=4).map(tuple),
+    small,
+    st.booleans(),
+)
+messages = st.builds(
+    Submitted,
+    small,
+    small,
+    small,
+    st.builds(
+        Envelope,
+        texts,
+        st.lists(st.builds(Recipient, texts, texts, texts), max_size=4).map(tuple),
+        smtputf8=st.booleans(),
+    ),
+    st.none() | st.builds(LargeFile, st.text("0123456789abcdef", max_size=24), texts),
+    st.none() | results,
+)
+
+
+@settings(max_examples=100)
+@given(st.lists(st.tuples(st.one_of(results, messages), texts), max_size=5))
+def test_records_come_back_as_they_were(given_records):
+    payload = b"".join(encode_record(record, len(body)) + body for record, body in given_records)
+    at, read = 0, []
+    while at < len(payload):
+        record, body, size = decode_record(payload, at)
+        read.append((record, payload[body : body + size]))
+        at = body + size
+    assert read == given_records
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=100))
+def test_bytes_that_are_no_record_are_refused_with_a_sentence(data):
+    try:
+        decode_record(data)
+    except ValueError as error:
+        assert "record" in str(error)
+
+
+def test_a_length_beyond_the_batch_is_refused():
+    whole = encode_record(Submitted(1, 1, 4, Envelope(b"a", ())), 4) + b"body"
+    for cut in range(len(whole)):
+        with pytest.raises(ValueError, match="record"):
+            decode_record(whole[:cut])
+
+
+def test_a_head_of_a_segment_with_any_bit_changed_is_none():
+    head = SegmentHead(b"q" * 16, b"n" * 16, 5, 4, 1000, 3, 77)
+    data = encode_segment_head(head)
+    assert len(data) == HEAD_SIZE and decode_segment_head(data) == head
+    for at in range(HEAD_SIZE):
+        assert decode_segment_head(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]) is None
+        assert decode_segment_head(data[:at]) is None
+
+
+def test_a_batch_is_one_only_under_its_own_segments_nonce():
+    nonce, other = b"n" * 16, b"o" * 16
+    data = encode_batch_head(nonce, 3, b"payload", 500)
+    head = decode_batch_head(nonce, data)
+    assert head is not None and (head.sequence, head.length, head.synced) == (3, 7, 500)
+    assert holds(nonce, head, b"payload") and not holds(nonce, head, b"pay1oad")
+    assert decode_batch_head(other, data) is None and not holds(other, head, b"payload")
+    for at in range(BATCH_SIZE):
+        assert decode_batch_head(nonce, data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]) is None
