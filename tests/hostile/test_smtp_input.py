@@ -1,9 +1,11 @@
 """What strangers send to a running service: each is answered clearly, and the next client is served."""
 
+import contextlib
 import socket
 from collections.abc import Iterator
 
 import pytest
+
 from homes import Home, Place
 
 HELLO = b"EHLO c.example\r\n"
@@ -45,10 +47,8 @@ def everything(peer: socket.socket) -> bytes:
 def talk(home: Home, data: bytes, end: bytes = b"QUIT\r\n") -> list[bytes]:
     """Send it all at once, then QUIT; the lines that came back, without the greeting and EHLO's."""
     with connect(home) as peer:
-        try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             peer.sendall(data + end)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
         lines = everything(peer).splitlines()
     return [line for line in lines[1:] if line[3:4] == b" "]
 

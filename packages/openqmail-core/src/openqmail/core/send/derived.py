@@ -1,0 +1,33 @@
+"""New messages made out of queued ones: a text of ours, then the original, byte for byte."""
+
+import asyncio
+from collections.abc import Iterator
+
+from openqmail.core.ports import LARGE, LargeBody
+from openqmail.core.queue import QueueStore
+
+
+async def prefixed(store: QueueStore, text: bytes, number: int) -> bytes | LargeBody:
+    """`text` followed by the stored body of message `number`, ready to be submitted.
+
+    A large original is copied in pieces, read off the loop.  Raises OSError, KeyError and what
+    the queue has to say about a new body.
+    """
+    body = store.body(number)
+    if body.data is not None and len(body.data) + len(text) < LARGE:
+        return text + body.data
+    loop = asyncio.get_running_loop()
+    large = store.large()
+    try:
+        await large.write(text)
+        chunks = body.chunks()
+        while chunk := await loop.run_in_executor(None, _next, chunks):
+            await large.write(chunk)
+    except BaseException:
+        large.abort()
+        raise
+    return large
+
+
+def _next(chunks: Iterator[bytes]) -> bytes:
+    return next(chunks, b"")

@@ -1,0 +1,324 @@
+"""The shell round the send manager: tells it what happened, does what it asks for.
+
+Serves the port `Submission`.  Events come together in an inbox and are handled once a turn
+of the loop, a bounded number at a time, so answers to clients go out first and nothing
+waits long.  A local delivery's files become facts at a checkpoint; only then is its result
+told to the manager.
+"""
+
+import asyncio
+import os
+from asyncio import AbstractEventLoop, Future
+from collections import deque
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from openqmail.core import dsn
+from openqmail.core.control.settings import Settings
+from openqmail.core.log import Alert, Log
+from openqmail.core.ports import (
+    LargeBody,
+    LocalDelivery,
+    LocalJob,
+    LocalReport,
+    RemoteDelivery,
+    RemoteJob,
+)
+from openqmail.core.queue import Change, Checkpoint, QueueStore, Stored
+from openqmail.core.send import events
+from openqmail.core.send.derived import prefixed
+from openqmail.core.send.manager import SendManager
+from openqmail.core.values import Envelope, MessageId, OpenqmailError, Origin, Outcome, Recipient, Result
+from openqmail.core.world import Clock
+
+_TURN = 32
+"""Events handled before the loop has its turn again."""
+
+_QUIET = 0.1
+"""Seconds without any event, after which files are synced without waiting for the second."""
+
+_LONGEST_SLEEP = 60.0
+"""Seconds after which the clock is looked at again, should it have been set."""
+
+
+class Sender:
+    """What the queue holds goes out; what comes in goes to the queue."""
+
+    def __init__(
+        self,
+        manager: SendManager,
+        store: QueueStore,
+        local: LocalDelivery,
+        remote: RemoteDelivery,
+        settings: Settings,
+        clock: Clock,
+        log: Log,
+    ) -> None:
+        self._loop: AbstractEventLoop = asyncio.get_running_loop()
+        self._manager = manager
+        self._store = store
+        self._local = local
+        self._remote = remote
+        self._settings = settings
+        self._clock = clock
+        self._log = log
+        self._checkpoint = Checkpoint(local.sync)
+        self._inbox: deque[events.Event] = deque()
+        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._wake_at = 0.0
+        self._turns = 0
+        self._watching = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._origin = Origin(os.getuid(), os.getpid())
+        self._ended: Future[None] | None = None
+
+    # --- the port Submission ----------------------------------------------------------
+
+    def large(self) -> LargeBody:
+        return self._store.large()
+
+    def submit(self, envelope: Envelope, body: bytes | LargeBody) -> Future[MessageId]:
+        answer: Future[MessageId] = self._loop.create_future()
+        self._store.submit(envelope, body).add_done_callback(partial(self._accepted, answer))
+        return answer
+
+    def _accepted(self, answer: Future[MessageId], done: Future[Stored]) -> None:
+        error = done.exception()
+        if error is not None:
+            if not answer.cancelled():
+                answer.set_exception(error)
+            return
+        stored = done.result()
+        if not answer.cancelled():
+            answer.set_result(stored.id)
+        self._tell(events.Accepted(stored))
+
+    # --- life -------------------------------------------------------------------------
+
+    def start(self) -> int:
+        """Recover the queue and begin; how many messages it holds."""
+        count = 0
+        for number, due in self._store.open():
+            self._tell(events.Known(number, due))
+            count += 1
+        return count
+
+    def flush(self) -> None:
+        """Try everything now."""
+        self._tell(events.Flush())
+
+    def reconfigure(self, settings: Settings) -> None:
+        self._settings = settings
+        self._manager.reconfigure(settings)
+        self._tell(events.Wake())
+
+    async def drain(self) -> None:
+        """Start nothing more; returns when what runs has ended and is recorded."""
+        self._tell(events.Stop())
+        while self._scheduled or not self._manager.idle:
+            if not any(self.running):
+                self._checkpoint.hurry()
+            self._ended = self._loop.create_future()
+            await self._ended
+
+    @property
+    def running(self) -> tuple[int, int]:
+        """Deliveries under way: local, remote."""
+        return self._manager.running()
+
+    # --- the inbox --------------------------------------------------------------------
+
+    def _tell(self, event: events.Event) -> None:
+        self._inbox.append(event)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        inbox, handle, now = self._inbox, self._manager.handle, self._clock.now()
+        for _ in range(_TURN):
+            if not inbox:
+                break
+            for action in handle(inbox.popleft(), now):
+                _ACTIONS[type(action)](self, action)
+        self._turns += 1
+        self._scheduled = bool(inbox)
+        if self._scheduled:
+            self._loop.call_soon(self._turn)
+            return
+        if self._checkpoint.busy and not self._watching:
+            self._watching = True
+            self._loop.call_later(_QUIET, self._if_quiet, self._turns)
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+    def _if_quiet(self, turns: int) -> None:
+        self._watching = False
+        if turns == self._turns:
+            self._checkpoint.hurry()
+        elif self._checkpoint.busy:
+            self._watching = True
+            self._loop.call_later(_QUIET, self._if_quiet, self._turns)
+
+    # --- actions ----------------------------------------------------------------------
+
+    def _load(self, action: events.Load) -> None:
+        try:
+            stored: Stored | None = self._store.load(action.number)
+        except KeyError:
+            stored = None
+        except OSError as error:
+            self._log(Alert(f"cannot read message {action.number} in the queue: {error}; will try again"))
+            self._loop.call_later(_LONGEST_SLEEP, self._load, action)
+            return
+        self._tell(events.Loaded(action.number, stored))
+
+    def _start_local(self, action: events.StartLocal) -> None:
+        stored = action.stored
+        job = LocalJob(
+            delivery=action.delivery,
+            message=stored.id,
+            birth=stored.birth,
+            sender=action.sender,
+            recipient=action.recipient,
+            position=action.position,
+            body=self._store.body(stored.id.number),
+            again=action.again,
+        )
+        _when_done(self._local.deliver(job), partial(self._delivered, action))
+
+    def _delivered(self, action: events.StartLocal, done: Future[LocalReport]) -> None:
+        report = done.result()
+        if not report.written:
+            self._settled(action, report)
+            return
+        self._tell(events.Finished(action.delivery))
+        self._checkpoint.cover(report.written).add_done_callback(partial(self._synced, action, report))
+
+    def _synced(self, action: events.StartLocal, report: LocalReport, done: Future[bool]) -> None:
+        if not done.result():
+            lost = Result(Outcome.DEFERRAL, b"The disk would not keep the message. (#4.3.0)\n")
+            report = LocalReport(lost)
+        self._settled(action, report)
+
+    def _settled(self, action: events.StartLocal, report: LocalReport) -> None:
+        """The files are facts; a forward is submitted and the recipient closed in one record."""
+        if report.forward is None:
+            self._tell(events.Reported(action.delivery, (report.result,)))
+            return
+        self._spawn(self._forward(action, report))
+
+    async def _forward(self, action: events.StartLocal, report: LocalReport) -> None:
+        forward, stored = report.forward, action.stored
+        assert forward is not None
+        envelope = Envelope(
+            forward.sender,
+            tuple(Recipient(address) for address in forward.recipients),
+            stored.envelope.origin,
+            stored.envelope.smtputf8,
+        )
+        change = Change(action.position, report.result.outcome, report.result.text)
+        try:
+            body = await prefixed(self._store, forward.header, stored.id.number)
+            new = await self._store.submit(envelope, body, closes=(stored.id.number, (change,), False))
+        except (OSError, OpenqmailError) as error:
+            text = f"Unable to forward message: {error} (#4.3.0)\n".encode()
+            self._tell(events.Reported(action.delivery, (Result(Outcome.DEFERRAL, text),)))
+            return
+        self._tell(events.Accepted(new))
+        self._tell(events.Reported(action.delivery, (report.result,), recorded=True))
+
+    def _start_remote(self, action: events.StartRemote) -> None:
+        stored = action.stored
+        job = RemoteJob(
+            delivery=action.delivery,
+            message=stored.id,
+            sender=action.sender,
+            domain=action.domain,
+            recipients=action.recipients,
+            body=self._store.body(stored.id.number),
+            smtputf8=stored.envelope.smtputf8,
+        )
+        _when_done(self._remote.deliver(job), partial(self._sent, action.delivery))
+
+    def _sent(self, delivery: int, done: Future[tuple[Result, ...]]) -> None:
+        self._tell(events.Reported(delivery, done.result()))
+
+    def _record(self, action: events.Record) -> None:
+        done = self._store.record(action.number, action.changes, action.due, action.ended)
+        done.add_done_callback(partial(self._recorded, action.number))
+
+    def _recorded(self, number: int, done: Future[None]) -> None:
+        if done.exception() is None:
+            self._tell(events.Recorded(number))
+
+    def _bounce(self, action: events.Bounce) -> None:
+        self._spawn(self._submit_bounce(action))
+
+    async def _submit_bounce(self, action: events.Bounce) -> None:
+        """The bounce and the end of its message are one record."""
+        number = action.number
+        try:
+            original = self._store.load(number).envelope
+            text = dsn.bounce(
+                self._settings,
+                action.recipient,
+                action.failures,
+                double=action.double,
+                now=self._clock.now(),
+                pid=self._origin.pid,
+            )
+            body = await prefixed(self._store, text, number)
+            envelope = Envelope(
+                action.sender, (Recipient(action.recipient),), self._origin, original.smtputf8
+            )
+            new = await self._store.submit(envelope, body, closes=(number, (), True))
+        except (OSError, KeyError, OpenqmailError) as error:
+            self._log(Alert(f"cannot queue a bounce for message {number}: {error}; will try again"))
+            self._tell(events.BounceFailed(number))
+            return
+        self._tell(events.Recorded(number))
+        self._tell(events.Accepted(new))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _wake(self, action: events.WakeAt) -> None:
+        self._wake_at = action.when
+        if self._timer is not None:
+            self._timer.cancel()
+        wait = min(max(action.when - self._clock.now(), 0.0), _LONGEST_SLEEP)
+        self._timer = self._loop.call_later(wait, self._look_at_clock)
+
+    def _look_at_clock(self) -> None:
+        self._timer = None
+        if self._clock.now() >= self._wake_at:
+            self._tell(events.Wake())
+        else:
+            self._wake(events.WakeAt(self._wake_at))
+
+    def _write(self, action: events.Write) -> None:
+        self._log(action.event)
+
+
+_ACTIONS: dict[type, Callable[[Sender, Any], None]] = {
+    events.Load: Sender._load,
+    events.StartLocal: Sender._start_local,
+    events.StartRemote: Sender._start_remote,
+    events.Record: Sender._record,
+    events.Bounce: Sender._bounce,
+    events.WakeAt: Sender._wake,
+    events.Write: Sender._write,
+}
+
+
+def _when_done(future: "Future[Any]", then: "Callable[[Future[Any]], None]") -> None:
+    """At once where the answer is there already, which spares a turn of the loop."""
+    if future.done():
+        then(future)
+    else:
+        future.add_done_callback(then)

@@ -1,0 +1,109 @@
+"""The socket `run/admin`: a request a connection, one JSON line, answered in JSON lines.
+
+Only the owner of the home can connect (0600 in a folder of 0700).  The forms are those of
+`openqmail status --json` and `openqmail queue list --json`.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from openqmail.core.control.home import Home
+from openqmail.core.ports import QueueAdmin
+
+_LINE = 4096
+_PATIENCE = 10.0
+_SLICE = 64
+
+
+class Request(msgspec.Struct, frozen=True):
+    """`ask`: status, list, show, flush; `number`: of the message to show."""
+
+    v: int
+    ask: str
+    number: int = 0
+
+
+Status = Callable[[], msgspec.Struct]
+
+
+class AdminSocket:
+    """Answers people's commands while the service runs."""
+
+    def __init__(self, home: Home, queue: QueueAdmin, status: Status) -> None:
+        self._path = os.path.join(home.run, "admin")
+        self._queue = queue
+        self._status = status
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Raises OSError."""
+        if os.path.lexists(self._path):
+            os.unlink(self._path)  # left behind by a process that was killed: we hold the lock
+        before = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._connected, self._path, limit=_LINE)
+        finally:
+            os.umask(before)
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            os.unlink(self._path)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            line = await asyncio.wait_for(reader.readline(), _PATIENCE)
+            await self._answer(line, writer)
+            await asyncio.wait_for(writer.drain(), _PATIENCE)
+        except (OSError, ValueError, TimeoutError):
+            pass  # a client that left, stalled or overran its line is answered no further
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = msgspec.json.decode(line, type=Request)
+        except msgspec.DecodeError as error:
+            _write(writer, {"ok": False, "error": f"not a request: {error}"})
+            return
+        answers: dict[str, Callable[[Request, asyncio.StreamWriter], Awaitable[None]]] = {
+            "status": self._tell_status,
+            "list": self._list,
+            "show": self._show,
+            "flush": self._flush,
+        }
+        answer = answers.get(request.ask)
+        if request.v != 1 or answer is None:
+            _write(writer, {"ok": False, "error": f"this service does not know how to {request.ask!r}"})
+            return
+        await answer(request, writer)
+
+    async def _tell_status(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        _write(writer, self._status())
+
+    async def _list(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        for count, message in enumerate(self._queue.messages()):
+            _write(writer, message)
+            if count % _SLICE == 0:
+                await asyncio.wait_for(writer.drain(), _PATIENCE)
+                await asyncio.sleep(0)  # mail goes on meanwhile
+
+    async def _show(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        content = self._queue.content(request.number)
+        if content is None:
+            _write(writer, {"ok": False, "error": f"no message {request.number} in the queue"})
+            return
+        _write(writer, {"ok": True})
+        for chunk in content:
+            writer.write(chunk)
+            await asyncio.wait_for(writer.drain(), _PATIENCE)
+
+    async def _flush(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        _write(writer, {"ok": True, "messages": self._queue.flush()})
+
+
+def _write(writer: asyncio.StreamWriter, answer: object) -> None:
+    writer.write(msgspec.json.encode(answer) + b"\n")

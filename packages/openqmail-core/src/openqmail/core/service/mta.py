@@ -1,0 +1,209 @@
+"""One MTA in one process: builds the jobs, introduces them to each other, lives and ends.
+
+Every port is a direct call here.  TERM drains and ends (a second one at once), HUP swaps the
+settings whole, ALRM tries everything now.
+"""
+
+import asyncio
+import os
+import signal
+
+import msgspec
+
+from openqmail.core.__about__ import __version__
+from openqmail.core.control import extensions
+from openqmail.core.control.home import Home
+from openqmail.core.control.reader import read_settings
+from openqmail.core.control.settings import Listener, Settings
+from openqmail.core.gate import LocalGate
+from openqmail.core.hooks import HookChain
+from openqmail.core.local import LocalDeliveries
+from openqmail.core.log import Alert, Exiting, Log, Notice
+from openqmail.core.ports import QueueTotals, ServiceContext
+from openqmail.core.queue import LocalStore
+from openqmail.core.remote import Remote
+from openqmail.core.send import Sender, SendManager, StoredQueue
+from openqmail.core.service.admin import AdminSocket
+from openqmail.core.service.listeners import Listeners
+from openqmail.core.smtpd.session import CONNECTIONS
+from openqmail.core.values import ControlError
+from openqmail.core.world import Clock, Disk
+
+DRAIN = 20.0
+"""Seconds that a TERM gives to what is under way."""
+
+
+class Process(msgspec.Struct, frozen=True):
+    """One line of `status`; `rss` in bytes, `work`: connections and deliveries in hand."""
+
+    name: str
+    pid: int
+    uid: int
+    generation: int
+    rss: int
+    work: int
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The form of `openqmail status --json`."""
+
+    v: int
+    state: str
+    pid: int
+    version: str
+    since: int
+    listen: list[dict[str, str]]
+    queue: QueueTotals
+    running: dict[str, int]
+    processes: list[Process]
+
+
+class Mta:
+    """The service of one home.  `serve` returns the exit code when all has ended."""
+
+    def __init__(
+        self, home: Home, settings: Settings, disk: Disk, clock: Clock, log: Log, salvage: bool
+    ) -> None:
+        self._home = home
+        self._settings = settings
+        self._clock = clock
+        self._log = log
+        self._since = int(clock.now())
+        self._state = "starting"
+        self._code = 0
+        self._loop = asyncio.get_running_loop()
+        self._end = asyncio.Event()
+        self._hooks = self._load_hooks(settings)
+        self._gate = LocalGate({CONNECTIONS: settings.concurrencyincoming})
+        self._store = LocalStore(
+            disk, clock, os.fsencode(home.queue), self._fatal, salvage=salvage, report=self._report
+        )
+        self._local = LocalDeliveries(home, settings, disk, clock)
+        self._remote = Remote(settings, log)
+        manager = SendManager(settings, os.getpid(), int.from_bytes(os.urandom(8)))
+        self._sender = Sender(manager, self._store, self._local, self._remote, settings, clock, log)
+        self._queue = StoredQueue(self._store, lambda: self._settings, self._sender.flush)
+        self._listeners = Listeners(self._context)
+        self._admin = AdminSocket(home, self._queue, self.status)
+
+    async def serve(self) -> int:
+        """Recover, listen, say so; until a signal ends it.
+
+        Raises QueueDamaged, HomeError, ControlError before it serves."""
+        count = self._sender.start()
+        await self._listeners.apply(self._settings.listen)
+        await self._admin.open()
+        self._handle_signals()
+        self._state = "serving"
+        where = ", ".join(f"{service} {address}" for service, address in self._listeners.addresses())
+        found = f"; {count} messages in the queue" if count else ""
+        self._log(
+            Notice(f"openqmail {__version__} serving {self._home.path}: {where}, pid {os.getpid()}{found}")
+        )
+        await self._end.wait()
+        await self._leave()
+        return self._code
+
+    def status(self) -> Status:
+        local, remote = self._sender.running
+        work = self._listeners.active + local + remote
+        process = Process("openqmail", os.getpid(), os.getuid(), 1, _resident(), work)
+        return Status(
+            v=1,
+            state=self._state,
+            pid=os.getpid(),
+            version=__version__,
+            since=self._since,
+            listen=[{"service": name, "address": where} for name, where in self._listeners.addresses()],
+            queue=self._queue.totals(),
+            running={"local": local, "remote": remote},
+            processes=[process],
+        )
+
+    # --- signals ----------------------------------------------------------------------
+
+    def _handle_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._terminate)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._loop.add_signal_handler(signal.SIGALRM, self._sender.flush)
+
+    def _terminate(self) -> None:
+        if self._end.is_set():
+            self._log(Notice("told to end again: ending at once"))
+            self._listeners.abort()
+        self._end.set()
+
+    def _reload(self) -> None:
+        self._reloading = self._loop.create_task(self._take_settings())
+
+    async def _take_settings(self) -> None:
+        """All of the new settings, or none of them."""
+        before, hooks = self._settings, self._hooks
+        try:
+            self._settings = read_settings(self._home)
+            self._hooks = self._load_hooks(self._settings)
+            await self._listeners.apply(self._settings.listen)
+        except ControlError as error:
+            self._settings, self._hooks = before, hooks
+            self._log(Alert(f"the settings stay as they were: {error}"))
+            return
+        self._gate.reconfigure({CONNECTIONS: self._settings.concurrencyincoming})
+        self._local.reconfigure(self._settings)
+        self._remote.reconfigure(self._settings)
+        self._sender.reconfigure(self._settings)
+        self._log(Notice("took the new settings"))
+
+    def _report(self, sentence: str) -> None:
+        self._log(Alert(sentence))
+
+    def _fatal(self, error: BaseException) -> None:
+        self._log(Alert(f"the queue cannot be written to: {error}; ending"))
+        self._code = 111
+        self._end.set()
+
+    # --- the end ----------------------------------------------------------------------
+
+    async def _leave(self) -> None:
+        self._state = "draining"
+        self._listeners.drain()
+        deadline = self._loop.time() + DRAIN
+        while self._listeners.active and self._loop.time() < deadline:
+            await asyncio.sleep(0.05)
+        self._listeners.abort()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._sender.drain()
+        except TimeoutError:
+            self._log(Notice("deliveries still run; they will be tried again after the next start"))
+        await self._remote.close()
+        await self._local.close()
+        await self._store.close()
+        self._admin.close()
+        self._log(Exiting())
+
+    # --- parts ------------------------------------------------------------------------
+
+    def _context(self, listener: Listener) -> ServiceContext:
+        return ServiceContext(
+            listener=listener,
+            settings=self._settings,
+            submission=self._sender,
+            gate=self._gate,
+            hooks=self._hooks,
+            log=self._log,
+            clock=self._clock,
+        )
+
+    def _load_hooks(self, settings: Settings) -> HookChain:
+        named = [(name, extensions.load("openqmail.hooks", name)()) for name in settings.hooks]
+        return HookChain(named, self._log)
+
+
+def _resident() -> int:
+    """Bytes of memory that this process holds, 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as table:
+            return int(table.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

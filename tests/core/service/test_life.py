@@ -1,0 +1,255 @@
+"""The life of a service as an administrator sees it: start, serve, reload, flush, drain, refuse."""
+
+import os
+import signal
+import smtplib
+import socket
+import threading
+
+import pytest
+
+from homes import OWNER, Home, Place, Waiting, openqmail
+
+
+def send(home: Home, recipient: str, text: str = "hello", sender: str = "s@c.example") -> None:
+    with smtplib.SMTP("127.0.0.1", home.port, timeout=30) as smtp:
+        smtp.sendmail(sender, [recipient], f"Subject: {text}\r\n\r\n{text}\r\n")
+
+
+def wait_log(home: Home, text: str) -> None:
+    for _ in Waiting(f"the log of {home.me} says {text!r}"):
+        if text in home.tail(100_000):
+            return
+
+
+def test_run_says_on_one_line_that_it_serves_and_status_agrees(home: Home) -> None:
+    assert home.run("status", check=False).returncode == 100
+    home.start()
+    [line] = home.tail().splitlines()
+    assert f"serving {home.path}: smtp 127.0.0.1:{home.port}" in line
+    assert home.run("status").returncode == 0
+    status = home.status()
+    assert (status["v"], status["state"]) == (1, "serving")
+    assert status["listen"] == [{"service": "smtp", "address": f"127.0.0.1:{home.port}"}]
+    assert status["pid"] == int((home.path / "run/lock").read_text())
+    [process] = status["processes"]
+    assert process["pid"] == status["pid"] and process["rss"] > 1_000_000
+    assert set(status["queue"]) == {"messages", "recipients", "deferred", "held", "bytes"}
+    assert home.stop() == 0
+    assert home.run("status", check=False).returncode == 100
+    assert "status: exiting" in home.tail()
+
+
+def test_a_second_run_is_refused_naming_the_first(home: Home) -> None:
+    home.start()
+    pid = home.status()["pid"]
+    refused = home.run("run", check=False)
+    assert refused.returncode == 100
+    assert f"process {pid}" in refused.stderr and len(refused.stderr.splitlines()) == 1
+    assert home.status()["state"] == "serving"
+
+
+def test_a_port_in_use_is_one_sentence(home: Home) -> None:
+    with socket.create_server(("127.0.0.1", home.port)):
+        refused = home.run("run", check=False)
+    assert refused.returncode == 100
+    assert f"127.0.0.1:{home.port}" in refused.stderr and "control/listen" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_broken_control_file_stops_the_start_with_its_line(home: Home) -> None:
+    home.control("rules", "127.:allow\nnonsense")
+    refused = home.run("run", check=False)
+    assert refused.returncode == 100 and "control/rules, line 2" in refused.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_root_becomes_the_owner_of_the_home(home: Home) -> None:
+    import pwd
+
+    home.start()
+    assert home.status()["processes"][0]["uid"] == pwd.getpwnam(OWNER).pw_uid
+    send(home, "alice@a.example")
+    [file] = [*(home.maildir("alice") / "new").iterdir()]
+    assert file.stat().st_uid == pwd.getpwnam(OWNER).pw_uid
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a home away")
+def test_a_home_of_roots_is_refused_for_now(home: Home) -> None:
+    for folder, _, _ in os.walk(home.path):
+        os.chown(folder, 0, 0)
+    refused = home.run("run", check=False)
+    assert refused.returncode == 100 and "chown" in refused.stderr
+
+
+def test_hup_takes_new_settings_whole_or_not_at_all(home: Home) -> None:
+    home.start()
+    home.control("locals", "a.example\nnew.example")
+    home.control("rcpthosts", "broken domain!\n")
+    home.signal(signal.SIGHUP)
+    wait_log(home, "the settings stay as they were: control/rcpthosts, line 1")
+    send(home, "alice@new.example")  # control/locals, which is well, was not taken alone
+    wait_log(home, "to remote alice@new.example")
+    home.control("rcpthosts", "a.example\nnew.example")
+    home.signal(signal.SIGHUP)
+    wait_log(home, "took the new settings")
+    send(home, "alice@new.example")
+    assert home.wait_mails("alice", 1)
+    assert home.stop() == 0
+
+
+def test_hup_opens_and_closes_listeners(home: Home) -> None:
+    from homes import free_port
+
+    home.start()
+    port, before = free_port(), home.port
+    home.control("listen", f"smtp 127.0.0.1:{port}")
+    home.signal(signal.SIGHUP)
+    wait_log(home, "took the new settings")
+    home.port = port
+    send(home, "alice@a.example")
+    home.wait_mails("alice", 1)
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", before), 5)
+
+
+def test_a_deferred_message_is_listed_and_tried_at_alrm_and_at_flush(home: Home) -> None:
+    home.control("smtproutes", "down.example:[127.0.0.1]:9")
+    home.start()
+    send(home, "x@down.example")
+    wait_log(home, "deferral")
+    [message] = home.queue()
+    [recipient] = message["recipients"]
+    assert (message["state"], message["sender"]) == ("deferred", "s@c.example")
+    assert (recipient["address"], recipient["channel"], recipient["state"]) == (
+        "x@down.example",
+        "remote",
+        "todo",
+    )
+    assert recipient["attempts"] == 1 and recipient["next"] > message["born"]
+    home.signal(signal.SIGALRM)
+    for _ in Waiting("ALRM tries it again"):
+        if home.queue()[0]["recipients"][0]["attempts"] == 2:
+            break
+    assert "1 message" in home.run("queue", "flush").stdout
+    for _ in Waiting("flush tries it again"):
+        if home.queue()[0]["recipients"][0]["attempts"] == 3:
+            break
+    assert b"Subject: hello" in home.run("queue", "show", str(message["id"])).stdout.encode()
+    assert home.stop() == 0
+    [again] = home.queue()
+    assert again["key"] == message["key"]
+
+
+def test_term_lets_a_message_under_way_finish(home: Home) -> None:
+    home.start()
+    peer = socket.create_connection(("127.0.0.1", home.port), 10)
+    file = peer.makefile("rwb")
+    file.readline()
+    file.write(b"HELO c\r\nMAIL FROM:<>\r\nRCPT TO:<alice@a.example>\r\nDATA\r\n")
+    file.flush()
+    assert [file.readline()[:3] for _ in range(4)] == [b"250", b"250", b"250", b"354"]
+    home.signal(signal.SIGTERM)
+    wait_for_refusal(home)
+    file.write(b"last one\r\n.\r\n")
+    file.flush()
+    assert file.readline()[:3] == b"250"
+    assert file.readline()[:3] == b"421"
+    assert home.process is not None and home.process.wait(30) == 0
+    assert b"last one" in home.mails("alice")[0]
+
+
+def wait_for_refusal(home: Home) -> None:
+    for _ in Waiting("the listener is closed"):
+        try:
+            socket.create_connection(("127.0.0.1", home.port), 5).close()
+        except OSError:
+            return
+
+
+def test_a_kill_loses_nothing_that_was_accepted(home: Home) -> None:
+    home.control("concurrencylocal", "0")
+    home.start()
+    for count in range(20):
+        send(home, "alice@a.example", f"mail {count}")
+    home.kill()
+    assert len(home.queue()) == 20
+    home.control("concurrencylocal", "10")
+    home.start()
+    mails = home.wait_mails("alice", 20)
+    assert {mail.rpartition(b"\n\n")[2] for mail in mails} == {b"mail %d\n" % count for count in range(20)}
+    home.wait_empty()
+    assert len(home.mails("alice")) == 20
+
+
+def test_a_large_message_survives_a_kill(home: Home) -> None:
+    home.control("concurrencylocal", "0")
+    home.start()
+    line = "x" * 70
+    text = "\r\n".join(line + str(count) for count in range(40_000))
+    send(home, "alice@a.example", text=text[:10], sender="s@c.example")
+    with smtplib.SMTP("127.0.0.1", home.port, timeout=30) as smtp:
+        smtp.sendmail("s@c.example", ["alice@a.example"], "Subject: big\r\n\r\n" + text + "\r\n")
+    home.kill()
+    home.control("concurrencylocal", "10")
+    home.start()
+    mails = home.wait_mails("alice", 2)
+    big = max(mails, key=len)
+    assert big.partition(b"\n\n")[2] == text.replace("\r\n", "\n").encode() + b"\n"
+    home.wait_empty()
+    assert not [*(home.path / "queue/journal/large").iterdir()]
+
+
+def test_mail_between_two_homes(place: Place) -> None:
+    second = place.home("b.example", "bob")
+    first = place.home("a.example", "alice")
+    first.control("smtproutes", f"b.example:[127.0.0.1]:{second.port}")
+    second.start()
+    first.start()
+    send(first, "bob@b.example", "over there", sender="alice@a.example")
+    [mail] = second.wait_mails("bob", 1)
+    assert mail.startswith(b"Return-Path: <alice@a.example>\nDelivered-To: bob@b.example\nReceived: ")
+    second.control("smtproutes", f"a.example:[127.0.0.1]:{first.port}")
+    second.signal(signal.SIGHUP)
+    wait_log(second, "took the new settings")
+    send(first, "nobody@b.example", "no such", sender="alice@a.example")
+    [bounce] = first.wait_mails("alice", 1)
+    assert b"<nobody@b.example>" in bounce
+
+
+def test_a_bounce_and_a_double_bounce(home: Home) -> None:
+    home.start()
+    send(home, "nobody@a.example", sender="alice@a.example")
+    [bounce] = home.wait_mails("alice", 1)
+    assert b"Return-Path: <>\n" in bounce and b"<nobody@a.example>:\nSorry, no mailbox here" in bounce
+    send(home, "nobody@a.example", sender="also-nobody@a.example")
+    for _ in Waiting("the double bounce reaches postmaster, who is alice"):
+        if len(mails := home.mails("alice")) == 2:
+            break
+    double = max(mails, key=len)
+    assert b"Return-Path: <#@[]>\n" in double and b"the bounce bounced" in double
+    home.wait_empty()
+
+
+def test_a_triple_bounce_is_discarded_with_a_line_in_the_log(home: Home) -> None:
+    home.control("doublebounceto", "nobody-at-all")
+    home.start()
+    send(home, "nobody@a.example", sender="also-nobody@a.example")
+    wait_log(home, "triple bounce: discarding bounce/")
+    home.wait_empty()
+    assert home.mails("alice") == []
+
+
+def test_clients_at_once_are_served_together(home: Home) -> None:
+    home.start()
+    threads = [threading.Thread(target=send, args=(home, "alice@a.example", f"t{n}")) for n in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(home.wait_mails("alice", 30)) == 30
+
+
+def test_run_without_a_home_says_what_to_do(place: Place) -> None:
+    refused = openqmail("--home", place.path / "nowhere", "run", check=False)
+    assert refused.returncode == 100 and "openqmail init" in refused.stderr
