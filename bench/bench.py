@@ -1,0 +1,182 @@
+"""openqmail beside Debian's Postfix, in the same run: messages a second as ratios, and CPU a message.
+
+W1   local to Maildir, until the last file is in new/; a new connection a message
+W1k  the same, 50 messages a connection
+W2   relay: in by SMTP and out by SMTP, until the receiver has them all
+W3   accept alone, delivery held back in both
+
+20 connections, 2 KiB.  Rounds are interleaved and change who begins; a figure is the median of
+its rounds, a ratio the median of the ratios within a round.  A round counts only when every
+message is where it must be.  Needs root, for Postfix; stays on loopback.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from load import LoadError, Sink, cpu_of, need, send, settled_cpu, settled_disk, wait_until
+from peers import DOMAIN, SINK, Openqmail, Peer, Postfix, addresses
+
+from homes import Place, free_port
+from progress import say, table
+
+WORKS = {"W1": "local to Maildir", "W1k": "the same, kept", "W2": "relay", "W3": "accept, hold"}
+ASKED = {"W1": 3.0, "W2": 5.0}
+"""Ratios to reach now; the others are measured."""
+
+
+class Figure(NamedTuple):
+    """One round of one peer: messages a second, microseconds of CPU a message."""
+
+    rate: float
+    cpu: float
+
+
+def user_of(work: str, number: int) -> str:
+    return f"{work.lower()}-{number}"
+
+
+def measure(peer: Peer, work: str, number: int, host: str, messages: int, sink: Sink) -> Figure:
+    """One round; raises LoadError unless every message arrived where the work ends."""
+    before = cpu_of(peer.pid)
+    user = user_of(work, number)
+    to = f"{user}@{SINK if work == 'W2' else DOMAIN}"
+    held = peer.queued() if work == "W3" else 0
+    sunk = sink.received()
+    new = peer.maildir(user) / "new"
+    began = time.perf_counter()
+    send(host, peer.port, to, messages, kept=work == "W1k")
+    if work == "W2":
+        wait_until(lambda: sink.received() - sunk >= messages, "the receiver has them all")
+    elif work != "W3":
+        wait_until(lambda: new.is_dir() and len(os.listdir(new)) >= messages, f"{new} is full")
+    took = time.perf_counter() - began
+    cpu = settled_cpu(peer.pid) - before
+    if work == "W3" and peer.queued() - held != messages:
+        raise LoadError(f"{peer.name} holds {peer.queued() - held} of {messages} messages")
+    if work == "W2" and sink.received() - sunk != messages:
+        raise LoadError(f"{peer.name} sent {sink.received() - sunk} messages for {messages}")
+    if work in ("W1", "W1k") and len(os.listdir(new)) != messages:
+        raise LoadError(f"{peer.name} delivered {len(os.listdir(new))} files for {messages} messages")
+    return Figure(messages / took, 1e6 * cpu / messages)
+
+
+def run(place: Place, works: list[str], rounds: int, messages: int) -> dict[str, list[dict[str, Figure]]]:
+    """All rounds: for each work a list of what each peer reached."""
+    hosts = addresses(rounds)
+    users = [user_of(work, number) for work in works for number in range(rounds + 1)]
+    sink_port = free_port()
+    sink = Sink(sink_port, place.path / "sink.counts")
+    peers: dict[bool, list[Peer]] = {False: [], True: []}
+    found: dict[str, list[dict[str, Figure]]] = {work: [] for work in works}
+    try:
+        for hold in {work == "W3" for work in works}:
+            for make in (Openqmail, Postfix):
+                peers[hold].append(make(place, hold, users, hosts, sink_port))
+        for number in range(rounds + 1):
+            for work in works:
+                both = peers[work == "W3"]
+                figures = {}
+                for peer in both if number % 2 else both[::-1]:
+                    cost = settled_disk(place.path)
+                    count = messages if number else min(messages, 200)  # round 0 warms up
+                    figures[peer.name] = figure = measure(peer, work, number, hosts[number], count, sink)
+                    if number:
+                        say(
+                            f"round {number} of {rounds}  {work:<4} {peer.name:<10} {figure.rate:7.0f}/s "
+                            f"{figure.cpu:6.0f} µs CPU a message  (a new file costs {cost * 1e6:.0f} µs)"
+                        )
+                if number:
+                    found[work].append(figures)
+    finally:
+        for peer in (*peers[False], *peers[True]):
+            peer.stop()
+        sink.close()
+    return found
+
+
+def summary(found: dict[str, list[dict[str, Figure]]]) -> dict[str, dict[str, float | None]]:
+    """Medians and ratios a work."""
+    told: dict[str, dict[str, float | None]] = {}
+    for work, rounds in found.items():
+        told[work] = {
+            "openqmail": statistics.median(each["openqmail"].rate for each in rounds),
+            "postfix": statistics.median(each["postfix"].rate for each in rounds),
+            "ratio": statistics.median(each["openqmail"].rate / each["postfix"].rate for each in rounds),
+            "asked": ASKED.get(work),
+            "openqmail_cpu_us": statistics.median(each["openqmail"].cpu for each in rounds),
+            "postfix_cpu_us": statistics.median(each["postfix"].cpu for each in rounds),
+        }
+    return told
+
+
+def show(told: dict[str, dict[str, float | None]]) -> str:
+    head = ("work", "openqmail/s", "postfix/s", "ratio", "asked", "openqmail µs", "postfix µs", "CPU ratio")
+    rows = []
+    for work, each in told.items():
+        figures = {name: value or 0.0 for name, value in each.items()}
+        rows.append(
+            (
+                f"{work} {WORKS[work]}",
+                f"{figures['openqmail']:.0f}",
+                f"{figures['postfix']:.0f}",
+                f"{figures['ratio']:.2f}",
+                f"{each['asked']:.0f}" if each["asked"] else "",
+                f"{figures['openqmail_cpu_us']:.0f}",
+                f"{figures['postfix_cpu_us']:.0f}",
+                f"{figures['postfix_cpu_us'] / max(figures['openqmail_cpu_us'], 1e-9):.2f}",
+            )
+        )
+    return table(head, rows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--messages", type=int, default=5000, help="a round (5000)")
+    parser.add_argument("--only", action="append", choices=list(WORKS), help="this work; may be repeated")
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    parser.add_argument("--dir", default="/var/tmp", help="on the file system to be measured (/var/tmp)")
+    parser.add_argument("--keep", action="store_true", help="leave the folder of the run in place")
+    arguments = parser.parse_args()
+    try:
+        if os.getuid():
+            raise LoadError("needs root: Postfix does not start without")
+        need("postfix", "smtp-source", "smtp-sink")
+        with Place(arguments.keep, arguments.dir) as place:
+            found = run(place, arguments.only or list(WORKS), arguments.rounds, arguments.messages)
+    except LoadError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 69
+    told = summary(found)
+    say("\n" + show(told))
+    say("\nmedians; µs: CPU a message; ratios: above 1, openqmail is ahead")
+    if arguments.json:
+        whole = {
+            "v": 1,
+            "machine": {
+                "cpus": os.cpu_count(),
+                "kernel": platform.release(),
+                "python": platform.python_version(),
+            },
+            "messages": arguments.messages,
+            "works": told,
+            "rounds": {
+                work: [{name: figure._asdict() for name, figure in each.items()} for each in rounds]
+                for work, rounds in found.items()
+            },
+        }
+        arguments.json.write_text(json.dumps(whole, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""A toy add-on: one thing for each group of entry points."""
