@@ -7,6 +7,7 @@ does: the exact one, then the longest prefix that ends at a break character.
 """
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -15,6 +16,9 @@ from openqmail.core.control.cdb import Cdb, CdbDamaged, make_cdb
 from openqmail.core.values import ControlError, TemporaryFailure
 
 FILE = "users/assign"
+FRESH = 1.0
+"""Seconds for which a user that is known is believed without a look at the file."""
+
 CACHE = 8192
 """Local parts that are remembered; then all are forgotten."""
 
@@ -71,7 +75,8 @@ def compile_cdb(assignments: Iterable[Assignment]) -> bytes:
 class Users:
     """Looks users up in a compiled `users/cdb`, which is read again when it has changed.
 
-    A missing file holds nobody, as in qmail.
+    A missing file holds nobody, as in qmail.  A new user is known at once: whoever is not
+    known is looked for in the file as it is.
     """
 
     def __init__(self, path: str) -> None:
@@ -80,10 +85,16 @@ class Users:
         self._cdb: Cdb | None = None
         self._breaks = b""
         self._known: dict[bytes, User | None] = {}
+        self._looked = float("-inf")
 
     def find(self, local: bytes) -> User | None:
         """Raises TemporaryFailure when users/cdb is damaged or cannot be read."""
+        user = self._known.get(local)
+        now = time.monotonic()
+        if user is not None and now - self._looked < FRESH:
+            return user
         self._refresh()
+        self._looked = now
         if local in self._known:
             return self._known[local]
         if len(self._known) >= CACHE:

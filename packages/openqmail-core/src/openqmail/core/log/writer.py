@@ -1,6 +1,6 @@
 """Where events go: a file descriptor, in batches, or a list.
 
-A line costs an append; the batch is written once a turn of the loop.  A full pipe makes
+A line costs an append; the batch is written, and stamped with the time, all at once.  A full pipe makes
 the writer wait, as it makes qmail-send wait.
 """
 
@@ -35,8 +35,8 @@ class LogWriter:
     """Writes lines to `descriptor`; with a time in front where no logger adds one.
 
     ISO 8601 UTC when the descriptor is a terminal or a file; none when it is a pipe or a
-    socket (multilog, journald).  `soon` is how to have `flush` called at the end of the
-    turn (a loop's `call_soon`); without it every line is written at once.
+    socket (multilog, journald).  `soon` is how to have `flush` called before long;
+    without it every line is written at once.
     """
 
     def __init__(
@@ -47,16 +47,10 @@ class LogWriter:
         self._soon = soon
         self._lines: list[bytes] = []
         self._stamped = os.isatty(descriptor) or stat.S_ISREG(os.fstat(descriptor).st_mode)
-        self._second = 0
-        self._stamp = b""
 
     def __call__(self, event: Event) -> None:
-        first = not self._lines
-        if self._stamped:
-            self._lines.append(self._time())
         self._lines.append(event.line())
-        self._lines.append(b"\n")
-        if first:
+        if len(self._lines) == 1:
             if self._soon is None:
                 self.flush()
             else:
@@ -66,7 +60,8 @@ class LogWriter:
         """Write what has come together; an error of the descriptor loses those lines, not mail."""
         if not self._lines:
             return
-        data = b"".join(self._lines)
+        stamp = self._time() if self._stamped else b""
+        data = stamp + (b"\n" + stamp).join(self._lines) + b"\n"
         self._lines.clear()
         try:
             while data:
@@ -76,7 +71,5 @@ class LogWriter:
 
     def _time(self) -> bytes:
         now = self._clock.now()
-        if int(now) != self._second:
-            self._second = int(now)
-            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)).encode()
-        return self._stamp + b".%03dZ " % (now % 1 * 1000)
+        second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)).encode()
+        return second + b".%03dZ " % (now % 1 * 1000)

@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from openqmail.core.control import extensions
 from openqmail.core.control.home import Home
@@ -17,6 +18,12 @@ from openqmail.core.service.mta import Mta
 from openqmail.core.service.owner import HomeLock, become_owner
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import PosixDisk, SystemClock
+
+LOG_DELAY = 0.005
+"""Seconds in which lines of the log come together for one write."""
+
+GARBAGE = (50_000, 20, 20)
+"""Rarer collections: a message leaves no cycles behind, and looking for them costs a tenth of the rate."""
 
 _LATE = (
     "concurrent.futures.thread",
@@ -70,8 +77,9 @@ def _import_all() -> None:
 async def _serve(home: Home, salvage: bool) -> int:
     settings = read_settings(home)
     clock = SystemClock()
-    log = LogWriter(sys.stderr.fileno(), clock, asyncio.get_running_loop().call_soon)
+    log = LogWriter(sys.stderr.fileno(), clock, partial(asyncio.get_running_loop().call_later, LOG_DELAY))
     gc.freeze()  # what is imported stays: no need to look at it in every collection
+    gc.set_threshold(*GARBAGE)
     try:
         return await Mta(home, settings, PosixDisk(), clock, log, salvage).serve()
     finally:

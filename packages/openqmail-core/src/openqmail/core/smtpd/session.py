@@ -12,8 +12,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-import msgspec
-
 from openqmail.core.hooks import SessionFacts
 from openqmail.core.message.header import hops
 from openqmail.core.message.trace import received
@@ -27,6 +25,8 @@ from openqmail.core.values import MessageId, OpenqmailError, QueueFull, Recipien
 
 if TYPE_CHECKING:
     from openqmail.core.smtpd.service import SmtpService
+
+_NEVER = float("inf")
 
 CONNECTIONS = b"connections"
 """The gate's counter of connections that are open."""
@@ -51,22 +51,25 @@ class SmtpSession(asyncio.Protocol):
         self._draining = False
         self._submitting = False
         self._half_closed = False
+        self._client: tuple[str, int] = ("", 0)
+        self._helo = b""
+        self._extended = False
         self._incoming: Incoming | None = None
-        self.expires = float("inf")
+        self.expires = _NEVER
 
     # --- the connection ---------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         client = transport.get_extra_info("peername")
-        server = transport.get_extra_info("sockname")
-        if not client or not server:  # gone before we looked
+        if not client:  # gone before we looked
             self._transport.abort()
             return
         context = self._context
         if not context.gate.lease(CONNECTIONS):
             self._refuse(_BUSY)
             return
+        self._client = client
         policy = admit(context.settings, client[0])
         if policy is None:
             context.gate.release(CONNECTIONS)
@@ -74,7 +77,6 @@ class SmtpSession(asyncio.Protocol):
             return
         self._leased = True
         self._policy: Policy = policy
-        self._facts = SessionFacts(context.listener.service, client[0], client[1], server[0], policy.relay)
         self._machine = ServerSession(self._offer(policy))
         self._service.opened(self)
         self._decide("connect", (), self._greet)
@@ -132,10 +134,9 @@ class SmtpSession(asyncio.Protocol):
         self._flush()
 
     def _flush(self) -> None:
-        transport = self._transport
+        transport, machine = self._transport, self._machine
         if transport is None:
             return
-        machine = self._machine
         if out := machine.data_to_send():
             transport.write(out)
         if machine.closing or (self._half_closed and not self._submitting):
@@ -143,8 +144,9 @@ class SmtpSession(asyncio.Protocol):
             transport.close()
             return
         wait = machine.deadline()
-        self.expires = float("inf") if wait is None else self._loop.time() + wait
-        self._throttle(transport)
+        self.expires = _NEVER if wait is None else self._loop.time() + wait
+        if self._paused or machine.full or self._incoming is not None:
+            self._throttle(transport)
 
     def _throttle(self, transport: asyncio.Transport) -> None:
         incoming = self._incoming
@@ -167,7 +169,7 @@ class SmtpSession(asyncio.Protocol):
         self._asking = task
 
     async def _ask(self, step: str, facts: tuple[Any, ...], accepted: Callable[[], None]) -> None:
-        reply = await self._hooks.ask(step, self._facts, *facts)
+        reply = await self._hooks.ask(step, self._session_facts(), *facts)
         if self._transport is None:
             return
         if reply is None:
@@ -186,7 +188,7 @@ class SmtpSession(asyncio.Protocol):
         self._answer(Reply(220, b"", (greeting,)))
 
     def _on_hello(self, event: events.Hello) -> None:
-        self._facts = msgspec.structs.replace(self._facts, helo=event.name, extended=event.extended)
+        self._helo, self._extended = event.name, event.extended
         self._forget()
         self._decide("helo", (), self._machine.accept)
 
@@ -308,6 +310,19 @@ class SmtpSession(asyncio.Protocol):
             self._incoming.abort()
             self._incoming = None
 
+    def _session_facts(self) -> SessionFacts:
+        """What hooks are told; gathered only when there is one to ask."""
+        server = self._transport.get_extra_info("sockname") if self._transport else None
+        return SessionFacts(
+            service=self._context.listener.service,
+            client=self._client[0],
+            client_port=self._client[1],
+            server=server[0] if server else "",
+            relay=self._policy.relay,
+            helo=self._helo,
+            extended=self._extended,
+        )
+
     def _offer(self, policy: Policy) -> Offer:
         settings = self._context.settings
         return Offer(
@@ -318,12 +333,11 @@ class SmtpSession(asyncio.Protocol):
         )
 
     def _trace(self, incoming: Incoming) -> bytes:
-        facts = self._facts
         return received(
-            helo=facts.helo,
-            client=facts.client,
+            helo=self._helo,
+            client=self._client[0],
             by=self._context.settings.me,
-            extended=facts.extended,
+            extended=self._extended,
             smtputf8=incoming.smtputf8,
             now=self._context.clock.now(),
         )

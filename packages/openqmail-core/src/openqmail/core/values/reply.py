@@ -4,11 +4,9 @@
 not printable ASCII becomes `?`, so nothing from a peer can end a line early.
 """
 
-import re
-
 import msgspec
 
-_UNSAFE = re.compile(rb"[^\x20-\x7e]")
+_PRINTABLE = bytes(code if 0x20 <= code < 0x7F else ord("?") for code in range(256))
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
@@ -31,6 +29,8 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     def encode(self) -> bytes:
         """The reply as bytes on the wire, a CRLF after each line."""
         prefix = self.enhanced + b" " if self.enhanced else b""
-        lines = [prefix + _UNSAFE.sub(b"?", line) for line in self.lines]
-        head = [b"%d-%s\r\n" % (self.code, line) for line in lines[:-1]]
-        return b"".join(head) + b"%d %s\r\n" % (self.code, lines[-1])
+        *head, last = [prefix + line.translate(_PRINTABLE) for line in self.lines]
+        end = b"%d %s\r\n" % (self.code, last)
+        if not head:
+            return end
+        return b"".join([b"%d-%s\r\n" % (self.code, line) for line in head]) + end
