@@ -105,7 +105,7 @@ def test_its_hook_refuses_once_it_is_named(home: Home) -> None:
     home.start()
     with smtp(home) as client:
         client.mail("x@client.example")
-        assert client.rcpt("broken@a.example") == (550, b"5.7.1 the toy is broken")
+        assert client.rcpt("broken@a.example") == (550, b"5.7.1 the toy teddy is broken")
         assert client.rcpt("alice@a.example")[0] == 250
 
 

@@ -118,7 +118,7 @@ def test_status_of_a_stopped_service(run: Run, made: Path) -> None:
 
 
 def test_queue_list(run: Run, made: Path) -> None:
-    with answering(made, {"list": line(MESSAGE) + line(MESSAGE | {"id": 18})}):
+    with answering(made, {"list": line(MESSAGE) + line(MESSAGE | {"id": 18}) + line({"ok": True})}):
         ran = run("--home", made, "queue", "list", "--json")
         assert [json.loads(one)["id"] for one in ran.out.splitlines()] == [17, 18]
         ran = run("--home", made, "queue")
@@ -129,10 +129,21 @@ def test_queue_list(run: Run, made: Path) -> None:
     assert ran.out.endswith("queue: 2 messages to 2 recipients, 2 deferred, 4.0 KiB\n")
 
 
+@pytest.mark.parametrize("end", [b"", line({"ok": False, "error": "cannot be read"})])
+def test_a_list_that_is_cut_off_does_not_look_whole(run: Run, made: Path, end: bytes) -> None:
+    with answering(made, {"list": line(MESSAGE) + end}):
+        assert run("--home", made, "queue", "list", "--json").code != 0
+
+
+def test_a_message_that_is_cut_off_does_not_look_whole(run: Run, made: Path) -> None:
+    with answering(made, {"show": line({"ok": True, "size": 100}) + b"Subject: x\n"}):
+        assert run("--home", made, "queue", "show", 17).code == 111
+
+
 def test_queue_show_and_flush(run: Run, made: Path) -> None:
     content = b"Subject: x\n\n\xff\x00body without an end"
     with answering(
-        made, {"show": line({"ok": True}) + content, "flush": line({"ok": True, "messages": 3})}
+        made, {"show": line({"ok": True, "size": len(content)}) + content, "flush": line({"ok": True, "messages": 3})}
     ) as asked:
         ran = run("--home", made, "queue", "show", 17)
         assert (ran.code, ran.out) == (0, content.decode("utf-8", "backslashreplace"))

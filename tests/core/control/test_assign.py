@@ -83,14 +83,32 @@ def test_exact_then_longest_prefix_at_a_break(tmp_path: Path) -> None:
     assert users.find(b"") is None
 
 
-def test_a_new_file_is_seen_and_a_missing_one_holds_nobody(tmp_path: Path) -> None:
+def test_a_new_user_is_seen_at_once(tmp_path: Path) -> None:
     path = tmp_path / "cdb"
     users = Users(str(path))
     assert users.find(b"joe") is None
     users_of(ASSIGN, tmp_path / "new")
     os.rename(tmp_path / "new", path)
     assert users.find(b"joe") is not None
+
+
+def test_a_missing_file_holds_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "cdb"
+    users_of(ASSIGN, path)
+    users = Users(str(path), fresh=0)
+    assert users.find(b"joe") is not None
     path.unlink()
+    assert users.find(b"joe") is None
+
+
+def test_a_known_user_is_believed_while_the_last_look_is_fresh(tmp_path: Path) -> None:
+    path = tmp_path / "cdb"
+    users_of(ASSIGN, path)
+    users = Users(str(path), fresh=3600)
+    known = users.find(b"joe")
+    path.unlink()
+    assert users.find(b"joe") == known
+    assert users.find(b"joe-x") is None  # whoever is not known makes it look anew, for all
     assert users.find(b"joe") is None
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -50,6 +50,12 @@ class WatchedDisk(PosixDisk):
 
     def create(self, path: bytes, mode: int = 0o600) -> File:
         return _WatchedFile(super().create(path, mode), path, self)
+
+    def write_new(self, path: bytes, pieces: Sequence[bytes], mode: int = 0o600) -> int:
+        if self.full:
+            super().create(path, mode).close()
+            raise OSError(28, "No space left on device")
+        return super().write_new(path, pieces, mode)
 
     def open(self, path: bytes, *, write: bool = False) -> File:
         return _WatchedFile(super().open(path, write=write), path, self)

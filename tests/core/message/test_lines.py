@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openqmail.core.message.lines import DataDecoder, DataEncoder, Fitness, Violation, unfit
+from openqmail.core.message.lines import DataDecoder, DataEncoder, Fitness, Violation, unfit, wire_form
 from openqmail.core.values import PermanentFailure
 
 PIECES = st.sampled_from(
@@ -133,3 +133,20 @@ def test_what_smtp_can_carry_is_fit() -> None:
     assert fitness.reason is None and not fitness.eight_bit
     fitness.feed(b"\xe9\n")
     assert fitness.eight_bit
+
+
+BODIES = st.lists(
+    st.sampled_from([b"\n", b".", b"\n.", b"text", b"x" * 997, b"xx", b"\xe9", b"\r", b"\0"]), max_size=20
+).map(b"".join)
+
+
+@given(BODIES)
+@settings(max_examples=200, deadline=None)
+def test_a_whole_body_is_judged_and_written_as_its_pieces_are(body: bytes) -> None:
+    pieces = [body[at : at + 7] for at in range(0, len(body), 7)]
+    fitness = Fitness()
+    for piece in pieces:
+        fitness.feed(piece)
+    assert (unfit(body) is None) == (fitness.reason is None)
+    if fitness.reason is None:
+        assert wire_form(body) == (encode(pieces), len(body) + body.count(b"\n"))

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from openqmail.core.log import Event as LogEvent
 from openqmail.core.log import MemoryLog
 from openqmail.core.queue.store import Change, Progress, Stored
 from openqmail.core.send.events import (
@@ -22,7 +23,6 @@ from openqmail.core.send.events import (
     StartLocal,
     StartRemote,
     WakeAt,
-    Write,
 )
 from openqmail.core.send.manager import SendManager
 from openqmail.core.values import Envelope, MessageId, Origin, Outcome, Recipient, Result
@@ -78,8 +78,8 @@ class Play:
     def tell(self, event: Event) -> list[Action]:
         actions = self.manager.handle(event, self.now)
         for action in actions:
-            if isinstance(action, Write):
-                self.log(action.event)
+            if isinstance(action, LogEvent):
+                self.log(action)
             elif isinstance(action, Start):
                 positions = _positions(action)
                 for other in self.starts.values():

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from openqmail.core.log import Event as LogEvent
 from openqmail.core.queue.store import Change
 from openqmail.core.send.events import (
     Bounce,
@@ -23,7 +24,6 @@ from openqmail.core.send.events import (
     Stop,
     Wake,
     WakeAt,
-    Write,
 )
 from openqmail.core.send.fairness import WAITING
 from openqmail.core.send.manager import GROUP, LOADS
@@ -389,7 +389,7 @@ UNKNOWN: list[Event] = [
 def test_what_is_not_known_is_ignored(play: Plays, event: Event) -> None:
     world = play()
     world.accept(1, [b"bob@example.test"])
-    assert not [action for action in world.tell(event) if not isinstance(action, Write)]
+    assert not [action for action in world.tell(event) if not isinstance(action, LogEvent)]
     world.report(1, K)
     world.write_all()
     assert world.ended == {1}

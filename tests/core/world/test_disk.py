@@ -23,17 +23,27 @@ def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
     again.close()
 
 
+def test_a_new_file_is_written_in_one_go(tmp_path: Path) -> None:
+    disk, path = PosixDisk(), os.fsencode(tmp_path / "file")
+    assert disk.write_new(path, (b"one", b"", b"two")) == 6
+    assert (tmp_path / "file").read_bytes() == b"onetwo"
+
+
 def test_a_taken_name_is_refused(tmp_path: Path) -> None:
     disk, path = PosixDisk(), os.fsencode(tmp_path / "file")
     disk.create(path).close()
     with pytest.raises(FileExistsError):
         disk.create(path)
+    with pytest.raises(FileExistsError):
+        disk.write_new(path, (b"x",))
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 def test_new_files_are_private(tmp_path: Path) -> None:
-    path = os.fsencode(tmp_path / "file")
-    PosixDisk().create(path).close()
-    assert os.stat(path).st_mode & 0o077 == 0
+    disk = PosixDisk()
+    disk.create(os.fsencode(tmp_path / "a")).close()
+    disk.write_new(os.fsencode(tmp_path / "b"), (b"x",))
+    assert [os.stat(tmp_path / name).st_mode & 0o077 for name in "ab"] == [0, 0]
 
 
 def test_folders_are_made_listed_and_synced(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from openqmail.core.commands.owner import user_name
 from openqmail.core.commands.writing import Made, replace
 from openqmail.core.control.assign import Assignment, User, compile_cdb, parse_assign
 from openqmail.core.control.home import Home
+from openqmail.core.control.owner import user_name
 from openqmail.core.values import ControlError, HomeError
 
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_.+-]{0,62}")

@@ -37,16 +37,21 @@ def status(home: Home) -> dict[str, Any]:
 def messages(home: Home) -> Iterator[dict[str, Any]]:
     """The queue, oldest first."""
     with _asked(home, {"ask": "list"}) as answer:
-        while line := _line(answer, home):
-            yield _object(line, home)
+        while "ok" not in (found := _object(_line(answer, home), home)):
+            yield found
 
 
 def show(home: Home, number: int) -> Iterator[bytes]:
     """A message as it is stored.  Raises Refused when there is none of that number."""
     with _asked(home, {"ask": "show", "number": number}) as answer:
-        _accepted(_line(answer, home), home)
+        left = _accepted(_line(answer, home), home).get("size")
+        if not isinstance(left, int):
+            raise _not_understood(home)
         while chunk := _read(answer, home):
+            left -= len(chunk)
             yield chunk
+        if left:
+            raise TemporaryFailure(f"{home.path}: the message was cut off on its way; ask again")
 
 
 def flush(home: Home) -> int:
@@ -98,6 +103,8 @@ def _read(answer: BinaryIO, home: Home) -> bytes:
 
 
 def _object(line: bytes, home: Home) -> dict[str, Any]:
+    if not line:
+        raise TemporaryFailure(f"{home.run}/admin: the answer broke off; try again")
     try:
         found = json.loads(line)
     except ValueError:

@@ -6,10 +6,10 @@ import json
 import sys
 
 from openqmail.core.commands.command import CANNOT, DONE, Parser, example, needed
-from openqmail.core.commands.owner import as_owner
 from openqmail.core.control import extensions
 from openqmail.core.control.definitions import Definition
 from openqmail.core.control.home import Home
+from openqmail.core.control.owner import as_owner
 from openqmail.core.control.reader import all_definitions, check, content
 from openqmail.core.control.text import shown
 from openqmail.core.values import OpenqmailError

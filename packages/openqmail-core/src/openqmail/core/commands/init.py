@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 from openqmail.core.commands import boxes
 from openqmail.core.commands.command import DONE, example
-from openqmail.core.commands.owner import acting_as, user_name
 from openqmail.core.commands.writing import Made, all_or_nothing
 from openqmail.core.control import syntax
 from openqmail.core.control.assign import compile_cdb
 from openqmail.core.control.home import Home, check_socket_paths
+from openqmail.core.control.owner import acting_as, user_name
 from openqmail.core.control.text import shown
 from openqmail.core.values import HomeError
 

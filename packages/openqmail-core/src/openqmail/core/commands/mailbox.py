@@ -4,9 +4,9 @@ import argparse
 
 from openqmail.core.commands import boxes
 from openqmail.core.commands.command import DONE, NONE, Parser, example, needed
-from openqmail.core.commands.owner import as_owner
 from openqmail.core.commands.writing import all_or_nothing
 from openqmail.core.control.home import Home
+from openqmail.core.control.owner import as_owner
 
 help = "add mailboxes, or list them"
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from openqmail.core.commands import client
 from openqmail.core.commands.command import DONE, NONE, Parser, example, needed
-from openqmail.core.commands.owner import as_owner
 from openqmail.core.commands.status import in_units, totals
 from openqmail.core.control.home import Home
+from openqmail.core.control.owner import as_owner
 from openqmail.core.control.text import shown
 
 help = "list the queued messages, show one, or try all now"

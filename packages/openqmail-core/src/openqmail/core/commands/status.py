@@ -11,8 +11,8 @@ from typing import Any
 from openqmail.core.__about__ import __version__
 from openqmail.core.commands import client
 from openqmail.core.commands.command import CANNOT, DONE, example, needed
-from openqmail.core.commands.owner import as_owner
 from openqmail.core.control.home import Home
+from openqmail.core.control.owner import as_owner
 
 help = "say whether the service runs, and what it does; exit 0 only while it serves"
 

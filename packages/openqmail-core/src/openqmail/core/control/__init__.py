@@ -4,7 +4,7 @@ from openqmail.core.control.assign import Assignment, User, Users, compile_cdb, 
 from openqmail.core.control.cdb import Cdb, CdbDamaged, make_cdb
 from openqmail.core.control.definitions import DEFINITIONS, Definition
 from openqmail.core.control.home import Home
-from openqmail.core.control.reader import Findings, all_definitions, check, read_settings, read_value
+from openqmail.core.control.reader import Findings, all_definitions, check, read_settings
 from openqmail.core.control.rules import Rule, Rules
 from openqmail.core.control.settings import Listener, Resolver, Route, Settings
 
@@ -30,5 +30,4 @@ __all__ = [
     "make_cdb",
     "parse_assign",
     "read_settings",
-    "read_value",
 ]

@@ -76,11 +76,13 @@ class Users:
     """Looks users up in a compiled `users/cdb`, which is read again when it has changed.
 
     A missing file holds nobody, as in qmail.  A new user is known at once: whoever is not
-    known is looked for in the file as it is.
+    known is looked for in the file as it is.  One who is known is believed for `fresh` seconds
+    after the last look at the file.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, fresh: float = FRESH) -> None:
         self._path = path
+        self._fresh = fresh
         self._version: tuple[int, int, int] | None = None
         self._cdb: Cdb | None = None
         self._breaks = b""
@@ -91,7 +93,7 @@ class Users:
         """Raises TemporaryFailure when users/cdb is damaged or cannot be read."""
         user = self._known.get(local)
         now = time.monotonic()
-        if user is not None and now - self._looked < FRESH:
+        if user is not None and now - self._looked < self._fresh:
             return user
         self._refresh()
         self._looked = now

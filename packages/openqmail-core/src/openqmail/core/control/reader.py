@@ -26,11 +26,14 @@ class Findings(msgspec.Struct, frozen=True):
 
 
 def read_settings(home: Home) -> Settings:
-    """Raises ControlError of the first problem."""
-    values, problems = _read_all(home, DEFINITIONS)
+    """Core's files and those of installed add-ons.  Raises ControlError of the first problem,
+    OpenqmailError for an add-on that cannot be loaded."""
+    values, problems = _read_all(home, all_definitions())
     if problems:
         raise problems[0]
-    return Settings(**values)  # type: ignore[arg-type]  # each parser makes what its field wants
+    own = {definition.name for definition in DEFINITIONS}
+    added = {name: values.pop(name) for name in values.keys() - own}
+    return Settings(**values, added=added)  # type: ignore[arg-type]  # each parser makes what its field wants
 
 
 def all_definitions() -> tuple[Definition, ...]:
@@ -43,14 +46,6 @@ def all_definitions() -> tuple[Definition, ...]:
                 raise OpenqmailError(f"the add-on '{name}' registers something that is no control file")
             found.append(definition)
     return tuple(found)
-
-
-def read_value(home: Home, definition: Definition) -> object:
-    """The value of one control file, of core's or an add-on's.  Raises ControlError."""
-    values, problems = _read_all(home, (definition,))
-    if problems:
-        raise problems[0]
-    return values[definition.name]
 
 
 def content(home: Home, name: str) -> bytes | None:

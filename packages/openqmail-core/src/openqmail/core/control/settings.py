@@ -4,6 +4,8 @@
 All names of hosts and domains are lower case.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
 from openqmail.core.control.rules import Rules
@@ -42,7 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `rcpthosts`: domains and `.suffix`es for which anybody may send us mail.
     `locals`: domains delivered here.  `virtualdomains`: full address, domain, `.suffix` or the
     empty catch-all -> prefix (an empty prefix: not virtual).  `smtproutes`: domain, `.suffix` or
-    empty -> route.  Times in seconds, sizes in bytes; `databytes` 0: no limit.
+    empty -> route.  Times in seconds, sizes in bytes; `databytes` 0: no limit.  `added`: the values
+    of control files that add-ons declare, by name.
     """
 
     me: bytes
@@ -78,3 +81,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     resolvers: tuple[Resolver, ...]
     timeoutconnect: int
     timeoutremote: int
+    # what add-ons read
+    added: Mapping[str, object] = {}

@@ -2,7 +2,7 @@
 
 Each method may be plain or `async`; None means: no opinion.  The first refusal ends the
 step.  A hook is registered as an entry point of the group `openqmail.hooks`, a callable
-without arguments that returns the hook, and runs once `control/hooks` names it.
+`(HookContext) -> hook`, and runs once `control/hooks` names it.
 """
 
 from collections.abc import Awaitable
@@ -10,7 +10,18 @@ from typing import Protocol
 
 import msgspec
 
+from openqmail.core.control.settings import Settings
+from openqmail.core.log import Log
 from openqmail.core.values import Envelope, Recipient, Reply
+from openqmail.core.world import Clock
+
+
+class HookContext(msgspec.Struct, frozen=True):
+    """What a hook is made with; a reload makes new hooks."""
+
+    settings: Settings
+    log: Log
+    clock: Clock
 
 
 class Refuse(msgspec.Struct, frozen=True):

@@ -11,16 +11,14 @@ import os
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Protocol
+from functools import lru_cache
 
-from openqmail.core.control.assign import User, Users
+from openqmail.core.control.assign import Users
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Settings
-from openqmail.core.dotqmail import Plan, interpret
 from openqmail.core.local.durability import Device, Durability, device_of
-from openqmail.core.local.home import check_home, look
 from openqmail.core.local.maildir import Maildirs, host_part, stem
+from openqmail.core.local.plans import Directory, Plans, Task
 from openqmail.core.message import delivered_to, has_line, qmail_date, return_path
 from openqmail.core.ports import Forward, LocalJob, LocalReport, Written
 from openqmail.core.values import Body, OpenqmailError, Outcome, Result
@@ -37,11 +35,9 @@ NO_MAILDIR = Result(Outcome.DEFERRAL, b"Unable to chdir to maildir. (#4.2.1)\n")
 NOT_WRITTEN = Result(Outcome.DEFERRAL, b"Temporary error on maildir delivery. (#4.3.0)\n")
 UNREADABLE = Result(Outcome.DEFERRAL, b"Unable to read message. (#4.3.0)\n")
 
-
-class Directory(Protocol):
-    """Who has a local part; `control.Users` is one."""
-
-    def find(self, local: bytes) -> User | None: ...
+# Senders and recipients come again.
+_return_path = lru_cache(1024)(return_path)
+_delivered_to = lru_cache(4096)(delivered_to)
 
 
 class LocalDeliveries:
@@ -56,8 +52,8 @@ class LocalDeliveries:
         users: Directory | None = None,
         device: Device = device_of,
     ) -> None:
-        self._alias = os.fsencode(home.alias)
-        self._users: Directory = users or Users(os.path.join(home.users, "cdb"))
+        users = users or Users(os.path.join(home.users, "cdb"))
+        self._plans = Plans(users, os.fsencode(home.alias), clock)
         self._disk = disk
         self._clock = clock
         self._durability = Durability(disk, clock, device)
@@ -70,20 +66,20 @@ class LocalDeliveries:
 
     def reconfigure(self, settings: Settings) -> None:
         """From the next delivery on."""
-        self._default = settings.defaultdelivery
+        self._plans.reconfigure(settings.defaultdelivery)
         self._host = host_part(settings.me)
 
     # --- the port ---------------------------------------------------------------------
 
     def deliver(self, job: LocalJob) -> "Future[LocalReport]":
         """One attempt for one recipient."""
-        plan, home = self._plan(job.recipient)
-        if plan.refusal is not None:
-            report = LocalReport(plan.refusal)
+        task = self._plans.task(job.recipient)
+        if task.refused:
+            report = LocalReport(task.result)
         elif job.again or job.body.data is None:
-            return self._loop.run_in_executor(self._pool, self._carry_out, job, plan, home)
+            return self._loop.run_in_executor(self._pool, self._carry_out, job, task)
         else:
-            report = self._carry_out(job, plan, home)
+            report = self._carry_out(job, task)
         future: Future[LocalReport] = self._loop.create_future()
         future.set_result(report)
         return future
@@ -98,63 +94,33 @@ class LocalDeliveries:
             await asyncio.to_thread(pool.shutdown)
         self._durability.close()
 
-    # --- deciding ---------------------------------------------------------------------
-
-    def _plan(self, recipient: bytes) -> tuple[Plan, bytes]:
-        """What to do for an address, and in whose home."""
-        local = recipient.rpartition(b"@")[0] if b"@" in recipient else recipient
-        try:
-            user = self._users.find(local)
-        except (OSError, OpenqmailError):
-            return _deferred(b"Trouble reading users/cdb. (#4.3.0)\n"), b""
-        if user is None:
-            home, dash, ext = self._alias, b"-", local
-        else:
-            home, dash, ext = user.home, user.dash, user.ext
-        problem = check_home(home)
-        if problem:
-            return _deferred(problem), home
-        return interpret(partial(look, home), dash, ext, self._default), home
-
     # --- carrying out -----------------------------------------------------------------
 
-    def _carry_out(self, job: LocalJob, plan: Plan, home: bytes) -> LocalReport:
+    def _carry_out(self, job: LocalJob, task: Task) -> LocalReport:
         """Deliveries in order, then the forward; the first that cannot be made ends it.
 
         Files of an attempt that ends so stay, and are recognised by the next."""
-        line = delivered_to(job.recipient)
+        line = _delivered_to(job.recipient)
         try:
-            if has_line(_header(job.body), line):
+            if has_line(job.body.data or _header(job.body), line):
                 return LocalReport(LOOPING)
         except (OSError, OpenqmailError, KeyError):
             return LocalReport(UNREADABLE)
-        written: list[Written] = []
-        if plan.deliveries:
-            head = return_path(job.sender) + line
-            for ordinal, delivery in enumerate(plan.deliveries):
-                path = _absolute(home, delivery.path)
-                failed = self._to_maildir(job, path, stem(job, delivery.path, ordinal), head, written)
-                if failed is not None:
-                    return LocalReport(failed)
-        text = b"did %d+%d+0\n" % (len(plan.deliveries), len(plan.forwards))
-        if not plan.forwards:
-            return LocalReport(Result(Outcome.SUCCESS, text), tuple(written))
-        result = Result(Outcome.SUCCESS, b"%sqp %d\n" % (text, self._pid))
-        return LocalReport(result, tuple(written), Forward(job.sender, plan.forwards, self._hop() + line))
-
-    def _to_maildir(
-        self, job: LocalJob, path: bytes, name: bytes, head: bytes, written: list[Written]
-    ) -> Result | None:
-        """Why it could not be written; None when it was."""
+        head = _return_path(job.sender) + line
         put = self._maildirs.write_once if job.again else self._maildirs.write
-        try:
-            file = put(path, name, self._host, head, job)
-        except (OSError, OpenqmailError, KeyError):
-            self._durability.forget(path)
-            return NOT_WRITTEN if self._is_there(path) else NO_MAILDIR
-        if file is not None:
-            written.append(file)
-        return None
+        written: tuple[Written, ...] = ()
+        for ordinal, (path, as_given) in enumerate(task.maildirs):
+            try:
+                file = put(path, stem(job, as_given, ordinal), self._host, head, job.body, job.delivery)
+            except (OSError, OpenqmailError, KeyError):
+                self._durability.forget(path)
+                return LocalReport(NOT_WRITTEN if self._is_there(path) else NO_MAILDIR)
+            if file is not None:
+                written += (file,)
+        if not task.forwards:
+            return LocalReport(task.result, written)
+        result = Result(Outcome.SUCCESS, b"%sqp %d\n" % (task.result.text, self._pid))
+        return LocalReport(result, written, Forward(job.sender, task.forwards, self._hop() + line))
 
     def _is_there(self, folder: bytes) -> bool:
         try:
@@ -169,18 +135,8 @@ class LocalDeliveries:
         return b"Received: (qmail %d invoked by uid %d); %s\n" % (self._pid, self._uid, date)
 
 
-def _deferred(text: bytes) -> Plan:
-    return Plan(refusal=Result(Outcome.DEFERRAL, text))
-
-
-def _absolute(home: bytes, path: bytes) -> bytes:
-    return path if path.startswith(b"/") else home + b"/" + path.removeprefix(b"./")
-
-
 def _header(body: Body) -> bytes:
-    """The beginning of the message, with all of its header."""
-    if body.data is not None:
-        return body.data
+    """The beginning of a large message, with all of its header."""
     head = b""
     for chunk in body.chunks():
         head += chunk

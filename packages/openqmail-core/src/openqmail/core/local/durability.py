@@ -77,7 +77,12 @@ class Durability:
         durable: dict[bytes, bool] = {}
         by_folder: dict[bytes, list[bytes]] = {}
         for file in written:
-            by_folder.setdefault(os.path.dirname(file.path), []).append(file.path)
+            path = file.path
+            folder = path[: path.rindex(b"/")]
+            if folder in by_folder:
+                by_folder[folder].append(path)
+            else:
+                by_folder[folder] = [path]
         by_device: dict[int, list[bytes]] = {}
         for folder, paths in by_folder.items():
             device = self._device_now(folder)
@@ -92,8 +97,11 @@ class Durability:
                 durable.update(
                     self._sync_folder(folder, paths) if whole is None else dict.fromkeys(paths, whole)
                 )
-        self._doubted.update(stem_of(os.path.basename(path)) for path, good in durable.items() if not good)
-        return tuple(durable[file.path] for file in written)
+        if not all(durable.values()):
+            self._doubted.update(
+                stem_of(os.path.basename(path)) for path, good in durable.items() if not good
+            )
+        return tuple([durable[file.path] for file in written])
 
     def close(self) -> None:
         for filesystem in self._filesystems.values():

@@ -27,8 +27,8 @@ _WORDS = {
 }
 
 
-def check_home(home: bytes) -> bytes:
-    """Why nothing may be delivered in `home` now, as the text of a deferral; empty when it may."""
+def check_home(home: bytes) -> os.stat_result | bytes:
+    """What stat(2) says of `home`; or why nothing may be delivered in it now, as the text of a deferral."""
     if not home.startswith(b"/"):
         return b"The home %s of users/assign is not an absolute path. (#4.3.0)\n" % home
     try:
@@ -41,7 +41,7 @@ def check_home(home: bytes) -> bytes:
         return b"Uh-oh: home directory is writable. (#4.7.0)\n"
     if found.st_mode & stat.S_ISVTX:
         return b"Home directory is sticky: user is editing his .qmail file. (#4.2.1)\n"
-    return b""
+    return found
 
 
 def look(home: bytes, name: bytes) -> DotFile | None:

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from openqmail.core.local.durability import Durability, stem_of
 from openqmail.core.ports import LocalJob, Written
 from openqmail.core.values import Body, TemporaryFailure
-from openqmail.core.world import Clock, Disk, File
+from openqmail.core.world import Clock, Disk
 
 COPIES = 9
 """How many files of one delivery may lie in `cur/` and differ, before it gives up."""
@@ -44,14 +44,41 @@ class Maildirs:
         self._writing: set[bytes] = set()
         self._listings: dict[bytes, tuple[float, dict[bytes, bytes]]] = {}
 
-    def write(self, path: bytes, name: bytes, host: bytes, head: bytes, job: LocalJob) -> Written:
-        """The message, `head` before its body, as a file of `new/`; not yet durable.
+    def write(
+        self,
+        path: bytes,
+        name: bytes,
+        host: bytes,
+        head: bytes,
+        body: Body,
+        delivery: int,
+        synced: bool = False,
+    ) -> Written:
+        """The message, `head` before its body, as a file of `new/`; `synced`: its content is durable.
 
         `name`: the stem.  Raises OSError, and what the body raises."""
         self._durability.meet(path)
-        return self._write(path, name, host, head, job, synced=False)
+        data = body.data
+        size = len(head) + (body.size if data is None else len(data))
+        temporary = b"%stmp/%s-%d.%s" % (path, name, delivery, host)
+        final = b"%snew/%s.%s,S=%d" % (path, name, host, size)
+        self._writing.add(temporary)
+        try:
+            if data is None or synced:
+                self._stream(temporary, head, body, size, synced)
+            else:
+                self._put(temporary, head, data)
+            self._disk.rename(temporary, final)
+        except BaseException:
+            self._forget_file(temporary)
+            raise
+        finally:
+            self._writing.discard(temporary)
+        return Written(final, size)
 
-    def write_once(self, path: bytes, name: bytes, host: bytes, head: bytes, job: LocalJob) -> Written | None:
+    def write_once(
+        self, path: bytes, name: bytes, host: bytes, head: bytes, body: Body, delivery: int
+    ) -> Written | None:
         """The same where an earlier attempt may have left files; None: it is durable already.
 
         Raises as `write` does."""
@@ -59,10 +86,10 @@ class Maildirs:
         self._clear(path, name)
         for copy in range(1, COPIES + 1):
             mine = name if copy == 1 else b"%s_%d" % (name, copy)
-            there = self._find(path, mine, host, len(head) + job.body.size)
+            there = self._find(path, mine, host, len(head) + body.size)
             if there is None:
                 break
-            if not self._durability.doubted(mine) and self._equal(there, head, job.body):
+            if not self._durability.doubted(mine) and self._equal(there, head, body):
                 self._sync(there)
                 return None
             if there.startswith(path + b"new/"):
@@ -70,8 +97,8 @@ class Maildirs:
         else:
             raise TemporaryFailure("too many different copies of one delivery")
         if there is None and mine == name and not self._durability.doubted(mine):
-            return self._write(path, mine, host, head, job, synced=False)
-        written = self._write(path, mine, host, head, job, synced=True)
+            return self.write(path, mine, host, head, body, delivery)
+        written = self.write(path, mine, host, head, body, delivery, synced=True)
         if there is not None and there != written.path:  # it had another size in its name
             self._forget_file(there)
         self._disk.sync_folder(path + b"new")
@@ -90,37 +117,27 @@ class Maildirs:
 
     # --- writing ----------------------------------------------------------------------
 
-    def _write(
-        self, path: bytes, name: bytes, host: bytes, head: bytes, job: LocalJob, synced: bool
-    ) -> Written:
-        """Create in `tmp/`, write, rename into `new/`."""
-        disk, size = self._disk, len(head) + job.body.size
-        temporary = b"%stmp/%s-%d.%s" % (path, name, job.delivery, host)
-        final = b"%snew/%s.%s,S=%d" % (path, name, host, size)
-        self._writing.add(temporary)
+    def _put(self, temporary: bytes, head: bytes, data: bytes) -> None:
         try:
-            file = self._create(temporary)
-            try:
-                try:
-                    _fill(file, head, job.body, size)
-                    if synced:
-                        file.sync()
-                finally:
-                    file.close()
-                disk.rename(temporary, final)
-            except BaseException:
-                self._forget_file(temporary)
-                raise
-        finally:
-            self._writing.discard(temporary)
-        return Written(final, size)
-
-    def _create(self, temporary: bytes) -> File:
-        try:
-            return self._disk.create(temporary)
+            self._disk.write_new(temporary, (head, data))
         except FileExistsError:  # left by a process that ended in the middle of it
             self._disk.unlink(temporary)
-            return self._disk.create(temporary)
+            self._disk.write_new(temporary, (head, data))
+
+    def _stream(self, temporary: bytes, head: bytes, body: Body, size: int, synced: bool) -> None:
+        try:
+            file = self._disk.create(temporary)
+        except FileExistsError:
+            self._disk.unlink(temporary)
+            file = self._disk.create(temporary)
+        try:
+            written = sum([file.append((piece,)) for piece in _pieces(head, body)])
+            if written != size:
+                raise TemporaryFailure(f"the stored message has {written} bytes, not {size}")
+            if synced:
+                file.sync()
+        finally:
+            file.close()
 
     def _forget_file(self, path: bytes) -> None:
         try:
@@ -180,16 +197,6 @@ class Maildirs:
         finally:
             file.close()
         return True
-
-
-def _fill(file: File, head: bytes, body: Body, size: int) -> None:
-    data = body.data
-    if data is not None:
-        file.append((head, data))
-        return
-    written = sum([file.append((piece,)) for piece in _pieces(head, body)])
-    if written != size:
-        raise TemporaryFailure(f"the stored message has {written} bytes, not {size}")
 
 
 def _pieces(head: bytes, body: Body) -> Iterator[bytes]:

@@ -62,7 +62,7 @@ class MessageInfo(msgspec.Struct, frozen=True, gc=False):
         return b"info msg %d: bytes %d from <%s> qp %d uid %d" % (
             self.number,
             self.size,
-            escape(self.sender),
+            self.sender.translate(_SAFE),
             self.pid,
             self.uid,
         )
@@ -80,7 +80,7 @@ class DeliveryStarted(msgspec.Struct, frozen=True, gc=False):
             self.delivery,
             self.number,
             channel,
-            escape(self.recipient),
+            self.recipient.translate(_SAFE),
         )
 
 
@@ -90,7 +90,8 @@ class DeliveryEnded(msgspec.Struct, frozen=True, gc=False):
     text: bytes
 
     def line(self) -> bytes:
-        return b"delivery %d: %s: %s" % (self.delivery, _WORDS[self.outcome], escape(self.text))
+        text = self.text.translate(_SAFE)
+        return b"delivery %d: %s: %s" % (self.delivery, _WORDS[self.outcome], text)
 
 
 class Bounced(msgspec.Struct, frozen=True, gc=False):

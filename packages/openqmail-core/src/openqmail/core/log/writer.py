@@ -1,7 +1,7 @@
 """Where events go: a file descriptor, in batches, or a list.
 
-A line costs an append; the batch is written, and stamped with the time, all at once.  A full pipe makes
-the writer wait, as it makes qmail-send wait.
+An event costs an append; what came together is put into words, stamped with the time and written
+all at once.  A full pipe makes the writer wait, as it makes qmail-send wait.
 """
 
 import os
@@ -45,12 +45,13 @@ class LogWriter:
         self._descriptor = descriptor
         self._clock = clock
         self._soon = soon
-        self._lines: list[bytes] = []
+        self._events: list[Event] = []
         self._stamped = os.isatty(descriptor) or stat.S_ISREG(os.fstat(descriptor).st_mode)
 
     def __call__(self, event: Event) -> None:
-        self._lines.append(event.line())
-        if len(self._lines) == 1:
+        events = self._events
+        events.append(event)
+        if len(events) == 1:
             if self._soon is None:
                 self.flush()
             else:
@@ -58,11 +59,12 @@ class LogWriter:
 
     def flush(self) -> None:
         """Write what has come together; an error of the descriptor loses those lines, not mail."""
-        if not self._lines:
+        if not self._events:
             return
         stamp = self._time() if self._stamped else b""
-        data = stamp + (b"\n" + stamp).join(self._lines) + b"\n"
-        self._lines.clear()
+        lines = [event.line() for event in self._events]
+        self._events.clear()
+        data = stamp + (b"\n" + stamp).join(lines) + b"\n"
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]

@@ -4,7 +4,7 @@
 what follows DATA; chunks may end anywhere, and neither holds more than a few bytes back.
 Only CRLF "." CRLF ends a message, only CRLF ends a line (RFC 5321 sections 2.3.8, 4.1.1.4,
 4.5.2 and 4.5.3.1.6): all else is named as a violation, never mended.  `unfit` and `Fitness`
-tell beforehand what SMTP cannot carry.
+tell beforehand what SMTP cannot carry; `wire_form` encodes a body that is whole in memory.
 """
 
 import re
@@ -32,26 +32,21 @@ class Violation(Enum):
 _BY_OCTET = {b"\r": Violation.BARE_CR, b"\n": Violation.BARE_LF, b"\0": Violation.NUL}
 
 
-class _Lengths:
-    """Counts the length of lines over chunks in stored form."""
+_TOO_LONG = -1
 
-    __slots__ = ("_column",)
 
-    def __init__(self) -> None:
-        self._column = 0
-
-    def too_long(self, stored: bytes) -> bool:
-        """Whether a line is over the limit by the end of this chunk."""
-        start, size, column = 0, len(stored), self._column
-        # Hop from the last LF that is near enough to the next: few hops for many lines.
-        while size - start + column > MAX_LINE:
-            end = stored.rfind(b"\n", start, start + MAX_LINE + 1 - column)
-            if end < 0:
-                return True
-            start, column = end + 1, 0
-        end = stored.rfind(b"\n", start)
-        self._column = column + size - start if end < 0 else size - end - 1
-        return False
+def _column(stored: bytes, column: int) -> int:
+    """Where in its line the next octet will stand after this chunk, whose first stands at
+    `column`; `_TOO_LONG` when a line is over the limit by then."""
+    start, size = 0, len(stored)
+    # Hop from the last LF that is near enough to the next: few hops for many lines.
+    while size - start + column > MAX_LINE:
+        end = stored.rfind(b"\n", start, start + MAX_LINE + 1 - column)
+        if end < 0:
+            return _TOO_LONG
+        start, column = end + 1, 0
+    end = stored.rfind(b"\n", start)
+    return column + size - start if end < 0 else size - end - 1
 
 
 class DataDecoder:
@@ -63,12 +58,12 @@ class DataDecoder:
     decoder gives nothing more; the first such one wins, and it wins over `LONG_LINE`.
     """
 
-    __slots__ = ("_began", "_held", "_lengths", "ended", "rest", "size", "violation")
+    __slots__ = ("_began", "_column", "_held", "ended", "rest", "size", "violation")
 
     def __init__(self) -> None:
         self._held = b"\r\n"  # the end of the DATA command: a first line may begin with a dot
         self._began = False
-        self._lengths = _Lengths()
+        self._column = 0
         self.ended = False
         self.rest = b""
         self.size = 0
@@ -81,7 +76,7 @@ class DataDecoder:
 
     def feed(self, data: bytes) -> bytes:
         """The next bytes from the wire; returns the stored form of what is certain by now."""
-        if self.broken:
+        if self.violation is not None and self.broken:
             return b""
         if self.ended:
             self.rest += data
@@ -121,8 +116,10 @@ class DataDecoder:
             self._began = True
             stored = stored[1:]  # the LF of the DATA command
             self.size -= 2
-        if self.violation is None and self._lengths.too_long(stored):
-            self.violation = Violation.LONG_LINE
+        if self.violation is None:
+            self._column = _column(stored, self._column)
+            if self._column < 0:
+                self.violation = Violation.LONG_LINE
         return stored
 
     def _break(self, wire: bytes) -> bytes:
@@ -167,10 +164,10 @@ class Fitness:
     """Whether SMTP can carry a body, looked at in chunks; `eight_bit` says whether any octet
     seen so far has its high bit set, so that the next hop must offer 8BITMIME (RFC 6152)."""
 
-    __slots__ = ("_lengths", "eight_bit", "reason")
+    __slots__ = ("_column", "eight_bit", "reason")
 
     def __init__(self) -> None:
-        self._lengths = _Lengths()
+        self._column = 0
         self.eight_bit = False
         self.reason: str | None = None
 
@@ -182,15 +179,42 @@ class Fitness:
 
     def _look(self, stored: bytes) -> str | None:
         self.eight_bit = self.eight_bit or not stored.isascii()
-        if b"\r" in stored:
-            return "it holds a carriage return, and SMTP knows them only at the end of a line"
-        if b"\0" in stored:
-            return "it holds a NUL octet, which SMTP cannot carry"
-        if self._lengths.too_long(stored):
-            return "it has a line over 998 octets, the longest that SMTP can carry"
-        return None
+        if _CR in stored:
+            return _HOLDS_CR
+        if 0 in stored:
+            return _HOLDS_NUL
+        self._column = _column(stored, self._column)
+        return _HOLDS_LONG_LINE if self._column < 0 else None
+
+
+_CR = 13
+_HOLDS_CR = "it holds a carriage return, and SMTP knows them only at the end of a line"
+_HOLDS_NUL = "it holds a NUL octet, which SMTP cannot carry"
+_HOLDS_LONG_LINE = "it has a line over 998 octets, the longest that SMTP can carry"
 
 
 def unfit(body: bytes) -> str | None:
     """Why SMTP cannot carry a whole stored body; None when it can."""
-    return Fitness().feed(body)
+    if _CR in body:
+        return _HOLDS_CR
+    if 0 in body:
+        return _HOLDS_NUL
+    start, near = 0, len(body) - MAX_LINE
+    while start < near:
+        start = body.rfind(b"\n", start, start + MAX_LINE + 1) + 1
+        if not start:
+            return _HOLDS_LONG_LINE
+    return None
+
+
+def wire_form(body: bytes) -> tuple[bytes, int]:
+    """A whole stored body that is not `unfit` as it stands on the wire, its end included; and
+    its size as RFC 1870 counts, without that end and the dots added for transparency."""
+    wire = body.replace(b"\n", b"\r\n")
+    size = len(wire)
+    if b"\n." in wire:
+        wire = wire.replace(b"\n.", b"\n..")
+    if wire.startswith(b"."):
+        wire = b"." + wire
+    complete = not wire or wire.endswith(b"\n")
+    return wire + (_END[2:] if complete else _END), size

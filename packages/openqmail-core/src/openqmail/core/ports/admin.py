@@ -5,6 +5,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from openqmail.core.values import Body
+
 
 class RecipientSummary(msgspec.Struct, frozen=True):
     """`next` and `last` are times in seconds UTC, or None; `address` has bytes beyond UTF-8 as \\xNN."""
@@ -51,8 +53,8 @@ class QueueAdmin(Protocol):
 
     def message(self, number: int) -> MessageSummary | None: ...
 
-    def content(self, number: int) -> Iterable[bytes] | None:
-        """The stored message, in chunks; None when there is none of that number."""
+    def content(self, number: int) -> Body | None:
+        """The stored message; None when there is none of that number."""
         ...
 
     def flush(self) -> int:

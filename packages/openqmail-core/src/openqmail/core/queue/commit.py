@@ -22,14 +22,14 @@ RETRY_AFTER = 1.0
 
 
 class Committer:
-    """`settle` is called in the loop for each item that is durable or has failed (`item.error`);
+    """`settle` is called in the loop with items that are durable or have failed (`item.error`);
     `lost` once, when nothing can be written any more, before the items are settled."""
 
     def __init__(
         self,
         loop: AbstractEventLoop,
         journal: Journal,
-        settle: Callable[[Item], None],
+        settle: Callable[[list[Item]], None],
         lost: Callable[[JournalLost], None],
     ) -> None:
         self._loop = loop
@@ -37,7 +37,8 @@ class Committer:
         self._settle = settle
         self._lost = lost
         self._pending: list[Item] = []
-        self._outstanding: dict[int, Item] = {}
+        self._outstanding: list[Item] = []
+        """Handed to the thread and not settled yet."""
         self._queue: SimpleQueue[tuple[list[Item], bool] | None] = SimpleQueue()
         self._busy = False
         self._scheduled = False
@@ -80,8 +81,7 @@ class Committer:
             return
         batch, self._pending = self._pending, []
         sync, self._wants_sync = self._wants_sync, False
-        for item in batch:
-            self._outstanding[id(item)] = item
+        self._outstanding.extend(batch)
         if sync and self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -102,6 +102,7 @@ class Committer:
 
     def _done(self, settled: list[Item], held: bool) -> None:
         self._busy = False
+        self._strike(settled)
         if self._pending or self._wants_sync:
             self._hand_over()
         elif self._closed is not None:
@@ -109,14 +110,19 @@ class Committer:
             self._queue.put(None)
         elif held:
             self._sync_in(RETRY_AFTER)
-        for item in settled:
-            del self._outstanding[id(item)]
-            self._settle(item)
+        self._settle(settled)
+
+    def _strike(self, settled: list[Item]) -> None:
+        """They are outstanding no longer; mostly that is all of them, or none."""
+        if len(settled) == len(self._outstanding):
+            self._outstanding = []
+        elif settled:
+            struck = set(map(id, settled))
+            self._outstanding = [item for item in self._outstanding if id(item) not in struck]
 
     def _ended(self, settled: list[Item]) -> None:
-        for item in settled:
-            del self._outstanding[id(item)]
-            self._settle(item)
+        self._strike(settled)
+        self._settle(settled)
         self._stop(JournalLost("the queue is closed"))
 
     def _failed(self, error: JournalLost) -> None:
@@ -125,8 +131,8 @@ class Committer:
 
     def _stop(self, error: JournalLost) -> None:
         self.error = error
-        items = [*self._outstanding.values(), *self._pending]
-        self._outstanding, self._pending = {}, []
+        items = [*self._outstanding, *self._pending]
+        self._outstanding, self._pending = [], []
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -137,7 +143,7 @@ class Committer:
     def _fail(self, items: list[Item], error: JournalLost) -> None:
         for item in items:
             item.error = TemporaryFailure(str(error))
-            self._settle(item)
+        self._settle(items)
 
     # --- in the thread ------------------------------------------------------------------------
 

@@ -5,6 +5,8 @@ needed.  An entry is written to by the journal until its message is durable, and
 store from then on.
 """
 
+import msgspec
+
 from openqmail.core.queue.store import Progress
 
 
@@ -18,44 +20,23 @@ class Segment:
         self.live = 0
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """A message: its record begins at `offset` of its segment and is `head_size` long
     without the body.  `recipients`: how many it was accepted for.  `body`: the
     small body of a fresh message."""
 
-    __slots__ = (
-        "again",
-        "birth",
-        "body",
-        "body_size",
-        "due",
-        "ended",
-        "head_size",
-        "key",
-        "large",
-        "number",
-        "offset",
-        "progress",
-        "recipients",
-        "segment",
-        "size",
-    )
-
-    def __init__(
-        self, number: int, birth: int, size: int, recipients: int, head_size: int, body_size: int
-    ) -> None:
-        self.number = number
-        self.recipients = recipients
-        self.birth = birth
-        self.size = size
-        self.head_size = head_size
-        self.body_size = body_size
-        self.key = b""
-        self.segment: Segment | None = None
-        self.offset = 0
-        self.due = 0
-        self.progress: dict[int, Progress] | None = None
-        self.large: str | None = None
-        self.body: bytes | None = None
-        self.again = False
-        self.ended = False
+    number: int
+    birth: int
+    size: int
+    recipients: int
+    head_size: int
+    body_size: int
+    key: bytes = b""
+    segment: Segment | None = None
+    offset: int = 0
+    due: int = 0
+    progress: dict[int, Progress] | None = None
+    large: str | None = None
+    body: bytes | None = None
+    again: bool = False
+    ended: bool = False

@@ -13,6 +13,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from openqmail.core.queue.index import Entry, Segment
 from openqmail.core.queue.records import (
     BATCH_SIZE,
@@ -37,29 +39,22 @@ class JournalLost(OpenqmailError):
     """Nothing can be made durable any more; the process must end."""
 
 
-class Item:
+class Item(msgspec.Struct, eq=False):
     """Something to be written.  `entry`: the message it adds; `ends`: the one it ends.
 
     `submission`: may fail, its sender tries again; one with `closes` also has the reserve.
     `error` is why it failed, once it is settled; `context` belongs to the caller.
     """
 
-    __slots__ = ("body", "closes", "context", "data", "ends", "entry", "error", "offset", "submission")
-
-    def __init__(
-        self,
-        data: bytes,
-        body: bytes = b"",
-        entry: Entry | None = None,
-        ends: Entry | None = None,
-        submission: bool = False,
-        closes: bool = False,
-        context: Any = None,
-    ) -> None:
-        self.data, self.body, self.entry, self.ends = data, body, entry, ends
-        self.submission, self.closes, self.context = submission, closes, context
-        self.error: OpenqmailError | None = None
-        self.offset = 0
+    data: bytes
+    body: bytes = b""
+    entry: Entry | None = None
+    ends: Entry | None = None
+    submission: bool = False
+    closes: bool = False
+    context: Any = None
+    error: OpenqmailError | None = None
+    offset: int = 0
 
 
 class Journal:
@@ -100,8 +95,8 @@ class Journal:
         settled: list[Item] = []
         batch = [*self.held, *items] if self.held else items
         self.held = []
-        for run in _runs(batch):
-            self._write(run, settled)
+        for run, size in _runs(batch):
+            self._write(run, size, settled)
         if sync and self._unsynced:
             self._sync(settled)
         return settled
@@ -126,9 +121,10 @@ class Journal:
 
     # --- a batch ------------------------------------------------------------------------
 
-    def _write(self, batch: Sequence[Item], settled: list[Item]) -> None:
+    def _write(self, batch: Sequence[Item], size: int, settled: list[Item]) -> None:
         try:
-            self._roll_if_full(batch, settled)
+            if HEAD_SIZE < self._end > self._limit - BATCH_SIZE - size:
+                self.roll(settled)
             self._append(batch)
         except OSError as error:
             if error.errno in FULL:
@@ -146,10 +142,11 @@ class Journal:
         pieces: list[bytes] = []
         for item in batch:
             item.offset = offset
-            offset += len(item.data) + len(item.body)
-            pieces.append(item.data)
-            if item.body:
-                pieces.append(item.body)
+            data, body = item.data, item.body
+            offset += len(data) + len(body)
+            pieces.append(data)
+            if body:
+                pieces.append(body)
         payload = b"".join(pieces)
         head = encode_batch_head(self._segment.nonce, self._batch, payload, self._synced)
         try:
@@ -179,26 +176,22 @@ class Journal:
     def _facts(self, settled: list[Item]) -> None:
         """All that is in the file is durable."""
         self._synced = self._end
+        segment = self._segment
         for item in self._unsynced:
             entry = item.entry
             if entry is not None:
                 if not entry.key:
-                    entry.key = message_key(self._segment.nonce, entry.number)
-                entry.segment, entry.offset = self._segment, item.offset
-                self._segment.live += 1
-                self._number = max(self._number, entry.number + 1)
+                    entry.key = message_key(segment.nonce, entry.number)
+                entry.segment, entry.offset = segment, item.offset
+                segment.live += 1
+                if entry.number >= self._number:
+                    self._number = entry.number + 1
             if item.ends is not None and item.ends.segment is not None:
                 item.ends.segment.live -= 1
         settled.extend(self._unsynced)
         self._unsynced = []
 
     # --- segments -----------------------------------------------------------------------
-
-    def _roll_if_full(self, batch: Sequence[Item], settled: list[Item]) -> None:
-        size = BATCH_SIZE + sum(len(item.data) + len(item.body) for item in batch)
-        if self._end == HEAD_SIZE or self._end + size <= self._limit:
-            return
-        self.roll(settled)
 
     def roll(self, settled: list[Item]) -> None:
         """Go on in a new segment.  Raises OSError, and is then still in the old one."""
@@ -337,17 +330,17 @@ class Journal:
                 self._disk.unlink(os.path.join(self._folder, RESERVE))
 
 
-def _runs(batch: Sequence[Item]) -> list[Sequence[Item]]:
-    """`batch` in pieces that a batch on the disk may hold."""
+def _runs(batch: Sequence[Item]) -> list[tuple[Sequence[Item], int]]:
+    """`batch` in pieces that a batch on the disk may hold, and how many bytes each has."""
     size = 0
-    runs: list[Sequence[Item]] = []
+    runs: list[tuple[Sequence[Item], int]] = []
     start = 0
     for at, item in enumerate(batch):
         length = len(item.data) + len(item.body)
         if size + length > MAX_BATCH and at > start:
-            runs.append(batch[start:at])
+            runs.append((batch[start:at], size))
             start, size = at, 0
         size += length
     if start < len(batch):
-        runs.append(batch[start:])
+        runs.append((batch[start:] if start else batch, size))
     return runs

@@ -261,9 +261,8 @@ class LocalStore:
             entry.ended = True
         elif due:
             self._forget_body(entry)
-        self._committer.add(
-            Item(encode_record(record), ends=entry if ended else None, context=(future, entry))
-        )
+        item = Item(encode_record(record), b"", None, entry if ended else None, context=future)
+        self._committer.add(item)
         return future
 
     def _apply(self, entry: Entry, record: Recorded) -> None:
@@ -281,20 +280,21 @@ class LocalStore:
 
     # --- what the journal says ----------------------------------------------------------------
 
-    def _settle(self, item: Item) -> None:
-        """An item is durable, or has failed."""
-        if item.submission:
-            self._settle_submission(item)
-            return
-        future, _ = item.context
-        if item.error is not None:
+    def _settle(self, items: list[Item]) -> None:
+        """Items are durable, or have failed."""
+        for item in items:
+            if item.submission:
+                self._settle_submission(item)
+                continue
+            future: Future[None] = item.context
+            if item.error is not None:
+                if not future.done():
+                    future.set_exception(item.error)
+                continue
+            if item.ends is not None:
+                self._gone(item.ends)
             if not future.done():
-                future.set_exception(item.error)
-            return
-        if item.ends is not None:
-            self._gone(item.ends)
-        if not future.done():
-            future.set_result(None)
+                future.set_result(None)
 
     def _settle_submission(self, item: Item) -> None:
         future, envelope, writer, closing = item.context

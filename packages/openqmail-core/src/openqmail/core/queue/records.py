@@ -196,8 +196,8 @@ def decode_head(data: bytes) -> Record:
 
 def recorded(number: int, changes: tuple[Change, ...], due: int, ended: bool) -> Recorded:
     """The record of these changes."""
-    told = tuple((change.position, _LETTERS[change.outcome], change.text) for change in changes)
-    return Recorded(number, told, due, ended)
+    told = [(change.position, _LETTERS[change.outcome], change.text) for change in changes]
+    return Recorded(number, tuple(told), due, ended)
 
 
 def apply_changes(progress: dict[int, Progress], record: Recorded) -> None:

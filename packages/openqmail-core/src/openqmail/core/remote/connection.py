@@ -12,13 +12,15 @@ import contextlib
 from collections.abc import Iterator
 from typing import Literal, Protocol, cast
 
+import msgspec
+
 from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import report
 from openqmail.core.remote.transport import Stop
 from openqmail.core.smtp.client import ClientSession
 from openqmail.core.smtp.client_events import (
+    BODY_WANTED,
     NEED_DATA,
-    BodyWanted,
     Ended,
     Finished,
     Ready,
@@ -35,20 +37,18 @@ MOST_TRANSACTIONS = 1000
 State = Literal["opening", "busy", "idle", "leaving", "gone"]
 
 
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """A delivery on its way: what is left to try, and what went wrong with what was tried."""
 
-    __slots__ = ("eight_bit", "future", "job", "problem", "size", "stops")
-
-    def __init__(
-        self, job: RemoteJob, stops: tuple[Stop, ...], future: "asyncio.Future[tuple[Result, ...]]"
-    ) -> None:
-        self.job = job
-        self.stops = list(stops)
-        self.future = future
-        self.problem = report.NOT_CONNECTED
-        self.eight_bit = False
-        self.size = 0  # on the wire
+    job: RemoteJob
+    stops: tuple[Stop, ...]
+    future: "asyncio.Future[tuple[Result, ...]]"
+    problem: Result = report.NOT_CONNECTED
+    eight_bit: bool = False
+    size: int = 0
+    """On the wire."""
+    wire: bytes | None = None
+    """The whole body as it stands there, where it is small."""
 
     def finish(self, results: tuple[Result, ...]) -> None:
         if not self.future.done():
@@ -161,7 +161,7 @@ class Connection(asyncio.Protocol):
             event = session.next_event()
             if event is NEED_DATA:
                 break
-            if isinstance(event, BodyWanted):
+            if event is BODY_WANTED:
                 self._send_body()
             elif isinstance(event, Finished):
                 self._finished(event)
@@ -171,7 +171,8 @@ class Connection(asyncio.Protocol):
                 self._refused(event)
             elif isinstance(event, Ended):
                 self._fail(event.outcomes)
-        self._flush()
+        if self.state != "idle":
+            self._flush()
 
     def _flush(self) -> None:
         if self.state == "gone":
@@ -205,12 +206,10 @@ class Connection(asyncio.Protocol):
         attempt = self._attempt
         if attempt is None:
             return
-        data = attempt.job.body.data
-        if data is None:
+        if attempt.wire is None:
             self._streaming = self._loop.create_task(self._stream(attempt))
             return
-        self._session.send_body(data)
-        self._session.end_body()
+        self._session.send_whole(attempt.wire)
         self._whole_sent = True
 
     async def _stream(self, attempt: Attempt) -> None:
@@ -244,16 +243,15 @@ class Connection(asyncio.Protocol):
         attempt = self._attempt
         if attempt is None:
             return
-        closing = any(reply.code == 421 for _, reply in event.outcomes)
+        closing = self._session.closing  # it takes a 421, or a reply in the midst of the body
         if closing and self._reused and all(stage == "mail" for stage, _ in event.outcomes):
             # It was kept too long for the peer's taste; nothing of this message has been said yet.
             self._attempt = None
             self._fail()
-            attempt.stops.insert(0, self.stop)
+            attempt.stops = (self.stop, *attempt.stops)
             self._owner.try_again(attempt)
             return
-        host = self._host
-        results = tuple(report.concluded(host, stage, reply) for stage, reply in event.outcomes)
+        results = report.transaction(self._host, event.outcomes)
         if closing or self._streaming is not None:
             self._attempt = None
             self._fail()
@@ -299,7 +297,7 @@ class Connection(asyncio.Protocol):
             attempt.problem = died
             self._owner.try_again(attempt)
         elif self._reused and not self._whole_sent:
-            attempt.stops.insert(0, self.stop)
+            attempt.stops = (self.stop, *attempt.stops)
             self._owner.try_again(attempt)
         elif decided:
             attempt.finish(

@@ -42,10 +42,11 @@ class Directions(msgspec.Struct, frozen=True):
 
     def stops(self) -> tuple[Stop, ...]:
         """What to try, in order: random among the hosts of one preference."""
-        if len(self.preferences) == 1 and len(self.preferences[0]) == 1:
-            return self.preferences[0][0][:MOST_STOPS]
+        preferences = self.preferences
+        if len(preferences) == 1 and len(preferences[0]) == 1:
+            return preferences[0][0][:MOST_STOPS]
         stops: list[Stop] = []
-        for hosts in self.preferences:
+        for hosts in preferences:
             for host in random.sample(hosts, len(hosts)) if len(hosts) > 1 else hosts:
                 stops.extend(host)
         return tuple(stops[:MOST_STOPS])

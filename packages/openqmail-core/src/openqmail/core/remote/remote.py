@@ -65,7 +65,11 @@ class Remote:
     def deliver(self, job: RemoteJob) -> Results:
         known = self._known.get(job.domain)
         if known is not None and time.monotonic() < known[0]:
-            return self._hand_over(job, known[1])
+            directions = known[1]
+            transport = self._transports.get(directions.transport)
+            if transport is not None:
+                return transport.deliver(job, directions.stops())
+            return self._hand_over(job, directions)
         loop = asyncio.get_running_loop()
         future: Results = loop.create_future()
         task = loop.create_task(self._find_out(job, future))

@@ -5,6 +5,8 @@ not of this message.  A refused recipient's text ends with "Giving up on", as it
 where each recipient is a delivery of its own.  A peer's reply is quoted up to 5,000 bytes.
 """
 
+from collections.abc import Iterable
+
 from openqmail.core.values import Outcome, Reply, Result
 
 MOST_OF_A_REPLY = 5000
@@ -21,6 +23,7 @@ UNREADABLE = Result(Outcome.DEFERRAL, b"Unable to read message. (#4.3.0)\n")
 FAULT = Result(Outcome.DEFERRAL, b"Sorry, something is wrong with this service. (#4.3.0)\n")
 STOPPED = Result(Outcome.DEFERRAL, b"Sorry, this service is about to end. (#4.3.2)\n")
 
+_SUCCESS = Outcome.SUCCESS
 _STAGES = {
     "greeting": b"Connected to %s but greeting failed.\nRemote host said: %s\n",
     "helo": b"Connected to %s but my name was rejected.\nRemote host said: %s\n",
@@ -55,12 +58,24 @@ def refused(host: bytes, stage: str, reply: Reply) -> Result:
 def concluded(host: bytes, stage: str, reply: Reply) -> Result:
     """The reply that decided about a recipient, and what it was an answer to."""
     if reply.code < 400 and stage == "message":
-        return Result(Outcome.SUCCESS, b"%s accepted message.\nRemote host said: %s\n" % (host, quote(reply)))
+        return Result(_SUCCESS, b"%s accepted message.\nRemote host said: %s\n" % (host, quote(reply)))
     text = _STAGES[stage] % (host, quote(reply))
     if stage == "rcpt":
         text += b"Giving up on %s.\n" % host
     # A reply that is neither 2xx, 4xx nor 5xx where one of them must stand: nothing is known, so later.
     return Result(Outcome.FAILURE if 500 <= reply.code < 600 else Outcome.DEFERRAL, text)
+
+
+def transaction(host: bytes, outcomes: Iterable[tuple[str, Reply]]) -> tuple[Result, ...]:
+    """A result for each recipient; those who share an outcome share the result."""
+    results: list[Result] = []
+    last = None
+    for outcome in outcomes:
+        if outcome is not last:
+            last = outcome
+            result = concluded(host, *outcome)
+        results.append(result)
+    return tuple(results)
 
 
 def died(host: bytes, *, whole_message_sent: bool) -> Result:
@@ -82,13 +97,14 @@ def unable(host: bytes, reason: str) -> Result:
 
 def quote(reply: Reply) -> bytes:
     """The reply as it came, its lines divided by LF, without a NUL."""
-    last = len(reply.lines) - 1
+    lines = reply.lines
+    last = len(lines) - 1
     prefix = reply.enhanced + b" " if reply.enhanced else b""
     if not last:
-        text = b"%d %s%s" % (reply.code, prefix, reply.lines[0])
+        text = b"%d %s%s" % (reply.code, prefix, lines[0])
     else:
         text = b"\n".join(
             b"%d%s%s%s" % (reply.code, b"-" if at < last else b" ", prefix, line)
-            for at, line in enumerate(reply.lines)
+            for at, line in enumerate(lines)
         )
     return text[:MOST_OF_A_REPLY].replace(b"\0", b"?").rstrip()

@@ -14,7 +14,7 @@ from typing import Any
 
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import Alert, Log
-from openqmail.core.message.lines import Fitness
+from openqmail.core.message.lines import Fitness, unfit, wire_form
 from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import report
 from openqmail.core.remote.connection import SECONDS_TO_LEAVE, Attempt, Connection
@@ -47,13 +47,12 @@ class SmtpTransport:
         if data is None:
             self._spawn(self._examine(attempt), attempt)
             return future
-        fitness = Fitness()
-        reason = fitness.feed(data)
+        reason = unfit(data)
         if reason is not None:
             attempt.finish_all(report.unfit(reason))
             return future
-        attempt.eight_bit = fitness.eight_bit
-        attempt.size = len(data) + data.count(b"\n")
+        attempt.eight_bit = not data.isascii()
+        attempt.wire, attempt.size = wire_form(data)
         self._dispatch(attempt)
         return future
 
@@ -102,14 +101,15 @@ class SmtpTransport:
         if connection is None:
             self._spawn(self._open(attempt), attempt)
         else:
-            del attempt.stops[0]
+            attempt.stops = attempt.stops[1:]
             connection.start(attempt)
 
     async def _open(self, attempt: Attempt) -> None:
         """Connect to the first stop that lets us; the connection then goes on by itself."""
         settings = self._settings
         while attempt.stops:
-            stop = attempt.stops.pop(0)
+            stop, *others = attempt.stops
+            attempt.stops = tuple(others)
             connection = Connection(self, stop, settings.helohost, settings.timeoutremote, attempt)
             try:
                 async with asyncio.timeout(settings.timeoutconnect):

@@ -3,14 +3,14 @@
 `summarize` also serves the commands that look at a queue while no service runs.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from openqmail.core.control.settings import Settings
 from openqmail.core.ports import MessageSummary, QueueTotals, RecipientSummary
 from openqmail.core.queue import Progress, QueueStore, Stored
 from openqmail.core.send.routing import route
-from openqmail.core.values import Outcome, Recipient
+from openqmail.core.values import Body, Outcome, Recipient
 
 _STATES: dict[Outcome | None, Literal["todo", "done", "failed"]] = {
     None: "todo",
@@ -48,9 +48,9 @@ class StoredQueue:
         except KeyError:
             return None
 
-    def content(self, number: int) -> Iterable[bytes] | None:
+    def content(self, number: int) -> Body | None:
         try:
-            return self._store.body(number).chunks()
+            return self._store.body(number)
         except KeyError:
             return None
 

@@ -140,10 +140,5 @@ class WakeAt(msgspec.Struct, frozen=True):
     when: float
 
 
-class Write(msgspec.Struct, frozen=True):
-    """A line for the log."""
-
-    event: LogEvent
-
-
-Action = Load | StartLocal | StartRemote | Record | Bounce | WakeAt | Write
+Action = Load | StartLocal | StartRemote | Record | Bounce | WakeAt | LogEvent
+"""A fact for the log stands for the writing of its line."""

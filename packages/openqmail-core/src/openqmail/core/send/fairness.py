@@ -71,6 +71,19 @@ class FairQueue:
         destination.lines.append(_Line(number, items, group))
         self._settle(destination)
 
+    def take_at_once(self, name: bytes) -> bool:
+        """A slot at `name` for a batch that was not added: when one is free and nobody waits for it."""
+        if self.round or self.running >= self.limit:
+            return False
+        destination = self._destinations.get(name)
+        if destination is None:
+            destination = self._destinations[name] = _Destination(name)
+        if destination.lines or destination.parked or destination.running >= self.each:
+            return False
+        destination.running += 1
+        self.running += 1
+        return True
+
     def take(self) -> tuple[int, bytes, list[Item]] | None:
         """A slot for the next batch (message, destination, recipients), if there is one free."""
         if self.running >= self.limit or not self.round:
@@ -98,7 +111,8 @@ class FairQueue:
         destination = self._destinations[name]
         destination.running -= 1
         self.running -= 1
-        self._settle(destination)
+        if destination.lines or len(self._destinations) > KEPT:
+            self._settle(destination)
 
     def congested(self, name: bytes) -> bool:
         """Whether a further message for `name` should be parked."""

@@ -15,6 +15,7 @@ delivery whose file is not yet known to be on disk is none any more.
 """
 
 from collections.abc import Callable
+from functools import lru_cache, partial
 from random import Random
 from typing import Any
 
@@ -48,12 +49,11 @@ from openqmail.core.send.events import (
     Stop,
     Wake,
     WakeAt,
-    Write,
 )
 from openqmail.core.send.fairness import FairQueue, Item
-from openqmail.core.send.message import Delivery, Items, Message
-from openqmail.core.send.routing import Channel, is_verp, sender_for
-from openqmail.core.send.schedule import DueTimes, next_try
+from openqmail.core.send.message import REPORT, Delivery, Items, Message
+from openqmail.core.send.routing import Channel, Routed, is_verp, route, sender_for
+from openqmail.core.send.schedule import DueTimes
 from openqmail.core.values import Outcome, Result
 
 GROUP = 100
@@ -64,6 +64,8 @@ ACTIVE = 20_000
 """Messages with details in memory, beyond which only numbers are kept."""
 BOUNCE_AGAIN = 60
 """Seconds until a bounce that could not be submitted is tried again."""
+ROUTES = 1000
+"""Addresses whose route is remembered."""
 
 _DEFERRAL, _FAILURE = Outcome.DEFERRAL, Outcome.FAILURE  # an enum's attributes are slow to look up
 _NO_REPORT = Result(Outcome.DEFERRAL, b"There was no report on this recipient.\n")
@@ -74,6 +76,7 @@ class SendManager:
 
     def __init__(self, settings: Settings, pid: int, seed: int) -> None:
         self._settings = settings
+        self._route = _router(settings)
         self._pid = pid
         self._now = 0.0
         self._out: list[Action] = []
@@ -111,6 +114,7 @@ class SendManager:
     def reconfigure(self, settings: Settings) -> None:
         """New settings (HUP), in force from the next event on; what is in line keeps its route."""
         self._settings = settings
+        self._route = _router(settings)
         self._local.resize(settings.concurrencylocal, settings.concurrencylocal)
         self._remote.resize(settings.concurrencyremote, settings.concurrencydestination)
 
@@ -151,8 +155,8 @@ class SendManager:
         if number in self._active:
             return
         origin = envelope.origin
-        self._out.append(Write(NewMessage(number)))
-        self._out.append(Write(MessageInfo(number, stored.size, envelope.sender, origin.pid, origin.uid)))
+        self._out.append(NewMessage(number))
+        self._out.append(MessageInfo(number, stored.size, envelope.sender, origin.pid, origin.uid))
         if self._stopped or len(self._active) >= ACTIVE:
             self._due.add_ready(number)
         else:
@@ -184,9 +188,11 @@ class SendManager:
 
     def _activate(self, number: int, stored: Stored, *, recalled: bool) -> None:
         """Route the recipients that are due and put them in line; or park the message."""
+        if len(stored.envelope.recipients) == 1 and self._start_at_once(number, stored):
+            return
         due_local, due_remote = self._split_due.get(number, (0, 0))
-        message = Message(number, stored, due_local, due_remote)
-        local, remote = message.sort(self._settings, self._now)
+        message = Message(number, stored, stored.due, due_local, due_remote)
+        local, remote = message.sort(self._route, self._now)
         if not recalled and self._park(number, local, remote):
             return
         if due_local or due_remote:
@@ -201,6 +207,23 @@ class SendManager:
             self._remote.add(number, domain, items, group)
         if not message.waiting:
             self._advance(message)
+
+    def _start_at_once(self, number: int, stored: Stored) -> bool:
+        """An only recipient need not stand in line where nobody does."""
+        if stored.progress[0].outcome is not None:
+            return False
+        routed = self._route(stored.envelope.recipients[0].address)
+        channel, domain = routed.channel, routed.domain
+        queue = self._local if channel == "local" else self._remote
+        if not queue.take_at_once(domain):
+            return False
+        message = self._active[number] = Message(number, stored, stored.due)
+        if channel == "local":
+            message.left_local = 1
+        else:
+            message.left_remote = 1
+        self._start_batch(channel, message, domain, [(0, routed.address)])
+        return True
 
     def _park(self, number: int, local: Items, remote: Items) -> bool:
         """Keep only the number when there is a long line at each of its destinations."""
@@ -224,36 +247,38 @@ class SendManager:
         while local.round or remote.round:
             batch = local.take() if local.round else None
             if batch is not None:
-                self._start_batch("local", *batch)
+                self._start_waiting("local", *batch)
             other = remote.take() if remote.round else None
             if other is not None:
-                self._start_batch("remote", *other)
+                self._start_waiting("remote", *other)
             elif batch is None:
                 return
 
-    def _start_batch(self, channel: Channel, number: int, domain: bytes, items: list[Item]) -> None:
+    def _start_waiting(self, channel: Channel, number: int, domain: bytes, items: list[Item]) -> None:
         message = self._active[number]
+        message.waiting -= len(items)
+        self._start_batch(channel, message, domain, items)
+
+    def _start_batch(self, channel: Channel, message: Message, domain: bytes, items: list[Item]) -> None:
         stored = message.stored
         now = int(self._now)
         first = self._last_delivery + 1
         self._last_delivery += len(items)
         expired = now > stored.birth + self._settings.queuelifetime
         self._deliveries[first] = Delivery(message, channel, domain, items, expired)
-        message.waiting -= len(items)
         message.running += 1
-        out = self._out
+        out, number = self._out, message.number
         for delivery, (_, address) in enumerate(items, first):
-            out.append(Write(DeliveryStarted(delivery, number, channel, address)))
-        out.append(Write(self.status()))
+            out.append(DeliveryStarted(delivery, number, channel, address))
+        out.append(self.status())
         position, address = items[0]
         sender = sender_for(stored.envelope.sender, address)
-        due = next_try(stored.birth, now, channel)
         if channel == "local":
-            message.due_local = due
+            message.tried_local = now
             again = stored.again or stored.progress[position].attempts > 0
             out.append(StartLocal(first, stored, position, sender, address, again))
         else:
-            message.due_remote = due
+            message.tried_remote = now
             positions = tuple([position for position, _ in items])
             addresses = tuple([address for _, address in items])
             out.append(StartRemote(first, stored, positions, sender, domain, addresses))
@@ -279,8 +304,10 @@ class SendManager:
         done = 0
         for index, (position, _) in enumerate(delivery.items):
             result = event.results[index] if index < len(event.results) else _NO_REPORT
-            outcome, text = delivery.verdict(result)
-            out.append(Write(DeliveryEnded(event.delivery + index, outcome, text)))
+            outcome, text = result.outcome, result.text
+            if delivery.expired or len(text) > REPORT:
+                outcome, text = delivery.verdict(result)
+            out.append(DeliveryEnded(event.delivery + index, outcome, text))
             if outcome is not _DEFERRAL:
                 done += 1
                 if outcome is _FAILURE:
@@ -291,7 +318,7 @@ class SendManager:
             message.left_local -= done
         else:
             message.left_remote -= done
-        out.append(Write(self.status()))
+        out.append(self.status())
         self._advance(message)
 
     # --- what becomes of a message ------------------------------------------------------
@@ -312,7 +339,7 @@ class SendManager:
         elif message.failures is None:
             self._record(message, 0, ended=True)
         elif message.stored.envelope.sender == b"#@[]":
-            self._out.append(Write(TripleBounce(message.number)))
+            self._out.append(TripleBounce(message.number))
             self._record(message, 0, ended=True)
         elif message.changes:
             self._record(message, 0, ended=False)
@@ -346,8 +373,8 @@ class SendManager:
             return
         del self._active[event.number]
         if message.bounced:
-            self._out.append(Write(Bounced(event.number, self._pid)))
-        self._out.append(Write(MessageEnded(event.number)))
+            self._out.append(Bounced(event.number, self._pid))
+        self._out.append(MessageEnded(event.number))
 
     def _bounce_failed(self, event: BounceFailed) -> None:
         message = self._active.get(event.number)
@@ -398,6 +425,10 @@ class SendManager:
                 self._recalled[number] = queue, destination
                 self._due.add_ready(number)
             queue.recalled.clear()
+
+
+def _router(settings: Settings) -> Callable[[bytes], Routed]:
+    return lru_cache(ROUTES)(partial(route, settings=settings))
 
 
 _HANDLERS: dict[type, Callable[[SendManager, Any], None]] = {

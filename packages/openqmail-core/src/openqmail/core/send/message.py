@@ -4,11 +4,16 @@ These are the only mutable values here; they live from `Accepted` or `Loaded` un
 recipient of the message is idle again.
 """
 
+from collections.abc import Callable
+
+import msgspec
+
 from openqmail.core.control.settings import Settings
 from openqmail.core.queue.store import Change, Stored
 from openqmail.core.send.events import Bounce
 from openqmail.core.send.fairness import Item
-from openqmail.core.send.routing import Channel, bounce_sender, route
+from openqmail.core.send.routing import Channel, Routed, bounce_sender, route
+from openqmail.core.send.schedule import next_try
 from openqmail.core.values import Outcome, Result
 
 # An enum's attributes are slow to look up.
@@ -22,24 +27,19 @@ Items = dict[bytes, list[Item]]
 """Recipients by their destination."""
 
 
-class Delivery:
+class Delivery(msgspec.Struct, eq=False):
     """A slot in use: one local recipient, or one remote transaction.
 
     `expired`: it was the last attempt, a deferral becomes a failure.  `finished`: the slot is
     free, the results are not known yet.
     """
 
-    __slots__ = ("channel", "destination", "expired", "finished", "items", "message")
-
-    def __init__(
-        self, message: "Message", channel: Channel, destination: bytes, items: list[Item], expired: bool
-    ) -> None:
-        self.message = message
-        self.channel: Channel = channel
-        self.destination = destination
-        self.items = items
-        self.expired = expired
-        self.finished = False
+    message: "Message"
+    channel: Channel
+    destination: bytes
+    items: list[Item]
+    expired: bool
+    finished: bool = False
 
     def verdict(self, result: Result) -> tuple[Outcome, bytes]:
         """What a result means for its recipient, and the report as it is kept."""
@@ -53,50 +53,35 @@ class Delivery:
         return outcome, text
 
 
-class Message:
+class Message(msgspec.Struct, eq=False):
     """A message with work to do.
 
     `waiting`, `running`: recipients in line, and deliveries without a result.  `left_local`,
     `left_remote`: recipients not done with; `due_local`, `due_remote`: when these are tried
-    next.  `changes`: results not yet handed to the queue; `writing`: a Record or Bounce is
-    under way; `due`: the time that is on disk.  `failures`: reports by position.  `ending`:
-    the write under way is the message's last; `bounced`: it is a bounce's.
+    next; `tried_local`, `tried_remote`: when they were last, if they were since it was loaded.
+    `changes`: results not yet handed to the queue; `writing`: a Record or Bounce is under way;
+    `due`: the time that is on disk.  `failures`: reports by position.  `ending`: the write
+    under way is the message's last; `bounced`: it is a bounce's.
     """
 
-    __slots__ = (
-        "bounced",
-        "changes",
-        "due",
-        "due_local",
-        "due_remote",
-        "ending",
-        "failures",
-        "left_local",
-        "left_remote",
-        "number",
-        "running",
-        "stored",
-        "waiting",
-        "writing",
-    )
+    number: int
+    stored: Stored
+    due: int
+    due_local: int = 0
+    due_remote: int = 0
+    tried_local: int | None = None
+    tried_remote: int | None = None
+    waiting: int = 0
+    running: int = 0
+    left_local: int = 0
+    left_remote: int = 0
+    changes: list[Change] = []
+    failures: dict[int, bytes] | None = None
+    writing: bool = False
+    ending: bool = False
+    bounced: bool = False
 
-    def __init__(self, number: int, stored: Stored, due_local: int, due_remote: int) -> None:
-        self.number = number
-        self.stored = stored
-        self.waiting = 0
-        self.running = 0
-        self.left_local = 0
-        self.left_remote = 0
-        self.due_local = due_local
-        self.due_remote = due_remote
-        self.changes: list[Change] = []
-        self.failures: dict[int, bytes] | None = None
-        self.due = stored.due
-        self.writing = False
-        self.ending = False
-        self.bounced = False
-
-    def sort(self, settings: Settings, now: float) -> tuple[Items, Items]:
+    def sort(self, route: Callable[[bytes], Routed], now: float) -> tuple[Items, Items]:
         """Route who is left: the local and the remote recipients that are due."""
         local: Items = {}
         remote: Items = {}
@@ -106,7 +91,7 @@ class Message:
             if outcome is _FAILURE:
                 self.failed(position, progress[position].text)
             elif outcome is not _SUCCESS:
-                routed = route(recipient.address, settings)
+                routed = route(recipient.address)
                 if routed.channel == "local":
                     self.left_local += 1
                     lines, due = local, self.due_local
@@ -124,6 +109,11 @@ class Message:
 
     def next_due(self) -> int:
         """When the first recipient that is left is tried again."""
+        birth = self.stored.birth
+        if self.tried_local is not None:
+            self.due_local = next_try(birth, self.tried_local, "local")
+        if self.tried_remote is not None:
+            self.due_remote = next_try(birth, self.tried_remote, "remote")
         if not self.left_local:
             return self.due_remote
         if not self.left_remote:

@@ -114,9 +114,13 @@ class Sender:
         self._manager.reconfigure(settings)
         self._tell(events.Wake())
 
+    def stop(self) -> None:
+        """Start nothing more."""
+        self._tell(events.Stop())
+
     async def drain(self) -> None:
         """Start nothing more; returns when what runs has ended and is recorded."""
-        self._tell(events.Stop())
+        self.stop()
         while self._scheduled or not self._manager.idle:
             if not any(self.running):
                 self._checkpoint.hurry()
@@ -138,11 +142,17 @@ class Sender:
 
     def _turn(self) -> None:
         inbox, handle, now = self._inbox, self._manager.handle, self._clock.now()
+        log, action_of = self._log, _ACTIONS.get
         for _ in range(_TURN):
             if not inbox:
                 break
-            for action in handle(inbox.popleft(), now):
-                _ACTIONS[type(action)](self, action)
+            actions: list[Any] = handle(inbox.popleft(), now)
+            for action in actions:
+                act = action_of(type(action))
+                if act is not None:
+                    act(self, action)
+                else:
+                    log(action)
         self._turns += 1
         self._scheduled = bool(inbox)
         if self._scheduled:
@@ -178,16 +188,20 @@ class Sender:
     def _start_local(self, action: events.StartLocal) -> None:
         stored = action.stored
         job = LocalJob(
-            delivery=action.delivery,
-            message=stored.id,
-            birth=stored.birth,
-            sender=action.sender,
-            recipient=action.recipient,
-            position=action.position,
-            body=self._store.body(stored.id.number),
-            again=action.again,
+            action.delivery,
+            stored.id,
+            stored.birth,
+            action.sender,
+            action.recipient,
+            action.position,
+            self._store.body(stored.id.number),
+            action.again,
         )
-        _when_done(self._local.deliver(job), partial(self._delivered, action))
+        future = self._local.deliver(job)
+        if future.done():  # which spares a turn of the loop
+            self._delivered(action, future)
+        else:
+            future.add_done_callback(partial(self._delivered, action))
 
     def _delivered(self, action: events.StartLocal, done: Future[LocalReport]) -> None:
         report = done.result()
@@ -241,7 +255,7 @@ class Sender:
             body=self._store.body(stored.id.number),
             smtputf8=stored.envelope.smtputf8,
         )
-        _when_done(self._remote.deliver(job), partial(self._sent, action.delivery))
+        self._remote.deliver(job).add_done_callback(partial(self._sent, action.delivery))
 
     def _sent(self, delivery: int, done: Future[tuple[Result, ...]]) -> None:
         self._tell(events.Reported(delivery, done.result()))
@@ -251,6 +265,8 @@ class Sender:
         done.add_done_callback(partial(self._recorded, action.number))
 
     def _recorded(self, number: int, done: Future[None]) -> None:
+        # A result is never refused: it fails only when the queue was lost or closed, and then
+        # the process ends (the store's `on_fatal`), and recovery decides.
         if done.exception() is None:
             self._tell(events.Recorded(number))
 
@@ -301,9 +317,6 @@ class Sender:
         else:
             self._wake(events.WakeAt(self._wake_at))
 
-    def _write(self, action: events.Write) -> None:
-        self._log(action.event)
-
 
 _ACTIONS: dict[type, Callable[[Sender, Any], None]] = {
     events.Load: Sender._load,
@@ -312,13 +325,5 @@ _ACTIONS: dict[type, Callable[[Sender, Any], None]] = {
     events.Record: Sender._record,
     events.Bounce: Sender._bounce,
     events.WakeAt: Sender._wake,
-    events.Write: Sender._write,
 }
-
-
-def _when_done(future: "Future[Any]", then: "Callable[[Future[Any]], None]") -> None:
-    """At once where the answer is there already, which spares a turn of the loop."""
-    if future.done():
-        then(future)
-    else:
-        future.add_done_callback(then)
+"""Any other action is an event for the log."""

@@ -1,7 +1,8 @@
 """The socket `run/admin`: a request a connection, one JSON line, answered in JSON lines.
 
 Only the owner of the home can connect (0600 in a folder of 0700).  The forms are those of
-`openqmail status --json` and `openqmail queue list --json`.
+`openqmail status --json` and `openqmail queue list --json`; a list ends with a line
+`{"ok":true}` and a message has its size in front, so that nothing cut off looks whole.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import msgspec
 
 from openqmail.core.control.home import Home
 from openqmail.core.ports import QueueAdmin
+from openqmail.core.values import OpenqmailError
 
 _LINE = 4096
 _PATIENCE = 10.0
@@ -58,7 +60,7 @@ class AdminSocket:
             line = await asyncio.wait_for(reader.readline(), _PATIENCE)
             await self._answer(line, writer)
             await asyncio.wait_for(writer.drain(), _PATIENCE)
-        except (OSError, ValueError, TimeoutError):
+        except (OSError, ValueError, TimeoutError, OpenqmailError):
             pass  # a client that left, stalled or overran its line is answered no further
         finally:
             writer.close()
@@ -85,19 +87,28 @@ class AdminSocket:
         _write(writer, self._status())
 
     async def _list(self, request: Request, writer: asyncio.StreamWriter) -> None:
-        for count, message in enumerate(self._queue.messages()):
-            _write(writer, message)
-            if count % _SLICE == 0:
-                await asyncio.wait_for(writer.drain(), _PATIENCE)
-                await asyncio.sleep(0)  # mail goes on meanwhile
-
-    async def _show(self, request: Request, writer: asyncio.StreamWriter) -> None:
-        content = self._queue.content(request.number)
-        if content is None:
-            _write(writer, {"ok": False, "error": f"no message {request.number} in the queue"})
+        try:
+            for count, message in enumerate(self._queue.messages()):
+                _write(writer, message)
+                if count % _SLICE == 0:
+                    await asyncio.wait_for(writer.drain(), _PATIENCE)
+                    await asyncio.sleep(0)  # mail goes on meanwhile
+        except OpenqmailError as error:
+            _write(writer, {"ok": False, "error": str(error)})
             return
         _write(writer, {"ok": True})
-        for chunk in content:
+
+    async def _show(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        try:
+            body = self._queue.content(request.number)
+        except OpenqmailError as error:
+            _write(writer, {"ok": False, "error": str(error)})
+            return
+        if body is None:
+            _write(writer, {"ok": False, "error": f"no message {request.number} in the queue"})
+            return
+        _write(writer, {"ok": True, "size": body.size})
+        for chunk in body.chunks():
             writer.write(chunk)
             await asyncio.wait_for(writer.drain(), _PATIENCE)
 

@@ -16,7 +16,7 @@ from openqmail.core.control.home import Home
 from openqmail.core.control.reader import read_settings
 from openqmail.core.control.settings import Listener, Settings
 from openqmail.core.gate import LocalGate
-from openqmail.core.hooks import HookChain
+from openqmail.core.hooks import HookChain, HookContext
 from openqmail.core.local import LocalDeliveries
 from openqmail.core.log import Alert, Exiting, Log, Notice
 from openqmail.core.ports import QueueTotals, ServiceContext
@@ -26,11 +26,13 @@ from openqmail.core.send import Sender, SendManager, StoredQueue
 from openqmail.core.service.admin import AdminSocket
 from openqmail.core.service.listeners import Listeners
 from openqmail.core.smtpd.session import CONNECTIONS
-from openqmail.core.values import ControlError
+from openqmail.core.values import HomeError, OpenqmailError
 from openqmail.core.world import Clock, Disk
 
 DRAIN = 20.0
 """Seconds that a TERM gives to what is under way."""
+
+_LOOK_AGAIN = 0.05
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -72,7 +74,9 @@ class Mta:
         self._state = "starting"
         self._code = 0
         self._loop = asyncio.get_running_loop()
-        self._end = asyncio.Event()
+        self._draining = asyncio.Event()
+        self._hurried = asyncio.Event()
+        self._reloading = asyncio.Event()
         self._hooks = self._load_hooks(settings)
         self._gate = LocalGate({CONNECTIONS: settings.concurrencyincoming})
         self._store = LocalStore(
@@ -92,7 +96,10 @@ class Mta:
         Raises QueueDamaged, HomeError, ControlError before it serves."""
         count = self._sender.start()
         await self._listeners.apply(self._settings.listen)
-        await self._admin.open()
+        try:
+            await self._admin.open()
+        except OSError as error:
+            raise HomeError(f"{self._home.run}: cannot listen there for commands: {error}") from None
         self._handle_signals()
         self._state = "serving"
         where = ", ".join(f"{service} {address}" for service, address in self._listeners.addresses())
@@ -100,7 +107,10 @@ class Mta:
         self._log(
             Notice(f"openqmail {__version__} serving {self._home.path}: {where}, pid {os.getpid()}{found}")
         )
-        await self._end.wait()
+        reloads = self._loop.create_task(self._reload_when_told())
+        await self._draining.wait()
+        reloads.cancel()  # a service that is told to end opens nothing any more
+        await asyncio.wait((reloads,))
         await self._leave()
         return self._code
 
@@ -125,17 +135,21 @@ class Mta:
     def _handle_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._terminate)
-        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reloading.set)
         self._loop.add_signal_handler(signal.SIGALRM, self._sender.flush)
 
     def _terminate(self) -> None:
-        if self._end.is_set():
-            self._log(Notice("told to end again: ending at once"))
-            self._listeners.abort()
-        self._end.set()
+        """The first time: finish what is under way; again: end at once."""
+        if self._draining.is_set():
+            self._hurried.set()
+        self._draining.set()
 
-    def _reload(self) -> None:
-        self._reloading = self._loop.create_task(self._take_settings())
+    async def _reload_when_told(self) -> None:
+        """One reload after the other; what is told meanwhile is one more."""
+        while True:
+            await self._reloading.wait()
+            self._reloading.clear()
+            await self._take_settings()
 
     async def _take_settings(self) -> None:
         """All of the new settings, or none of them."""
@@ -144,7 +158,7 @@ class Mta:
             self._settings = read_settings(self._home)
             self._hooks = self._load_hooks(self._settings)
             await self._listeners.apply(self._settings.listen)
-        except ControlError as error:
+        except OpenqmailError as error:
             self._settings, self._hooks = before, hooks
             self._log(Alert(f"the settings stay as they were: {error}"))
             return
@@ -160,27 +174,34 @@ class Mta:
     def _fatal(self, error: BaseException) -> None:
         self._log(Alert(f"the queue cannot be written to: {error}; ending"))
         self._code = 111
-        self._end.set()
+        self._draining.set()
+        self._hurried.set()
 
     # --- the end ----------------------------------------------------------------------
 
     async def _leave(self) -> None:
+        """What is under way may end, for `DRAIN` seconds or until told to end at once."""
         self._state = "draining"
         self._listeners.drain()
-        deadline = self._loop.time() + DRAIN
-        while self._listeners.active and self._loop.time() < deadline:
-            await asyncio.sleep(0.05)
+        drained = self._loop.create_task(self._drained())
+        hurried = self._loop.create_task(self._hurried.wait())
+        await asyncio.wait((drained, hurried), timeout=DRAIN, return_when=asyncio.FIRST_COMPLETED)
+        if not drained.done():
+            self._log(Notice("ending with work under way: it will be tried again after the next start"))
+        drained.cancel()
+        hurried.cancel()
         self._listeners.abort()
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._sender.drain()
-        except TimeoutError:
-            self._log(Notice("deliveries still run; they will be tried again after the next start"))
+        self._sender.stop()
         await self._remote.close()
         await self._local.close()
         await self._store.close()
         self._admin.close()
         self._log(Exiting())
+
+    async def _drained(self) -> None:
+        while self._listeners.active:
+            await asyncio.sleep(_LOOK_AGAIN)
+        await self._sender.drain()
 
     # --- parts ------------------------------------------------------------------------
 
@@ -196,7 +217,8 @@ class Mta:
         )
 
     def _load_hooks(self, settings: Settings) -> HookChain:
-        named = [(name, extensions.load("openqmail.hooks", name)()) for name in settings.hooks]
+        context = HookContext(settings, self._log, self._clock)
+        named = [(name, extensions.load("openqmail.hooks", name)(context)) for name in settings.hooks]
         return HookChain(named, self._log)
 
 

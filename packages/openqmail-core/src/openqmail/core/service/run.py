@@ -11,11 +11,11 @@ from functools import partial
 
 from openqmail.core.control import extensions
 from openqmail.core.control.home import Home
+from openqmail.core.control.owner import become_owner, load_late
 from openqmail.core.control.reader import read_settings
-from openqmail.core.control.syntax import load_idna
 from openqmail.core.log import LogWriter
+from openqmail.core.service.lock import HomeLock
 from openqmail.core.service.mta import Mta
-from openqmail.core.service.owner import HomeLock, become_owner
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import PosixDisk, SystemClock
 
@@ -65,11 +65,11 @@ def run(home: Home, *, salvage: bool = False) -> int:
 
 def _import_all() -> None:
     """Whatever is imported late elsewhere: the owner may not be able to read where it lies."""
-    for group in ("openqmail.services", "openqmail.transports", "openqmail.hooks", "openqmail.control"):
+    for group in ("openqmail.services", "openqmail.transports", "openqmail.hooks"):
         for name in extensions.registered(group):
             with contextlib.suppress(OpenqmailError):  # said when a control file names it
                 extensions.load(group, name)
-    load_idna()
+    load_late()
     for module in _LATE:
         importlib.import_module(module)
 

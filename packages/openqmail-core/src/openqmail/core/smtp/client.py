@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 from openqmail.core.message.lines import DataEncoder
 from openqmail.core.smtp.client_events import (
+    BODY_WANTED,
     NEED_DATA,
     AuthChallenge,
     AuthDone,
-    BodyWanted,
     Ended,
     Event,
     ExtensionMissing,
@@ -29,29 +29,14 @@ from openqmail.core.smtp.client_events import (
     Transaction,
 )
 from openqmail.core.smtp.envelope import commands
+from openqmail.core.smtp.patience import BLOCK, patience
 from openqmail.core.smtp.replies import MalformedReply, ReplyReader
 from openqmail.core.values import Reply
 
 __all__ = ["ClientSession", "ExtensionMissing", "Transaction"]
 
-# RFC 5321 section 4.5.3.2: how long to wait for the reply to each.
-_TIMEOUTS = {
-    "greeting": 300.0,
-    "ehlo": 300.0,
-    "helo": 300.0,
-    "starttls": 120.0,
-    "auth": 120.0,
-    "rset": 300.0,
-    "cleared": 300.0,
-    "mail": 300.0,
-    "rcpt": 300.0,
-    "data": 120.0,
-    "message": 600.0,
-    "nothing": 600.0,
-    "quit": 30.0,
-}
-_BLOCK = 180.0
-"""For one block of the message to leave."""
+_STAGES = ("mail", "rcpt", "data")
+"""Of a transaction for one recipient."""
 
 
 class ClientSession:
@@ -67,6 +52,7 @@ class ClientSession:
         "_next",
         "_out",
         "_outcomes",
+        "_patience",
         "_peer_left",
         "_pipelining",
         "_replies",
@@ -84,6 +70,7 @@ class ClientSession:
     def __init__(self, helo: bytes, timeout: float = 1200.0) -> None:
         self._helo = helo
         self._timeout = timeout
+        self._patience = patience(timeout)
         self._replies = ReplyReader()
         self._out: list[bytes] = []
         # What the replies to come will answer, and what is sent once they have come.
@@ -100,7 +87,7 @@ class ClientSession:
         self._transaction: Transaction | None = None
         self._outcomes: list[Outcome | None] = []
         self._returned = 0  # recipients that were answered
-        self._encoder: DataEncoder | None = None
+        self._encoder: DataEncoder | None = None  # of a body that is sent in pieces
         self._sending = False  # the body is wanted and not yet ended
         self.extensions: dict[bytes, bytes] = {}
         self.tls: object | None = None
@@ -140,9 +127,9 @@ class ClientSession:
         if self._ended:
             return None
         if self._sending:
-            return min(_BLOCK, self._timeout)
+            return min(BLOCK, self._timeout)
         if self._expected:
-            return min(_TIMEOUTS[self._expected[0]], self._timeout)
+            return self._patience[self._expected[0]]
         return None
 
     def timed_out(self) -> None:
@@ -151,23 +138,31 @@ class ClientSession:
 
     def next_event(self) -> Event:
         """What happened next.  It never raises, whatever the peer sent."""
+        if self._next is None and (self._replies.buffer or self._peer_left):
+            self._read()
+        event = self._next
+        if event is not None:
+            self._next = None
+            return event
+        ending, self._ending = self._ending, None
+        return ending or NEED_DATA
+
+    def _read(self) -> None:
+        """Replies, until one of them means something to the shell."""
+        expected = self._expected
+        if expected and expected[0] == "mail" and self._replies.go_ahead(len(expected)):
+            self._body_wanted()
         while self._next is None and not self._ended:
             try:
                 reply = self._replies.next()
             except MalformedReply as error:
                 self._end(str(error))
-                break
+                return
             if reply is None:
                 if self._peer_left:
                     self._end("the peer closed the connection")
-                break
+                return
             self._on_reply(reply)
-        event: Event | None
-        if self._next is not None:
-            event, self._next = self._next, None
-        else:
-            event, self._ending = self._ending, None
-        return event or NEED_DATA
 
     # --- what may be asked when it is ready ---------------------------------------------
 
@@ -178,28 +173,37 @@ class ClientSession:
         if not transaction.recipients:
             raise ValueError("a transaction has at least one recipient")
         todo = commands(transaction, self.extensions)
+        stages = _STAGES if len(todo) == 3 else ("mail", *("rcpt",) * (len(todo) - 2), "data")
         if self._dirty:
-            todo.insert(0, ("cleared", b"RSET\r\n"))
+            todo.insert(0, b"RSET\r\n")
+            stages = ("cleared", *stages)
         self._transaction = transaction
         self._outcomes = [None] * len(transaction.recipients)
         self._returned = 0
         if self._pipelining:
-            self._expected.extend(stage for stage, _ in todo)
-            self._out.append(b"".join([wire for _, wire in todo]))
+            self._expected.extend(stages)
+            self._out.append(b"".join(todo))
         else:
-            self._todo.extend(todo)
+            self._todo.extend(zip(stages, todo, strict=True))
             self._send_next()
 
     def send_body(self, stored: bytes) -> None:
         """The next piece of the body, in stored form, after `BodyWanted`."""
-        if self._encoder is not None:
+        if self._sending:
+            if self._encoder is None:
+                self._encoder = DataEncoder()
             self._out.append(self._encoder.feed(stored))
 
     def end_body(self) -> None:
         """The body is whole."""
-        if self._encoder is not None:
-            self._out.append(self._encoder.finish())
-            self._encoder = None
+        if self._sending:
+            self._out.append((self._encoder or DataEncoder()).finish())
+            self._encoder, self._sending = None, False
+
+    def send_whole(self, wire: bytes) -> None:
+        """The whole body and its end, as `message.lines.wire_form` wrote them; in place of the two."""
+        if self._sending:
+            self._out.append(wire)
             self._sending = False
 
     def reset(self) -> None:
@@ -367,18 +371,23 @@ class ClientSession:
 
     def _on_data(self, reply: Reply) -> None:
         if reply.code == 354:
-            self._dirty = False  # with the end of the message the transaction is over
             if None in self._outcomes:
-                self._encoder, self._sending = DataEncoder(), True
-                self._expected.append("message")
-                self._next = BodyWanted()
+                self._body_wanted()
             else:  # RFC 2920 section 3.1: an empty message for nobody
+                self._dirty = False
                 self._say("nothing", b".\r\n")
         elif reply.code < 400:
             self._end("the peer answered DATA with a reply that is none", "data")
         else:
             self._decide("data", reply)
             self._settle()
+
+    def _body_wanted(self) -> None:
+        self._dirty = False  # with the end of the message the transaction is over
+        self._sending = True
+        self._expected.clear()
+        self._expected.append("message")
+        self._next = BODY_WANTED
 
     def _on_message(self, reply: Reply) -> None:
         if reply.code // 100 == 3:
@@ -417,7 +426,11 @@ class ClientSession:
     def _decide(self, stage: str, reply: Reply) -> None:
         """All that were not refused before share this outcome."""
         decided = (stage, reply)
-        self._outcomes = [outcome or decided for outcome in self._outcomes]
+        undecided = self._outcomes.count(None)
+        if undecided == len(self._outcomes):
+            self._outcomes = [decided] * undecided
+        else:
+            self._outcomes = [outcome or decided for outcome in self._outcomes]
 
     def _give_up(self) -> None:
         """Nobody is left to send to: done, unless replies are still to come."""
@@ -426,9 +439,8 @@ class ClientSession:
             self._settle()
 
     def _settle(self) -> None:
-        outcomes = tuple([outcome for outcome in self._outcomes if outcome is not None])
         self._transaction = None
-        self._next = Finished(outcomes)
+        self._next = Finished(tuple(self._outcomes))  # type: ignore[arg-type]  # all are decided
 
     def _end(self, why: str, stage: str = "") -> None:
         if self._ended:

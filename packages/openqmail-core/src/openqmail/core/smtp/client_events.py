@@ -8,6 +8,7 @@ from openqmail.core.smtp.events import NEED_DATA, NeedData
 from openqmail.core.values import PermanentFailure, Reply
 
 __all__ = [
+    "BODY_WANTED",
     "NEED_DATA",
     "AuthChallenge",
     "AuthDone",
@@ -51,6 +52,9 @@ class Ready(msgspec.Struct, frozen=True, gc=False):
 
 class BodyWanted(msgspec.Struct, frozen=True, gc=False):
     """At least one recipient and DATA were accepted: send the body."""
+
+
+BODY_WANTED = BodyWanted()
 
 
 class Finished(msgspec.Struct, frozen=True, gc=False):

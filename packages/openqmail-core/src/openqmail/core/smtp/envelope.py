@@ -7,6 +7,7 @@ Domains become A-labels unless the transaction uses SMTPUTF8.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from openqmail.core.smtp.client_events import ExtensionMissing, Transaction
 from openqmail.core.smtp.grammar import quote, wire_domain
@@ -15,16 +16,20 @@ from openqmail.core.values import PermanentFailure
 _DOUBLE_BOUNCE = b"#@[]"
 """qmail's sender of double bounces, which no other host knows: it leaves as the null path."""
 
+_ADDRESSES = 4096
+"""Written addresses that are remembered: the same ones come again and again."""
 
-def commands(transaction: Transaction, offered: Mapping[bytes, bytes]) -> list[tuple[str, bytes]]:
-    """Each command with the stage that its reply decides."""
+
+def commands(transaction: Transaction, offered: Mapping[bytes, bytes]) -> list[bytes]:
+    """MAIL, each RCPT in the order of the recipients, DATA."""
     sender = b"" if transaction.sender == _DOUBLE_BOUNCE else transaction.sender
     smtputf8 = transaction.smtputf8 or not _carried(sender, transaction.recipients)
     parameters = _parameters(transaction, smtputf8, offered)
     path = quote if smtputf8 else _ascii_path
-    todo = [("mail", b"MAIL FROM:<%b>%b\r\n" % (path(sender), parameters))]
-    todo.extend([("rcpt", b"RCPT TO:<%b>\r\n" % path(address)) for address in transaction.recipients])
-    todo.append(("data", b"DATA\r\n"))
+    todo = [b"MAIL FROM:<%b>%b\r\n" % (path(sender), parameters)]
+    for address in transaction.recipients:
+        todo.append(b"RCPT TO:<%b>\r\n" % path(address))
+    todo.append(b"DATA\r\n")
     return todo
 
 
@@ -51,9 +56,13 @@ def _parameters(transaction: Transaction, smtputf8: bool, offered: Mapping[bytes
 
 def _carried(sender: bytes, recipients: tuple[bytes, ...]) -> bool:
     """Whether these addresses can do without SMTPUTF8: domains can, by A-labels."""
-    return all(a.isascii() or a.rpartition(b"@")[0].isascii() for a in (sender, *recipients))
+    for address in (sender, *recipients):
+        if not address.isascii() and not address.rpartition(b"@")[0].isascii():
+            return False
+    return True
 
 
+@lru_cache(_ADDRESSES)
 def _ascii_path(address: bytes) -> bytes:
     if address.isascii():
         return quote(address)

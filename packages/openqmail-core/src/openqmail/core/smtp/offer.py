@@ -1,16 +1,17 @@
 """What a server offers, and the answers that follow from it alone, built once as bytes."""
 
-from functools import lru_cache
+from functools import cached_property
 
 import msgspec
 
 from openqmail.core.values import Reply
 
 
-class Offer(msgspec.Struct, frozen=True):
+class Offer(msgspec.Struct, frozen=True, dict=True):
     """What a session offers.  `size` 0 is no limit (RFC 1870); `auth` names mechanisms, in
     upper case; `timeout` is the silence to bear, in seconds (RFC 5321 section 4.5.3.2.7: 300
-    at least); after `max_errors` refused commands the session ends."""
+    at least); after `max_errors` refused commands the session ends; `hello` is the text of the
+    greeting, the name where it is empty."""
 
     name: bytes
     size: int
@@ -19,31 +20,34 @@ class Offer(msgspec.Struct, frozen=True):
     starttls: bool = False
     auth: tuple[bytes, ...] = ()
     max_errors: int = 20
+    hello: bytes = b""
 
+    @cached_property
+    def greeting(self) -> bytes:
+        """What is said first."""
+        return Reply(220, b"", ((self.hello or self.name) + b" ESMTP",)).encode()
 
-@lru_cache(maxsize=64)
-def ehlo(offer: Offer) -> bytes:
-    """The answer to EHLO (RFC 5321 section 4.1.1.1)."""
-    lines = [offer.name, b"PIPELINING", b"SIZE %d" % offer.size, b"8BITMIME", b"SMTPUTF8"]
-    lines.append(b"ENHANCEDSTATUSCODES")
-    if offer.starttls:
-        lines.append(b"STARTTLS")
-    if offer.auth:
-        lines.append(b"AUTH " + b" ".join(offer.auth))
-    lines.append(b"HELP")
-    return Reply(250, b"", tuple(lines)).encode()
+    @cached_property
+    def ehlo(self) -> bytes:
+        """The answer to EHLO (RFC 5321 section 4.1.1.1)."""
+        lines = [self.name, b"PIPELINING", b"SIZE %d" % self.size, b"8BITMIME", b"SMTPUTF8"]
+        lines.append(b"ENHANCEDSTATUSCODES")
+        if self.starttls:
+            lines.append(b"STARTTLS")
+        if self.auth:
+            lines.append(b"AUTH " + b" ".join(self.auth))
+        lines.append(b"HELP")
+        return Reply(250, b"", tuple(lines)).encode()
 
+    @cached_property
+    def helo(self) -> bytes:
+        """The answer to HELO."""
+        return Reply(250, b"", (self.name,)).encode()
 
-@lru_cache(maxsize=64)
-def helo(offer: Offer) -> bytes:
-    """The answer to HELO."""
-    return Reply(250, b"", (offer.name,)).encode()
-
-
-@lru_cache(maxsize=64)
-def bye(offer: Offer) -> bytes:
-    """The answer to QUIT."""
-    return Reply(221, b"2.0.0", (offer.name + b" closes the connection",)).encode()
+    @cached_property
+    def bye(self) -> bytes:
+        """The answer to QUIT."""
+        return Reply(221, b"2.0.0", (self.name + b" closes the connection",)).encode()
 
 
 # The usual answers to what a shell decides.

@@ -2,26 +2,53 @@
 4.1.1.2, 4.1.1.3 and 4.1.1.11).
 
 SIZE is RFC 1870's, BODY RFC 6152's, SMTPUTF8 RFC 6531's; any other parameter, and any after
-HELO, is refused with 555.  Each reader returns the event, or raises the refusal.
+HELO, is refused with 555.  Each reader returns the event, or raises the refusal; `common`
+reads whole lines of the forms that nearly all clients send.
 """
 
 import binascii
 import re
+from functools import lru_cache
 
 from openqmail.core.smtp import tables
-from openqmail.core.smtp.events import Auth, Hello, Mail, Rcpt
+from openqmail.core.smtp.events import Auth, Data, Hello, Mail, Quit, Rcpt
 from openqmail.core.smtp.grammar import DOMAIN, DOT_STRING, SHORT, AddressError, forward_path, reverse_path
 from openqmail.core.smtp.tables import Refusal
 from openqmail.core.values import Recipient, Reply
 
-_COMMON_MAIL = re.compile(rb"[Ff][Rr][Oo][Mm]:<((?:%b@%b)?)>" % (DOT_STRING, DOMAIN))
-_COMMON_RCPT = re.compile(rb"[Tt][Oo]:<(%b@%b)>" % (DOT_STRING, DOMAIN))
+_COMMON = re.compile(
+    rb"(?:(?i:MAIL FROM):<((?:%b@%b)?)>|(?i:RCPT TO):<(%b@%b)>"
+    rb"|(?i:EHLO) ([\x21-\x7e]+)|(?i:HELO) ([\x21-\x7e]+)|(?i:(DATA)|(QUIT)))\r\n"
+    % (DOT_STRING, DOMAIN, DOT_STRING, DOMAIN)
+)
 _KEYWORD = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*")
 _VALUE = re.compile(rb"[\x21-\x3c\x3e-\x7e\x80-\xff]+")
 _SIZE = re.compile(rb"[0-9]{1,20}")
 _WORD = re.compile(rb"[\x21-\x7e]{1,255}")
 
+SHORT_LINE = SHORT
+"""Octets in a command line that `common` may be asked about: all in it is within every limit."""
+
 Parameters = dict[bytes, bytes | None]
+
+
+@lru_cache(maxsize=4096)
+def common(line: bytes) -> Hello | Mail | Rcpt | Data | Quit | None:
+    """What a short line says, where it has a common form without parameters.  Clients come
+    again, and so do addresses."""
+    found = _COMMON.fullmatch(line)
+    if found is None:
+        return None
+    sender, recipient, ehlo, helo, data, _ = found.groups()
+    if sender is not None:
+        return Mail(sender)
+    if recipient is not None:
+        return Rcpt(Recipient(recipient))
+    if ehlo is not None:
+        return Hello(ehlo, True)
+    if helo is not None:
+        return Hello(helo, False)
+    return Data() if data is not None else Quit()
 
 
 def read_hello(argument: bytes, extended: bool) -> Hello:
@@ -33,9 +60,6 @@ def read_hello(argument: bytes, extended: bool) -> Hello:
 
 def read_mail(argument: bytes, extended: bool, limit: int) -> Mail:
     """What stands behind `MAIL `; `limit` is the size that is offered, 0 for none."""
-    found = _COMMON_MAIL.fullmatch(argument)
-    if found and found.end() <= SHORT:
-        return Mail(found.group(1))
     if argument[:5].upper() != b"FROM:":
         raise Refusal(tables.NOT_FROM)
     try:
@@ -52,9 +76,6 @@ def read_mail(argument: bytes, extended: bool, limit: int) -> Mail:
 
 def read_rcpt(argument: bytes, extended: bool, smtputf8: bool) -> Rcpt:
     """What stands behind `RCPT `; `smtputf8` is the transaction's."""
-    found = _COMMON_RCPT.fullmatch(argument)
-    if found and found.end() <= SHORT:
-        return Rcpt(Recipient(found.group(1)))
     if argument[:3].upper() != b"TO:":
         raise Refusal(tables.NOT_TO)
     try:

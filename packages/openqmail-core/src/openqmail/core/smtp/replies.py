@@ -17,18 +17,25 @@ MAX_AHEAD = 4 * 1024 * 1024
 _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\r\n]*))?\r\n")
 _ENHANCED = re.compile(rb"([245]\.[0-9]{1,3}\.[0-9]{1,3}) ")
 
+# What nearly all replies look like, each in one match: a reply of one line, with or without an
+# enhanced code of its class; and the replies to a pipelined transaction that goes on.
+_SINGLE = re.compile(
+    rb"(?:(?:([245])[0-9][0-9]) (?:(\1\.[0-9]{1,3}\.[0-9]{1,3}) )?|3[0-9][0-9] )([^\r\n]*)\r\n"
+)
+_GO_AHEAD = re.compile(rb"(?:2[0-9][0-9] [^\r\n]{0,2000}\r\n)+354 [^\r\n]{0,2000}\r\n")
+
 
 class MalformedReply(TemporaryFailure):
     """The peer does not speak SMTP as it should."""
 
 
 class ReplyReader:
-    """Bytes in, one reply at a time out."""
+    """Bytes in, one reply at a time out; `buffer` is empty when all that was received is read."""
 
-    __slots__ = ("_buffer", "_code", "_lines", "_position", "_size")
+    __slots__ = ("_code", "_lines", "_position", "_size", "buffer")
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self.buffer = b""
         self._position = 0
         self._code = b""
         self._lines: list[bytes] = []
@@ -37,32 +44,55 @@ class ReplyReader:
     @property
     def empty(self) -> bool:
         """Nothing was received that is not yet read."""
-        return self._position == len(self._buffer) and not self._lines
+        return not self.buffer and not self._lines
 
     def feed(self, data: bytes) -> bool:
         """Bytes from the peer; False when too many wait to be read."""
-        if self._position == len(self._buffer):
-            self._buffer = data
-        else:
-            self._buffer = self._buffer[self._position :] + data
-        self._position = 0
-        return len(self._buffer) <= MAX_AHEAD
+        if self.buffer:
+            data = self.buffer[self._position :] + data
+            self._position = 0
+        self.buffer = data
+        return len(data) <= MAX_AHEAD
 
     def clear(self) -> None:
         """Forget what was received."""
-        self._buffer, self._position, self._lines = b"", 0, []
+        self.buffer, self._position, self._lines = b"", 0, []
+
+    def go_ahead(self, count: int) -> bool:
+        """Take `count` replies at once, if just these are there and say yes to MAIL, each RCPT and DATA."""
+        buffer = self.buffer
+        if self._position or self._lines or buffer.count(b"\n") != count or not _GO_AHEAD.fullmatch(buffer):
+            return False
+        self.buffer = b""
+        return True
 
     def next(self) -> Reply | None:
         """The next complete reply; None when more bytes are needed."""
-        buffer = self._buffer
-        while self._position < len(buffer):
+        buffer, start = self.buffer, self._position
+        found = None if self._lines else _SINGLE.match(buffer, start, start + MAX_LINE)
+        if found is None:
+            return self._next_lines()
+        end = found.end()
+        if end == len(buffer):
+            self.buffer, self._position = b"", 0
+        else:
+            self._position = end
+        _, enhanced, text = found.groups()
+        return Reply(int(buffer[start : start + 3]), enhanced or b"", (text,))
+
+    def _next_lines(self) -> Reply | None:
+        """The same by the full grammar, line by line."""
+        while buffer := self.buffer:
             start = self._position
             end = buffer.find(b"\n", start, start + MAX_LINE) + 1
             if not end:
                 if len(buffer) - start >= MAX_LINE:
                     raise MalformedReply("the peer sent a reply with a line over 2048 octets")
                 return None
-            self._position = end
+            if end == len(buffer):
+                self.buffer, self._position = b"", 0
+            else:
+                self._position = end
             if self._take(buffer[start:end]):
                 lines, self._lines = self._lines, []
                 return _reply(int(self._code), lines)

@@ -8,6 +8,7 @@ LF or a NUL ends the session with 5xx.  Policy is not here, nor is a clock.
 """
 
 from collections.abc import Callable
+from types import NoneType
 
 import msgspec
 
@@ -33,7 +34,15 @@ from openqmail.core.smtp.events import (
     StartTls,
 )
 from openqmail.core.smtp.offer import Offer
-from openqmail.core.smtp.parameters import read_auth, read_base64, read_hello, read_mail, read_rcpt
+from openqmail.core.smtp.parameters import (
+    SHORT_LINE,
+    common,
+    read_auth,
+    read_base64,
+    read_hello,
+    read_mail,
+    read_rcpt,
+)
 from openqmail.core.smtp.tables import COUNTED, NO_SERVICE, TABLE, Refusal, State
 from openqmail.core.values import Reply
 
@@ -54,6 +63,7 @@ OVERFULL = 4 * 1024 * 1024
 
 
 # Looked at with every command: a name of the module costs a third of a member of the class.
+_CONNECT, _START, _READY = State.CONNECT, State.START, State.READY
 _AUTH, _TLS, _CLOSED = State.AUTH, State.TLS, State.CLOSED
 
 _BROKEN: dict[Violation | None, Reply] = {
@@ -65,6 +75,20 @@ _BROKEN: dict[Violation | None, Reply] = {
 
 class Greeting(msgspec.Struct, frozen=True, gc=False):
     """What waits for its answer when a session begins; it is never reported."""
+
+
+_GREETING = Greeting()
+
+# The rows of the table by what `common` reads, and the usual answers.
+_ROWS: dict[type, dict[State, State | Reply]] = {
+    NoneType: {},
+    Hello: TABLE[b"EHLO"],
+    Mail: TABLE[b"MAIL"],
+    Rcpt: TABLE[b"RCPT"],
+    Data: TABLE[b"DATA"],
+    Quit: TABLE[b"QUIT"],
+}
+_USUAL: dict[type, bytes] = {Mail: answers.MAIL_OK, Rcpt: answers.RCPT_OK, Data: answers.DATA_OK}
 
 
 class ServerSession:
@@ -86,6 +110,7 @@ class ServerSession:
         "_position",
         "_recipients",
         "_smtputf8",
+        "closing",
         "identity",
         "state",
         "tls",
@@ -93,7 +118,7 @@ class ServerSession:
 
     def __init__(self, offer: Offer) -> None:
         self._offer = offer
-        self._buffer = b""
+        self._buffer = b""  # and where to go on in it, 0 when it is empty
         self._position = 0
         self._eof = False
         self._out: list[bytes] = []
@@ -105,10 +130,11 @@ class ServerSession:
         self._farewell: Reply | None = None
         self._next: Event | None = None
         # The event that waits for an answer, the usual answer, and the state behind that.
-        self._pending: Event | Greeting | None = Greeting()
-        self._default = b"220 %b ESMTP\r\n" % offer.name
-        self._after = State.START
-        self.state = State.CONNECT
+        self._pending: Event | Greeting | None = _GREETING
+        self._default = offer.greeting
+        self._after = _START
+        self.state = _CONNECT
+        self.closing = False  # the session is over: write what is to be sent, then close
         self.identity: bytes | None = None
         self.tls: object | None = None
 
@@ -120,8 +146,8 @@ class ServerSession:
             return
         if not data:
             self._eof = True
-        elif self._position == len(self._buffer):
-            self._buffer, self._position = data, 0
+        elif not self._buffer:
+            self._buffer = data
         elif len(self._buffer) - self._position > OVERFULL:
             self._abort(tables.TOO_MUCH_AHEAD)
         else:
@@ -132,11 +158,6 @@ class ServerSession:
     def full(self) -> bool:
         """Enough is waiting; read no further until events were pulled."""
         return len(self._buffer) - self._position >= FULL
-
-    @property
-    def closing(self) -> bool:
-        """The session is over: write what is to be sent, then close."""
-        return self.state is _CLOSED
 
     def data_to_send(self) -> bytes:
         """What is to be written; it is handed out once."""
@@ -170,7 +191,7 @@ class ServerSession:
             return event
         if self._pending is not None or self.state is _TLS:
             return PAUSED
-        while self._position < len(self._buffer) or self._eof:
+        while self._buffer or self._eof:
             found = self._command() if self._decoder is None else self._body(self._decoder)
             if found is not None:
                 return found
@@ -179,10 +200,26 @@ class ServerSession:
 
     # --- answers ------------------------------------------------------------------------
 
-    def accept(self) -> None:
-        """The usual positive answer to the event that waits."""
-        if self._pending is not None:
-            self._granted(self._default, self._after)
+    def accept(self, wire: bytes = b"") -> None:
+        """The usual positive answer to the event that waits, or `wire` in its place."""
+        pending = self._pending
+        if pending is None:
+            return
+        self._out.append(wire or self._default)
+        self._pending = None
+        self.state = self._after
+        if type(pending) is Rcpt:
+            self._recipients += 1
+        elif type(pending) is Data:
+            self._decoder = DataDecoder()
+        elif type(pending) is Mail:
+            self._smtputf8, self._recipients = pending.smtputf8, 0
+        elif type(pending) is Hello:
+            self._extended = pending.extended
+        elif type(pending) is StartTls:
+            self._buffer, self._position, self._eof = b"", 0, False  # sent ahead: never read
+        if self._farewell is not None:
+            self._take_leave()
 
     def send(self, reply: Reply) -> None:
         """Any answer to the event that waits; 421 ends the session.
@@ -197,9 +234,10 @@ class ServerSession:
             self._out.append(wire)
             self._close()
         elif code == 334 and isinstance(pending, Auth | AuthResponse):
-            self._granted(wire, _AUTH)
+            self._after = _AUTH
+            self.accept(wire)
         elif code == 354 if type(pending) is Data else 200 <= code < 300:
-            self._granted(wire, self._after)
+            self.accept(wire)
         else:
             self._denied(wire)
 
@@ -219,31 +257,14 @@ class ServerSession:
         self.state = State.START
         self._take_leave()
 
-    def _granted(self, wire: bytes, state: State) -> None:
-        self._out.append(wire)
-        pending, self._pending = self._pending, None
-        self.state = state
-        if type(pending) is Rcpt:
-            self._recipients += 1
-        elif type(pending) is Data:
-            self._decoder = DataDecoder()
-        elif type(pending) is Mail:
-            self._smtputf8, self._recipients = pending.smtputf8, 0
-        elif type(pending) is Hello:
-            self._extended = pending.extended
-        elif type(pending) is StartTls:
-            self._buffer, self._position, self._eof = b"", 0, False  # sent ahead: never read
-        if self._farewell is not None:
-            self._take_leave()
-
     def _denied(self, wire: bytes) -> None:
         """The state stays, but a message or an exchange that was refused is over."""
         self._out.append(wire)
         self._pending = None
-        if self.state is State.CONNECT:
+        if self.state is _CONNECT:
             self.state = State.REFUSED
         elif self.state in (State.BODY, _AUTH):
-            self.state = State.READY
+            self.state = _READY
         if self._farewell is not None:
             self._take_leave()
 
@@ -268,6 +289,7 @@ class ServerSession:
 
     def _close(self) -> None:
         self.state = _CLOSED
+        self.closing = True
         self._buffer, self._position, self._eof = b"", 0, False
         self._pending, self._next, self._decoder = None, None, None
 
@@ -277,15 +299,23 @@ class ServerSession:
         """The next line; None when the machine has dealt with it by itself."""
         buffer, start = self._buffer, self._position
         limit = AUTH_LINE if self.state is _AUTH else COMMAND_LINE
-        end = buffer.find(b"\n", start, start + limit)
-        if end < 0:
+        end = buffer.find(b"\n", start, start + limit) + 1
+        if not end:
             if len(buffer) - start >= limit:
                 self._abort(tables.LONG_COMMAND)
                 return None
             return self._half_closed() if self._eof else NEED_DATA
-        line = buffer[start : end + 1]
-        self._position = end + 1
-        if end == start or line.find(b"\r") != end - start - 1 or 0 in line:
+        line = buffer[start:end]
+        if end == len(buffer):
+            self._buffer, self._position = b"", 0
+        else:
+            self._position = end
+        if end - start <= SHORT_LINE:
+            event = common(line)
+            after = _ROWS[type(event)].get(self.state)
+            if type(after) is State and (found := self._take(event, after)) is not None:
+                return found
+        if end - start == 1 or line.find(b"\r") != len(line) - 2 or 0 in line:
             self._abort(tables.BARE_IN_COMMAND)
             return None
         try:
@@ -293,6 +323,21 @@ class ServerSession:
         except Refusal as refusal:
             self._refuse(refusal.reply)
             return None
+
+    def _take(self, event: Event | None, after: State) -> Event | None:
+        """Obey a command of a common form; None where it is to be refused, the long way."""
+        if type(event) is Quit:
+            self._out.append(self._offer.bye)
+            self._close()
+            return event
+        if type(event) is Hello:
+            self._default = self._offer.ehlo if event.extended else self._offer.helo
+        elif type(event) is Rcpt and self._recipients >= self._offer.max_recipients:
+            return None
+        else:
+            self._default = _USUAL[type(event)]
+        self._pending, self._after = event, after
+        return event
 
     def _obey(self, line: bytes) -> Event | None:
         verb, _, argument = line.rstrip(b" \t\r\n").partition(b" ")  # section 4.1.1
@@ -319,10 +364,10 @@ class ServerSession:
         return Ended()
 
     def _ehlo(self, argument: bytes, after: State) -> Event | None:
-        return self._wait(read_hello(argument, True), answers.ehlo(self._offer), after)
+        return self._wait(read_hello(argument, True), self._offer.ehlo, after)
 
     def _helo(self, argument: bytes, after: State) -> Event | None:
-        return self._wait(read_hello(argument, False), answers.helo(self._offer), after)
+        return self._wait(read_hello(argument, False), self._offer.helo, after)
 
     def _mail(self, argument: bytes, after: State) -> Event | None:
         event = read_mail(argument, self._extended, self._offer.size)
@@ -355,7 +400,7 @@ class ServerSession:
 
     def _quit(self, argument: bytes, after: State) -> Event | None:
         _no_argument(argument)
-        self._out.append(answers.bye(self._offer))
+        self._out.append(self._offer.bye)
         self._close()
         return Quit()
 
@@ -379,10 +424,10 @@ class ServerSession:
                 raise Refusal(tables.CANCELLED)
             response = AuthResponse(read_base64(line[:-2]))
         except Refusal as refusal:
-            self.state = State.READY
+            self.state = _READY
             self._refuse(refusal.reply)
             return Reset(b"AUTH") if self._next is None else None
-        return self._wait(response, answers.AUTH_OK, State.READY)
+        return self._wait(response, answers.AUTH_OK, _READY)
 
     # --- the message --------------------------------------------------------------------
 
@@ -399,7 +444,7 @@ class ServerSession:
         if not decoder.ended:
             return Chunk(stored) if stored else None
         self._decoder, self._buffer = None, decoder.rest
-        end = self._wait(MessageEnd(decoder.size), answers.MESSAGE_OK, State.READY)
+        end = self._wait(MessageEnd(decoder.size), answers.MESSAGE_OK, _READY)
         if not stored:
             return end
         self._next = end
@@ -414,7 +459,7 @@ class ServerSession:
         if not decoder.ended:
             return None
         self._decoder, self._buffer = None, decoder.rest
-        self.state = State.READY
+        self.state = _READY
         self._refuse(reply)
         self._take_leave()
         return Reset(reply.lines[0]) if self._next is None else None

@@ -1,13 +1,14 @@
 """A message on its way in: the recipients that were accepted, and the body so far.
 
 A body stays in memory until it reaches `LARGE` bytes; from then on it is streamed to the
-queue, and `busy` says when the client should be read no further.
+queue, and while any is `pending` the client should be read no further.
 """
 
 from asyncio import Future
 from collections.abc import Callable
 
 from openqmail.core.ports import LARGE, LargeBody, Submission
+from openqmail.core.smtp.events import Mail
 from openqmail.core.values import Envelope, OpenqmailError, Origin, Recipient, TemporaryFailure
 
 
@@ -17,48 +18,27 @@ class Incoming:
     __slots__ = (
         "_head",
         "_large",
-        "_pending",
         "_pieces",
         "_resume",
         "_size",
         "_submission",
-        "envid",
         "error",
+        "mail",
+        "pending",
         "recipients",
-        "ret",
-        "sender",
-        "smtputf8",
     )
 
-    def __init__(self, submission: Submission, resume: Callable[[], None]) -> None:
+    def __init__(self, mail: Mail, submission: Submission, resume: Callable[[], None]) -> None:
+        self.mail = mail
+        self.recipients: list[Recipient] = []
         self._submission = submission
         self._resume = resume
         self._pieces: list[bytes] = []
         self._size = 0
         self._head = b""
         self._large: LargeBody | None = None
-        self._pending = 0
+        self.pending = 0  # pieces that the disk has not yet taken
         self.error: OpenqmailError | None = None
-        self.sender = b""
-        self.recipients: list[Recipient] = []
-        self.smtputf8 = False
-        self.ret = b""
-        self.envid = b""
-
-    @property
-    def began(self) -> bool:
-        """Whether any of the body is there."""
-        return self._size > 0
-
-    @property
-    def busy(self) -> bool:
-        """The disk has not yet taken what was streamed to it."""
-        return self._pending > 0
-
-    @property
-    def head(self) -> bytes:
-        """The beginning of the message: all of it, or `LARGE` bytes and more."""
-        return self._head if self._large else b"".join(self._pieces)
 
     def add(self, chunk: bytes) -> None:
         """Take the next piece of the body."""
@@ -73,14 +53,21 @@ class Incoming:
             self._large = self._submission.large()
             self._stream(self._head)
 
+    def end(self) -> bytes:
+        """No more will come; the beginning of the message: all of it, or `LARGE` bytes and more."""
+        if self._large is None:
+            self._head = b"".join(self._pieces)
+        return self._head
+
     def envelope(self, origin: Origin) -> Envelope:
-        return Envelope(self.sender, tuple(self.recipients), origin, self.smtputf8, self.ret, self.envid)
+        mail = self.mail
+        return Envelope(mail.sender, tuple(self.recipients), origin, mail.smtputf8, mail.ret, mail.envid)
 
     def body(self) -> bytes | LargeBody:
-        """What to submit.  Raises what the disk had to say on the way."""
+        """What to submit after the end.  Raises what the disk had to say on the way."""
         if self.error is not None:
             raise self.error
-        return self._large if self._large is not None else b"".join(self._pieces)
+        return self._head if self._large is None else self._large
 
     def abort(self) -> None:
         """Nothing of it is wanted any more."""
@@ -91,12 +78,12 @@ class Incoming:
     def _stream(self, chunk: bytes) -> None:
         if self._large is None or self.error is not None:
             return
-        self._pending += 1
+        self.pending += 1
         self._large.write(chunk).add_done_callback(self._written)
 
     def _written(self, done: Future[None]) -> None:
-        self._pending -= 1
+        self.pending -= 1
         if not done.cancelled() and (error := done.exception()) is not None and self.error is None:
             self.error = error if isinstance(error, OpenqmailError) else TemporaryFailure(str(error))
-        if not self._pending:
+        if not self.pending:
             self._resume()

@@ -8,6 +8,7 @@ empty one: nobody but a relay client may send anything to anybody.
 import msgspec
 
 from openqmail.core.control.settings import Settings
+from openqmail.core.smtp.offer import Offer
 from openqmail.core.values import Reply
 
 NOT_OURS = Reply(553, b"5.7.1", (b"sorry, that domain isn't in my list of allowed rcpthosts",))
@@ -19,12 +20,12 @@ HOPS = 100
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """What one client may do.  `size`: bytes a message, 0 for no limit."""
+    """What one client may do, and what its sessions are offered."""
 
     relay: bool
     suffix: bytes
-    size: int
     rcpthosts: frozenset[bytes]
+    offer: Offer
 
     def takes(self, recipient: bytes) -> bool:
         """Whether this client may send to `recipient` (no `@`: it is for this host)."""
@@ -44,8 +45,14 @@ def admit(settings: Settings, client: str) -> Policy | None:
     return Policy(
         relay=suffix is not None,
         suffix=(suffix or "").encode(),
-        size=settings.databytes if size is None else int(size),
         rcpthosts=settings.rcpthosts,
+        offer=Offer(
+            name=settings.me,
+            size=settings.databytes if size is None else int(size),
+            max_recipients=settings.maxrecipients,
+            timeout=float(settings.timeoutsmtpd),
+            hello=settings.smtpgreeting,
+        ),
     )
 
 

@@ -7,8 +7,11 @@ timer.  The number of connections is leased from the gate.
 import asyncio
 import os
 from asyncio import AbstractEventLoop
+from functools import lru_cache, partial
 
+from openqmail.core.hooks.interface import STEPS
 from openqmail.core.ports import ServiceContext
+from openqmail.core.smtpd.policy import admit
 from openqmail.core.smtpd.session import SmtpSession
 from openqmail.core.values import Origin
 
@@ -17,17 +20,20 @@ class SmtpService:
     """What core registers as `smtp` in the group `openqmail.services`."""
 
     def __init__(self, context: ServiceContext) -> None:
-        self.context = context
+        self.reconfigure(context)
         self.sessions: set[SmtpSession] = set()
         self.origin = Origin(os.getuid(), os.getpid())
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         self._sweep: asyncio.TimerHandle | None = None
 
     def connect(self) -> SmtpSession:
-        return SmtpSession(self, self.context, self._loop)
+        return SmtpSession(self, self._loop)
 
     def reconfigure(self, context: ServiceContext) -> None:
+        """Clients come again, so what they may do is kept; so is what hooks want to be asked."""
         self.context = context
+        self.admit = lru_cache(maxsize=1024)(partial(admit, context.settings))
+        self.asked = frozenset([step for step in STEPS if context.hooks.has(step)])
 
     def drain(self) -> None:
         for session in list(self.sessions):
@@ -42,18 +48,13 @@ class SmtpService:
         return len(self.sessions)
 
     def opened(self, session: SmtpSession) -> None:
-        """Called by a session once it has a connection."""
+        """Called by a session once it has a connection; it leaves `sessions` by itself."""
         self.sessions.add(session)
         if self._sweep is None:
             self._sweep = self._loop.call_later(1.0, self._look_for_silence)
 
-    def closed(self, session: SmtpSession) -> None:
-        """Called by a session whose connection is gone."""
-        self.sessions.discard(session)
-
     def _look_for_silence(self) -> None:
         now = self._loop.time()
         for session in list(self.sessions):
-            if now >= session.expires:
-                session.silent()
+            session.look(now)
         self._sweep = self._loop.call_later(1.0, self._look_for_silence) if self.sessions else None

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 from openqmail.core.hooks import SessionFacts
 from openqmail.core.message.header import hops
 from openqmail.core.message.trace import received
-from openqmail.core.ports import ServiceContext
 from openqmail.core.smtp import events
-from openqmail.core.smtp.offer import Offer
+from openqmail.core.smtp.events import PAUSED
 from openqmail.core.smtp.server import ServerSession
 from openqmail.core.smtpd.incoming import Incoming
-from openqmail.core.smtpd.policy import DENIED, HOPS, NOT_OURS, TOO_MANY_HOPS, Policy, admit
+from openqmail.core.smtpd.policy import DENIED, HOPS, NOT_OURS, TOO_MANY_HOPS, Policy
 from openqmail.core.values import MessageId, OpenqmailError, QueueFull, Recipient, Reply
 
 if TYPE_CHECKING:
@@ -40,22 +39,25 @@ _TROUBLE = Reply(451, b"4.3.0", (b"the queue has a problem, try again later",))
 class SmtpSession(asyncio.Protocol):
     """A connection that was just accepted; it keeps the settings that it began with."""
 
-    def __init__(self, service: "SmtpService", context: ServiceContext, loop: AbstractEventLoop) -> None:
+    # How every session begins: what most never change is not set anew for each.
+    _transport: asyncio.Transport | None = None
+    _incoming: Incoming | None = None
+    _leased = False  # and so there is a policy, and a machine
+    _paused = False
+    _draining = False
+    _submitting = False
+    _half_closed = False
+    _helo = b""
+    _extended = False
+    _heard = False  # since the last look at the clock
+    _expires = _NEVER
+
+    def __init__(self, service: "SmtpService", loop: AbstractEventLoop) -> None:
         self._service = service
-        self._context = context
+        self._context = service.context
+        self._admit = service.admit
+        self._asked = service.asked
         self._loop = loop
-        self._hooks = context.hooks
-        self._transport: asyncio.Transport | None = None
-        self._leased = False
-        self._paused = False
-        self._draining = False
-        self._submitting = False
-        self._half_closed = False
-        self._client: tuple[str, int] = ("", 0)
-        self._helo = b""
-        self._extended = False
-        self._incoming: Incoming | None = None
-        self.expires = _NEVER
 
     # --- the connection ---------------------------------------------------------------
 
@@ -69,42 +71,50 @@ class SmtpSession(asyncio.Protocol):
         if not context.gate.lease(CONNECTIONS):
             self._refuse(_BUSY)
             return
-        self._client = client
-        policy = admit(context.settings, client[0])
+        self._client: tuple[str, int] = client
+        policy = self._admit(client[0])
         if policy is None:
             context.gate.release(CONNECTIONS)
             self._refuse(DENIED)
             return
         self._leased = True
         self._policy: Policy = policy
-        self._machine = ServerSession(self._offer(policy))
+        self._machine = ServerSession(policy.offer)
         self._service.opened(self)
-        self._decide("connect", (), self._greet)
-        self._flush()
+        if "connect" in self._asked:
+            self._decide("connect", (), self._machine.accept)
+        else:
+            self._machine.accept()
+        self._pump()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        self._forget()
-        self._service.closed(self)
+        if self._incoming is not None:
+            self._forget()
+        self._service.sessions.discard(self)
         if self._leased:
             self._leased = False
             self._context.gate.release(CONNECTIONS)
 
     def data_received(self, data: bytes) -> None:
-        if self._transport is not None and self._leased:
+        if self._leased:
             self._machine.receive_data(data)
             self._pump()
 
     def eof_received(self) -> bool:
-        if self._transport is None or not self._leased:
+        if not self._leased:
             return False
         self._machine.receive_data(b"")
         self._pump()
         return self._submitting  # keep our half open while an answer is owed
 
-    def silent(self) -> None:
-        """Nothing came for as long as the machine was ready to wait."""
-        if not self._submitting:
+    def look(self, now: float) -> None:
+        """Once a second: has the client been silent for as long as the machine is ready to wait?"""
+        if self._heard:
+            wait = self._machine.deadline()
+            self._expires = _NEVER if wait is None else now + wait
+            self._heard = False
+        elif now >= self._expires and not self._submitting:
             self._machine.timed_out()
             self._pump()
 
@@ -113,7 +123,7 @@ class SmtpSession(asyncio.Protocol):
         self._draining = True
         if self._transport is not None and self._incoming is None:
             self._machine.shutdown(_LEAVING)
-            self._flush()
+            self._pump()
 
     def abort(self) -> None:
         """End now; a message whose 250 was not said is the client's."""
@@ -131,87 +141,79 @@ class SmtpSession(asyncio.Protocol):
             if act is None:
                 break
             act(self, event)
-        self._flush()
-
-    def _flush(self) -> None:
-        transport, machine = self._transport, self._machine
+        transport = self._transport
         if transport is None:
             return
+        self._heard = True
         if out := machine.data_to_send():
             transport.write(out)
         if machine.closing or (self._half_closed and not self._submitting):
-            self._forget()
+            if self._incoming is not None:
+                self._forget()
             transport.close()
-            return
-        wait = machine.deadline()
-        self.expires = _NEVER if wait is None else self._loop.time() + wait
-        if self._paused or machine.full or self._incoming is not None:
+        elif event is PAUSED or self._paused:  # else nothing is left over
             self._throttle(transport)
 
     def _throttle(self, transport: asyncio.Transport) -> None:
         incoming = self._incoming
-        full = self._machine.full or (incoming is not None and incoming.busy)
+        full = self._machine.full or (incoming is not None and incoming.pending > 0)
         if full != self._paused:
             self._paused = full
             (transport.pause_reading if full else transport.resume_reading)()
 
     def _resume(self) -> None:
-        """The disk has taken what was streamed to it."""
+        """The disk has got something to take, or has taken it."""
         if self._transport is not None:
             self._throttle(self._transport)
 
     def _decide(self, step: str, facts: tuple[Any, ...], accepted: Callable[[], None]) -> None:
-        """Go on by `accepted`, unless a hook refuses this step."""
-        if not self._hooks.has(step):
-            accepted()
-            return
+        """Go on by `accepted` unless a hook refuses this step, in which some hook has a say."""
         task = self._loop.create_task(self._ask(step, facts, accepted))
         self._asking = task
 
     async def _ask(self, step: str, facts: tuple[Any, ...], accepted: Callable[[], None]) -> None:
-        reply = await self._hooks.ask(step, self._session_facts(), *facts)
+        reply = await self._context.hooks.ask(step, self._session_facts(), *facts)
         if self._transport is None:
             return
         if reply is None:
             accepted()
         else:
-            self._answer(reply)
+            self._machine.send(reply)
         self._pump()
 
-    def _answer(self, reply: Reply) -> None:
-        self._machine.send(reply)
-
-    # --- the steps --------------------------------------------------------------------
-
-    def _greet(self) -> None:
-        greeting = self._context.settings.smtpgreeting + b" ESMTP"
-        self._answer(Reply(220, b"", (greeting,)))
+    # --- the steps: each goes on at once where no hook has a say, which is the rule ----
 
     def _on_hello(self, event: events.Hello) -> None:
         self._helo, self._extended = event.name, event.extended
-        self._forget()
-        self._decide("helo", (), self._machine.accept)
+        if self._incoming is not None:
+            self._forget()
+        if "helo" in self._asked:
+            self._decide("helo", (), self._machine.accept)
+        else:
+            self._machine.accept()
 
     def _on_mail(self, event: events.Mail) -> None:
-        self._decide("mail", (event.sender,), partial(self._begin, event))
+        if "mail" in self._asked:
+            self._decide("mail", (event.sender,), partial(self._begin, event))
+        else:
+            self._begin(event)
 
     def _begin(self, event: events.Mail) -> None:
-        incoming = Incoming(self._context.submission, self._resume)
-        incoming.sender = event.sender
-        incoming.smtputf8 = event.smtputf8
-        incoming.ret, incoming.envid = event.ret, event.envid
-        self._incoming = incoming
+        self._incoming = Incoming(event, self._context.submission, self._resume)
         self._machine.accept()
 
     def _on_rcpt(self, event: events.Rcpt) -> None:
         incoming, recipient = self._incoming, event.recipient
         if incoming is None or not self._policy.takes(recipient.address):
-            self._answer(NOT_OURS)
+            self._machine.send(NOT_OURS)
             return
         if self._policy.suffix:
             address = recipient.address + self._policy.suffix
             recipient = Recipient(address, recipient.notify, recipient.orcpt)
-        self._decide("rcpt", (incoming.sender, recipient), partial(self._add, incoming, recipient))
+        if "rcpt" in self._asked:
+            self._decide("rcpt", (incoming.mail.sender, recipient), partial(self._add, incoming, recipient))
+        else:
+            self._add(incoming, recipient)
 
     def _add(self, incoming: Incoming, recipient: Recipient) -> None:
         incoming.recipients.append(recipient)
@@ -219,35 +221,48 @@ class SmtpSession(asyncio.Protocol):
 
     def _on_data(self, event: events.Data) -> None:
         incoming = self._incoming
-        if incoming is None or not self._hooks.has("data"):
+        if incoming is None:
             self._machine.accept()
-            return
-        self._decide("data", (incoming.envelope(self._service.origin),), self._machine.accept)
+        elif "data" in self._asked:
+            envelope = incoming.envelope(self._service.origin)
+            self._decide("data", (envelope,), partial(self._go_ahead, incoming))
+        else:
+            self._go_ahead(incoming)
+
+    def _go_ahead(self, incoming: Incoming) -> None:
+        incoming.add(
+            received(
+                helo=self._helo,
+                client=self._client[0],
+                by=self._context.settings.me,
+                extended=self._extended,
+                smtputf8=incoming.mail.smtputf8,
+                now=self._context.clock.now(),
+            )
+        )
+        self._machine.accept()
 
     def _on_chunk(self, event: events.Chunk) -> None:
         incoming = self._incoming
-        if incoming is None:
-            return
-        if not incoming.began:
-            incoming.add(self._trace(incoming))
-        incoming.add(event.data)
+        if incoming is not None:
+            incoming.add(event.data)
+            if incoming.pending:
+                self._resume()
 
     def _on_end(self, event: events.MessageEnd) -> None:
         incoming = self._incoming
         if incoming is None:
             return
-        if not incoming.began:  # an empty message still has our trace
-            incoming.add(self._trace(incoming))
-        if hops(incoming.head) > HOPS:
+        if hops(incoming.end()) > HOPS:
             self._forget()
-            self._answer(TOO_MANY_HOPS)
+            self._machine.send(TOO_MANY_HOPS)
             return
         self._submitting = True
-        if not self._hooks.has("message"):
+        if "message" in self._asked:
+            envelope = incoming.envelope(self._service.origin)
+            self._decide("message", (envelope, event.size), partial(self._submit, incoming))
+        else:
             self._submit(incoming)
-            return
-        envelope = incoming.envelope(self._service.origin)
-        self._decide("message", (envelope, event.size), partial(self._submit, incoming))
 
     def _submit(self, incoming: Incoming) -> None:
         try:
@@ -265,22 +280,19 @@ class SmtpSession(asyncio.Protocol):
             self._submitting = False
             if self._transport is None:
                 return
-            self._answer(Reply(250, b"2.0.0", (b"ok message %d" % done.result().number,)))
+            self._machine.accept(b"250 2.0.0 ok message %d\r\n" % done.result().number)
         else:
             self._submitted_badly(error)
             if self._transport is None:
                 return
-        self._after_message()
+        if self._draining:
+            self._machine.shutdown(_LEAVING)
+        self._pump()
 
     def _submitted_badly(self, error: BaseException) -> None:
         self._forget()
         if self._transport is not None:
-            self._answer(_FULL if isinstance(error, QueueFull) else _TROUBLE)
-
-    def _after_message(self) -> None:
-        if self._draining:
-            self._machine.shutdown(_LEAVING)
-        self._pump()
+            self._machine.send(_FULL if isinstance(error, QueueFull) else _TROUBLE)
 
     def _on_reset(self, event: events.Reset) -> None:
         self._forget()
@@ -321,25 +333,6 @@ class SmtpSession(asyncio.Protocol):
             relay=self._policy.relay,
             helo=self._helo,
             extended=self._extended,
-        )
-
-    def _offer(self, policy: Policy) -> Offer:
-        settings = self._context.settings
-        return Offer(
-            name=settings.me,
-            size=policy.size,
-            max_recipients=settings.maxrecipients,
-            timeout=float(settings.timeoutsmtpd),
-        )
-
-    def _trace(self, incoming: Incoming) -> bytes:
-        return received(
-            helo=self._helo,
-            client=self._client[0],
-            by=self._context.settings.me,
-            extended=self._extended,
-            smtputf8=incoming.smtputf8,
-            now=self._context.clock.now(),
         )
 
 

@@ -7,6 +7,8 @@ A body can be read again and again and need never be whole in memory.
 from collections.abc import Iterator
 from typing import Protocol
 
+import msgspec
+
 CHUNK = 64 * 1024
 
 
@@ -24,13 +26,10 @@ class Body(Protocol):
         ...
 
 
-class BytesBody:
+class BytesBody(msgspec.Struct, frozen=True, gc=False):
     """A small body, whole in memory."""
 
-    __slots__ = ("data",)
-
-    def __init__(self, data: bytes) -> None:
-        self.data: bytes | None = data
+    data: bytes | None
 
     @property
     def size(self) -> int:

@@ -12,6 +12,8 @@ class Outcome(Enum):
     DEFERRAL = b"Z"
     FAILURE = b"D"
 
+    __hash__ = object.__hash__  # there is one of each; Enum's own is a slow function
+
 
 class Result(msgspec.Struct, frozen=True, gc=False):
     """`text` is the report as a program would print it: lines that end with a newline,

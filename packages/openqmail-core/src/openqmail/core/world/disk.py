@@ -53,6 +53,12 @@ class Disk(Protocol):
         """A new file for writing and reading; FileExistsError when the name is taken."""
         ...
 
+    def write_new(self, path: bytes, pieces: Sequence[bytes], mode: int = 0o600) -> int:
+        """A new file that holds all the pieces, in order; how many bytes that was.
+
+        FileExistsError when the name is taken.  After any other error it may be there in part."""
+        ...
+
     def open(self, path: bytes, *, write: bool = False) -> File: ...
 
     def rename(self, old: bytes, new: bytes) -> None: ...
@@ -84,11 +90,7 @@ class PosixFile:
         self._descriptor = descriptor
 
     def append(self, pieces: Sequence[bytes]) -> int:
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        written = os.write(self._descriptor, data)
-        while written < len(data):
-            written += os.write(self._descriptor, data[written:])
-        return written
+        return _write(self._descriptor, pieces)
 
     def read_at(self, offset: int, size: int) -> bytes:
         data = os.pread(self._descriptor, size, offset)
@@ -136,6 +138,13 @@ class PosixDisk:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         return PosixFile(os.open(path, flags, mode))
 
+    def write_new(self, path: bytes, pieces: Sequence[bytes], mode: int = 0o600) -> int:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            return _write(descriptor, pieces)
+        finally:
+            os.close(descriptor)
+
     def open(self, path: bytes, *, write: bool = False) -> File:
         flags = os.O_RDWR | os.O_APPEND if write else os.O_RDONLY
         return PosixFile(os.open(path, flags | os.O_CLOEXEC))
@@ -162,6 +171,15 @@ class PosixDisk:
     def room(self, folder: bytes) -> tuple[int, int]:
         found = os.statvfs(folder)
         return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+
+
+def _write(descriptor: int, pieces: Sequence[bytes]) -> int:
+    """All of it, in one call where the kernel takes it at once: a join costs less than an iovec."""
+    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    written = os.write(descriptor, data)
+    while written < len(data):
+        written += os.write(descriptor, data[written:])
+    return written
 
 
 def _reports_sync_errors(device: int) -> bool:

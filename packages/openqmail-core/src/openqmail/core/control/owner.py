@@ -1,0 +1,89 @@
+"""As whom a home is touched: always as its owner.
+
+Root becomes the owner, for as long as a command works there or, to serve it, for good; so
+nothing in a folder that somebody else may write to leads root anywhere.
+"""
+
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from openqmail.core.control import extensions
+from openqmail.core.control.home import Home
+from openqmail.core.control.syntax import load_idna
+from openqmail.core.values import HomeError, OpenqmailError
+
+
+@contextmanager
+def as_owner(home: Home) -> Iterator[None]:
+    """Work as the home's owner.  Raises HomeError for anybody else but root."""
+    me = os.geteuid()
+    if me not in (home.uid, 0):
+        raise _not_the_owner(home)
+    with acting_as(home.uid, home.gid):
+        yield
+
+
+@contextmanager
+def acting_as(uid: int, gid: int) -> Iterator[None]:
+    """Take on a uid, its group and its other groups, and give them back.
+
+    What is used inside must be imported before: the owner may not be able to read it."""
+    if os.geteuid() != 0 or uid == 0:
+        yield
+        return
+    load_late()
+    before = os.getegid(), os.getgroups()
+    os.setgroups(_groups(uid, gid))
+    os.setegid(gid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(before[0])
+        os.setgroups(before[1])
+
+
+def load_late() -> None:
+    """Import what control files may need: the owner may not be able to read where it lies."""
+    load_idna()
+    for name in extensions.registered("openqmail.control"):
+        with suppress(OpenqmailError):  # said when the control files are read
+            extensions.load("openqmail.control", name)
+
+
+def become_owner(home: Home) -> None:
+    """Run as the home's owner from here on.  Raises HomeError for anybody else but root, and
+    for a home of root's."""
+    me = os.geteuid()
+    if me not in (home.uid, 0):
+        raise _not_the_owner(home)
+    if home.uid == 0:
+        raise HomeError(
+            f"{home.path}: belongs to root; give it to the user who shall run it: chown -R USER {home.path}"
+        )
+    if me == 0:
+        os.setgroups(_groups(home.uid, home.gid))
+        os.setgid(home.gid)
+        os.setuid(home.uid)
+
+
+def _groups(uid: int, gid: int) -> list[int]:
+    try:
+        return os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
+    except KeyError:  # a uid without a name, as in a container
+        return [gid]
+
+
+def _not_the_owner(home: Home) -> HomeError:
+    names = user_name(home.uid), user_name(os.geteuid())
+    return HomeError(f"{home.path}: belongs to {names[0]}, you are {names[1]}; become its owner first")
+
+
+def user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,125 @@
+"""What to do for an address: users/cdb, then `alias`, then their `.qmail` files.
+
+A plan is made for every delivery anew, because a user's files may change at any time, but for
+the most frequent one: a home without a `.qmail` file for the address gives the default
+delivery, and is remembered with what stat(2) said of the home.  A file can come into a folder
+only with a change of the folder's ctime, which, unlike its mtime, nobody can set back; while
+that is the same, one stat is all.
+"""
+
+import os
+from functools import partial
+from typing import Protocol
+
+import msgspec
+
+from openqmail.core.control.assign import User
+from openqmail.core.dotqmail import interpret
+from openqmail.core.dotqmail.interpreter import names
+from openqmail.core.local.home import check_home, look
+from openqmail.core.values import OpenqmailError, Outcome, Result
+from openqmail.core.world import Clock
+
+SETTLED = 2.0
+"""Seconds after which a folder's next change is sure to have another time stamp."""
+
+MOST = 4096
+"""Plans that are remembered; then all are forgotten."""
+
+
+Where = tuple[bytes, bytes, bytes]
+"""Home, dash and extension."""
+
+Version = tuple[int, int, int]
+"""A home's ctime in nanoseconds, its inode and its device."""
+
+
+class Directory(Protocol):
+    """Who has a local part; `control.Users` is one."""
+
+    def find(self, local: bytes) -> User | None: ...
+
+
+class Task(msgspec.Struct, frozen=True):
+    """A plan made ready for one home.
+
+    `maildirs`: for each, its absolute path and as the user wrote it.  `result`: the refusal
+    when `refused`, else the report when all of it is done (a forward adds its own line).
+    """
+
+    result: Result
+    refused: bool = False
+    maildirs: tuple[tuple[bytes, bytes], ...] = ()
+    forwards: tuple[bytes, ...] = ()
+
+
+class Plans:
+    """Makes tasks of addresses; may be asked by one thread at a time."""
+
+    def __init__(self, users: Directory, alias: bytes, clock: Clock) -> None:
+        self._users = users
+        self._alias = alias
+        self._clock = clock
+        self._default = b""
+        self._remembered: dict[Where, tuple[Version, Task]] = {}
+
+    def reconfigure(self, default: bytes) -> None:
+        """The default delivery, in the form of a `.qmail` file."""
+        self._default = default
+        self._remembered.clear()
+
+    def task(self, recipient: bytes) -> Task:
+        """What to do for an address."""
+        local = recipient.rpartition(b"@")[0] if b"@" in recipient else recipient
+        try:
+            user = self._users.find(local)
+        except (OSError, OpenqmailError):
+            return _deferred(b"Trouble reading users/cdb. (#4.3.0)\n")
+        where = (self._alias, b"-", local) if user is None else (user.home, user.dash, user.ext)
+        known = self._remembered.get(where)
+        if known is None:
+            return self._make(*where)
+        version, task = known
+        try:
+            home = os.stat(where[0])
+        except OSError:
+            return self._make(*where)
+        if (home.st_ctime_ns, home.st_ino, home.st_dev) == version:
+            return task
+        return self._make(*where)
+
+    def _make(self, home: bytes, dash: bytes, ext: bytes) -> Task:
+        found = check_home(home)
+        if isinstance(found, bytes):
+            return _deferred(found)
+        plan = interpret(partial(look, home), dash, ext, self._default)
+        if plan.refusal is not None:
+            return Task(plan.refusal, refused=True)
+        text = b"did %d+%d+0\n" % (len(plan.deliveries), len(plan.forwards))
+        maildirs = tuple((_absolute(home, delivery.path), delivery.path) for delivery in plan.deliveries)
+        task = Task(Result(Outcome.SUCCESS, text), False, maildirs, plan.forwards)
+        where = (home, dash, ext)
+        if found.st_ctime + SETTLED <= self._clock.now() and _has_none(home, dash, ext):
+            if len(self._remembered) >= MOST:
+                self._remembered.clear()
+            version = (found.st_ctime_ns, found.st_ino, found.st_dev)
+            self._remembered[where] = (version, task)
+        else:
+            self._remembered.pop(where, None)
+        return task
+
+
+def _has_none(home: bytes, dash: bytes, ext: bytes) -> bool:
+    """Whether nothing at all has a name that the address looks for.
+
+    What hangs on another folder (a slash, a symbolic link) can come to be without a change of
+    the home."""
+    return not any(b"/" in name or os.path.lexists(home + b"/" + name) for name in names(dash, ext))
+
+
+def _deferred(text: bytes) -> Task:
+    return Task(Result(Outcome.DEFERRAL, text), refused=True)
+
+
+def _absolute(home: bytes, path: bytes) -> bytes:
+    return path if path.startswith(b"/") else home + b"/" + path.removeprefix(b"./")
