@@ -143,7 +143,11 @@ def test_a_message_that_is_cut_off_does_not_look_whole(run: Run, made: Path) -> 
 def test_queue_show_and_flush(run: Run, made: Path) -> None:
     content = b"Subject: x\n\n\xff\x00body without an end"
     with answering(
-        made, {"show": line({"ok": True, "size": len(content)}) + content, "flush": line({"ok": True, "messages": 3})}
+        made,
+        {
+            "show": line({"ok": True, "size": len(content)}) + content,
+            "flush": line({"ok": True, "messages": 3}),
+        },
     ) as asked:
         ran = run("--home", made, "queue", "show", 17)
         assert (ran.code, ran.out) == (0, content.decode("utf-8", "backslashreplace"))

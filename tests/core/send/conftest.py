@@ -163,3 +163,9 @@ def _positions(start: Start) -> set[int]:
 def play() -> Callable[..., Play]:
     """A manager at play; changes to the settings by name."""
     return lambda **changes: Play(make_settings(**changes))
+
+
+@pytest.fixture
+def make() -> Callable[..., Any]:
+    """The settings that the manager looks at; changes by name."""
+    return make_settings

@@ -8,14 +8,10 @@ of its bounce, is written `_` here, as qmail-send does in the list of recipients
 
 import re
 from collections.abc import Iterable
-from time import gmtime
 
 from openqmail.core.control.settings import Settings
+from openqmail.core.message.trace import qmail_date, qmail_hop, quote
 
-_MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
-
-_DOT_ATOM = re.compile(rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
-_ESCAPED = re.compile(rb'(["\\])')
 _EMPTY_LINE = re.compile(rb"(?<=\n)\n")
 _BREAKS = bytes.maketrans(b"\n\r\0", b"___")
 
@@ -43,14 +39,13 @@ def bounce(
     `failures`: address and report of each recipient that failed.  `double`: what failed was
     a bounce itself.  `pid`: who the Received line says made it.
     """
-    date = _date(now)
     host = settings.bouncehost
     to = quoted_address(recipient)
     return b"".join(
         (
-            b"Received: (qmail %d invoked for bounce); %s\n" % (pid, date),
-            b"Date: %s\n" % date,
-            b"From: %s@%s\n" % (_quoted(settings.bouncefrom), host),
+            qmail_hop(pid, b"for bounce", now),
+            b"Date: %s\n" % qmail_date(now),
+            b"From: %s@%s\n" % (quote(settings.bouncefrom.translate(_BREAKS)), host),
             b"To: %s\n" % to,
             b"Subject: failure notice\n\n",
             b"Hi. This is the qmail-send program at %s.\n" % host,
@@ -78,18 +73,5 @@ def quoted_address(address: bytes) -> bytes:
     section 3.4.1 wants them, the host as it is."""
     local, at, host = address.translate(_BREAKS).rpartition(b"@")
     if at:
-        return _quoted(local) + b"@" + host
-    return _quoted(host) if host else b""
-
-
-def _quoted(local: bytes) -> bytes:
-    if _DOT_ATOM.fullmatch(local):
-        return local
-    return b'"' + _ESCAPED.sub(rb"\\\1", local.translate(_BREAKS)) + b'"'
-
-
-def _date(now: float) -> bytes:
-    """As in RFC 5322 section 3.3, always in UTC: `24 Nov 2026 18:17:27 -0000`."""
-    at = gmtime(now)
-    clock = b"%02d:%02d:%02d" % (at.tm_hour, at.tm_min, at.tm_sec)
-    return b"%d %s %d %s -0000" % (at.tm_mday, _MONTHS[at.tm_mon - 1], at.tm_year, clock)
+        return quote(local) + b"@" + host
+    return quote(host) if host else b""

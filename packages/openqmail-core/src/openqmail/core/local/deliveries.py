@@ -19,7 +19,7 @@ from openqmail.core.control.settings import Settings
 from openqmail.core.local.durability import Device, Durability, device_of
 from openqmail.core.local.maildir import Maildirs, host_part, stem
 from openqmail.core.local.plans import Directory, Plans, Task
-from openqmail.core.message import delivered_to, has_line, qmail_date, return_path
+from openqmail.core.message import delivered_to, has_line, qmail_hop, return_path
 from openqmail.core.ports import Forward, LocalJob, LocalReport, Written
 from openqmail.core.values import Body, OpenqmailError, Outcome, Result
 from openqmail.core.world import Clock, Disk
@@ -131,8 +131,7 @@ class LocalDeliveries:
 
     def _hop(self) -> bytes:
         """The trace field of a message that is queued by this process."""
-        date = qmail_date(self._clock.now())
-        return b"Received: (qmail %d invoked by uid %d); %s\n" % (self._pid, self._uid, date)
+        return qmail_hop(self._pid, b"by uid %d" % self._uid, self._clock.now())
 
 
 def _header(body: Body) -> bytes:

@@ -9,12 +9,14 @@ import re
 import time
 from functools import lru_cache
 
+from openqmail.core.values.address import DOT_STRING
+
 _DAYS = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 
 _NOT_IN_NAME = re.compile(rb"[^A-Za-z0-9.\-_:\[\]]")
 _LONGEST_NAME = 255
-_DOT_STRING = re.compile(rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+(?:\.[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+)*")
+_DOT_STRING = re.compile(DOT_STRING)
 _ESCAPED = re.compile(rb'([\r\n"\\])')
 
 
@@ -47,6 +49,12 @@ def quote(local: bytes) -> bytes:
     if _DOT_STRING.fullmatch(local):
         return local
     return b'"' + _ESCAPED.sub(rb"\\\1", local) + b'"'
+
+
+def qmail_hop(pid: int, how: bytes, now: float) -> bytes:
+    """The Received field of a message that this host queues by itself: `how` is `for bounce` or
+    `by uid N`."""
+    return b"Received: (qmail %d invoked %b); %b\n" % (pid, how, qmail_date(now))
 
 
 def qmail_date(now: float) -> bytes:

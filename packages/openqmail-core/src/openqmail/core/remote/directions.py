@@ -11,6 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from itertools import chain
 
 import msgspec
 
@@ -21,6 +22,7 @@ from openqmail.core.remote.own import canonical, own_addresses
 from openqmail.core.remote.transport import Stop
 from openqmail.core.smtp.grammar import wire_domain
 from openqmail.core.values import PermanentFailure, Result
+from openqmail.core.values.address import suffixes
 
 MOST_STOPS = 20
 """No delivery tries more addresses than that: each may take `timeoutconnect` seconds."""
@@ -54,12 +56,10 @@ class Directions(msgspec.Struct, frozen=True):
 
 def find_route(domain: bytes, routes: dict[bytes, Route]) -> Route | None:
     """The full domain, then its `.suffix`es from the longest, then the default."""
-    route = routes.get(domain)
-    at = domain.find(b".")
-    while route is None and at >= 0:
-        route = routes.get(domain[at:])
-        at = domain.find(b".", at + 1)
-    return routes.get(b"") if route is None else route
+    for name in chain((domain,), suffixes(domain)):
+        if name in routes:
+            return routes[name]
+    return routes.get(b"")
 
 
 def literal(host: bytes) -> str | None:

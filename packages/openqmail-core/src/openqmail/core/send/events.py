@@ -29,6 +29,12 @@ class Loaded(msgspec.Struct, frozen=True):
     stored: Stored | None
 
 
+class Unreadable(msgspec.Struct, frozen=True):
+    """The answer to `Load` when the queue could not be read: ask again later."""
+
+    number: int
+
+
 class Finished(msgspec.Struct, frozen=True):
     """A delivery no longer needs its slot; its results follow in `Reported`."""
 
@@ -72,7 +78,19 @@ class Stop(msgspec.Struct, frozen=True):
     """Start nothing more; what runs may end."""
 
 
-Event = Accepted | Known | Loaded | Finished | Reported | Recorded | BounceFailed | Wake | Flush | Stop
+Event = (
+    Accepted
+    | Known
+    | Loaded
+    | Unreadable
+    | Finished
+    | Reported
+    | Recorded
+    | BounceFailed
+    | Wake
+    | Flush
+    | Stop
+)
 
 # --- actions --------------------------------------------------------------------------
 

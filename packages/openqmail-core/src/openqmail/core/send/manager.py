@@ -47,6 +47,7 @@ from openqmail.core.send.events import (
     StartLocal,
     StartRemote,
     Stop,
+    Unreadable,
     Wake,
     WakeAt,
 )
@@ -62,6 +63,8 @@ LOADS = 100
 """Messages asked for from the queue at once."""
 ACTIVE = 20_000
 """Messages with details in memory, beyond which only numbers are kept."""
+READ_AGAIN = 60
+"""Seconds until a message that could not be read from the queue is asked for again."""
 BOUNCE_AGAIN = 60
 """Seconds until a bounce that could not be submitted is tried again."""
 ROUTES = 1000
@@ -178,6 +181,12 @@ class SendManager:
         elif number not in self._active:
             self._activate(number, stored, recalled=number in self._recalled)
         self._arrived(number)
+
+    def _unreadable(self, event: Unreadable) -> None:
+        if event.number in self._loading:
+            self._loading.remove(event.number)
+            self._due.add(event.number, int(self._now) + READ_AGAIN)
+            self._arrived(event.number)
 
     def _arrived(self, number: int) -> None:
         """If it was recalled, its destination may recall another."""
@@ -435,6 +444,7 @@ _HANDLERS: dict[type, Callable[[SendManager, Any], None]] = {
     Accepted: SendManager._accepted,
     Known: SendManager._known,
     Loaded: SendManager._loaded,
+    Unreadable: SendManager._unreadable,
     Finished: SendManager._finished,
     Reported: SendManager._reported,
     Recorded: SendManager._recorded,

@@ -6,11 +6,13 @@ catch-all; an empty prefix means "not virtual").  The case of letters is kept in
 ignored in every comparison.  Also the sender that a recipient is shown (VERP, addresses(5)).
 """
 
+from itertools import chain
 from typing import Literal
 
 import msgspec
 
 from openqmail.core.control.settings import Settings
+from openqmail.core.values.address import suffixes
 
 Channel = Literal["local", "remote"]
 
@@ -68,13 +70,11 @@ def _virtual(recipient: bytes, domain: bytes, prefixes: dict[bytes, bytes]) -> b
     found = prefixes.get(recipient.lower())
     if found is None:
         found = prefixes.get(domain)
-    dot = domain.find(b".", 1)
-    while found is None and dot >= 0:
-        found = prefixes.get(domain[dot:])
-        dot = domain.find(b".", dot + 1)
-    if found is None:
-        found = prefixes.get(b"", b"")
-    return found
+    for name in chain(suffixes(domain), (b"",)):
+        if found is not None:
+            return found
+        found = prefixes.get(name)
+    return found or b""
 
 
 def is_verp(sender: bytes) -> bool:

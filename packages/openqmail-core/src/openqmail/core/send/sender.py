@@ -29,7 +29,16 @@ from openqmail.core.queue import Change, Checkpoint, QueueStore, Stored
 from openqmail.core.send import events
 from openqmail.core.send.derived import prefixed
 from openqmail.core.send.manager import SendManager
-from openqmail.core.values import Envelope, MessageId, OpenqmailError, Origin, Outcome, Recipient, Result
+from openqmail.core.values import (
+    Body,
+    Envelope,
+    MessageId,
+    OpenqmailError,
+    Origin,
+    Outcome,
+    Recipient,
+    Result,
+)
 from openqmail.core.world import Clock
 
 _TURN = 32
@@ -37,6 +46,10 @@ _TURN = 32
 
 _QUIET = 0.1
 """Seconds without any event, after which files are synced without waiting for the second."""
+
+_NOT_KEPT = Result(Outcome.DEFERRAL, b"The disk would not keep the message. (#4.3.0)\n")
+_UNREADABLE = Result(Outcome.DEFERRAL, b"Unable to read the message in the queue. (#4.3.0)\n")
+_BROKE = Result(Outcome.DEFERRAL, b"The delivery broke. (#4.3.0)\n")
 
 _LONGEST_SLEEP = 60.0
 """Seconds after which the clock is looked at again, should it have been set."""
@@ -141,6 +154,22 @@ class Sender:
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
+        try:
+            self._handle_some()
+        finally:  # whatever went wrong, what waits is handled
+            self._turns += 1
+            self._scheduled = bool(self._inbox)
+            if self._scheduled:
+                self._loop.call_soon(self._turn)
+        if self._scheduled:
+            return
+        if self._checkpoint.busy and not self._watching:
+            self._watching = True
+            self._loop.call_later(_QUIET, self._if_quiet, self._turns)
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+    def _handle_some(self) -> None:
         inbox, handle, now = self._inbox, self._manager.handle, self._clock.now()
         log, action_of = self._log, _ACTIONS.get
         for _ in range(_TURN):
@@ -153,16 +182,6 @@ class Sender:
                     act(self, action)
                 else:
                     log(action)
-        self._turns += 1
-        self._scheduled = bool(inbox)
-        if self._scheduled:
-            self._loop.call_soon(self._turn)
-            return
-        if self._checkpoint.busy and not self._watching:
-            self._watching = True
-            self._loop.call_later(_QUIET, self._if_quiet, self._turns)
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(None)
 
     def _if_quiet(self, turns: int) -> None:
         self._watching = False
@@ -179,14 +198,31 @@ class Sender:
             stored: Stored | None = self._store.load(action.number)
         except KeyError:
             stored = None
-        except OSError as error:
+        except (OSError, OpenqmailError) as error:
             self._log(Alert(f"cannot read message {action.number} in the queue: {error}; will try again"))
-            self._loop.call_later(_LONGEST_SLEEP, self._load, action)
+            self._tell(events.Unreadable(action.number))
             return
         self._tell(events.Loaded(action.number, stored))
 
+    def _body(self, number: int, delivery: int, recipients: int) -> Body | None:
+        """What a delivery reads; None when it cannot be read, and the delivery is deferred."""
+        try:
+            return self._store.body(number)
+        except (KeyError, OSError, OpenqmailError) as error:
+            self._log(Alert(f"cannot read message {number} in the queue: {error!r}; deferred"))
+            self._tell(events.Reported(delivery, (_UNREADABLE,) * recipients))
+            return None
+
+    def _fault(self, delivery: int, recipients: int, error: BaseException) -> None:
+        """A delivery broke in a way that it promised not to: a fault of ours holds no mail up."""
+        self._log(Alert(f"delivery {delivery} broke: {error!r}; deferred"))
+        self._tell(events.Reported(delivery, (_BROKE,) * recipients))
+
     def _start_local(self, action: events.StartLocal) -> None:
         stored = action.stored
+        body = self._body(stored.id.number, action.delivery, 1)
+        if body is None:
+            return
         job = LocalJob(
             action.delivery,
             stored.id,
@@ -194,7 +230,7 @@ class Sender:
             action.sender,
             action.recipient,
             action.position,
-            self._store.body(stored.id.number),
+            body,
             action.again,
         )
         future = self._local.deliver(job)
@@ -204,6 +240,10 @@ class Sender:
             future.add_done_callback(partial(self._delivered, action))
 
     def _delivered(self, action: events.StartLocal, done: Future[LocalReport]) -> None:
+        error = done.exception()
+        if error is not None:
+            self._fault(action.delivery, 1, error)
+            return
         report = done.result()
         if not report.written:
             self._settled(action, report)
@@ -213,8 +253,7 @@ class Sender:
 
     def _synced(self, action: events.StartLocal, report: LocalReport, done: Future[bool]) -> None:
         if not done.result():
-            lost = Result(Outcome.DEFERRAL, b"The disk would not keep the message. (#4.3.0)\n")
-            report = LocalReport(lost)
+            report = LocalReport(_NOT_KEPT)
         self._settled(action, report)
 
     def _settled(self, action: events.StartLocal, report: LocalReport) -> None:
@@ -237,7 +276,7 @@ class Sender:
         try:
             body = await prefixed(self._store, forward.header, stored.id.number)
             new = await self._store.submit(envelope, body, closes=(stored.id.number, (change,), False))
-        except (OSError, OpenqmailError) as error:
+        except (KeyError, OSError, OpenqmailError) as error:
             text = f"Unable to forward message: {error} (#4.3.0)\n".encode()
             self._tell(events.Reported(action.delivery, (Result(Outcome.DEFERRAL, text),)))
             return
@@ -245,20 +284,27 @@ class Sender:
         self._tell(events.Reported(action.delivery, (report.result,), recorded=True))
 
     def _start_remote(self, action: events.StartRemote) -> None:
-        stored = action.stored
+        stored, recipients = action.stored, len(action.recipients)
+        body = self._body(stored.id.number, action.delivery, recipients)
+        if body is None:
+            return
         job = RemoteJob(
             delivery=action.delivery,
             message=stored.id,
             sender=action.sender,
             domain=action.domain,
             recipients=action.recipients,
-            body=self._store.body(stored.id.number),
+            body=body,
             smtputf8=stored.envelope.smtputf8,
         )
-        self._remote.deliver(job).add_done_callback(partial(self._sent, action.delivery))
+        self._remote.deliver(job).add_done_callback(partial(self._sent, action.delivery, recipients))
 
-    def _sent(self, delivery: int, done: Future[tuple[Result, ...]]) -> None:
-        self._tell(events.Reported(delivery, done.result()))
+    def _sent(self, delivery: int, recipients: int, done: Future[tuple[Result, ...]]) -> None:
+        error = done.exception()
+        if error is None:
+            self._tell(events.Reported(delivery, done.result()))
+        else:
+            self._fault(delivery, recipients, error)
 
     def _record(self, action: events.Record) -> None:
         done = self._store.record(action.number, action.changes, action.due, action.ended)

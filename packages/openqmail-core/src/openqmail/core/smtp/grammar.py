@@ -11,6 +11,7 @@ import re
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from openqmail.core.values import PermanentFailure
+from openqmail.core.values.address import DOT_STRING
 
 MAX_ADDRESS = 899
 """Octets in an address, as in qmail-smtpd; RFC 5321 asks for 64 + 1 + 255 at least."""
@@ -21,7 +22,6 @@ MAX_LABEL = 63
 SHORT = MAX_LABEL
 """A path no longer than this is within every limit."""
 
-DOT_STRING = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
 DOMAIN = rb"[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*(?:\.[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*)*"
 
 _COMMON = re.compile(rb"<(%b@(%b))>" % (DOT_STRING, DOMAIN))
@@ -104,7 +104,7 @@ def _path(text: bytes) -> tuple[bytes, bytes]:
         raise AddressError("the address has no domain")
     domain, position = _domain(text, position + 1)
     if text[position : position + 1] != b">":
-        raise AddressError("the address does not end with >")
+        raise AddressError("the address is not well formed")
     address = local + b"@" + domain
     if len(address) > MAX_ADDRESS:
         raise AddressError("the address is too long")

@@ -12,9 +12,10 @@ from functools import lru_cache
 
 from openqmail.core.smtp import tables
 from openqmail.core.smtp.events import Auth, Data, Hello, Mail, Quit, Rcpt
-from openqmail.core.smtp.grammar import DOMAIN, DOT_STRING, SHORT, AddressError, forward_path, reverse_path
+from openqmail.core.smtp.grammar import DOMAIN, SHORT, AddressError, forward_path, reverse_path
 from openqmail.core.smtp.tables import Refusal
 from openqmail.core.values import Recipient, Reply
+from openqmail.core.values.address import DOT_STRING
 
 _COMMON = re.compile(
     rb"(?:(?i:MAIL FROM):<((?:%b@%b)?)>|(?i:RCPT TO):<(%b@%b)>"

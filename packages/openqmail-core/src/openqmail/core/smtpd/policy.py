@@ -10,6 +10,7 @@ import msgspec
 from openqmail.core.control.settings import Settings
 from openqmail.core.smtp.offer import Offer
 from openqmail.core.values import Reply
+from openqmail.core.values.address import suffixes
 
 NOT_OURS = Reply(553, b"5.7.1", (b"sorry, that domain isn't in my list of allowed rcpthosts",))
 DENIED = Reply(554, b"", (b"no service for your address here",))
@@ -57,11 +58,4 @@ def admit(settings: Settings, client: str) -> Policy | None:
 
 
 def _listed(domain: bytes, rcpthosts: frozenset[bytes]) -> bool:
-    if domain in rcpthosts:
-        return True
-    dot = domain.find(b".")
-    while dot >= 0:
-        if domain[dot:] in rcpthosts:
-            return True
-        dot = domain.find(b".", dot + 1)
-    return False
+    return domain in rcpthosts or any(suffix in rcpthosts for suffix in suffixes(domain))
