@@ -2,7 +2,9 @@
 
 W1   local to Maildir, until the last file is in new/; a new connection a message
 W1k  the same, 50 messages a connection
-W2   relay: in by SMTP and out by SMTP, until the receiver has them all
+W2   relay: in by SMTP and out by SMTP, until the receiver has them all; 50 messages a connection,
+     as relays send
+W2n  the same, in by a new connection a message
 W3   accept alone, delivery held back in both
 
 20 connections, 2 KiB.  Rounds are interleaved and change who begins; a figure is the median of
@@ -26,7 +28,15 @@ from peers import DOMAIN, SINK, Openqmail, Peer, Postfix, addresses
 from homes import Place, free_port
 from progress import say, table
 
-WORKS = {"W1": "local to Maildir", "W1k": "the same, kept", "W2": "relay", "W3": "accept, hold"}
+WORKS = {
+    "W1": "local to Maildir",
+    "W1k": "the same, kept",
+    "W2": "relay, kept",
+    "W2n": "relay, new",
+    "W3": "accept, hold",
+}
+KEPT = ("W1k", "W2")
+RELAYED = ("W2", "W2n")
 ASKED = {"W1": 3.0, "W2": 5.0}
 """Ratios to reach now; the others are measured."""
 
@@ -46,13 +56,13 @@ def measure(peer: Peer, work: str, number: int, host: str, messages: int, sink: 
     """One round; raises LoadError unless every message arrived where the work ends."""
     before = cpu_of(peer.pid)
     user = user_of(work, number)
-    to = f"{user}@{SINK if work == 'W2' else DOMAIN}"
+    to = f"{user}@{SINK if work in RELAYED else DOMAIN}"
     held = peer.queued() if work == "W3" else 0
     sunk = sink.received()
     new = peer.maildir(user) / "new"
     began = time.perf_counter()
-    send(host, peer.port, to, messages, kept=work == "W1k")
-    if work == "W2":
+    send(host, peer.port, to, messages, kept=work in KEPT)
+    if work in RELAYED:
         wait_until(lambda: sink.received() - sunk >= messages, "the receiver has them all")
     elif work != "W3":
         wait_until(lambda: new.is_dir() and len(os.listdir(new)) >= messages, f"{new} is full")
@@ -60,7 +70,7 @@ def measure(peer: Peer, work: str, number: int, host: str, messages: int, sink: 
     cpu = settled_cpu(peer.pid) - before
     if work == "W3" and peer.queued() - held != messages:
         raise LoadError(f"{peer.name} holds {peer.queued() - held} of {messages} messages")
-    if work == "W2" and sink.received() - sunk != messages:
+    if work in RELAYED and sink.received() - sunk != messages:
         raise LoadError(f"{peer.name} sent {sink.received() - sunk} messages for {messages}")
     if work in ("W1", "W1k") and len(os.listdir(new)) != messages:
         raise LoadError(f"{peer.name} delivered {len(os.listdir(new))} files for {messages} messages")
