@@ -24,7 +24,7 @@ LINT = ["ruff==0.17.6", "import-linter==2.17"]
 TYPES = ["mypy==2.4.1"]
 
 nox.needs_version = ">=2025.10"
-nox.options.default_venv_backend = "uv|venv"
+nox.options.default_venv_backend = "venv"
 nox.options.download_python = "never"
 nox.options.reuse_venv = "yes"
 nox.options.error_on_missing_interpreters = False
@@ -162,7 +162,9 @@ def tests_packaging(session: nox.Session) -> None:
 
 def script(session: nox.Session, path: str) -> None:
     install_wheels(session, "openqmail-core")
-    session.run("python", path, *session.posargs, env={"PYTHONPATH": str(ROOT / "tests/support")})
+    environ = {"PYTHONPATH": str(ROOT / "tests/support")}
+    # Told to end, a script stops its services and removes its folder.
+    session.run("python", path, *session.posargs, env=environ, interrupt_timeout=10, terminate_timeout=10)
 
 
 @nox.session(python=OLDEST, requires=["build"], default=False)

@@ -3,7 +3,8 @@
 Every message carries an id and the number of the client's attempt.  A message whose 250 was seen
 must be found by each of its recipients, in a Maildir here or at the second home it is relayed to,
 whole.  Copies of one attempt beyond the first are repeats of the service; an attempt that the
-client had to give up (no answer) may arrive as well, and is counted apart.
+client had to give up (no answer) may arrive as well, and is counted apart.  A client tries one
+message for a minute and takes a 5xx at once: either is a failure.
 """
 
 import argparse
@@ -29,17 +30,20 @@ RECIPIENTS = (
     ("carol@b.example",),
     ("alice@a.example", "carol@b.example"),
 )
+PATIENCE = 60.0
+"""Seconds that a client tries one message; then the service is taken for gone, and all clients end."""
 _IDS = re.compile(rb"^X-Id: (\d+)/(\d+)\n", re.MULTILINE)
 
 
 class Outcome(NamedTuple):
-    """What a run found; `lost` and `damaged` must be empty."""
+    """What a run found; `failed`, `lost` and `damaged` must be empty."""
 
     accepted: int
     kills: int
     restarts: int
     attempts: int
     recipients: int
+    failed: list[str]
     lost: list[str]
     damaged: list[str]
     repeats_here: int
@@ -69,7 +73,8 @@ class Clients:
         self._messages = messages
         self.accepted: dict[int, int] = {}  # number -> the attempt that was answered
         self.attempts = 0
-        self.strange: list[str] = []
+        self.failed: list[str] = []
+        self._gone = False
         self._threads = [threading.Thread(target=self._client, daemon=True) for _ in range(clients)]
         for thread in self._threads:
             thread.start()
@@ -81,30 +86,53 @@ class Clients:
     def _take(self) -> int | None:
         with self._lock:
             self._next += 1
-            return self._next if self._next <= self._messages else None
+            return self._next if self._next <= self._messages and not self._gone else None
 
     def _client(self) -> None:
         connection: smtplib.SMTP | None = None
         while (number := self._take()) is not None:
-            attempt = 0
-            while number not in self.accepted:
-                try:
-                    connection = connection or smtplib.SMTP(
-                        "127.0.0.1", self._home.port, "client.example", 30
-                    )
-                    attempt += 1
-                    self.attempts += 1
-                    wire = text(number, attempt).replace(b"\n", b"\r\n")
-                    connection.sendmail("sender@a.example", recipients(number), wire)
-                    self.accepted[number] = attempt
-                except (OSError, smtplib.SMTPException) as error:
-                    if isinstance(error, smtplib.SMTPResponseException) and error.smtp_code >= 500:
-                        self.strange.append(f"{number}: {error}")
-                    connection = None
-                    time.sleep(0.01)  # nobody is there just now
+            connection = self._send(number, connection)
         if connection:
-            with contextlib.suppress(OSError, smtplib.SMTPException):
+            with contextlib.suppress(OSError):
                 connection.quit()
+
+    def _send(self, number: int, connection: smtplib.SMTP | None) -> smtplib.SMTP | None:
+        """Sends until the 250, a permanent error, or the end of patience; the connection if it stands."""
+        end = time.monotonic() + PATIENCE
+        attempt = 0
+        while True:
+            try:
+                connection = connection or smtplib.SMTP("127.0.0.1", self._home.port, "client.example", 30)
+                attempt += 1
+                self.attempts += 1
+                wire = text(number, attempt).replace(b"\n", b"\r\n")
+                if refused := connection.sendmail("sender@a.example", recipients(number), wire):
+                    raise smtplib.SMTPRecipientsRefused(refused)
+                self.accepted[number] = attempt
+                return connection
+            except Exception as error:  # whatever it is, it must be seen
+                if connection:
+                    connection.close()
+                connection = None
+                late = time.monotonic() > end
+                if late or self._gone or permanent(error):
+                    self._gone |= late
+                    why = f"in vain for {PATIENCE:.0f} s, at last " if late else ""
+                    self.failed.append(f"{number}: {why}{type(error).__name__}: {error}")
+                    return None
+                time.sleep(0.01)  # nobody is there just now
+
+
+def permanent(error: Exception) -> bool:
+    """Whether sending again would end no better: a 5xx, or an extension that is not offered."""
+    match error:
+        case smtplib.SMTPRecipientsRefused():
+            return any(code >= 500 for code, _ in error.recipients.values())
+        case smtplib.SMTPResponseException():
+            return error.smtp_code >= 500
+        case OSError():  # SMTPException is one, too
+            return isinstance(error, smtplib.SMTPNotSupportedError)
+    return True  # nothing that a network does
 
 
 def kill_at_random(
@@ -141,7 +169,7 @@ def kill_at_random(
 
 def count(clients: Clients, homes: dict[str, Home]) -> tuple[list[str], list[str], int, int, int, int]:
     """Lost, damaged, recipients, repeats here and at the other host, copies of unanswered attempts."""
-    damaged = list(clients.strange)
+    damaged: list[str] = []
     copies: Counter[tuple[int, int, str]] = Counter()
     for host, home in homes.items():
         for user in sorted(path.name for path in (home.path / "mail").iterdir()):
@@ -181,7 +209,7 @@ def crash(place: Place, messages: int, kills: int, clients: int, seed: int) -> O
     lost, damaged, wanted, here, relayed, unanswered = count(
         senders, {"a.example": first, "b.example": second}
     )
-    if lost or damaged:
+    if lost or damaged or senders.failed:
         say(f"the end of the log:\n{first.tail()}")
     return Outcome(
         len(senders.accepted),
@@ -189,6 +217,7 @@ def crash(place: Place, messages: int, kills: int, clients: int, seed: int) -> O
         restarts,
         senders.attempts,
         wanted,
+        senders.failed,
         lost,
         damaged,
         here,
@@ -210,11 +239,13 @@ def main() -> int:
     seed = random.randrange(1 << 32) if arguments.seed is None else arguments.seed
     with Place(arguments.keep) as place:
         found = crash(place, arguments.messages, arguments.kills, arguments.clients, seed)
+    missing = arguments.messages - found.accepted
     rows = [
         ("accepted (250 seen)", found.accepted),
         ("recipients of these", found.recipients),
         ("kills", found.kills),
         ("starts after a kill", found.restarts),
+        ("failed (not accepted)", missing),
         ("lost", len(found.lost)),
         ("damaged", len(found.damaged)),
         ("repeated in Maildirs here", found.repeats_here),
@@ -224,9 +255,9 @@ def main() -> int:
         ("seed", seed),
     ]
     say("\n" + table(("what", "count"), rows))
-    for line in [*found.lost[:20], *found.damaged[:20]]:
+    for line in [*found.failed[:20], *found.lost[:20], *found.damaged[:20]]:
         say(f"WRONG: {line}")
-    return 1 if found.lost or found.damaged or found.accepted != arguments.messages else 0
+    return 1 if found.lost or found.damaged or found.failed or missing else 0
 
 
 if __name__ == "__main__":

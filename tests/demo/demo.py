@@ -2,19 +2,21 @@
 
 `a.example` takes the mail of four clients; its own users find theirs in Maildirs, the rest is
 relayed to `b.example` and lands there.  Half-way `a.example` is killed with SIGKILL and started
-again.  Ends with a table, and with 0 only if every recipient of every accepted mail has it, byte
-for byte.  A client that lost its connection before the answer sends again, as RFC 5321 asks of
-it: what that doubles is counted as repeated.
+again.  Ends with a table, and with 0 only if every mail was accepted and every recipient has it,
+byte for byte.  A client that lost its connection before the answer sends again, as RFC 5321 asks
+of it: what that doubles is counted as repeated.  It does so for a minute; a 5xx it takes at once.
 """
 
 import argparse
 import contextlib
 import queue
+import signal
 import smtplib
 import sys
 import threading
 import time
 from collections import Counter
+from types import FrameType
 from typing import NamedTuple
 
 from corpus import Mail, corpus, mark_of, same
@@ -22,6 +24,8 @@ from homes import Home, Place, Waiting, free_port
 from progress import Progress, say, table
 
 CLIENTS = 4
+PATIENCE = 60.0
+"""Seconds that a client tries one mail; then the service is taken for gone, and all clients end."""
 CROWD = [f"user{number:02}" for number in range(50)]
 SELDOM = {"attachment": 2, "hundred": 2}
 """How often the heavy ones are sent; the others once a round."""
@@ -64,7 +68,8 @@ class Clients:
         for letter in work:
             self._work.put(letter)
         self.accepted: list[Letter] = []
-        self.refused: list[str] = []
+        self.failed: list[str] = []
+        self._gone = False
         self.tries: Counter[bytes] = Counter()
         self._threads = [threading.Thread(target=self._client, daemon=True) for _ in range(CLIENTS)]
         for thread in self._threads:
@@ -75,33 +80,50 @@ class Clients:
         return any(thread.is_alive() for thread in self._threads)
 
     def _client(self) -> None:
-        connection = None
-        while True:
+        connection: smtplib.SMTP | None = None
+        while not self._gone:
             try:
                 letter = self._work.get_nowait()
             except queue.Empty:
                 break
-            while True:
-                try:
-                    connection = connection or smtplib.SMTP(
-                        "127.0.0.1", self._home.port, "client.example", 60
-                    )
-                    self.tries[letter.mark] += 1
-                    send(connection, letter)
-                    self.accepted.append(letter)
-                    break
-                except (smtplib.SMTPResponseException, smtplib.SMTPRecipientsRefused) as error:
-                    if isinstance(error, smtplib.SMTPResponseException) and error.smtp_code in (-1, 421):
-                        connection = None
-                        continue
-                    self.refused.append(f"{letter.mark.decode()}: {error}")
-                    break
-                except (OSError, smtplib.SMTPException):
-                    connection = None
-                    time.sleep(0.02)  # the service is being started again
+            connection = self._deliver(letter, connection)
         if connection:
-            with contextlib.suppress(OSError, smtplib.SMTPException):
+            with contextlib.suppress(OSError):
                 connection.quit()
+
+    def _deliver(self, letter: Letter, connection: smtplib.SMTP | None) -> smtplib.SMTP | None:
+        """Sends until the 250, a permanent error, or the end of patience; the connection if it stands."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                connection = connection or smtplib.SMTP("127.0.0.1", self._home.port, "client.example", 30)
+                self.tries[letter.mark] += 1
+                send(connection, letter)
+                self.accepted.append(letter)
+                return connection
+            except Exception as error:  # whatever it is, it must be seen
+                if connection:
+                    connection.close()
+                connection = None
+                late = time.monotonic() > end
+                if late or self._gone or permanent(error):
+                    self._gone |= late
+                    why = f"in vain for {PATIENCE:.0f} s, at last " if late else ""
+                    self.failed.append(f"{letter.mark.decode()}: {why}{type(error).__name__}: {error}")
+                    return None
+                time.sleep(0.02)  # the service is being started again
+
+
+def permanent(error: Exception) -> bool:
+    """Whether sending again would end no better: a 5xx, or an extension that is not offered."""
+    match error:
+        case smtplib.SMTPRecipientsRefused():
+            return any(code >= 500 for code, _ in error.recipients.values())
+        case smtplib.SMTPResponseException():
+            return error.smtp_code >= 500
+        case OSError():  # SMTPException is one, too
+            return isinstance(error, smtplib.SMTPNotSupportedError)
+    return True  # nothing that a network does
 
 
 def send(connection: smtplib.SMTP, letter: Letter) -> None:
@@ -119,19 +141,23 @@ class Row:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.mails = self.accepted = self.delivered = self.deferred = self.lost = self.repeated = 0
+        self.mails = self.failed = self.accepted = 0
+        self.delivered = self.deferred = self.lost = self.repeated = 0
 
     def cells(self) -> list[object]:
-        return [self.name, self.mails, self.accepted, self.delivered, self.deferred, self.lost, self.repeated]
+        return [self.name, *(getattr(self, name) for name in COUNTS)]
 
 
-HEAD = ("mail", "mails", "accepted", "delivered", "deferred", "lost", "repeated")
+COUNTS = ("mails", "failed", "accepted", "delivered", "deferred", "lost", "repeated")
 
 
-def count(sent: list[Letter], homes: dict[str, Home], waiting: set[str]) -> tuple[list[Row], list[str]]:
-    """A row a kind of mail, counted in recipients, and everything that is not as it should be."""
+def count(
+    work: list[Letter], accepted: list[Letter], homes: dict[str, Home], waiting: set[str]
+) -> tuple[list[Row], list[str]]:
+    """A row a kind of mail, and everything that is not as it should be."""
     wrong: list[str] = []
-    known = {letter.mark: letter for letter in sent}
+    known = {letter.mark: letter for letter in work}
+    taken = {letter.mark for letter in accepted}
     found: Counter[tuple[bytes, str]] = Counter()
     for host, home in homes.items():
         for user in sorted(path.name for path in (home.path / "mail").iterdir()):
@@ -144,9 +170,12 @@ def count(sent: list[Letter], homes: dict[str, Home], waiting: set[str]) -> tupl
                 else:
                     found[letter.mark, f"{user}@{host}"] += 1
     rows: dict[str, Row] = {}
-    for letter in sorted(sent, key=lambda letter: letter.mark):
+    for letter in sorted(work, key=lambda letter: letter.mark):
         row = rows.setdefault(letter.mail.name, Row(letter.mail.name))
         row.mails += 1
+        if letter.mark not in taken:
+            row.failed += 1
+            continue
         row.accepted += len(letter.recipients)
         for recipient in letter.recipients:
             copies = found[letter.mark, recipient]
@@ -204,19 +233,22 @@ def run(place: Place, rounds: int) -> bool:
     say(f"left in the queues: {left}")
 
     waiting = still_waiting(first)
-    rows, wrong = count(clients.accepted, {"a.example": first, "b.example": second}, waiting)
+    rows, wrong = count(work, clients.accepted, {"a.example": first, "b.example": second}, waiting)
     total = Row("all")
-    for name in ("mails", "accepted", "delivered", "deferred", "lost", "repeated"):
+    for name in COUNTS:
         setattr(total, name, sum(getattr(row, name) for row in rows))
-    wrong += [f"refused: {text}" for text in clients.refused]
+    wrong += [f"failed: {text}" for text in clients.failed]
+    if len(clients.accepted) != len(work):
+        wrong.insert(0, f"{len(clients.accepted)} of {len(work)} mails were accepted")
     if waiting != {"zoe@down.example"}:
         wrong.append(f"deferred should be zoe@down.example alone, and is {sorted(waiting) or 'nobody'}")
     if not killed:
         wrong.append("the service was not killed: too few mails")
     again = sum(clients.tries.values()) - len(clients.tries)
 
-    say("\n" + table(HEAD, [row.cells() for row in [*rows, total]]))
-    say("\nmails counted once, everything else in recipients; every body compared byte for byte")
+    say("\n" + table(("mail", *COUNTS), [row.cells() for row in [*rows, total]]))
+    say("\nmails and failed (not accepted) are counted once, everything else in recipients;")
+    say("every body compared byte for byte")
     say(f"sent again by a client that lost its connection: {again}")
     say(f"deferred and listed: {', '.join(sorted(waiting))}")
     for text in wrong[:20]:
@@ -228,6 +260,13 @@ def run(place: Place, rounds: int) -> bool:
     return well
 
 
+def interrupted(_number: int, _frame: FrameType | None) -> None:
+    """Ends the run by the way that cleans up; a second signal does not disturb that."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -235,8 +274,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=20, help="how often each small mail is sent (20)")
     parser.add_argument("--keep", action="store_true", help="leave the homes in place")
     arguments = parser.parse_args()
-    with Place(arguments.keep) as place:
-        return 0 if run(place, arguments.rounds) else 1
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupted)
+    try:
+        with Place(arguments.keep) as place:
+            return 0 if run(place, arguments.rounds) else 1
+    except KeyboardInterrupt:
+        say("\ninterrupted")
+        return 130
 
 
 if __name__ == "__main__":

@@ -108,8 +108,8 @@ class Home:
 
     # --- the service -------------------------------------------------------------------
 
-    def spawn(self, *options: str) -> None:
-        """Starts the service and does not wait; the log gets on."""
+    def spawn(self, *options: str, groups: Sequence[int] | None = None) -> None:
+        """Starts the service and does not wait; the log gets on.  `groups`: of who runs it, a root."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command(), "--home", str(self.path), "run", *options],
@@ -117,6 +117,7 @@ class Home:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                extra_groups=groups,
             )
 
     def start(self, *options: str) -> None:

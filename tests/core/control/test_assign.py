@@ -85,6 +85,7 @@ def test_exact_then_longest_prefix_at_a_break(tmp_path: Path) -> None:
 
 def test_a_new_user_is_seen_at_once(tmp_path: Path) -> None:
     path = tmp_path / "cdb"
+    users_of(b".\n", path)
     users = Users(str(path))
     assert users.find(b"joe") is None
     users_of(ASSIGN, tmp_path / "new")
@@ -92,13 +93,16 @@ def test_a_new_user_is_seen_at_once(tmp_path: Path) -> None:
     assert users.find(b"joe") is not None
 
 
-def test_a_missing_file_holds_nobody(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_and_not_an_empty_one(tmp_path: Path) -> None:
     path = tmp_path / "cdb"
     users_of(ASSIGN, path)
     users = Users(str(path), fresh=0)
     assert users.find(b"joe") is not None
     path.unlink()
-    assert users.find(b"joe") is None
+    with pytest.raises(TemporaryFailure, match="cannot be read"):
+        users.find(b"joe")
+    users_of(ASSIGN, path)
+    assert users.find(b"joe") is not None
 
 
 def test_a_known_user_is_believed_while_the_last_look_is_fresh(tmp_path: Path) -> None:
@@ -108,8 +112,8 @@ def test_a_known_user_is_believed_while_the_last_look_is_fresh(tmp_path: Path) -
     known = users.find(b"joe")
     path.unlink()
     assert users.find(b"joe") == known
-    assert users.find(b"joe-x") is None  # whoever is not known makes it look anew, for all
-    assert users.find(b"joe") is None
+    with pytest.raises(TemporaryFailure):
+        users.find(b"joe-x")  # whoever is not known makes it look anew
 
 
 def test_a_damaged_file_defers(tmp_path: Path) -> None:

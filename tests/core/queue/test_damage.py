@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from openqmail.core.queue import Change, Limits, LocalStore, read
+from openqmail.core.queue import Change, Limits, LocalStore, read, read_body
 from openqmail.core.queue.records import HEAD_SIZE
 from openqmail.core.values import Envelope, Outcome, QueueDamaged, Recipient
 from openqmail.core.world import PosixDisk, SystemClock
@@ -186,3 +186,13 @@ def test_a_body_that_looks_like_the_journal_forges_nothing(folder):
     cut(newest, os.path.getsize(newest) - 72)  # the closing batch
     change(newest, os.path.getsize(newest) - 1)  # and the end of the message itself
     assert {stored.envelope.sender for stored in read(folder)} == {b"s%d" % n for n in range(5)}
+
+
+def test_a_large_body_that_was_changed_on_the_disk_is_never_read_whole(folder):
+    fill(folder, count=1, large=True)
+    large = os.path.join(folder, b"journal", b"large")
+    [name] = os.listdir(large)
+    change(os.path.join(large, name), 100)
+    [stored] = read(folder)
+    with pytest.raises(QueueDamaged, match="damaged"):
+        list(read_body(folder, stored.id.number).chunks())

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from openqmail.core.log import Event as LogEvent
@@ -246,6 +247,20 @@ def test_after_a_crash_the_bounce_is_made_from_what_is_recorded(play: Plays) -> 
     world.tell(Known(1, world.queue[1].due))
     world.load_all()
     assert world.bounces[0] == world.bounces[1]
+
+
+def test_what_an_earlier_run_may_have_left_files_of_is_started_as_again(play: Plays) -> None:
+    world = play()
+    world.accept(1, [b"bob@example.test"])
+    world.accept(2, [b"bob@example.test", b"carol@example.test"])
+    world.restart()
+    for number, stored in world.queue.items():  # as recovery finds it: no attempt was recorded
+        world.queue[number] = msgspec.structs.replace(stored, again=True)
+        world.tell(Known(number, 0))
+    world.load_all()
+    starts = list(world.starts.values())
+    assert [start.stored.progress[start.position].attempts for start in starts] == [0, 0, 0]
+    assert [start.again for start in starts] == [True, True, True]
 
 
 def test_a_forward_was_recorded_already(play: Plays) -> None:

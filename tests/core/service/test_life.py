@@ -5,6 +5,7 @@ import signal
 import smtplib
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,22 @@ def test_root_becomes_the_owner_of_the_home(home: Home) -> None:
     send(home, "alice@a.example")
     [file] = [*(home.maildir("alice") / "new").iterdir()]
     assert file.stat().st_uid == pwd.getpwnam(OWNER).pw_uid
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_nothing_of_root_stays_with_the_service(home: Home) -> None:
+    import pwd
+
+    home.spawn(groups=[0, 4, 27])
+    home.wait_serving()
+    owner = pwd.getpwnam(OWNER)
+    for task in Path(f"/proc/{home.status()['pid']}/task").iterdir():
+        lines = (task / "status").read_text().splitlines()
+        facts = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+        assert facts["Uid"] == [str(owner.pw_uid)] * 4
+        assert facts["Gid"] == [str(owner.pw_gid)] * 4
+        assert {*map(int, facts["Groups"])} == {*os.getgrouplist(OWNER, owner.pw_gid)}
+        assert not {"0", "4", "27"} & {*facts["Groups"]}
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a home away")

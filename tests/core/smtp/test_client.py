@@ -424,3 +424,21 @@ def test_random_bytes_never_raise(chunks: list[bytes]) -> None:
     for chunk in chunks:
         peer.session.receive_data(chunk)
         peer.session.next_event()
+
+
+def test_an_answer_before_the_message_was_sent_is_no_answer_to_it() -> None:
+    peer = Peer().ready()
+    peer.session.begin(TWO)
+    peer.heard()
+    found = peer.says(b"250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n250 accepted early\r\n")
+    assert [type(event) for event in found] == [events.Ended]
+    assert "before it was asked" in found[0].why  # type: ignore[union-attr]
+
+
+def test_answers_that_came_before_the_transaction_end_it() -> None:
+    peer = Peer()
+    peer.says(b"220 mx.test ESMTP\r\n")
+    peer.heard()
+    found = peer.says(FULL + b"250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n250 accepted early\r\n")
+    assert [type(event) for event in found] == [events.Ready, events.Ended]
+    assert not peer.session.ready

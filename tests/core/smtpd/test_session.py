@@ -344,3 +344,38 @@ def test_ten_thousand_connects_and_drops_leave_nothing(settings: Settings, runni
             assert (await (await server.client()).reply())[:3] == b"220"
 
     run(story())
+
+
+def test_a_client_that_does_not_read_is_not_read_either(settings: Settings, running: Any) -> None:
+    async def story() -> None:
+        async with running(settings, timeoutsmtpd=1) as server:
+            client = await server.client()
+            await client.reply()
+            client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+            client.writer.transport.set_write_buffer_limits(high=2**30)
+            client.writer.write(b"EHLO x\r\n" * 2_000_000)
+            [session] = server.service.sessions
+            while not session._unread:
+                await asyncio.sleep(0)
+            for _ in range(200):
+                await asyncio.sleep(0)
+            assert session._transport.get_write_buffer_size() < 1_000_000
+
+    run(story())
+
+
+def test_a_client_that_never_reads_our_last_words_is_cut_off(
+    settings: Settings, running: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("openqmail.core.smtpd.session.LINGER", 1)
+
+    async def story() -> None:
+        async with running(settings, timeoutsmtpd=1) as server:
+            client = await server.client()
+            await client.reply()
+            client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+            client.writer.transport.set_write_buffer_limits(high=2**30)
+            client.writer.write(b"EHLO x\r\n" * 2_000_000)
+            await server.quiet()  # time-out, last words, and then the connection is gone
+
+    run(story())

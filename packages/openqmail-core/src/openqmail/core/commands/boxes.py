@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from errno import ENOENT
 
 from openqmail.core.commands.writing import Made, replace
 from openqmail.core.control.assign import Assignment, User, compile_cdb, parse_assign
@@ -107,10 +108,9 @@ def _read(home: Home) -> tuple[list[Assignment], bytes]:
     try:
         with open(path, "rb") as opened:
             content = opened.read()
-    except FileNotFoundError:
-        content = b".\n"
     except OSError as error:
-        raise HomeError(f"{path}: cannot be read: {error.strerror}; mend its mode") from None
+        remedy = "restore it, or write the line '.' into it" if error.errno == ENOENT else "mend its mode"
+        raise HomeError(f"{path}: cannot be read: {error.strerror}; {remedy}") from None
     found, problems = parse_assign(content)
     if problems:
         raise problems[0]

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from openqmail.core.commands import boxes
 from openqmail.core.commands.command import DONE, example
 from openqmail.core.commands.writing import Made, all_or_nothing
-from openqmail.core.control import syntax
+from openqmail.core.control import extensions, syntax
 from openqmail.core.control.assign import compile_cdb
 from openqmail.core.control.home import Home, check_socket_paths
 from openqmail.core.control.owner import acting_as, user_name
 from openqmail.core.control.text import shown
-from openqmail.core.values import HomeError
+from openqmail.core.values import HomeError, OpenqmailError
 
 help = "make a home: control files, queue, mailboxes"
 
@@ -37,17 +37,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         action="append",
         metavar="NAME",
-        help="a mailbox; the first gets postmaster's mail",
+        help="a mailbox, once for each; the first gets postmaster's mail",
     )
     parser.add_argument(
-        "--local", action="append", default=[], metavar="DOMAIN", help="one more domain of ours"
+        "--local",
+        action="append",
+        default=[],
+        metavar="DOMAIN",
+        help="one more domain of ours; may be given several times",
     )
     parser.add_argument(
         "--listen",
         action="append",
         default=[],
         metavar="'SERVICE ADDRESS:PORT'",
-        help=f"a listener; else {LISTEN}",
+        help=f"a listener, once for each; else {LISTEN}",
     )
     parser.add_argument("--owner", metavar="USER", help="who owns and runs it; root has to say")
     example(
@@ -102,8 +106,8 @@ def _control_files(args: argparse.Namespace) -> dict[str, str]:
     listen = args.listen or [LISTEN]
     for text in listen:
         try:
-            syntax.listener(text)
-        except ValueError as error:
+            extensions.find("openqmail.services", syntax.listener(text).service)
+        except (ValueError, OpenqmailError) as error:
             raise HomeError(f"--listen: {error}") from None
     ours = "".join(f"{name}\n" for name in dict.fromkeys(domains))
     return {

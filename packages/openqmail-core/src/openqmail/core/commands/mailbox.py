@@ -1,12 +1,14 @@
 """`openqmail mailbox`: add and list the mailboxes of a home."""
 
 import argparse
+import sys
 
 from openqmail.core.commands import boxes
 from openqmail.core.commands.command import DONE, NONE, Parser, example, needed
 from openqmail.core.commands.writing import all_or_nothing
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
+from openqmail.core.control.text import shown
 
 help = "add mailboxes, or list them"
 
@@ -41,4 +43,7 @@ def _list(home: Home, names: list[str]) -> int:
     width = max((len(name) for name, _ in found), default=0)
     for name, folder in found:
         print(f"{name:{width}}  {folder}")
+    for name in names:
+        if name not in dict(found):
+            print(f"openqmail: there is no mailbox '{shown(name)}'", file=sys.stderr)
     return DONE if found or not names else NONE

@@ -75,9 +75,9 @@ def compile_cdb(assignments: Iterable[Assignment]) -> bytes:
 class Users:
     """Looks users up in a compiled `users/cdb`, which is read again when it has changed.
 
-    A missing file holds nobody, as in qmail.  A new user is known at once: whoever is not
-    known is looked for in the file as it is.  One who is known is believed for `fresh` seconds
-    after the last look at the file.
+    A missing file is an error, as a damaged one is: nobody can tell who the users are.  A new
+    user is known at once: whoever is not known is looked for in the file as it is.  One who is
+    known is believed for `fresh` seconds after the last look at the file.
     """
 
     def __init__(self, path: str, fresh: float = FRESH) -> None:
@@ -90,7 +90,7 @@ class Users:
         self._looked = float("-inf")
 
     def find(self, local: bytes) -> User | None:
-        """Raises TemporaryFailure when users/cdb is damaged or cannot be read."""
+        """Raises TemporaryFailure when users/cdb is missing, damaged or cannot be read."""
         user = self._known.get(local)
         now = time.monotonic()
         if user is not None and now - self._looked < self._fresh:
@@ -107,17 +107,12 @@ class Users:
     def _refresh(self) -> None:
         try:
             found = os.stat(self._path)
-        except FileNotFoundError:
-            version = None
         except OSError as error:
+            self._version = None
             raise TemporaryFailure(f"{self._path}: cannot be read: {error.strerror}") from None
-        else:
-            version = (found.st_ino, found.st_mtime_ns, found.st_size)
-        if version == self._version:
-            return
-        self._known.clear()
-        self._cdb, self._version = None, None
-        if version is not None:
+        if (found.st_ino, found.st_mtime_ns, found.st_size) != self._version:
+            self._known.clear()
+            self._cdb, self._version = None, None
             self._read()
 
     def _read(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from openqmail.core.control import extensions
+from openqmail.core.control.assign import parse_assign
 from openqmail.core.control.definitions import DEFINITIONS, FOREIGN, Definition
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Settings
@@ -74,6 +75,7 @@ def check(home: Home) -> Findings:
     values, problems = _read_all(home, definitions)
     errors += problems
     errors += _not_installed(values)
+    errors += _users(home)
     warnings = list(_mistaken_names(home, definitions))
     warnings += _contradictions(values)
     return Findings(tuple(errors), tuple(warnings))
@@ -131,6 +133,23 @@ def _not_installed(values: dict[str, object]) -> list[ControlError]:
         except ControlError as error:
             errors.append(error)
     return errors
+
+
+def _users(home: Home) -> Iterable[ControlError]:
+    """What is wrong in users/: mail is deferred as long as it is."""
+    try:
+        with open(os.path.join(home.users, "assign"), "rb") as opened:
+            found, problems = parse_assign(opened.read())
+    except OSError as error:
+        yield ControlError("users/assign", 0, f"cannot be read: {error.strerror}; restore it")
+        return
+    yield from problems
+    if not os.path.isfile(os.path.join(home.users, "cdb")):
+        yield ControlError("users/cdb", 0, "is missing; any 'openqmail mailbox add NAME' compiles it anew")
+    for folder in dict.fromkeys(one.user.home for one in found):
+        if not os.path.isdir(folder):
+            where = folder.decode("utf-8", "backslashreplace")
+            yield ControlError("users/assign", 0, f"names the folder {where}, which is not there; make it")
 
 
 def _mistaken_names(home: Home, definitions: Iterable[Definition]) -> Iterable[ControlError]:

@@ -4,7 +4,7 @@ from openqmail.core.queue.body import FileBody
 from openqmail.core.queue.checkpoint import Checkpoint
 from openqmail.core.queue.journal import JournalLost
 from openqmail.core.queue.local_store import Limits, LocalStore
-from openqmail.core.queue.reading import read
+from openqmail.core.queue.reading import read, read_body
 from openqmail.core.queue.store import Change, Progress, QueueStore, Stored
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "QueueStore",
     "Stored",
     "read",
+    "read_body",
 ]

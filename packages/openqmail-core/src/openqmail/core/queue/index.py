@@ -7,6 +7,7 @@ store from then on.
 
 import msgspec
 
+from openqmail.core.queue.records import LargeFile
 from openqmail.core.queue.store import Progress
 
 
@@ -36,7 +37,7 @@ class Entry(msgspec.Struct, eq=False):
     offset: int = 0
     due: int = 0
     progress: dict[int, Progress] | None = None
-    large: str | None = None
+    large: LargeFile | None = None
     body: bytes | None = None
     again: bool = False
     ended: bool = False

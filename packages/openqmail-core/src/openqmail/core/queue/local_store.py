@@ -16,12 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from openqmail.core.ports import LARGE, LargeBody, QueueTotals
-from openqmail.core.queue.body import FileBody
 from openqmail.core.queue.commit import Committer
 from openqmail.core.queue.index import Entry
 from openqmail.core.queue.journal import Item, Journal, JournalLost
 from openqmail.core.queue.large import LargeFolder, LargeWriter
-from openqmail.core.queue.reading import FRESH, read_slice, stored
+from openqmail.core.queue.reading import FRESH, body_of, stored
 from openqmail.core.queue.records import (
     MAX_RECORD,
     LargeFile,
@@ -65,8 +64,8 @@ class LocalStore:
     """See `QueueStore`.
 
     `on_fatal` is called in the loop when nothing can be made durable any more: the process
-    should end.  `salvage`: go on with what verifies of a damaged journal, and `report` each
-    loss, a sentence each.
+    should end.  `salvage`: go on with what verifies of a damaged journal.  `report` gets a
+    sentence for each loss, and when the disk is full and when it is not any more.
     """
 
     def __init__(
@@ -112,15 +111,17 @@ class LocalStore:
             found = recover(self._disk, self._folder, self._salvage)
             journal = self._start(found)
         except (OSError, JournalLost) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            where = os.fsdecode(self._queue_folder)
             raise HomeError(
-                f"the queue in {os.fsdecode(self._queue_folder)} cannot be opened: {error}"
+                f"the queue in {where} cannot be opened: {why}; mend its modes, or make room"
             ) from error
         self._entries = found.entries
         self._next = found.number
         self._threads = ThreadPoolExecutor(4, "large")
         large = os.path.join(self._folder, b"large")
         self._large = LargeFolder(self._disk, large, self._loop, self._threads, self._full)
-        self._large.sweep({entry.large for entry in found.entries.values() if entry.large})
+        self._large.sweep({entry.large.name for entry in found.entries.values() if entry.large})
         self._committer = Committer(self._loop, journal, self._settle, self._on_fatal)
         self._committer.start()
         return [(number, self._entries[number].due) for number in self.numbers()]
@@ -227,7 +228,7 @@ class LocalStore:
             return
         entry = Entry(number, birth, size, len(envelope.recipients), len(data), len(body))
         if large is not None:
-            entry.large = large.name
+            entry.large = large
         elif len(body) < LARGE and self._memory + len(body) <= self._limits.memory:
             entry.body = body
             self._memory += len(body)
@@ -247,8 +248,15 @@ class LocalStore:
             self._room_at = now
             with contextlib.suppress(OSError):
                 free, total = self._disk.room(self._folder)
-                self._is_full = free < total * self._limits.watermark
+                self._note_room(free, free < total * self._limits.watermark)
         return self._is_full
+
+    def _note_room(self, free: int, full: bool) -> None:
+        if full != self._is_full:
+            self._is_full = full
+            what = "new mail is refused (452) until there is more" if full else "new mail is taken again"
+            where = os.fsdecode(self._queue_folder)
+            self._report(f"{free // _MIB} MiB are free on the file system of {where}: {what}")
 
     # --- results --------------------------------------------------------------------------
 
@@ -323,7 +331,7 @@ class LocalStore:
         entry.ended = True
         self._forget_body(entry)
         if entry.large is not None:
-            self._large.remove(entry.large)
+            self._large.remove(entry.large.name)
 
     def _forget_body(self, entry: Entry) -> None:
         if entry.body is not None:
@@ -339,15 +347,7 @@ class LocalStore:
     def body(self, number: int) -> Body:
         """Raises KeyError, TemporaryFailure."""
         entry = self._entries[number]
-        if entry.body is not None:
-            return BytesBody(entry.body)
-        if entry.large is not None:
-            return FileBody(self._disk, self._large.path(entry.large), 0, entry.size)
-        assert entry.segment is not None
-        offset = entry.offset + entry.head_size
-        if entry.body_size >= LARGE:
-            return FileBody(self._disk, entry.segment.path, offset, entry.body_size)
-        return BytesBody(read_slice(self._disk, entry.segment, offset, entry.body_size))
+        return BytesBody(entry.body) if entry.body is not None else body_of(self._disk, self._folder, entry)
 
     def numbers(self) -> Iterable[int]:
         """Every queued message, oldest first."""

@@ -3,11 +3,13 @@
 import os
 from collections.abc import Iterable
 
+from openqmail.core.ports import LARGE
+from openqmail.core.queue.body import FileBody
 from openqmail.core.queue.index import Entry, Segment
 from openqmail.core.queue.records import Submitted, decode_head
 from openqmail.core.queue.recovery import recover
 from openqmail.core.queue.store import Progress, Stored
-from openqmail.core.values import MessageId, QueueDamaged, TemporaryFailure
+from openqmail.core.values import Body, BytesBody, MessageId, QueueDamaged, TemporaryFailure
 from openqmail.core.world import Disk, PosixDisk
 
 FRESH = Progress()
@@ -41,6 +43,32 @@ def stored(disk: Disk, entry: Entry) -> Stored:
         entry.due,
         entry.again,
     )
+
+
+def read_body(folder: bytes, number: int, disk: Disk | None = None) -> Body | None:
+    """A message of the queue at `folder` while no service has it; None when it is not there.
+
+    Raises QueueDamaged, OSError, TemporaryFailure."""
+    disk = disk or PosixDisk()
+    journal = os.path.join(folder, b"journal")
+    try:
+        disk.names(journal)
+    except FileNotFoundError:
+        return None
+    entry = recover(disk, journal).entries.get(number)
+    return None if entry is None else body_of(disk, journal, entry)
+
+
+def body_of(disk: Disk, journal: bytes, entry: Entry) -> Body:
+    """Where the body of a message lies: in a file of its own, or behind its record."""
+    if entry.large is not None:
+        path = os.path.join(journal, b"large", entry.large.name.encode())
+        return FileBody(disk, path, 0, entry.size, entry.large.digest)
+    assert entry.segment is not None
+    offset = entry.offset + entry.head_size
+    if entry.body_size >= LARGE:
+        return FileBody(disk, entry.segment.path, offset, entry.body_size)
+    return BytesBody(read_slice(disk, entry.segment, offset, entry.body_size))
 
 
 def read_record(disk: Disk, entry: Entry) -> Submitted:

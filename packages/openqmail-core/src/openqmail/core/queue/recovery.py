@@ -199,7 +199,7 @@ class _Reader:
         if record.progress:
             entry.progress = unpack_progress(record.progress)
         if record.large is not None:
-            entry.large = record.large.name
+            entry.large = record.large
         self._found.entries[record.number] = entry
         self._found.number = max(self._found.number, record.number + 1)
         if record.closes is not None:
@@ -221,7 +221,7 @@ class _Reader:
         for number, entry in list(self._found.entries.items()):
             if entry.large is None:
                 continue
-            path = os.path.join(self._folder, b"large", entry.large.encode())
+            path = os.path.join(self._folder, b"large", entry.large.name.encode())
             size = _size_of(self._disk, path)
             if size == entry.size:
                 continue

@@ -6,6 +6,7 @@ Only the owner of the home can connect (0600 in a folder of 0700).  The forms ar
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 
@@ -53,7 +54,8 @@ class AdminSocket:
     def close(self) -> None:
         if self._server is not None:
             self._server.close()
-            os.unlink(self._path)
+            with contextlib.suppress(FileNotFoundError):  # Python 3.13 removes it by itself
+                os.unlink(self._path)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -99,10 +99,12 @@ class Mta:
         try:
             await self._admin.open()
         except OSError as error:
-            raise HomeError(f"{self._home.run}: cannot listen there for commands: {error}") from None
+            why = f"cannot listen there for commands: {error.strerror or error}"
+            raise HomeError(f"{self._home.run}: {why}; mend its mode") from None
         self._handle_signals()
         self._state = "serving"
         where = ", ".join(f"{service} {address}" for service, address in self._listeners.addresses())
+        where = where or "no listeners, control/listen names none"
         found = f"; {count} messages in the queue" if count else ""
         self._log(
             Notice(f"openqmail {__version__} serving {self._home.path}: {where}, pid {os.getpid()}{found}")

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import importlib
 import os
+import resource
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -55,6 +56,8 @@ def run(home: Home, *, salvage: bool = False) -> int:
     _import_all()
     become_owner(home)
     os.umask(0o077)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # a descriptor each connection
     lock = HomeLock(home)
     try:
         with asyncio.Runner(loop_factory=_new_loop) as runner:

@@ -180,6 +180,9 @@ class ClientSession:
         self._transaction = transaction
         self._outcomes = [None] * len(transaction.recipients)
         self._returned = 0
+        if self._replies.buffer:
+            self._end("the peer answered before it was asked", "mail")
+            return
         if self._pipelining:
             self._expected.extend(stages)
             self._out.append(b"".join(todo))
@@ -383,6 +386,9 @@ class ClientSession:
             self._settle()
 
     def _body_wanted(self) -> None:
+        if self._replies.buffer:  # it cannot be the answer to a message that was not sent
+            self._end("the peer answered before it was asked", "data")
+            return
         self._dirty = False  # with the end of the message the transaction is over
         self._sending = True
         self._expected.clear()

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _NEVER = float("inf")
 
+LINGER = 10
+"""Seconds that a client has to read our last words."""
+
 CONNECTIONS = b"connections"
 """The gate's counter of connections that are open."""
 
@@ -47,6 +50,9 @@ class SmtpSession(asyncio.Protocol):
     _draining = False
     _submitting = False
     _half_closed = False
+    _closing = False
+    _lingered = 0
+    _unread = False  # what we said piles up
     _helo = b""
     _extended = False
     _heard = False  # since the last look at the clock
@@ -101,6 +107,17 @@ class SmtpSession(asyncio.Protocol):
             self._machine.receive_data(data)
             self._pump()
 
+    def pause_writing(self) -> None:
+        """The client does not read what it is told: neither do we read more of it."""
+        self._unread = True
+        if self._transport is not None and self._leased:
+            self._throttle(self._transport)
+
+    def resume_writing(self) -> None:
+        self._unread = False
+        if self._leased:
+            self._pump()
+
     def eof_received(self) -> bool:
         if not self._leased:
             return False
@@ -110,7 +127,11 @@ class SmtpSession(asyncio.Protocol):
 
     def look(self, now: float) -> None:
         """Once a second: has the client been silent for as long as the machine is ready to wait?"""
-        if self._heard:
+        if self._closing:
+            self._lingered += 1
+            if self._lingered > LINGER:
+                self.abort()
+        elif self._heard:
             wait = self._machine.deadline()
             self._expires = _NEVER if wait is None else now + wait
             self._heard = False
@@ -135,12 +156,15 @@ class SmtpSession(asyncio.Protocol):
     def _pump(self) -> None:
         """Answer events until the machine needs more bytes or an answer that is not there yet."""
         machine = self._machine
-        while True:
+        event: events.Event = PAUSED
+        while not self._unread:
             event = machine.next_event()
             act = _ACTIONS.get(type(event))
             if act is None:
                 break
             act(self, event)
+            if machine.full and self._transport is not None:  # much came ahead: answer as we go
+                self._transport.write(machine.data_to_send())
         transport = self._transport
         if transport is None:
             return
@@ -150,13 +174,14 @@ class SmtpSession(asyncio.Protocol):
         if machine.closing or (self._half_closed and not self._submitting):
             if self._incoming is not None:
                 self._forget()
+            self._closing = True
             transport.close()
         elif event is PAUSED or self._paused:  # else nothing is left over
             self._throttle(transport)
 
     def _throttle(self, transport: asyncio.Transport) -> None:
         incoming = self._incoming
-        full = self._machine.full or (incoming is not None and incoming.pending > 0)
+        full = self._unread or self._machine.full or (incoming is not None and incoming.pending > 0)
         if full != self._paused:
             self._paused = full
             (transport.pause_reading if full else transport.resume_reading)()
