@@ -3,8 +3,8 @@
 W1   local to Maildir, until the last file is in new/ under its final name, which is what a user
      sees; a new connection a message
 W1k  the same, 50 messages a connection
-W2   relay: in by SMTP and out by SMTP, until the receiver has them all; 50 messages a
-     connection, as relays send many messages a connection; W2n stands beside it
+W2   relay: in by SMTP and out by SMTP, until the receiver has them all; over connections that stay,
+     as those between relays do, and one run of the load, whose starts would else be measured
 W2n  the same, in by a new connection a message
 W3   accept alone, delivery held back in both
 
@@ -27,7 +27,19 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from load import SETTLING, Disk, LoadError, Sink, cpu_of, need, send, settled_cpu, settled_disk, wait_until
+from load import (
+    PER_CONNECTION,
+    SETTLING,
+    Disk,
+    LoadError,
+    Sink,
+    cpu_of,
+    need,
+    send,
+    settled_cpu,
+    settled_disk,
+    wait_until,
+)
 from peers import DOMAIN, SINK, Openqmail, Peer, Postfix, addresses
 
 from homes import Place, free_port
@@ -79,7 +91,7 @@ def measure(peer: Peer, work: str, number: int, host: str, messages: int, sink: 
     sunk = sink.received()
     new = peer.maildir(user) / "new"
     began = time.perf_counter()
-    send(host, peer.port, to, messages, kept=work in KEPT)
+    send(host, peer.port, to, messages, kept=work in KEPT, each=PER_CONNECTION if work == "W1k" else 0)
     if work in RELAYED:
         wait_until(lambda: sink.received() - sunk >= messages, "the receiver has them all")
     elif work != "W3":

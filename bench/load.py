@@ -38,12 +38,13 @@ def need(*programs: str) -> None:
             raise LoadError(f"{program} is missing; as root: apt-get install postfix")
 
 
-def send(host: str, port: int, to: str, messages: int, kept: bool) -> None:
-    """Sends and returns when each message was answered.  `kept`: 50 a connection, else one."""
+def send(host: str, port: int, to: str, messages: int, kept: bool, each: int = 0) -> None:
+    """Sends and returns when each message was answered.  `kept`: the connections stay, for `each`
+    messages or for all; else a new one a message."""
     portions = [messages]
-    if kept:
-        whole, rest = divmod(messages, CONNECTIONS * PER_CONNECTION)
-        portions = [CONNECTIONS * PER_CONNECTION] * whole + [rest] * (rest > 0)
+    if each:
+        whole, rest = divmod(messages, CONNECTIONS * each)
+        portions = [CONNECTIONS * each] * whole + [rest] * (rest > 0)
     for portion in portions:
         command = ["/usr/sbin/smtp-source", *["-d"] * kept, "-s", str(CONNECTIONS), "-l", str(SIZE)]
         command += ["-m", str(portion), "-f", SENDER, "-t", to, f"inet:{host}:{port}"]

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _NEVER = float("inf")
 
+TURN = 64
+"""Events after which what is answered is written, although more came ahead."""
+
 LINGER = 10
 """Seconds that a client has to read our last words."""
 
@@ -157,13 +160,15 @@ class SmtpSession(asyncio.Protocol):
         """Answer events until the machine needs more bytes or an answer that is not there yet."""
         machine = self._machine
         event: events.Event = PAUSED
+        turn = 0
         while not self._unread:
             event = machine.next_event()
             act = _ACTIONS.get(type(event))
             if act is None:
                 break
             act(self, event)
-            if machine.full and self._transport is not None:  # much came ahead: answer as we go
+            turn += 1
+            if turn % TURN == 0 and self._transport is not None:  # much came ahead: answer as we go
                 self._transport.write(machine.data_to_send())
         transport = self._transport
         if transport is None:
