@@ -101,3 +101,12 @@ def test_many_at_a_time_lose_no_line(made: Path) -> None:
     assert [child.wait(60) for child in children] == [0] * 4
     users = Users(str(made / "users" / "cdb"))
     assert all(users.find(name.encode()) for name in [*names, "alice", "bob"])
+
+
+def test_a_missing_assign_is_no_empty_one(run: Run, made: Path) -> None:
+    before = (made / "users" / "cdb").read_bytes()
+    (made / "users" / "assign").unlink()
+    ran = run("--home", made, "mailbox", "add", "carol")
+    assert ran.code == 100
+    assert "users/assign" in ran.err and "restore it" in ran.err
+    assert (made / "users" / "cdb").read_bytes() == before

@@ -20,17 +20,24 @@ def disk():
     return UnreliableDisk(total=TOTAL)
 
 
-def store_on(disk, clock=None, watermark=0.10):
+def store_on(disk, clock=None, watermark=0.10, report=lambda sentence: None):
     limits = Limits(segment=100_000, reserve=8000, watermark=watermark)
     return LocalStore(
-        disk, clock or SimulatedClock(), b"/queue", lambda error: pytest.fail(str(error)), limits=limits
+        disk,
+        clock or SimulatedClock(),
+        b"/queue",
+        lambda error: pytest.fail(str(error)),
+        limits=limits,
+        report=report,
     )
 
 
 def test_below_the_watermark_mail_is_refused_and_bounces_are_not(disk):
+    told = []
+
     async def run():
         clock = SimulatedClock()
-        store = store_on(disk, clock)
+        store = store_on(disk, clock, report=told.append)
         store.open()
         parent = (await store.submit(ONE, b"x\n")).id.number
         disk.capacity = disk.used() + TOTAL // 20
@@ -46,6 +53,8 @@ def test_below_the_watermark_mail_is_refused_and_bounces_are_not(disk):
         await store.close()
 
     asyncio.run(run())
+    assert len(told) == 2, "once when it is full, once when it is not any more"
+    assert "refused (452)" in told[0] and "taken again" in told[1]
 
 
 def test_with_no_byte_left_the_reserve_serves_results_and_bounces_and_is_made_again(disk):

@@ -270,3 +270,35 @@ def test_clients_at_once_are_served_together(home: Home) -> None:
 def test_run_without_a_home_says_what_to_do(place: Place) -> None:
     refused = openqmail("--home", place.path / "nowhere", "run", check=False)
     assert refused.returncode == 100 and "openqmail init" in refused.stderr
+
+
+def test_a_service_that_is_told_to_end_takes_no_new_settings(home: Home) -> None:
+    home.start()
+    with socket.create_connection(("127.0.0.1", home.port), 10) as peer:
+        file = peer.makefile("rwb")
+        file.readline()
+        file.write(b"HELO c\r\nMAIL FROM:<>\r\nRCPT TO:<alice@a.example>\r\nDATA\r\n")
+        file.flush()
+        assert [file.readline()[:3] for _ in range(4)] == [b"250", b"250", b"250", b"354"]
+        home.signal(signal.SIGTERM)
+        wait_for_refusal(home)
+        home.signal(signal.SIGHUP)
+        assert home.status()["state"] == "draining"
+        with pytest.raises(OSError):
+            socket.create_connection(("127.0.0.1", home.port), 5)
+        home.signal(signal.SIGTERM)  # again: at once, although a message is under way
+        assert home.process is not None and home.process.wait(15) == 0
+    assert "took the new settings" not in home.tail()
+
+
+def test_mail_waits_while_the_users_are_missing(home: Home) -> None:
+    cdb = home.path / "users/cdb"
+    content = cdb.read_bytes()
+    cdb.unlink()
+    assert "users/cdb" in home.run("control", "check", check=False).stdout
+    home.start()
+    send(home, "alice@a.example")
+    wait_log(home, "deferral: Trouble_reading_users/cdb")
+    cdb.write_bytes(content)
+    home.run("queue", "flush")
+    assert home.wait_mails("alice", 1)
