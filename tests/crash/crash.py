@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from homes import Home, Place, Waiting
 from progress import Progress, say, table
+from sending import permanent
 
 RECIPIENTS = (
     ("alice@a.example",),
@@ -121,18 +122,6 @@ class Clients:
                     self.failed.append(f"{number}: {why}{type(error).__name__}: {error}")
                     return None
                 time.sleep(0.01)  # nobody is there just now
-
-
-def permanent(error: Exception) -> bool:
-    """Whether sending again would end no better: a 5xx, or an extension that is not offered."""
-    match error:
-        case smtplib.SMTPRecipientsRefused():
-            return any(code >= 500 for code, _ in error.recipients.values())
-        case smtplib.SMTPResponseException():
-            return error.smtp_code >= 500
-        case OSError():  # SMTPException is one, too
-            return isinstance(error, smtplib.SMTPNotSupportedError)
-    return True  # nothing that a network does
 
 
 def kill_at_random(

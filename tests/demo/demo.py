@@ -22,6 +22,7 @@ from typing import NamedTuple
 from corpus import Mail, corpus, mark_of, same
 from homes import Home, Place, Waiting, free_port
 from progress import Progress, say, table
+from sending import permanent
 
 CLIENTS = 4
 PATIENCE = 60.0
@@ -112,18 +113,6 @@ class Clients:
                     self.failed.append(f"{letter.mark.decode()}: {why}{type(error).__name__}: {error}")
                     return None
                 time.sleep(0.02)  # the service is being started again
-
-
-def permanent(error: Exception) -> bool:
-    """Whether sending again would end no better: a 5xx, or an extension that is not offered."""
-    match error:
-        case smtplib.SMTPRecipientsRefused():
-            return any(code >= 500 for code, _ in error.recipients.values())
-        case smtplib.SMTPResponseException():
-            return error.smtp_code >= 500
-        case OSError():  # SMTPException is one, too
-            return isinstance(error, smtplib.SMTPNotSupportedError)
-    return True  # nothing that a network does
 
 
 def send(connection: smtplib.SMTP, letter: Letter) -> None:
