@@ -143,10 +143,21 @@ for _package in PACKAGES:
 
 @nox.session(name="tests-interop", python=OLDEST, requires=["build"])
 def tests_interop(session: nox.Session) -> None:
-    """The real service beside other people's programs, and what strangers send to it."""
+    """The real service beside other people's programs, before strangers, on disks that fail.
+
+    A disk that fills up or loses its power takes root and loop devices; else those are skipped."""
     session.install("-q", *TEST)
     install_wheels(session, "openqmail-core")
-    run_tests(session, "tests/interop", "tests/hostile", *session.posargs)
+    folders = ("tests/interop", "tests/hostile", "tests/power", "tests/fulldisk")
+    run_tests(session, *folders, *session.posargs)
+
+
+@nox.session(name="tests-simulation", python=OLDEST, requires=["build"])
+def tests_simulation(session: nox.Session) -> None:
+    """A thousand histories on a simulated disk, clock and loop; `simulate` plays more."""
+    session.install("-q", *TEST)
+    install_wheels(session, "openqmail-core")
+    run_tests(session, "tests/simulation", *session.posargs)
 
 
 @nox.session(name="tests-packaging", python=OLDEST, requires=["build"])
@@ -175,13 +186,25 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST, requires=["build"], default=False)
 def crash(session: nox.Session) -> None:
-    """20,000 messages, the service killed 200 times: none lost."""
+    """20,000 messages, the service killed 200 times, and more in four other phases: none lost."""
     script(session, "tests/crash/crash.py")
+
+
+@nox.session(python=OLDEST, requires=["build"], default=False)
+def power(session: nox.Session) -> None:
+    """The disk's power cut 50 times on ext4, and on xfs, amid mixed mail; needs root, loop devices."""
+    script(session, "tests/power/power.py")
+
+
+@nox.session(python=OLDEST, requires=["build"], default=False)
+def simulate(session: nox.Session) -> None:
+    """`nox -s simulate -- --seeds N`: the queue on a simulated disk, through N random histories."""
+    script(session, "tests/simulation/simulate.py")
 
 
 @nox.session(python=DEBIANS, requires=["build"], default=False)
 def bench(session: nox.Session) -> None:
-    """Beside Postfix, as ratios; needs Debian's postfix, and root."""
+    """Beside Postfix, as ratios; needs Debian's postfix, and root.  `-- --help` tells more works."""
     script(session, "bench/bench.py")
 
 

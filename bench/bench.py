@@ -7,14 +7,23 @@ W2   relay: in by SMTP and out by SMTP, until the receiver has them all; over co
      as those between relays do, and one run of the load, whose starts would else be measured
 W2n  the same, in by a new connection a message
 W3   accept alone, delivery held back in both
+W4   20 messages of 10 MiB over 4 connections to a Maildir
+W9   one message to 2,000 local users, until each has it: recipients a second
+W9r  one message to 5,000 recipients of one other domain, until it has left the queue: recipients
+     a second, and in how many transactions; Postfix groups them as it does by default
+W6   50,000 deferred messages: restart, list, memory (deferred.py; a table of its own)
 
-20 connections, 2 KiB.  Rounds are interleaved and change who begins; a figure is the median of
-its rounds, a ratio the median of the ratios within a round.  A round counts only when every
-message is where it must be.  Where the clock of W1 stops, Postfix has fsynced each file, while
-the syncfs of openqmail's last checkpoint may still run: its CPU is counted, its time is not.
+20 connections, 2 KiB, unless said.  Rounds are interleaved and change who begins; a figure is the
+median of its rounds, a ratio the median of the ratios within a round.  A round counts only when
+every message is where it must be.  Where the clock of W1, W4 and W9 stops, Postfix has fsynced each
+file, while the syncfs of openqmail's last checkpoint may still run: its CPU is counted, its time
+is not.  Both are told to take up to 10,000 recipients a message, and 32 MiB.
 
-Ends with 1 when a ratio that is asked is not reached; fewer than 5 rounds are no result and judge
-nothing.  The figures go to dist/bench.json, too.  Needs root, for Postfix; stays on loopback.
+`--million` starts openqmail alone with 1,000,000 deferred messages; `--long MINUTES` has W1 and W2
+run at once for so long, and asks that rate, memory, descriptors and journal stay as they are.
+
+Ends with 1 when what is asked is not reached; fewer than 5 rounds are no result and judge nothing.
+The figures go to dist/bench.json, too.  Needs root, for Postfix; stays on loopback.
 """
 
 import argparse
@@ -23,105 +32,47 @@ import os
 import platform
 import statistics
 import sys
-import time
 from pathlib import Path
-from typing import NamedTuple
 
-from load import (
-    PER_CONNECTION,
-    SETTLING,
-    Disk,
-    LoadError,
-    Sink,
-    cpu_of,
-    need,
-    send,
-    settled_cpu,
-    settled_disk,
-    wait_until,
-)
-from peers import DOMAIN, SINK, Openqmail, Peer, Postfix, addresses
+import deferred
+import long_run
+from load import SETTLING, LoadError, Sink, need
+from peers import Openqmail, Peer, Postfix, addresses
+from works import TRANSACTIONS, WORKS, Figure, many, measure, user_of
 
 from homes import Place, free_port
 from progress import say, table
 
-WORKS = {
-    "W1": "local to Maildir",
-    "W1k": "the same, kept",
-    "W2": "relay, kept",
-    "W2n": "relay, new",
-    "W3": "accept, hold",
-}
-KEPT = ("W1k", "W2")
-RELAYED = ("W2", "W2n")
-ASKED = {"W1": 3.0, "W2": 5.0}
-"""Ratios to reach now; the others are measured."""
 ENOUGH = 5
 """Rounds that make a result."""
 FIGURES = Path(__file__).resolve().parent.parent / "dist" / "bench.json"
 
 
-class Figure(NamedTuple):
-    """One round of one peer: messages a second, microseconds of CPU a message, the disk before it."""
-
-    rate: float
-    cpu: float
-    disk: Disk
-
-
 def line_of(figure: Figure) -> str:
     unsettled = "" if figure.disk.settled else f"; THE DISK DID NOT SETTLE in {SETTLING:.0f} s"
+    sent = f"; {figure.transactions} transactions" if figure.transactions else ""
     return (
-        f"{figure.rate:7.0f}/s {figure.cpu:6.0f} µs CPU a message  "
+        f"{figure.rate:7.5g}/s {figure.cpu:6.0f} µs CPU each{sent}  "
         f"(a new file costs {figure.disk.cost * 1e6:.0f} µs{unsettled})"
     )
-
-
-def user_of(work: str, number: int) -> str:
-    return f"{work.lower()}-{number}"
-
-
-def measure(peer: Peer, work: str, number: int, host: str, messages: int, sink: Sink, folder: Path) -> Figure:
-    """One round; raises LoadError unless every message arrived where the work ends."""
-    disk = settled_disk(folder)
-    before = cpu_of(peer.pid)
-    user = user_of(work, number)
-    to = f"{user}@{SINK if work in RELAYED else DOMAIN}"
-    held = peer.queued() if work == "W3" else 0
-    sunk = sink.received()
-    new = peer.maildir(user) / "new"
-    began = time.perf_counter()
-    send(host, peer.port, to, messages, kept=work in KEPT, each=PER_CONNECTION if work == "W1k" else 0)
-    if work in RELAYED:
-        wait_until(lambda: sink.received() - sunk >= messages, "the receiver has them all")
-    elif work != "W3":
-        wait_until(lambda: new.is_dir() and len(os.listdir(new)) >= messages, f"{new} is full")
-    took = time.perf_counter() - began
-    cpu = settled_cpu(peer.pid) - before
-    if work == "W3" and peer.queued() - held != messages:
-        raise LoadError(f"{peer.name} holds {peer.queued() - held} of {messages} messages")
-    if work in RELAYED and sink.received() - sunk != messages:
-        raise LoadError(f"{peer.name} sent {sink.received() - sunk} messages for {messages}")
-    if work in ("W1", "W1k") and len(os.listdir(new)) != messages:
-        raise LoadError(f"{peer.name} delivered {len(os.listdir(new))} files for {messages} messages")
-    return Figure(messages / took, 1e6 * cpu / messages, disk)
 
 
 def run(place: Place, works: list[str], rounds: int, messages: int) -> dict[str, list[dict[str, Figure]]]:
     """All rounds: for each work a list of what each peer reached."""
     hosts = addresses(rounds)
     users = [user_of(work, number) for work in works for number in range(rounds + 1)]
+    users += many() if "W9" in works else []
     sink_port = free_port()
     sink = Sink(sink_port, place.path / "sink.counts")
     peers: dict[bool, list[Peer]] = {False: [], True: []}
     found: dict[str, list[dict[str, Figure]]] = {work: [] for work in works}
     try:
-        for hold in {work == "W3" for work in works}:
+        for hold in {WORKS[work].hold for work in works}:
             for make in (Openqmail, Postfix):
                 peers[hold].append(make(place, hold, users, hosts, sink_port))
         for number in range(rounds + 1):
             for work in works:
-                both = peers[work == "W3"]
+                both = peers[WORKS[work].hold]
                 figures = {}
                 for peer in both if number % 2 else both[::-1]:
                     count = messages if number else min(messages, 200)  # round 0 warms up
@@ -146,9 +97,10 @@ def summary(found: dict[str, list[dict[str, Figure]]]) -> dict[str, dict[str, fl
             "openqmail": statistics.median(each["openqmail"].rate for each in rounds),
             "postfix": statistics.median(each["postfix"].rate for each in rounds),
             "ratio": statistics.median(each["openqmail"].rate / each["postfix"].rate for each in rounds),
-            "asked": ASKED.get(work),
+            "asked": WORKS[work].asked,
             "openqmail_cpu_us": statistics.median(each["openqmail"].cpu for each in rounds),
             "postfix_cpu_us": statistics.median(each["postfix"].cpu for each in rounds),
+            "transactions": max(each["openqmail"].transactions for each in rounds) or None,
         }
     return told
 
@@ -160,11 +112,11 @@ def show(told: dict[str, dict[str, float | None]]) -> str:
         figures = {name: value or 0.0 for name, value in each.items()}
         rows.append(
             (
-                f"{work} {WORKS[work]}",
-                f"{figures['openqmail']:.0f}",
-                f"{figures['postfix']:.0f}",
+                f"{work} {WORKS[work].text}",
+                f"{figures['openqmail']:.4g}",
+                f"{figures['postfix']:.4g}",
                 f"{figures['ratio']:.2f}",
-                f"{each['asked']:.0f}" if each["asked"] else "",
+                f"{each['asked']:g}" if each["asked"] else "",
                 f"{figures['openqmail_cpu_us']:.0f}",
                 f"{figures['postfix_cpu_us']:.0f}",
                 f"{figures['postfix_cpu_us'] / max(figures['openqmail_cpu_us'], 1e-9):.2f}",
@@ -175,19 +127,20 @@ def show(told: dict[str, dict[str, float | None]]) -> str:
 
 def missed(told: dict[str, dict[str, float | None]]) -> list[str]:
     """A sentence for each ratio that is asked and not reached."""
-    return [
-        f"{work} {WORKS[work]}: the ratio is {each['ratio']:.2f}, asked is {each['asked']:.2f}"
+    short = [
+        f"{work} {WORKS[work].text}: the ratio is {each['ratio']:.2f}, asked is {each['asked']:.2f}"
         for work, each in told.items()
         if each["asked"] and each["ratio"] and each["ratio"] < each["asked"]
     ]
+    short += [
+        f"{work} {WORKS[work].text}: {each['transactions']:.0f} transactions, asked: at most {TRANSACTIONS}"
+        for work, each in told.items()
+        if (each["transactions"] or 0) > TRANSACTIONS
+    ]
+    return short
 
 
-def write(
-    file: Path,
-    messages: int,
-    told: dict[str, dict[str, float | None]],
-    found: dict[str, list[dict[str, Figure]]],
-) -> None:
+def write(file: Path, messages: int, told: dict[str, object], enough: bool) -> None:
     """Every figure of every round, for other programs."""
     whole = {
         "v": 1,
@@ -197,49 +150,91 @@ def write(
             "python": platform.python_version(),
         },
         "messages": messages,
-        "result": all(len(rounds) >= ENOUGH for rounds in found.values()),
-        "works": told,
-        "rounds": {
-            work: [
-                {name: {**figure._asdict(), "disk": figure.disk._asdict()} for name, figure in each.items()}
-                for each in rounds
-            ]
-            for work, rounds in found.items()
-        },
+        "result": enough,
+        **told,
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(whole, indent=1) + "\n")
     say(f"figures: {file}")
 
 
-def main() -> int:
+def bench(arguments: argparse.Namespace) -> list[str]:
+    """The works and W6; a sentence for each thing that is asked and not reached."""
+    only = arguments.only or [*WORKS, "W6"]
+    told: dict[str, object] = {}
+    short: list[str] = []
+    with Place(arguments.keep, arguments.dir) as place:
+        if works := [work for work in WORKS if work in only]:
+            found = run(place, works, arguments.rounds, arguments.messages)
+            ratios = summary(found)
+            told |= {"works": ratios, "rounds": {work: forms(rounds) for work, rounds in found.items()}}
+            say("\n" + show(ratios))
+            say("\nmedians; µs: CPU a message or recipient; ratios: above 1, openqmail is ahead")
+            short += missed(ratios)
+        if "W6" in only:
+            compared = deferred.compare(place, arguments.deferred, arguments.rounds)
+            told["W6"] = compared.form()
+            say("\n" + compared.show())
+            short += compared.missed()
+    write(arguments.json, arguments.messages, told, arguments.rounds >= ENOUGH)
+    return short
+
+
+def forms(rounds: list[dict[str, Figure]]) -> list[dict[str, object]]:
+    return [
+        {name: {**figure._asdict(), "disk": figure.disk._asdict()} for name, figure in each.items()}
+        for each in rounds
+    ]
+
+
+def alone(arguments: argparse.Namespace) -> list[str]:
+    """What is asked of openqmail without a peer."""
+    short: list[str] = []
+    with Place(arguments.keep, arguments.dir) as place:
+        if arguments.million:
+            found = deferred.alone(place, arguments.million)
+            say("\n" + found.show())
+            short += found.missed()
+        if arguments.long:
+            minutes = long_run.measure(place, arguments.long)
+            say("\n" + long_run.show(minutes))
+            short += long_run.missed(minutes)
+    return short
+
+
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    works = [*WORKS, "W6"]
     parser.add_argument("--rounds", type=int, default=ENOUGH, help="5, or more, make a result (5)")
     parser.add_argument("--messages", type=int, default=5000, help="a round (5000)")
-    parser.add_argument("--only", action="append", choices=list(WORKS), help="this work; may be repeated")
+    parser.add_argument("--only", action="append", choices=works, help="this work; may be repeated")
+    parser.add_argument("--deferred", type=int, default=50_000, help="messages of W6 (50000)")
+    parser.add_argument(
+        "--million", type=int, nargs="?", const=1_000_000, help="start with so many deferred, alone"
+    )
+    parser.add_argument("--long", type=float, metavar="MINUTES", help="W1 and W2 at once, alone")
     parser.add_argument("--json", type=Path, default=FIGURES, help="the figures go there (dist/bench.json)")
     parser.add_argument("--dir", default="/var/tmp", help="on the file system to be measured (/var/tmp)")
     parser.add_argument("--keep", action="store_true", help="leave the folder of the run in place")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parsed()
+    apart = bool(arguments.million or arguments.long)
     try:
         if os.getuid():
             raise LoadError("needs root: Postfix does not start without")
         need("postfix", "smtp-source", "smtp-sink")
-        with Place(arguments.keep, arguments.dir) as place:
-            found = run(place, arguments.only or list(WORKS), arguments.rounds, arguments.messages)
+        short = alone(arguments) if apart else bench(arguments)
     except LoadError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 69
-    told = summary(found)
-    say("\n" + show(told))
-    say("\nmedians; µs: CPU a message; ratios: above 1, openqmail is ahead")
-    write(arguments.json, arguments.messages, told, found)
-    if arguments.rounds < ENOUGH:
+    if not apart and arguments.rounds < ENOUGH:
         say(f"THIS IS NO RESULT: {arguments.rounds} of at least {ENOUGH} rounds")
         return 0
-    short = missed(told)
     for text in short:
         say(f"NOT REACHED: {text}")
     return 1 if short else 0

@@ -5,6 +5,7 @@ deleted between rounds and `settled_disk` waits until a new file costs its usual
 TIME_WAIT slow `connect` down, so each round talks to a loopback address of its own.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -38,16 +39,27 @@ def need(*programs: str) -> None:
             raise LoadError(f"{program} is missing; as root: apt-get install postfix")
 
 
-def send(host: str, port: int, to: str, messages: int, kept: bool, each: int = 0) -> None:
-    """Sends and returns when each message was answered.  `kept`: the connections stay, for `each`
-    messages or for all; else a new one a message."""
+class Load(NamedTuple):
+    """What smtp-source does.  `kept`: connections stay, for `each` messages or for all; else a new one
+    a message.  `size`: of a body, bytes.  `recipients`: of a message, named by a number put in front."""
+
+    kept: bool = False
+    each: int = 0
+    size: int = SIZE
+    connections: int = CONNECTIONS
+    recipients: int = 1
+
+
+def send(host: str, port: int, to: str, messages: int, load: Load) -> None:
+    """Sends and returns when each message was answered."""
     portions = [messages]
-    if each:
-        whole, rest = divmod(messages, CONNECTIONS * each)
-        portions = [CONNECTIONS * each] * whole + [rest] * (rest > 0)
+    if load.each:
+        whole, rest = divmod(messages, load.connections * load.each)
+        portions = [load.connections * load.each] * whole + [rest] * (rest > 0)
     for portion in portions:
-        command = ["/usr/sbin/smtp-source", *["-d"] * kept, "-s", str(CONNECTIONS), "-l", str(SIZE)]
-        command += ["-m", str(portion), "-f", SENDER, "-t", to, f"inet:{host}:{port}"]
+        command = ["/usr/sbin/smtp-source", *["-d"] * load.kept, "-s", str(load.connections)]
+        command += ["-l", str(load.size), "-m", str(portion), "-f", SENDER, "-t", to]
+        command += ["-r", str(load.recipients)] * (load.recipients > 1) + [f"inet:{host}:{port}"]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
         if ran.returncode or "fatal" in ran.stderr or "warning" in ran.stderr:
             raise LoadError(f"smtp-source: exit {ran.returncode}: {ran.stderr[-500:]}")
@@ -91,6 +103,61 @@ def wait_until(done: Callable[[], bool], what: str) -> None:
 # --- what the machine tells ---------------------------------------------------------------
 
 
+class LogCounts:
+    """How often each of some words has come up in a log since this was made."""
+
+    def __init__(self, log: Path, *words: bytes) -> None:
+        self._log, self._counts = log, dict.fromkeys(words, 0)
+        self._at = log.stat().st_size if log.exists() else 0
+
+    def count(self, word: bytes) -> int:
+        with self._log.open("rb") as log:
+            log.seek(self._at)
+            new = log.read()
+        new = new[: new.rfind(b"\n") + 1]  # a line that is being written is looked at later
+        self._at += len(new)
+        for each in self._counts:
+            self._counts[each] += new.count(each)
+        return self._counts[word]
+
+
+def processes(root: int) -> list[int]:
+    """A process and its descendants."""
+    children: dict[int, list[int]] = {}
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            parent = int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it has just ended
+        children.setdefault(parent, []).append(int(entry))
+    found, todo = [], [root]
+    while todo:
+        found.append(todo.pop())
+        todo += children.get(found[-1], [])
+    return found
+
+
+def memory_of(root: int) -> float:
+    """MiB (PSS) of a process and its descendants."""
+    total = 0
+    for process in processes(root):
+        try:
+            told = Path(f"/proc/{process}/smaps_rollup").read_text()
+        except OSError:
+            continue  # it has just ended
+        total += sum(int(kib) for kib in re.findall(r"^Pss: +(\d+) kB$", told, re.MULTILINE))
+    return total / 1024
+
+
+def descriptors_of(root: int) -> int:
+    """Open descriptors of a process and its descendants."""
+    total = 0
+    for process in processes(root):
+        with contextlib.suppress(OSError):
+            total += len(os.listdir(f"/proc/{process}/fd"))
+    return total
+
+
 def cpu_of(root: int) -> float:
     """Seconds of CPU of a process and its descendants, those that have ended included."""
     times: dict[int, float] = {}
@@ -131,11 +198,11 @@ class Disk(NamedTuple):
     settled: bool
 
 
-def settled_disk(folder: Path) -> Disk:
+def settled_disk(folder: os.PathLike[str]) -> Disk:
     """Waits until a new file costs its usual time there, or for as long as is bearable."""
     end = time.monotonic() + SETTLING
     while True:
-        probe = folder / f"probe-{time.monotonic_ns()}"
+        probe = Path(folder) / f"probe-{time.monotonic_ns()}"
         probe.mkdir()
         costs = []
         for number in range(200):

@@ -17,6 +17,8 @@ from homes import Home, Place, free_port
 
 DOMAIN = "bench.example"
 SINK = "sink.example"
+RECIPIENTS = 10_000
+"""Of a message: both are told to take more than they do by default."""
 
 
 def addresses(rounds: int) -> list[str]:
@@ -30,6 +32,11 @@ class Peer(Protocol):
     name: str
     port: int
     pid: int
+    log: Path
+    ended: bytes
+    """What the log says once for each message that has left the queue."""
+    delivered: bytes
+    """And once for each recipient that was delivered to."""
 
     def maildir(self, user: str) -> Path: ...
 
@@ -42,6 +49,7 @@ class Openqmail:
     """A home, made and run as people do."""
 
     name = "openqmail"
+    ended, delivered = b" end msg ", b": success: "
 
     def __init__(
         self, place: Place, hold: bool, users: Sequence[str], hosts: Sequence[str], sink: int
@@ -54,7 +62,9 @@ class Openqmail:
         limit = "0" if hold else str(CONNECTIONS)
         for name in ("concurrencylocal", "concurrencyremote", "concurrencydestination"):
             self._home.control(name, str(CONNECTIONS) if name == "concurrencydestination" else limit)
+        self._home.control("maxrecipients", str(RECIPIENTS))
         self._home.control("smtproutes", f"{SINK}:[127.0.0.1]:{sink}")
+        self.log = self._home.log
         self._home.start()
         assert self._home.process is not None
         self.pid = self._home.process.pid
@@ -68,16 +78,25 @@ class Openqmail:
     def stop(self) -> None:
         self._home.kill()
 
+    @property
+    def queue(self) -> Path:
+        return self._home.path / "queue"
+
 
 class Postfix(postfix.Postfix):
     """An instance of its own under the folder of the run."""
 
     name = "postfix"
+    ended, delivered = b": removed\n", b" status=sent "
 
     def __init__(
         self, place: Place, hold: bool, users: Sequence[str], hosts: Sequence[str], sink: int
     ) -> None:
-        settings: dict[str, object] = {"default_destination_concurrency_limit": CONNECTIONS}
+        settings: dict[str, object] = {
+            "default_destination_concurrency_limit": CONNECTIONS,
+            "smtpd_recipient_limit": RECIPIENTS,
+            "message_size_limit": 32 << 20,
+        }
         if hold:
             settings |= {
                 "defer_transports": "smtp, virtual",

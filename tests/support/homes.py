@@ -145,6 +145,21 @@ class Home:
             self.process.wait()
             self.process = None
 
+    def halt(self) -> None:
+        """SIGSTOP, and waits until no thread of it runs any more; calls that are in the kernel go on."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        for _ in Waiting(f"{self.me} has halted", pause=0.0005):
+            if not any(state in "RS" for state in self._states()):
+                return
+
+    def _states(self) -> Iterator[str]:
+        """What its threads do, as the kernel's letters (proc(5))."""
+        assert self.process is not None
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            with contextlib.suppress(OSError):  # it has ended
+                yield (task / "stat").read_text().rpartition(")")[2].split()[0]
+
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(number)

@@ -32,6 +32,8 @@ def test_without_a_command_it_helps_and_fails(run: Run) -> None:
     [
         (), ("init",), ("run",), ("status",),
         ("queue",), ("queue", "list"), ("queue", "show"), ("queue", "flush"),
+        ("queue", "hold"), ("queue", "release"), ("queue", "retry"), ("queue", "delete"),
+        ("queue", "bounce"), ("queue", "settle"),
         ("mailbox",), ("mailbox", "add"), ("mailbox", "list"), ("control",), ("control", "list"),
         ("control", "show"), ("control", "explain"), ("control", "check"),
     ],
@@ -75,6 +77,10 @@ def test_misuse_is_100(run: Run, made: Path) -> None:
         ["status", "x"],
         ["queue", "show", "x"],
         ["queue", "show"],
+        ["queue", "hold"],
+        ["queue", "delete", "17", "x", "--yes"],
+        ["queue", "retry", "--yes", "17"],
+        ["queue", "settle", "17"],
         ["control"],
         ["--hom", "x"],
     ):

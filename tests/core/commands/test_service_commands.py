@@ -129,6 +129,47 @@ def test_queue_list(run: Run, made: Path) -> None:
     assert ran.out.endswith("queue: 2 messages to 2 recipients, 2 deferred, 4.0 KiB\n")
 
 
+def test_a_json_list_is_passed_on_as_it_is(run: Run, made: Path) -> None:
+    """Nothing is parsed on the way: a long queue is listed as fast as the service tells it."""
+    odd = b'{"id" : 17, "more":"than we know", "sender":"caf\\u00e9"}\n'
+    with answering(made, {"list": odd + line({"ok": True})}):
+        ran = run("--home", made, "queue", "list", "--json")
+    assert (ran.code, ran.out.encode()) == (0, odd)
+
+
+@pytest.mark.parametrize(
+    ("acted", "code", "out", "err"),
+    [
+        ({"done": [17, 18]}, 0, "2 messages held\n", ""),
+        (
+            {"done": [17], "missed": [{"number": 18, "why": "is\x1b held already"}]},
+            0,
+            "1 message held\n",
+            "openqmail: message 18 is? held already\n",
+        ),
+        ({"missed": [{"number": 17, "why": "is not there"}]}, 1, "", "openqmail: message 17 is not there\n"),
+        (
+            {"done": [17], "later": [18]},
+            111,
+            "1 message held\n",
+            "openqmail: message 18 is being delivered just now; it will be done when that has ended\n",
+        ),
+    ],
+)
+def test_what_a_verb_did(run: Run, made: Path, acted: Any, code: int, out: str, err: str) -> None:
+    with answering(made, {"hold": line({"ok": True, **acted})}) as asked:
+        assert run("--home", made, "queue", "hold", 17, 18, "--reason", "odd") == (code, out, err)
+    assert asked[0] == {"v": 1, "ask": "hold", "numbers": [17, 18], "reason": "odd"}
+
+
+@pytest.mark.parametrize("answer", [b"", b"nonsense\n", b'{"ok":true,"done":17}\n', b'{"ok":tr'])
+def test_a_verb_whose_answer_is_not_understood_is_111(run: Run, made: Path, answer: bytes) -> None:
+    with answering(made, {"retry": answer}):
+        ran = run("--home", made, "queue", "retry", 17)
+    assert (ran.code, ran.out) == (111, "")
+    assert "run/admin: the answer" in ran.err
+
+
 @pytest.mark.parametrize("end", [b"", line({"ok": False, "error": "cannot be read"})])
 def test_a_list_that_is_cut_off_does_not_look_whole(run: Run, made: Path, end: bytes) -> None:
     with answering(made, {"list": line(MESSAGE) + end}):
@@ -177,13 +218,16 @@ def test_the_queue_of_a_stopped_service(run: Run, made: Path) -> None:
     assert run("--home", made, "queue", "show", found[0]["id"]).out == "Subject: small\n\nbody\n"
     assert run("--home", made, "queue", "show", found[1]["id"]).out.encode() == large
     assert run("--home", made, "queue", "show", 999).code == 1
-    ran = run("--home", made, "queue", "flush")
-    assert ran.code == 100
-    assert "the service is stopped" in ran.err
 
 
 async def _fill(made: Path, bodies: list[bytes]) -> None:
-    store = LocalStore(PosixDisk(), SystemClock(), os.fsencode(made / "queue"), lambda error: None)
+    store = LocalStore(
+        PosixDisk(),
+        SystemClock(),
+        os.fsencode(made / "queue"),
+        lambda error: None,
+        route=lambda address: ("local", address),
+    )
     store.open()
     for number, body in enumerate(bodies):
         recipients = (Recipient(b"alice@a.example"), Recipient(b"x@elsewhere.example"))

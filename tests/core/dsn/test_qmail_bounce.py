@@ -35,8 +35,9 @@ def without_received(text: bytes) -> bytes:
 def write(
     recipient: bytes, failures: list[tuple[bytes, bytes]], double: bool = False, **controls: bytes
 ) -> bytes:
+    paragraphs = b"".join(report(address, text) for address, text in failures)
     return without_received(
-        bounce(settings(**controls), recipient, failures, double=double, now=NOW + 0.5, pid=77)
+        bounce(settings(**controls), recipient, paragraphs, double=double, now=NOW + 0.5, pid=77)
     )
 
 
@@ -117,7 +118,7 @@ def test_every_recorded_bounce(vectors: Path) -> None:
 
 @pytest.mark.parametrize("address", [b"new\nline@remote.test", b"a\r\nBcc: x@y", b"nul\0@z", b"a@b\nX: y"])
 def test_no_address_adds_a_header_line(address: bytes) -> None:
-    text = bounce(settings(), address, [(address, b"no\n")], double=False, now=NOW, pid=1)
+    text = bounce(settings(), address, report(address, b"no\n"), double=False, now=NOW, pid=1)
     head = text.partition(b"\n\n")[0]
     assert [line.split(b":")[0] for line in head.split(b"\n")] == [
         b"Received",

@@ -46,6 +46,7 @@ class WatchedDisk(PosixDisk):
         self.files: list[bytes] = []
         self.folders: list[bytes] = []
         self.file_fails = False
+        self.folder_fails = False
         self.full = False
 
     def create(self, path: bytes, mode: int = 0o600) -> File:
@@ -62,6 +63,8 @@ class WatchedDisk(PosixDisk):
 
     def sync_folder(self, folder: bytes) -> None:
         self.folders.append(folder)
+        if self.folder_fails:
+            raise OSError(5, "Input/output error")
         super().sync_folder(folder)
 
     def filesystem(self, folder: bytes) -> Filesystem | None:
@@ -71,12 +74,8 @@ class WatchedDisk(PosixDisk):
 class _WatchedFile:
     def __init__(self, file: File, path: bytes, disk: WatchedDisk) -> None:
         self._file, self._path, self._disk = file, path, disk
-        self.read_at, self.size, self.truncate, self.close = (
-            file.read_at,
-            file.size,
-            file.truncate,
-            file.close,
-        )
+        self.read_at, self.size, self.facts = file.read_at, file.size, file.facts
+        self.truncate, self.close = file.truncate, file.close
 
     def append(self, pieces: tuple[bytes, ...]) -> int:
         if self._disk.full:
@@ -143,9 +142,10 @@ class Rig:
         body: bytes | Body = STANDARD,
         again: bool = False,
         sender: bytes = b"bob@example.test",
+        synced: bool = False,
     ) -> LocalJob:
         stored = BytesBody(body) if isinstance(body, bytes) else body
-        return LocalJob(1, MessageId(7, KEY), 1_700_000_000, sender, recipient, 0, stored, again)
+        return LocalJob(1, MessageId(7, KEY), 1_700_000_000, sender, recipient, 0, stored, again, synced)
 
     def run(self, story: Callable[[LocalDeliveries], Awaitable[T]]) -> T:
         async def life() -> T:

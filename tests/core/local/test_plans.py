@@ -39,7 +39,7 @@ def settled(rig: Any) -> SimulatedClock:
 
 
 def plans(rig: Any, users: Any, clock: SimulatedClock) -> Plans:
-    made = Plans(users, os.fsencode(rig.root / "alias"), clock)
+    made = Plans(users, os.fsencode(rig.root / "alias"), rig.disk, clock)
     made.reconfigure(b"./Maildir/\n")
     return made
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 
 import pytest
+from stage import route
 
 from openqmail.core.queue import Change, Limits, LocalStore, read, read_body
 from openqmail.core.queue.records import HEAD_SIZE
@@ -20,12 +21,14 @@ def folder(tmp_path):
 
 
 async def opened(folder, **more):
-    store = LocalStore(PosixDisk(), SystemClock(), folder, lambda error: pytest.fail(str(error)), **more)
+    store = LocalStore(
+        PosixDisk(), SystemClock(), folder, lambda error: pytest.fail(str(error)), route=route, **more
+    )
     return store, [number for number, _ in store.open()]
 
 
 def fill(folder, count=10, large=False, **more):
-    """`count` deferred messages, each in a batch of its own."""
+    """`count` messages in the journal, each in a batch of its own."""
 
     async def run():
         store, _ = await opened(folder, **more)
@@ -36,7 +39,7 @@ def fill(folder, count=10, large=False, **more):
                 handed = store.large()
                 handed.write(body)
             stored = await store.submit(Envelope(b"s%d" % n, (Recipient(b"r@example"),)), handed)
-            store.record(stored.id.number, LATER, 1000 + n, False)
+            store.record(stored.id.number, LATER, (0, 0), False)
         await store.close()
 
     asyncio.run(run())
@@ -55,6 +58,11 @@ def look(folder, **more):
 def files(folder):
     journal = os.path.join(folder, b"journal")
     return [os.path.join(journal, name) for name in sorted(os.listdir(journal)) if name.endswith(b".seg")]
+
+
+def large_bodies(folder):
+    mess = os.path.join(folder, b"mess")
+    return [os.path.join(above, name) for above, _, names in os.walk(mess) for name in names]
 
 
 def change(path, offset, data=None):
@@ -118,7 +126,7 @@ def test_salvage_keeps_what_verifies_says_what_it_did_and_sets_the_file_aside(fo
     for stored, body in seen.values():
         before = whole[stored.id]
         assert (stored.envelope, stored.birth) == (before.envelope, before.birth)
-        assert body == stored.envelope.sender[1:] * 0 + b"%b " % stored.envelope.sender[1:] * 100
+        assert body == b"%b " % stored.envelope.sender[1:] * 100
     assert len(reports) == 1 and "damaged at byte" in reports[0]
     assert os.listdir(os.path.join(folder, b"journal", b"damaged")) == [os.path.basename(path)]
     assert look(folder) == seen, "afterwards it starts as ever"
@@ -156,8 +164,7 @@ def test_a_missing_segment_is_not_passed_over_in_silence(folder):
 @pytest.mark.parametrize("harm", ["missing", "short"])
 def test_a_large_body_that_is_not_whole_is_never_delivered(folder, harm):
     fill(folder, 2, large=True)
-    large = os.path.join(folder, b"journal", b"large")
-    path = os.path.join(large, os.listdir(large)[0])
+    path = large_bodies(folder)[0]
     if harm == "missing":
         os.unlink(path)
     else:
@@ -190,9 +197,8 @@ def test_a_body_that_looks_like_the_journal_forges_nothing(folder):
 
 def test_a_large_body_that_was_changed_on_the_disk_is_never_read_whole(folder):
     fill(folder, count=1, large=True)
-    large = os.path.join(folder, b"journal", b"large")
-    [name] = os.listdir(large)
-    change(os.path.join(large, name), 100)
+    [path] = large_bodies(folder)
+    change(path, 100)
     [stored] = read(folder)
     with pytest.raises(QueueDamaged, match="damaged"):
         list(read_body(folder, stored.id.number).chunks())

@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from stage import route
 
-from openqmail.core.queue import Change, Limits, LocalStore, Progress, read
+from openqmail.core.queue import Change, Closes, Limits, LocalStore, Progress, read, read_body
 from openqmail.core.values import (
     Envelope,
     HomeError,
@@ -31,7 +32,9 @@ def folder(tmp_path):
 
 
 def store_on(folder, **more):
-    return LocalStore(PosixDisk(), SystemClock(), folder, lambda error: pytest.fail(str(error)), **more)
+    return LocalStore(
+        PosixDisk(), SystemClock(), folder, lambda error: pytest.fail(str(error)), route=route, **more
+    )
 
 
 def used(folder, call, **more):
@@ -95,49 +98,94 @@ def test_everything_of_an_envelope_comes_back_after_a_restart(folder):
 
 def test_progress_counts_attempts_and_keeps_the_last_report(folder):
     two = Envelope(b"a@example", (Recipient(b"b@example"), Recipient(b"c@example")))
-    wanted = (Progress(Outcome.FAILURE, 1, b"no\n"), Progress(None, 2, b"still not\n"))
+    no = b"<b@example>:\nno\n\n"
 
-    async def work(store, _):
+    async def first(store, _):
         number = (await store.submit(two, b"x\n")).id.number
-        first = (Change(0, Outcome.FAILURE, b"no\n"), Change(1, Outcome.DEFERRAL, b"not now\n"))
-        await store.record(number, first, 5000, False)
-        await store.record(number, (Change(1, Outcome.DEFERRAL, b"still not\n"),), 9000, False)
-        assert store.load(number).progress == wanted and content(store, number) == b"x\n"
+        both = (Change(0, Outcome.FAILURE, no), Change(1, Outcome.DEFERRAL, b"not now\n"))
+        await store.record(number, both, (0, 0), False)
+        return store.load(number)
 
-    async def again(store, found):
+    async def second(store, found):
+        number = found[0][0]
+        assert store.load(number).progress == before.progress and store.load(number).bounce == no
+        await store.record(number, (Change(1, Outcome.DEFERRAL, b"still not\n"),), (0, 9000), False)
+        assert await store.settle() == 0
+        return store.load(number), content(store, number)
+
+    async def third(store, found):
         return found, store.load(found[0][0])
 
-    used(folder, work)
-    found, stored = used(folder, again)
-    assert found[0][1] == stored.due == 9000
-    assert stored.progress == wanted
-    assert [one.progress for one in read(folder)] == [wanted]
+    before = used(folder, first)
+    assert before.progress == (Progress(Outcome.FAILURE, 1, no), Progress(None, 1, b"not now\n"))
+    moved, body = used(folder, second)
+    found, stored = used(folder, third)
+    assert body == b"x\n" and stored.bounce == no and stored.channels == ("remote", "remote")
+    assert found == [(stored.id.number, 9000)] and stored.due == (0, 9000)
+    assert stored.progress[1] == Progress(None, 2, b"still not\n")
+    assert stored.progress[0].outcome is not None
+    assert moved.progress == stored.progress == next(read(folder)).progress
+    assert moved.id.key == stored.id.key == before.id.key
 
 
-def test_an_ended_message_is_gone_and_its_number_is_never_given_again(folder):
+def test_an_ended_message_is_gone_its_number_comes_again_and_its_key_never_does(folder):
     async def work(store, found):
         assert found == []
-        number = (await store.submit(ONE, b"x\n")).id.number
-        await store.record(number, DONE, 0, True)
-        for ask in (store.load, store.body, lambda n: store.record(n, DONE, 0, True)):
+        stored = await store.submit(ONE, b"x\n")
+        number = stored.id.number
+        await store.record(number, DONE, (0, 0), True)
+        for ask in (store.load, store.body, lambda n: store.record(n, DONE, (0, 0), True)):
             with pytest.raises(KeyError):
                 ask(number)
         assert list(store.numbers()) == []
-        return number
+        return stored.id
 
-    numbers = [used(folder, work) for _ in range(4)]
-    assert numbers == sorted(set(numbers))
+    ids = [used(folder, work) for _ in range(10)]
+    assert len({one.number for one in ids}) < 10
+    assert len({one.key for one in ids}) == 10
+
+
+def test_a_number_is_the_inode_of_its_file(folder):
+    async def work(store, _):
+        small, large = await store.submit(ONE, b"x\n"), store.large()
+        await large.write(b"y" * 200_000)
+        numbers = [small.id.number, (await store.submit(ONE, large)).id.number]
+        assert await store.settle() == 0
+        return numbers
+
+    for number in used(folder, work):
+        path = os.path.join(folder, b"mess/%d/%d" % (number % 23, number))
+        assert os.stat(path).st_ino == number and os.stat(path).st_mode & 0o777 == 0o644
 
 
 def test_a_bounce_and_the_end_of_its_parent_are_one(folder):
     async def work(store, _):
         parent = (await store.submit(ONE, b"x\n")).id.number
         bounce = await store.submit(
-            Envelope(b"", (Recipient(b"a@example"),)), b"sorry\n", (parent, DONE, True)
+            Envelope(b"", (Recipient(b"a@example"),)), b"sorry\n", Closes(parent, DONE, True)
         )
         assert list(store.numbers()) == [bounce.id.number]
+        with pytest.raises(TemporaryFailure):
+            await store.submit(ONE, b"twice\n", Closes(parent, DONE, True))
+        return bounce.id.number
+
+    async def again(_, found):
+        return [number for number, _ in found]
+
+    bounce = used(folder, work)
+    assert used(folder, again) == [bounce]
+
+
+def test_a_bounce_of_mail_in_the_layout_and_the_end_of_its_parent_are_one(folder):
+    async def work(store, _):
+        parent = (await store.submit(ONE, b"x\n")).id.number
+        await store.record(parent, (), (0, 9000), False)
+        assert await store.settle() == 0
+        bounce = await store.submit(
+            Envelope(b"", (Recipient(b"a@example"),)), b"sorry\n", Closes(parent, DONE, True)
+        )
         with pytest.raises(KeyError):
-            store.submit(ONE, b"twice\n", (parent, DONE, True))
+            store.load(parent)
         return bounce.id.number
 
     async def again(_, found):
@@ -152,7 +200,7 @@ def test_a_forward_closes_one_recipient_and_leaves_the_others(folder):
 
     async def work(store, _):
         parent = (await store.submit(two, b"x\n")).id.number
-        await store.submit(ONE, b"forwarded\n", (parent, DONE, False))
+        await store.submit(ONE, b"forwarded\n", Closes(parent, DONE, False))
         return parent, store.load(parent).progress
 
     parent, progress = used(folder, work)
@@ -160,12 +208,12 @@ def test_a_forward_closes_one_recipient_and_leaves_the_others(folder):
     assert [one.progress for one in read(folder) if one.id.number == parent] == [progress]
 
 
-def test_messages_are_numbered_in_the_order_of_the_calls(folder):
+def test_every_message_of_many_at_once_has_its_own_body(folder):
     async def work(store, _):
         futures = [store.submit(ONE, b"%d\n" % n) for n in range(500)]
         stored = await asyncio.gather(*futures)
         numbers = [one.id.number for one in stored]
-        assert numbers == sorted(numbers) == list(store.numbers())
+        assert sorted(numbers) == sorted(store.numbers()) and len(set(numbers)) == 500
         assert [content(store, n) for n in numbers] == [b"%d\n" % n for n in range(500)]
 
     used(folder, work)
@@ -196,12 +244,12 @@ def test_segments_roll_and_the_oldest_go_when_all_in_them_has_ended(folder):
         kept = (await store.submit(ONE, b"kept\n")).id.number
         for _ in range(40):
             number = (await store.submit(ONE, b"x" * 900)).id.number
-            store.record(number, DONE, 0, True)
+            store.record(number, DONE, (0, 0), True)
         assert len(segments(folder)) > 5, "the kept message pins its segment and all that came after"
-        await store.record(kept, DONE, 0, True)
+        await store.record(kept, DONE, (0, 0), True)
         for _ in range(8):
             number = (await store.submit(ONE, b"x" * 900)).id.number
-            await store.record(number, DONE, 0, True)
+            await store.record(number, DONE, (0, 0), True)
         assert len(segments(folder)) <= 3
 
     used(folder, work, limits=Limits(segment=4000))
@@ -220,8 +268,13 @@ def test_an_idle_queue_does_not_grow_with_restarts(folder):
 # --- large bodies -----------------------------------------------------------------------------
 
 
-def large_files(folder):
-    return os.listdir(os.path.join(folder, b"journal", b"large"))
+def bodies(folder):
+    """Files in `mess/` and `pool/` that hold something."""
+    found = []
+    for kind in (b"mess", b"pool"):
+        for above, _, names in os.walk(os.path.join(folder, kind)):
+            found += [name for name in names if os.path.getsize(os.path.join(above, name))]
+    return found
 
 
 def test_a_large_body_is_streamed_kept_over_a_restart_and_removed_at_the_end(folder):
@@ -243,15 +296,38 @@ def test_a_large_body_is_streamed_kept_over_a_restart_and_removed_at_the_end(fol
         assert body.data is None and body.size == 1_000_000
         for _ in range(2):
             assert b"".join(body.chunks()) == b"".join(chunks)
-        await store.record(number, DONE, 0, True)
+        await store.record(number, DONE, (0, 0), True)
+        await store.settle()
 
     number = used(folder, submit)
-    assert len(large_files(folder)) == 1
+    assert bodies(folder) == [b"%d" % number]
+    assert b"".join(read_body(folder, number).chunks()) == b"".join(chunks)
     used(folder, again)
-    assert large_files(folder) == []
+    assert bodies(folder) == []
 
 
-def test_a_large_body_given_up_leaves_no_file(folder):
+def test_a_large_body_moves_to_the_layout_and_is_read_from_there(folder):
+    async def submit(store, _):
+        body = store.large()
+        await body.write(b"large\n" * 50_000)
+        number = (await store.submit(ONE, body)).id.number
+        await store.record(number, (), (0, 9000), False)
+        assert await store.settle() == 0
+        return number, content(store, number)
+
+    async def again(store, found):
+        assert found == [(number, 9000)] and store.load(number).size == 300_000
+        read_now = content(store, number)
+        await store.record(number, DONE, (0, 0), True)
+        await store.settle()
+        return read_now
+
+    number, body = used(folder, submit)
+    assert body == b"large\n" * 50_000 == used(folder, again)
+    assert bodies(folder) == []
+
+
+def test_a_large_body_given_up_leaves_nothing(folder):
     async def work(store, _):
         body = store.large()
         body.abort()
@@ -265,21 +341,25 @@ def test_a_large_body_given_up_leaves_no_file(folder):
             await store.submit(ONE, other)
 
     used(folder, work)
-    assert large_files(folder) == []
+    assert bodies(folder) == []
 
 
-def test_what_no_message_claims_is_removed_at_the_next_start(folder):
+def test_what_no_message_claims_is_emptied_at_the_next_start(folder):
     async def nothing(store, found):
         return found
 
     used(folder, nothing)
-    with open(os.path.join(folder, b"journal", b"large", b"00ff"), "wb") as file:
+    name = os.listdir(os.path.join(folder, b"pool"))[0]
+    with open(os.path.join(folder, b"pool", name), "wb") as file:
         file.write(b"half of a body")
     assert used(folder, nothing) == []
-    assert large_files(folder) == []
+    assert bodies(folder) == []
 
 
 # --- a kill -------------------------------------------------------------------------------------
+
+THIRDS = {str(n) for n in range(0, 100_000, 3)}
+"""Of which the end is asked for."""
 
 CHILD = """
 import asyncio, sys
@@ -287,47 +367,49 @@ from openqmail.core.queue import Change, LocalStore
 from openqmail.core.values import Envelope, Outcome, Recipient
 from openqmail.core.world import PosixDisk, SystemClock
 done = (Change(0, Outcome.SUCCESS, b""),)
+route = lambda address: ("remote", address)
 async def main():
-    store = LocalStore(PosixDisk(), SystemClock(), sys.argv[1].encode(), print)
+    store = LocalStore(PosixDisk(), SystemClock(), sys.argv[1].encode(), print, route=route)
     store.open()
     async def client(name):
         for n in range(100000):
-            sender = b"%d-%d" % (name, n)
+            sender = b"%s-%d-%d" % (sys.argv[2].encode(), name, n)
             stored = await store.submit(Envelope(sender, (Recipient(b"b@example"),)), sender * 100)
+            print("+", sender.decode(), flush=True)
             if n % 3 == 0:
-                await store.record(stored.id.number, done, 0, True)
-                print("-", stored.id.number, flush=True)
-            else:
-                print("+", stored.id.number, sender.decode(), flush=True)
+                await store.record(stored.id.number, done, (0, 0), True)
+                print("-", sender.decode(), flush=True)
+            elif n % 3 == 1:
+                await store.record(stored.id.number, (), (0, 9000), False)
     await asyncio.gather(*(client(name) for name in range(8)))
 asyncio.run(main())
 """
 
 
 def test_what_a_killed_process_acknowledged_is_there(folder):
-    accepted, ended = {}, set()
-    for kill_after in (40, 300, 7):
+    accepted, ended, ending = set(), set(), set()
+    for run, kill_after in enumerate((40, 600, 7)):
         child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, os.fsdecode(folder)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", CHILD, os.fsdecode(folder), str(run)], stdout=subprocess.PIPE, text=True
         )
         for count, line in enumerate(child.stdout):
             if count == kill_after:
                 child.send_signal(signal.SIGKILL)
-            kind, number, *sender = line.split()
-            if kind == "+" and sender:
-                accepted[int(number)] = sender[0].encode()
-            elif line.endswith("\n") and kind == "-":
-                ended.add(int(number))
+            if line.endswith("\n"):
+                kind, sender = line.split()
+                (accepted if kind == "+" else ended).add(sender.encode())
+                if sender.split("-")[2] in THIRDS:
+                    ending.add(sender.encode())
         child.wait()
         child.stdout.close()
 
     async def look(store, found):
-        for number, _ in found:
-            stored = store.load(number)
-            assert content(store, number) == stored.envelope.sender * 100
-        return {number: store.load(number).envelope.sender for number, _ in found}
+        seen = [(store.load(number).envelope.sender, content(store, number)) for number, _ in found]
+        assert all(body == sender * 100 for sender, body in seen)
+        return [sender for sender, _ in seen]
 
     seen = used(folder, look)
+    assert len(seen) == len(set(seen))
     assert len(accepted) > 200 and ended
-    assert accepted.items() <= seen.items()
-    assert not ended & seen.keys()
+    assert accepted - ending <= set(seen)
+    assert not ended & set(seen)

@@ -8,9 +8,13 @@ from openqmail.core.queue import Change
 from openqmail.core.queue.records import (
     BATCH_SIZE,
     HEAD_SIZE,
-    LargeFile,
+    Applied,
+    Kept,
+    Moved,
     SegmentHead,
     Submitted,
+    apply_changes,
+    bounce_of,
     decode_batch_head,
     decode_record,
     decode_segment_head,
@@ -18,18 +22,26 @@ from openqmail.core.queue.records import (
     encode_record,
     encode_segment_head,
     holds,
+    is_of_earlier_form,
+    pack_progress,
     recorded,
+    unpack_progress,
 )
 from openqmail.core.values import Envelope, Outcome, Recipient
 
 small = st.integers(0, 1 << 40)
 texts = st.binary(max_size=40)
-results = st.builds(
-    recorded,
-    small,
-    st.lists(st.builds(Change, st.integers(0, 50), st.sampled_from(Outcome), texts), max_size=4).map(tuple),
-    small,
-    st.booleans(),
+keys = st.binary(min_size=24, max_size=24)
+dues = st.tuples(small, small)
+changes = st.builds(Change, st.integers(0, 50), st.sampled_from(Outcome), texts)
+results = st.builds(recorded, small, st.lists(changes, max_size=4).map(tuple), dues, st.booleans())
+letters = st.sampled_from(["K", "D", "Z"])
+kept_changes = st.tuples(st.sampled_from("lr"), st.integers(0, 50), letters, texts)
+kept_results = st.builds(
+    Kept, small, keys, st.lists(kept_changes, max_size=4).map(tuple), dues, st.booleans()
+)
+histories = st.lists(
+    st.builds(recorded, small, st.lists(changes, max_size=4).map(tuple), dues, st.booleans()), max_size=5
 )
 messages = st.builds(
     Submitted,
@@ -42,13 +54,19 @@ messages = st.builds(
         st.lists(st.builds(Recipient, texts, texts, texts), max_size=4).map(tuple),
         smtputf8=st.booleans(),
     ),
-    st.none() | st.builds(LargeFile, st.text("0123456789abcdef", max_size=24), texts),
-    st.none() | results,
+    st.sampled_from([b"", b"d" * 32]),
+    st.none() | results | kept_results,
+    st.sampled_from([b"", b"k" * 24]),
+    st.lists(st.tuples(st.integers(0, 50), letters | st.just(""), small, texts), max_size=3).map(tuple),
+    dues,
+)
+records = st.one_of(
+    results, kept_results, messages, st.builds(Moved, small, keys), st.builds(Applied, small, small)
 )
 
 
 @settings(max_examples=100)
-@given(st.lists(st.tuples(st.one_of(results, messages), texts), max_size=5))
+@given(st.lists(st.tuples(records, texts), max_size=5))
 def test_records_come_back_as_they_were(given_records):
     payload = b"".join(encode_record(record, len(body)) + body for record, body in given_records)
     at, read = 0, []
@@ -76,7 +94,7 @@ def test_a_length_beyond_the_batch_is_refused():
 
 
 def test_a_head_of_a_segment_with_any_bit_changed_is_none():
-    head = SegmentHead(b"q" * 16, b"n" * 16, 5, 4, 1000, 3, 77)
+    head = SegmentHead(b"q" * 16, b"n" * 16, 5, 4, 1000, 3)
     data = encode_segment_head(head)
     assert len(data) == HEAD_SIZE and decode_segment_head(data) == head
     for at in range(HEAD_SIZE):
@@ -93,3 +111,29 @@ def test_a_batch_is_one_only_under_its_own_segments_nonce():
     assert decode_batch_head(other, data) is None and not holds(other, head, b"payload")
     for at in range(BATCH_SIZE):
         assert decode_batch_head(nonce, data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]) is None
+
+
+@given(histories)
+def test_progress_carried_over_to_a_new_segment_is_the_same(history):
+    progress = {}
+    for record in history:
+        apply_changes(progress, record)
+    carried = unpack_progress(pack_progress(progress))
+    assert carried == progress and list(carried) == list(progress)
+    assert bounce_of(carried) == bounce_of(progress)
+
+
+def test_a_bounce_has_the_failures_in_the_order_in_which_they_occurred():
+    progress = {}
+    for position in (2, 0, 1):
+        apply_changes(
+            progress,
+            recorded(1, (Change(position, Outcome.FAILURE, b"<%d>:\n\n" % position),), (0, 0), False),
+        )
+    assert bounce_of(progress) == b"<2>:\n\n<0>:\n\n<1>:\n\n"
+
+
+def test_a_segment_of_the_version_before_is_recognised_and_not_read_as_one_of_ours():
+    old = b"oqmail\x00\x01" + bytes(200)
+    assert is_of_earlier_form(old) and decode_segment_head(old) is None
+    assert not is_of_earlier_form(encode_segment_head(SegmentHead(b"q" * 16, b"n" * 16, 1, 0, 0, 1)))

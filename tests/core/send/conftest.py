@@ -4,17 +4,18 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import msgspec
 import pytest
 
+from memory_store import applied
 from openqmail.core.log import Event as LogEvent
 from openqmail.core.log import MemoryLog
-from openqmail.core.queue.store import Change, Progress, Stored
+from openqmail.core.queue.store import Change, Due, Progress, Stored
 from openqmail.core.send.events import (
     Accepted,
     Action,
     Bounce,
     Event,
+    Known,
     Load,
     Loaded,
     Record,
@@ -22,6 +23,8 @@ from openqmail.core.send.events import (
     Reported,
     StartLocal,
     StartRemote,
+    Take,
+    Taken,
     WakeAt,
 )
 from openqmail.core.send.manager import SendManager
@@ -65,7 +68,30 @@ class Play:
         self.bounces: list[Bounce] = []
         self.loads: list[int] = []
         self.wake: float | None = None
+        self.away: set[int] = set()
+        self.taken: list[int] = []
         self.succeeded: set[tuple[int, int]] = set()
+
+    def take(self, *numbers: int) -> list[int]:
+        """Those that are let go at once."""
+        before = len(self.taken)
+        self.away |= set(numbers)
+        self.tell(Take(frozenset(numbers)))
+        return sorted(self.taken[before:])
+
+    def _let_go(self, number: int) -> None:
+        assert number in self.away and number not in self.taken, "let go unasked, or twice"
+        assert number not in self.writes and number not in self.loads
+        assert all(start.stored.id.number != number for start in self.starts.values())
+        self.taken.append(number)
+
+    def put_back(self, number: int, due: int | None = None) -> list[Action]:
+        """What was taken is known again, if it is still there; `due`: when it was, by default."""
+        self.away.remove(number)
+        self.taken.remove(number)
+        if number not in self.queue:
+            return []
+        return self.tell(Known(number, min(self.queue[number].due) if due is None else due))
 
     def restart(self) -> None:
         """A crash: what was under way is lost, what is in the queue is found again."""
@@ -73,6 +99,8 @@ class Play:
         self.starts.clear()
         self.writes.clear()
         self.loads.clear()
+        self.away.clear()
+        self.taken.clear()
         self.wake = None
 
     def tell(self, event: Event) -> list[Action]:
@@ -82,6 +110,7 @@ class Play:
                 self.log(action)
             elif isinstance(action, Start):
                 positions = _positions(action)
+                assert action.stored.id.number not in self.away, "a delivery of what was taken"
                 for other in self.starts.values():
                     if other.stored.id == action.stored.id:
                         assert not positions & _positions(other), "two deliveries to one recipient"
@@ -94,7 +123,10 @@ class Play:
             elif isinstance(action, WakeAt):
                 self.wake = action.when
             elif isinstance(action, Load):
+                assert action.number not in self.away, "what was taken is asked for"
                 self.loads.append(action.number)
+            elif isinstance(action, Taken):
+                self._let_go(action.number)
         return actions
 
     def accept(
@@ -125,7 +157,7 @@ class Play:
         action = self.writes.pop(number)
         if isinstance(action, Bounce) or action.ended:
             changes = action.changes if isinstance(action, Record) else ()
-            self._apply(number, changes, 0)
+            self._apply(number, changes, (0, 0))
             self.ended.add(number)
             del self.queue[number]
         else:
@@ -141,18 +173,12 @@ class Play:
             number = self.loads.pop(0)
             self.tell(Loaded(number, self.queue.get(number)))
 
-    def _apply(self, number: int, changes: tuple[Change, ...], due: int) -> None:
-        stored = self.queue[number]
-        progress = list(stored.progress)
+    def _apply(self, number: int, changes: tuple[Change, ...], due: Due) -> None:
         for change in changes:
-            before = progress[change.position]
-            assert before.outcome is None, "a recipient that is done with was tried again"
             if change.outcome is Outcome.SUCCESS:
                 assert (number, change.position) not in self.succeeded
                 self.succeeded.add((number, change.position))
-            outcome = None if change.outcome is Outcome.DEFERRAL else change.outcome
-            progress[change.position] = Progress(outcome, before.attempts + 1, change.text)
-        self.queue[number] = msgspec.structs.replace(stored, progress=tuple(progress), due=due)
+        self.queue[number] = applied(self.queue[number], changes, due)
 
 
 def _positions(start: Start) -> set[int]:

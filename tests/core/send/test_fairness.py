@@ -84,6 +84,29 @@ def test_beyond_a_long_line_only_numbers_are_kept_and_come_back_in_order() -> No
     assert queue.parked == 0
 
 
+def test_what_is_withdrawn_leaves_the_others_in_their_order() -> None:
+    queue = FairQueue(limit=1, each=1)
+    for number in range(6):
+        queue.add(number, b"ab"[number % 2 :][:1] + b".test", items(1), 1)
+    queue.add(6, b"c.test", items(1), 1)
+    queue.withdraw(frozenset({0, 6, 9}))
+    order = []
+    while (batch := queue.take()) is not None:
+        order.append(batch[0])
+        queue.release(batch[1])
+    assert order == [2, 1, 4, 3, 5]
+
+
+def test_withdrawing_a_long_line_brings_those_that_are_parked_behind_it() -> None:
+    queue = FairQueue(limit=1, each=1)
+    for number in range(WAITING):
+        queue.add(number, b"a.test", items(1), 1)
+    queue.park(WAITING, b"a.test")
+    queue.park(WAITING + 1, b"a.test")
+    queue.withdraw(frozenset(range(WAITING - 1)) | {WAITING})
+    assert (queue.recalled, queue.parked) == ([(WAITING + 1, b"a.test")], 0)
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(1, 30), st.integers(1, 10)), max_size=20),
     st.integers(1, 6),

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from openqmail.core.log import Event as LogEvent
-from openqmail.core.queue.store import Change
+from openqmail.core.queue.store import Change, Progress
 from openqmail.core.send.events import (
     Bounce,
     BounceFailed,
@@ -57,7 +57,7 @@ def test_one_local_recipient_from_acceptance_to_the_end(play: Plays) -> None:
     assert world.tell(Finished(start.delivery)) == []
     assert world.manager.running() == (0, 0) and not world.manager.idle
     record = only(world.report(start.delivery, K, b"did 1+0+0\n"), Record)
-    assert record == Record(7, (Change(0, K, b"did 1+0+0\n"),), 0, True)
+    assert record == Record(7, (Change(0, K, b"did 1+0+0\n"),), (0, 0), True)
     assert not world.manager.idle
     world.write(7)
     assert world.manager.idle and world.manager.messages == 0
@@ -122,7 +122,7 @@ def test_each_kind_of_recipient_is_tried_again_on_its_own_schedule(play: Plays) 
     world.report(1, Z)
     world.report(2, Z)
     world.write_all()
-    assert world.queue[1].due == birth + 100
+    assert world.queue[1].due == (birth + 100, birth + 400)
     assert world.wake == birth + 100 and world.manager.waiting == 1
 
     world.now = birth + 100
@@ -132,7 +132,7 @@ def test_each_kind_of_recipient_is_tried_again_on_its_own_schedule(play: Plays) 
     assert world.starts[3].again is True
     world.report(3, K)
     world.write_all()
-    assert world.queue[1].due == birth + 400
+    assert world.queue[1].due == (birth + 400, birth + 400)
 
     world.now = birth + 400
     world.tell(Wake())
@@ -156,10 +156,8 @@ def test_after_the_lifetime_a_deferral_is_a_failure(play: Plays) -> None:
     world.write_all()
     bounce = world.bounces[0]
     assert bounce.failures == (
-        (
-            b"bob@example.test",
-            b"later\nI'm not going to try again; this message has been in the queue too long.\n",
-        ),
+        b"<bob@example.test>:\n"
+        b"later\nI'm not going to try again; this message has been in the queue too long.\n\n"
     )
     assert world.ended == {1}
 
@@ -181,11 +179,7 @@ def test_one_bounce_a_message_when_nothing_is_left_to_try(play: Plays) -> None:
             1,
             b"",
             b"alice@example.test",
-            (
-                (b"joe@virt.test", b"text 1\n"),
-                (b"noat@mail.example.test", b"text 3\n"),
-                (b"fail@far.test", b"text 5\n"),
-            ),
+            b"<noat@mail.example.test>:\ntext 3\n\n<joe@virt.test>:\ntext 1\n\n<fail@far.test>:\ntext 5\n\n",
             False,
         )
     ]
@@ -244,7 +238,7 @@ def test_after_a_crash_the_bounce_is_made_from_what_is_recorded(play: Plays) -> 
     world.report(1, D, b"no\n")
     world.write(1)
     world.restart()
-    world.tell(Known(1, world.queue[1].due))
+    world.tell(Known(1, min(world.queue[1].due)))
     world.load_all()
     assert world.bounces[0] == world.bounces[1]
 
@@ -268,7 +262,7 @@ def test_a_forward_was_recorded_already(play: Plays) -> None:
     world.accept(1, [b"bob@example.test"])
     world.starts.pop(1)
     record = only(world.tell(Reported(1, (Result(K, b"did 0+1+0\n"),), recorded=True)), Record)
-    assert record == Record(1, (), 0, True)
+    assert record == Record(1, (), (0, 0), True)
 
 
 def test_a_message_without_recipients_ends(play: Plays) -> None:
@@ -389,6 +383,132 @@ def test_a_healthy_host_is_found_behind_a_long_run_of_a_dead_one(play: Plays) ->
     assert [start.domain for start in world.starts.values()].count(b"live.test") == 1
 
 
+def test_what_an_administrator_takes_is_let_go_when_nothing_of_it_runs(play: Plays) -> None:
+    world = play(concurrencylocal=1)
+    birth = int(world.now)
+    world.accept(1, [b"bob@example.test", b"joe@example.test"])  # one runs, one waits
+    world.accept(2, [b"bob@example.test"])
+    assert world.take(1, 2, 3) == [2, 3]
+    assert not started(world.report(1, Z)) and world.taken == [2, 3]
+    world.write(1)
+    assert world.taken == [2, 3, 1] and world.queue[1].due == (birth + 100, birth + 100)
+    assert world.manager.messages == 0 and world.manager.idle
+    only(world.put_back(2), Load)
+    world.load_all()
+    assert [start.stored.id.number for start in world.starts.values()] == [2]
+
+
+def test_a_message_that_ends_while_it_is_taken_has_ended(play: Plays) -> None:
+    world = play()
+    world.accept(1, [b"bob@example.test"])
+    world.take(1)
+    world.report(1, K)
+    assert not world.taken
+    world.write(1)
+    assert world.taken == [1] and world.ended == {1}
+    assert world.log.lines()[-1] == b"end msg 1"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_bounce_under_way_is_waited_for_and_none_is_begun(play: Plays, fails: bool) -> None:
+    world = play()
+    for number in (1, 2):
+        world.accept(number, [b"bob@example.test"])
+    world.report(1, D)
+    world.write(1)
+    assert world.take(1, 2) == [] and len(world.bounces) == 1
+    if fails:
+        world.writes.pop(1)
+        world.tell(BounceFailed(1))
+    else:
+        world.write(1)
+    assert world.taken == [1] and (1 in world.queue) is fails
+    world.report(2, D)
+    world.write(2)
+    assert world.taken == [1, 2] and len(world.bounces) == 1 and 2 in world.queue
+    world.put_back(2, 0)
+    world.load_all()
+    assert world.bounces[1].failures == b"<bob@example.test>:\nso\n\n"
+
+
+def test_what_is_parked_or_recalled_or_being_loaded_can_be_taken(play: Plays) -> None:
+    world = play(concurrencydestination=1)
+    total = WAITING * 2
+    for number in range(total):
+        world.accept(number, [b"a@slow.test"])
+    while not world.loads:  # until parked ones are recalled
+        world.report(next(iter(world.starts)), K)
+        world.write_all()
+    loading, parked = world.loads[0], total - 1
+    assert world.take(loading, parked) == [parked]
+    world.load_all()
+    assert world.taken == [parked, loading]
+    order = []
+    while world.starts:
+        delivery = next(iter(world.starts))
+        order.append(world.starts[delivery].stored.id.number)
+        world.report(delivery, K)
+        world.write_all()
+        world.load_all()
+    assert order == sorted(order) and set(world.queue) == {loading, parked}
+    world.put_back(parked)
+    world.put_back(loading)
+    world.load_all()
+    assert [start.stored.id.number for start in world.starts.values()] == [parked]
+
+
+def test_retry_tries_both_kinds_of_recipients_at_once(play: Plays) -> None:
+    world = play()
+    world.accept(1, [b"bob@example.test", b"a@far.test"])
+    world.report(1, Z)
+    world.report(2, Z)
+    world.write_all()
+    assert world.take(1) == [1] and world.manager.waiting == 0
+    world.put_back(1, 0)
+    world.load_all()
+    assert {type(start) for start in world.starts.values()} == {StartLocal, StartRemote}
+
+
+def stored_before(world: Any, channels: tuple[Any, ...], outcomes: tuple[Any, ...], bounce: bytes) -> None:
+    """Message 1 as it lies in qmail's layout: routed for good, and some of it done with."""
+    world.accept(1, [b"bob-v-joe@virt.test", b"x@gone.test"])
+    world.restart()
+    progress = tuple(Progress(outcome) for outcome in outcomes)
+    changes = {"channels": channels, "progress": progress, "bounce": bounce}
+    world.queue[1] = msgspec.structs.replace(world.queue[1], **changes)
+    world.bounces.clear()
+    world.tell(Known(1, 0))
+    world.load_all()
+
+
+def test_what_lies_in_the_layout_is_not_routed_again(play: Plays) -> None:
+    world = play(virtualdomains={b"virt.test": b"bob-v", b"gone.test": b"carol"})
+    stored_before(world, ("local", "remote"), (None, None), b"<before@x.test>:\nno\n\n")
+    local, remote = sorted(world.starts.values(), key=lambda start: start.delivery)
+    assert (local.recipient, remote.recipients, remote.domain) == (
+        b"bob-v-joe@virt.test",
+        (b"x@gone.test",),
+        b"gone.test",
+    )
+    world.report(remote.delivery, D)
+    world.report(local.delivery, D)
+    world.write_all()
+    assert world.bounces[0].failures == (
+        b"<before@x.test>:\nno\n\n<x@gone.test>:\nso\n\n<joe@virt.test>:\nso\n\n"
+    )
+
+
+@pytest.mark.parametrize("bounce", [b"<bob@example.test>:\nno\n\n", b""])
+def test_with_nobody_left_a_bounce_that_is_pending_is_made_and_the_message_ends(
+    play: Plays, bounce: bytes
+) -> None:
+    world = play()
+    stored_before(world, ("local", "remote"), (K, K), bounce)
+    world.write_all()
+    assert [one.failures for one in world.bounces] == ([bounce] if bounce else [])
+    assert world.ended == {1}
+
+
 UNKNOWN: list[Event] = [
     Finished(9),
     Reported(9, ()),
@@ -423,5 +543,5 @@ def test_a_report_is_kept_only_up_to_a_length(play: Plays) -> None:
     world = play()
     world.accept(1, [b"bob@example.test"])
     record = only(world.report(1, D, b"x" * 50_000), Record)
-    assert len(record.changes[0].text) == 10_000
+    assert record.changes[0].text == b"<bob@example.test>:\n" + b"x" * 10_000 + b"\n\n"
     assert max(map(len, world.log.lines())) < 10_100

@@ -7,7 +7,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from memory_store import applied
 from openqmail.core.log import DeliveryStarted
+from openqmail.core.queue.store import Change
 from openqmail.core.send.events import (
     Bounce,
     BounceFailed,
@@ -48,6 +50,9 @@ class History:
             self.load,
             self.pass_time,
             self.flush,
+            self.take,
+            self.put_back,
+            self.put_back,
             self.crash,
             self.noise,
         ]
@@ -102,11 +107,31 @@ class History:
     def flush(self) -> None:
         self.world.tell(Flush())
 
+    def take(self) -> None:
+        """Some of the messages, whatever they are at, and one that nobody knows."""
+        some = [number for number in self.world.queue if self.random.random() < 0.3]
+        self.world.take(*(number for number in (*some, 20_000_000) if number not in self.world.away))
+
+    def put_back(self) -> None:
+        """As it was, to be tried at once, deleted, or given back to its sender."""
+        if not self.world.taken:
+            return
+        number, act = self.random.choice(self.world.taken), self.random.randrange(4)
+        stored = self.world.queue.get(number)
+        if stored is not None and act == 0:
+            del self.world.queue[number]
+            self.world.ended.add(number)
+        elif stored is not None and act == 1:
+            left = [at for at, one in enumerate(stored.progress) if one.outcome is None]
+            given = tuple(Change(at, Outcome.FAILURE, b"<x>:\nno\n\n") for at in left)
+            self.world.queue[number] = applied(stored, given, (0, 0))
+        self.world.put_back(number, 0 if act in (1, 2) else None)
+
     def crash(self) -> None:
         if self.random.random() < 0.3:
             self.world.restart()
             for number, stored in self.world.queue.items():
-                self.world.tell(Known(number, stored.due))
+                self.world.tell(Known(number, min(stored.due)))
 
     def noise(self) -> None:
         number = self.random.randrange(self.next_number + 1)
@@ -138,6 +163,9 @@ class History:
                 self.world.write_all()
             elif self.world.loads:
                 self.world.load_all()
+            elif self.world.away:
+                assert set(self.world.taken) == self.world.away, "a message is never let go"
+                self.world.put_back(self.world.taken[0])
             else:
                 assert self.world.wake is not None, "a message has neither work nor a time"
                 self.world.now = max(self.world.now, self.world.wake)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from openqmail.core.log.events import escape
-from openqmail.core.send.routing import bounce_sender, route, sender_for
+from openqmail.core.send.routing import bounce_sender, route, routed_before, sender_for
 
 
 def lines(text: str | None) -> list[bytes]:
@@ -53,6 +53,27 @@ def test_the_plain_address_is_without_the_prefix() -> None:
     assert route(b"bob-v-x@virt.test", control).plain == b"bob-v-x@virt.test"
     assert route(b"special@virt.test", control).plain == b"special@virt.test"
     assert route(b"noat", control).plain == b"noat@me.test"
+
+
+@pytest.mark.parametrize(
+    ("address", "plain"),
+    [
+        (b"bob-v-joe@virt.test", b"joe@virt.test"),
+        (b"bob-v-joe@VIRT.test", b"joe@VIRT.test"),
+        (b"sub-joe@deep.host.test", b"joe@deep.host.test"),
+        (b"Bob-v-joe@virt.test", b"Bob-v-joe@virt.test"),
+        (b"bob-vjoe@virt.test", b"bob-vjoe@virt.test"),
+        (b"all-joe@else.test", b"joe@else.test"),
+        (b"all-joe@not.test", b"all-joe@not.test"),
+    ],
+)
+def test_what_was_routed_before_is_shown_without_the_prefix_of_its_domain_now(
+    address: bytes, plain: bytes
+) -> None:
+    virtual = "virt.test:bob-v\n.host.test:sub\nnot.test:\n:all\n"
+    routed = routed_before(address, "local", settings({"me": "me.test", "virtualdomains": virtual}))
+    assert (routed.address, routed.plain) == (address, plain)
+    assert routed.domain == address.rpartition(b"@")[2].lower()
 
 
 @pytest.mark.parametrize(

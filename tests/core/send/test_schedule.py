@@ -41,7 +41,9 @@ def test_only_what_is_due_comes_out_and_the_earliest_first(times: list[int], now
     for number, when in enumerate(times):
         due.add(number, when)
     taken = []
-    while (number := due.take(now)) is not None:
+    while (found := due.take(now)) is not None:
+        number, all_due = found
+        assert all_due == (times[number] == 0)
         taken.append(times[number])
     assert taken == sorted(when for when in times if when <= now)
     assert due.next() == min((when for when in times if when > now), default=None)
@@ -53,7 +55,18 @@ def test_a_flush_makes_all_due_in_an_order_drawn_by_lot() -> None:
         due.add(number, 10_000 + number)
     assert due.take(0) is None
     assert due.flush() == 100
-    taken = [due.take(0) for _ in range(100)]
-    assert sorted(number for number in taken if number is not None) == list(range(100))
-    assert taken != list(range(100))
+    taken = [found for found in (due.take(0) for _ in range(100)) if found is not None]
+    assert all(all_due for _, all_due in taken)
+    numbers = [number for number, _ in taken]
+    assert sorted(numbers) == list(range(100)) and numbers != list(range(100))
+    assert not len(due)
+
+
+def test_what_is_withdrawn_is_not_due_and_the_rest_is_in_its_time() -> None:
+    due = DueTimes(Random(1))
+    for number in range(20):
+        due.add(number, 0 if number < 5 else 1000 - number)
+    due.withdraw(frozenset({2, 7, 19, 99}))
+    taken = [found[0] for found in (due.take(2000) for _ in range(17)) if found is not None]
+    assert taken == [0, 1, 3, 4, *(number for number in range(18, 4, -1) if number != 7)]
     assert not len(due)

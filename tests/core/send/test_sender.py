@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from memory_store import MemoryStore
 from openqmail.core.log import MemoryLog
 from openqmail.core.ports import LocalJob, LocalReport
-from openqmail.core.queue import Progress, Stored
+from openqmail.core.queue.store import Progress, Stored
 from openqmail.core.send import Sender, SendManager
 from openqmail.core.values import (
-    BytesBody,
+    Body,
     Envelope,
     MessageId,
     OpenqmailError,
@@ -24,42 +25,40 @@ from openqmail.core.values import (
 from openqmail.core.world import SimulatedClock
 
 
-class Store:
+class Store(MemoryStore):
     """Two messages, 1 and 2; reading the first one fails as `broken` says."""
 
     def __init__(self, broken: str, error: Exception) -> None:
+        super().__init__()
         self.broken, self.error = broken, error
-        self.ended: list[int] = []
-
-    def open(self) -> list[tuple[int, int]]:
-        return [(1, 0), (2, 0)]
+        for number in (1, 2):
+            self.put(message(number))
 
     def load(self, number: int) -> Stored:
         if number == 1 and self.broken == "load":
             raise self.error
-        envelope = Envelope(b"s@c.example", (Recipient(b"alice@example.test"),))
-        return Stored(MessageId(number, b"k" * 24), 1_700_000_000, 5, envelope, (Progress(),))
+        return super().load(number)
 
-    def body(self, number: int) -> BytesBody:
+    def body(self, number: int) -> Body:
         if number == 1 and self.broken == "body":
             raise self.error
-        return BytesBody(b"body\n")
+        return super().body(number)
 
-    def record(self, number: int, changes: Any, due: int, ended: bool) -> "Future[None]":
-        if ended:
-            self.ended.append(number)
-        future: Future[None] = asyncio.get_running_loop().create_future()
-        future.set_result(None)
-        return future
+
+def message(number: int, **facts: Any) -> Stored:
+    envelope = Envelope(b"s@c.example", (Recipient(b"alice@example.test"),))
+    return Stored(MessageId(number, b"k" * 24), 1_700_000_000, 5, envelope, (Progress(),), **facts)
 
 
 class Local:
     """Delivers; the first message's delivery breaks when told so."""
 
-    def __init__(self, breaks: bool) -> None:
+    def __init__(self, breaks: bool = False) -> None:
         self.breaks = breaks
+        self.jobs: list[LocalJob] = []
 
     def deliver(self, job: LocalJob) -> "Future[LocalReport]":
+        self.jobs.append(job)
         future: Future[LocalReport] = asyncio.get_running_loop().create_future()
         if self.breaks and job.message.number == 1:
             future.set_exception(RuntimeError("a fault of ours"))
@@ -71,6 +70,21 @@ class Local:
         raise AssertionError
 
 
+def begun(settings: Any, store: MemoryStore, local: Local, log: MemoryLog) -> Sender:
+    manager = SendManager(settings, 1, 1)
+    sender = Sender(manager, store, local, None, settings, SimulatedClock(), log)  # type: ignore[arg-type]
+    sender.start()
+    return sender
+
+
+async def drained(sender: Sender, store: MemoryStore) -> None:
+    """Until nothing is left in the queue."""
+    async with asyncio.timeout(10):
+        while store.messages:
+            await asyncio.sleep(0)
+        await sender.drain()
+
+
 @pytest.mark.parametrize("broken", ["load", "body", "delivery"])
 @pytest.mark.parametrize(
     "error", [TemporaryFailure("cannot be read"), QueueDamaged("torn"), OSError(5, "EIO")]
@@ -80,18 +94,38 @@ def test_a_message_that_cannot_be_read_holds_no_other_up(
 ) -> None:
     async def story() -> tuple[list[int], list[bytes]]:
         store, log = Store(broken, error), MemoryLog()
-        local = Local(broken == "delivery")
-        settings = make()
-        manager = SendManager(settings, 1, 1)
-        clock = SimulatedClock()
-        sender = Sender(manager, store, local, None, settings, clock, log)  # type: ignore[arg-type]
-        sender.start()
+        sender = begun(make(), store, Local(broken == "delivery"), log)
         async with asyncio.timeout(10):
-            while 2 not in store.ended:
+            while 2 in store.messages:
                 await asyncio.sleep(0)
             await sender.drain()
-        return store.ended, log.lines()
+        return list(store.messages), log.lines()
 
-    ended, lines = asyncio.run(story())
-    assert ended == [2]
+    left, lines = asyncio.run(story())
+    assert left == [1]
     assert any(line.startswith(b"alert: ") for line in lines)
+
+
+@pytest.mark.parametrize(("channels", "synced"), [((), False), (("local",), True)])
+def test_deliveries_out_of_the_layout_sync_by_themselves(make: Any, channels: Any, synced: bool) -> None:
+    async def story() -> LocalJob:
+        store, local = MemoryStore(), Local()
+        store.put(message(1, channels=channels))
+        await drained(begun(make(), store, local, MemoryLog()), store)
+        return local.jobs[0]
+
+    job = asyncio.run(story())
+    assert (job.synced, job.again) == (synced, synced)
+
+
+def test_mail_that_another_program_put_into_the_queue_is_delivered(make: Any) -> None:
+    async def story() -> list[bytes]:
+        store, log = MemoryStore(), MemoryLog()
+        sender = begun(make(), store, Local(), log)
+        store.put(message(7))
+        store.arrived(store.load(7))
+        await drained(sender, store)
+        return log.lines()
+
+    lines = asyncio.run(story())
+    assert lines[0] == b"new msg 7" and lines[-1] == b"end msg 7"

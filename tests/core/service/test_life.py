@@ -158,6 +158,28 @@ def test_a_deferred_message_is_listed_and_tried_at_alrm_and_at_flush(home: Home)
     assert again["key"] == message["key"]
 
 
+def test_a_clean_stop_leaves_everything_in_qmails_layout(home: Home) -> None:
+    home.control("smtproutes", "down.example:[127.0.0.1]:9")
+    home.control("concurrencylocal", "0")
+    home.start()
+    send(home, "x@down.example")
+    send(home, "alice@a.example", "new ones too")
+    wait_log(home, "deferral")
+    assert home.stop() == 0, home.tail()
+    numbers = {str(one["id"]) for one in home.queue()}
+    queue = home.path / "queue"
+    assert len(numbers) == 2
+    for folder in ("mess", "info"):
+        assert {file.name for file in (queue / folder).glob("*/*")} == numbers
+    [local] = (queue / "local").glob("*/*")
+    [remote] = (queue / "remote").glob("*/*")
+    assert local.read_bytes() == b"Talice@a.example\0" and remote.read_bytes() == b"Tx@down.example\0"
+    home.control("concurrencylocal", "10")
+    home.start()
+    [mail] = home.wait_mails("alice", 1)
+    assert b"new ones too" in mail
+
+
 def test_term_lets_a_message_under_way_finish(home: Home) -> None:
     home.start()
     peer = socket.create_connection(("127.0.0.1", home.port), 10)
@@ -214,7 +236,10 @@ def test_a_large_message_survives_a_kill(home: Home) -> None:
     big = max(mails, key=len)
     assert big.partition(b"\n\n")[2] == text.replace("\r\n", "\n").encode() + b"\n"
     home.wait_empty()
-    assert not [*(home.path / "queue/journal/large").iterdir()]
+    for _ in Waiting("its file is gone"):
+        bodies = [*(home.path / "queue/mess").rglob("*"), *(home.path / "queue/pool").rglob("*")]
+        if not [file for file in bodies if file.is_file() and file.stat().st_size]:
+            break
 
 
 def test_mail_between_two_homes(place: Place) -> None:

@@ -7,18 +7,27 @@ answer that cannot be had or understood is a TemporaryFailure.
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
+
+import msgspec
 
 from openqmail.core.control.home import Home, check_socket_paths
+from openqmail.core.ports import Acted
 from openqmail.core.values import OpenqmailError, TemporaryFailure
 
 LINE = 64 * 1024 * 1024
 """Bytes that a line of an answer may have: a message with very many recipients."""
 
+NUMBERS = 1000
+"""Messages that one request names; more are several requests."""
+
 PATIENCE = 30.0
 CHUNK = 64 * 1024
+
+_END = b'{"ok":'
+"""How the line begins that ends a list."""
 
 
 class Stopped(OpenqmailError):
@@ -34,11 +43,15 @@ def status(home: Home) -> dict[str, Any]:
         return _object(_line(answer, home), home)
 
 
-def messages(home: Home) -> Iterator[dict[str, Any]]:
-    """The queue, oldest first."""
-    with _asked(home, {"ask": "list"}) as answer:
-        while "ok" not in (found := _object(_line(answer, home), home)):
-            yield found
+def messages(home: Home, numbers: Sequence[int] = ()) -> Iterator[bytes]:
+    """The queue as JSON lines, oldest first; or those of these numbers that are there."""
+    for some in _batches(numbers) or [numbers]:
+        with _asked(home, {"ask": "list", "numbers": some}) as answer:
+            while not (line := _line(answer, home)).startswith(_END):
+                if not line:
+                    raise _broke_off(home)
+                yield line
+            _accepted(line, home)
 
 
 def show(home: Home, number: int) -> Iterator[bytes]:
@@ -54,6 +67,28 @@ def show(home: Home, number: int) -> Iterator[bytes]:
             raise TemporaryFailure(f"{home.path}: the message was cut off on its way; ask again")
 
 
+def act(home: Home, verb: str, numbers: Sequence[int], **more: str) -> Acted:
+    """Have a verb (hold, release, retry, delete, bounce) done on messages."""
+    total = Acted()
+    for some in _batches(numbers):
+        with _asked(home, {"ask": verb, "numbers": some, **more}) as answer:
+            line = _line(answer, home)
+        _accepted(line, home)
+        try:
+            one = msgspec.json.decode(line, type=Acted)
+        except msgspec.ValidationError:
+            raise _not_understood(home) from None
+        total = Acted(total.done + one.done, total.missed + one.missed, total.later + one.later)
+    return total
+
+
+def settle(home: Home) -> NoReturn:
+    """Always raises: Refused while a service runs, Stopped when none does."""
+    with _asked(home, {"ask": "settle"}) as answer:
+        _accepted(_line(answer, home), home)
+    raise _not_understood(home)
+
+
 def flush(home: Home) -> int:
     """Try everything now; how many messages that are."""
     with _asked(home, {"ask": "flush"}) as answer:
@@ -61,6 +96,11 @@ def flush(home: Home) -> int:
         if not isinstance(count, int):
             raise _not_understood(home)
         return count
+
+
+def _batches(numbers: Sequence[int]) -> list[Sequence[int]]:
+    """As many requests as it takes."""
+    return [numbers[at : at + NUMBERS] for at in range(0, len(numbers), NUMBERS)]
 
 
 @contextmanager
@@ -91,7 +131,7 @@ def _line(answer: BinaryIO, home: Home) -> bytes:
     except OSError as error:
         raise TemporaryFailure(f"{home.run}/admin: the answer broke off: {error.strerror or error}") from None
     if len(line) > LINE or (line and not line.endswith(b"\n")):
-        raise TemporaryFailure(f"{home.run}/admin: the answer broke off; try again")
+        raise _broke_off(home)
     return line
 
 
@@ -104,7 +144,7 @@ def _read(answer: BinaryIO, home: Home) -> bytes:
 
 def _object(line: bytes, home: Home) -> dict[str, Any]:
     if not line:
-        raise TemporaryFailure(f"{home.run}/admin: the answer broke off; try again")
+        raise _broke_off(home)
     try:
         found = json.loads(line)
     except ValueError:
@@ -121,6 +161,10 @@ def _accepted(line: bytes, home: Home) -> dict[str, Any]:
     if found.get("ok") is not True:
         raise _not_understood(home)
     return found
+
+
+def _broke_off(home: Home) -> TemporaryFailure:
+    return TemporaryFailure(f"{home.run}/admin: the answer broke off; try again")
 
 
 def _not_understood(home: Home) -> TemporaryFailure:

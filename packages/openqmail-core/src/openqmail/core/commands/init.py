@@ -18,6 +18,7 @@ from openqmail.core.control.assign import compile_cdb
 from openqmail.core.control.home import Home, check_socket_paths
 from openqmail.core.control.owner import acting_as, user_name
 from openqmail.core.control.text import shown
+from openqmail.core.queue.layout import paths as layout
 from openqmail.core.values import HomeError, OpenqmailError
 
 help = "make a home: control files, queue, mailboxes"
@@ -174,6 +175,10 @@ def _fill(home: Home, files: dict[str, str], names: Sequence[str], made: Made) -
         (home.control, 0o755),
     ):
         made.folder(folder, mode)
+    for below in layout.folders():
+        made.folder(os.path.join(home.queue, os.fsdecode(below)), 0o700)
+    for below, content, mode in layout.FILES:
+        made.file(os.path.join(home.queue, os.fsdecode(below)), content, mode)
     for name in names:
         made.maildir(os.path.join(home.mail, name))
     me = files["me"].strip()
@@ -182,8 +187,8 @@ def _fill(home: Home, files: dict[str, str], names: Sequence[str], made: Made) -
     lines = boxes.assignments(home, names)
     made.file(os.path.join(home.users, "assign"), boxes.written(lines) + b".\n", 0o644)
     made.file(os.path.join(home.users, "cdb"), compile_cdb(lines), 0o644)
-    for name, content in files.items():
-        made.file(os.path.join(home.control, name), content.encode(), 0o644)
+    for name, text in files.items():
+        made.file(os.path.join(home.control, name), text.encode(), 0o644)
 
 
 def _say(path: str, args: argparse.Namespace, uid: int) -> None:

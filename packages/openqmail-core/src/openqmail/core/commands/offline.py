@@ -1,25 +1,129 @@
-"""The queue of a home that no service serves, read from the journal; nothing is changed."""
+"""The queue of a home that no service serves.
 
+Looking at it changes nothing and needs no lock.  A verb takes the home's lock, as a service
+would, opens the queue, acts, and leaves it settled in qmail's layout; nothing is delivered.
+"""
+
+import asyncio
 import os
-from collections.abc import Iterator
-from typing import Any
+from asyncio import Future
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import msgspec
 
+from openqmail.core.commands.client import Refused
 from openqmail.core.control.home import Home
 from openqmail.core.control.reader import read_settings
-from openqmail.core.queue import read, read_body
-from openqmail.core.send.admin import summarize
+from openqmail.core.ports import Acted, QueueAdmin
+from openqmail.core.queue import LocalStore, read, read_body
+from openqmail.core.queue.store import QueueStore
+from openqmail.core.send import Routes, StoredQueue, summarize
+from openqmail.core.service.lock import HomeLock
+from openqmail.core.values import HomeError, OpenqmailError, TemporaryFailure
+from openqmail.core.world import PosixDisk, SystemClock
+
+_SLICE = 256
+
+LONG_AGO = (1, 1)
+"""When what is to be tried at the next start was due."""
+
+T = TypeVar("T")
 
 
-def messages(home: Home) -> Iterator[dict[str, Any]]:
-    """As a running service tells them, oldest first.  Raises QueueDamaged."""
-    settings = read_settings(home)
+def messages(home: Home, numbers: Sequence[int] = ()) -> Iterator[bytes]:
+    """JSON lines as a running service tells them, oldest first.  Raises QueueDamaged."""
+    routes, now, encoder = Routes(read_settings(home)), SystemClock().now(), msgspec.json.Encoder()
+    wanted = frozenset(numbers)
+    some = []
     for stored in read(os.fsencode(home.queue)):
-        yield msgspec.to_builtins(summarize(stored, settings))
+        if wanted and stored.id.number not in wanted:
+            continue
+        some.append(summarize(stored, routes, now))
+        if len(some) == _SLICE:
+            yield encoder.encode_lines(some)
+            some.clear()
+    yield encoder.encode_lines(some)
 
 
-def show(home: Home, number: int) -> Iterator[bytes] | None:
-    """A message as it is stored, or None when there is none of that number."""
+def show(home: Home, number: int) -> Iterator[bytes]:
+    """A message as it is stored.  Raises Refused when there is none of that number."""
     body = read_body(os.fsencode(home.queue), number)
-    return None if body is None else body.chunks()
+    if body is None:
+        raise Refused(f"no message {number} in the queue")
+    yield from body.chunks()
+
+
+def act(home: Home, verb: str, numbers: Sequence[int], **more: str) -> Acted:
+    """Have a verb done on messages; durable when it returns.
+
+    Raises TemporaryFailure when somebody else is at work there, QueueDamaged, HomeError."""
+    acted: Acted = _opened(home, lambda queue: getattr(queue, verb)(numbers, **more))[0]
+    return acted
+
+
+def flush(home: Home) -> int:
+    """Have everything tried at the next start; how many messages that are.  Raises as `act`."""
+    return _opened(home, lambda queue: queue.flush())[0]
+
+
+def settle(home: Home) -> tuple[int, int]:
+    """Move everything to qmail's layout: how many messages there are, how many could not be moved.
+
+    Raises as `act`."""
+
+    async def count(queue: QueueAdmin) -> int:
+        return queue.totals().messages
+
+    return _opened(home, count)
+
+
+class _Nobody:
+    """Whoever works on messages while no service runs: what is to be tried is tried at the start."""
+
+    def __init__(self, store: QueueStore, waiting: Iterable[int]) -> None:
+        self._store = store
+        self._waiting = waiting
+
+    def take(self, numbers: Iterable[int]) -> dict[int, Future[None]]:
+        taken = {}
+        for number in numbers:
+            taken[number] = asyncio.get_running_loop().create_future()
+            taken[number].set_result(None)
+        return taken
+
+    def put_back(self, number: int, due: int | None) -> None:
+        if due == 0:
+            self._store.record(number, (), LONG_AGO, False)
+
+    def flush(self) -> None:
+        for number in self._waiting:
+            self.put_back(number, 0)
+
+
+def _opened(home: Home, verb: Callable[[QueueAdmin], Awaitable[T]]) -> tuple[T, int]:
+    """What the verb gives, and how many messages could not be settled."""
+    try:
+        lock = HomeLock(home)
+    except HomeError as error:
+        raise TemporaryFailure(f"{error}, which does not answer yet; try again in a moment") from None
+    try:
+        return asyncio.run(_act(home, verb))
+    finally:
+        lock.release()
+
+
+async def _act(home: Home, verb: Callable[[QueueAdmin], Awaitable[T]]) -> tuple[T, int]:
+    settings, lost = read_settings(home), list[OpenqmailError]()
+    clock, folder = SystemClock(), os.fsencode(home.queue)
+    store = LocalStore(PosixDisk(), clock, folder, lost.append, route=Routes(settings).place)
+    waiting = [number for number, _ in store.open()]
+    try:
+        queue = StoredQueue(store, lambda: settings, _Nobody(store, waiting), clock, lambda event: None)
+        result = await verb(queue)
+        left = await store.settle()
+    finally:
+        await store.close()
+    if lost:
+        raise lost[0]
+    return result, left

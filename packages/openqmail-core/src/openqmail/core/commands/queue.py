@@ -1,77 +1,229 @@
-"""`openqmail queue`: look at the queue, and have it tried now.
+"""`openqmail queue`: look at the queue, and act on messages.
 
-The running service is asked; while none runs, list and show read the journal themselves.
+The running service is asked.  While none runs, list and show read the queue themselves, and
+verbs open it as a service would; the service's next start goes on from there.  What destroys
+mail asks first.
 """
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
 
 from openqmail.core.commands import client
-from openqmail.core.commands.command import DONE, NONE, Parser, example, needed
+from openqmail.core.commands.command import DONE, LATER, NONE, Parser, example, needed
 from openqmail.core.commands.status import in_units, totals
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
 from openqmail.core.control.text import shown
+from openqmail.core.ports import Acted
+from openqmail.core.values import OpenqmailError, TemporaryFailure
 
-help = "list the queued messages, show one, or try all now"
+help = "list, show, hold, release, retry, delete or bounce queued messages; try all now; settle the queue"
+
+_DECODER = msgspec.json.Decoder(dict[str, Any])
+
+DAY = 86_400
+
+GIVEN_BACK = "The administrator gave this message back. (#5.0.0)"
+
+
+class Verb(NamedTuple):
+    """`done`, `offline`: what has become of messages, while a service runs and while none does;
+    `asks`: what is asked before."""
+
+    help: str
+    example: str
+    done: str
+    offline: str
+    asks: str = ""
+
+
+VERBS = {
+    "hold": Verb(
+        "keep messages back until they are released", 'hold 17 --reason "looks odd"', "held", "held"
+    ),
+    "release": Verb("go on with messages that are held", "release 17", "released", "released"),
+    "retry": Verb(
+        "try messages now", "retry 17 18", "will be tried now", "will be tried when the service starts"
+    ),
+    "delete": Verb(
+        "remove messages for good; nobody is told",
+        "delete 17 18 --yes",
+        "deleted",
+        "deleted",
+        "Delete {many} from {senders}, telling nobody?",
+    ),
+    "bounce": Verb(
+        "give messages back to their senders as undeliverable",
+        "bounce 17 --yes",
+        "given back",
+        "will be given back when the service starts",
+        "Give {many} back to {senders}?",
+    ),
+}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    below = parser.add_subparsers(dest="verb", metavar="list|show|flush", parser_class=Parser)
+    words = ["list", "show", *VERBS, "flush", "settle"]
+    below = parser.add_subparsers(dest="verb", metavar="|".join(words), parser_class=Parser)
     listing = below.add_parser("list", help="print every message, oldest first (the same as no word at all)")
     listing.add_argument("--json", action="store_true", help="print a JSON object a line")
     example(listing, "openqmail --home mail queue list --json")
     show = below.add_parser("show", help="print messages as they are stored, by the numbers of the log")
-    show.add_argument("numbers", metavar="N", nargs="+", type=_number, help="a message's number")
+    _numbers(show)
     example(show, "openqmail --home mail queue show 17")
+    for name, verb in VERBS.items():
+        one = below.add_parser(name, help=verb.help)
+        _numbers(one)
+        if name == "hold":
+            one.add_argument("--reason", metavar="TEXT", default="", help="why, for those who list the queue")
+        if name == "bounce":
+            one.add_argument("--text", metavar="TEXT", default=GIVEN_BACK, help="what the sender is told")
+        if verb.asks:
+            one.add_argument("--yes", action="store_true", help="do not ask")
+        one.add_argument("--json", action="store_true", help="print what was done as one JSON object")
+        example(one, f"openqmail --home mail queue {verb.example}")
     flush = below.add_parser("flush", help="have every message tried now that waits")
+    flush.add_argument("--json", action="store_true", help="print one JSON object")
     example(flush, "openqmail --home mail queue flush")
-    example(parser, "openqmail --home mail queue")
+    settle = below.add_parser(
+        "settle", help="while no service runs, move every message into qmail's own files"
+    )
+    settle.add_argument("--json", action="store_true", help="print one JSON object")
+    example(settle, "openqmail --home mail queue settle")
+    example(parser, "openqmail --home mail queue", "openqmail --home mail queue delete 17 18")
 
 
-def run(home: Home | None, args: argparse.Namespace) -> int:
-    from openqmail.core.commands import offline  # noqa: PLC0415  # before root becomes the owner
-
-    here = needed(home)
-    with as_owner(here):
-        if args.verb == "flush":
-            count = client.flush(here)
-            print(f"{count} message{'s' * (count != 1)} that waited will be tried now")
-            return DONE
-        if args.verb == "show":
-            return _show(here, args.numbers, offline.show)
-        return _list(_messages(here, offline.messages), getattr(args, "json", False))
+def _numbers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("numbers", metavar="N", nargs="+", type=_number, help="a message's number")
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 19):
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) < 2**63):
         raise argparse.ArgumentTypeError(
             f"'{shown(text)}' is not a message's number; 'queue list' shows them"
         )
     return int(text)
 
 
-def _messages(home: Home, offline: Callable[[Home], Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+class Queue(Protocol):
+    """What does it: `client`, by the running service, or `offline`, by itself."""
+
+    def messages(self, home: Home, numbers: Sequence[int]) -> Iterator[bytes]:
+        """JSON lines, one or several at a time."""
+        ...
+
+    def show(self, home: Home, number: int) -> Iterator[bytes]: ...
+
+    def act(self, home: Home, verb: str, numbers: Sequence[int], **more: str) -> Acted: ...
+
+    def flush(self, home: Home) -> int: ...
+
+    def settle(self, home: Home) -> tuple[int, int]: ...
+
+
+def run(home: Home | None, args: argparse.Namespace) -> int:
+    here = needed(home)
     try:
-        yield from client.messages(home)
+        with as_owner(here):
+            return _do(here, args, client, running=True)
     except client.Stopped:
-        yield from offline(home)
+        from openqmail.core.commands import offline  # noqa: PLC0415  # which a running service spares
+
+        with as_owner(here):
+            return _do(here, args, offline, running=False)
 
 
-def _show(home: Home, numbers: list[int], offline: Callable[[Home, int], Iterator[bytes] | None]) -> int:
+def _do(home: Home, args: argparse.Namespace, queue: Queue, *, running: bool) -> int:
+    if args.verb == "show":
+        return _show(home, args.numbers, queue)
+    if args.verb == "flush":
+        count, when = queue.flush(home), "now" if running else "when the service starts"
+        print(f'{{"messages":{count}}}' if args.json else f"{_many(count)} that waited will be tried {when}")
+        return DONE
+    if args.verb == "settle":
+        return _settle(home, args.json, queue)
+    if args.verb in VERBS:
+        return _act(home, args, queue, running=running)
+    return _list(queue.messages(home, ()), getattr(args, "json", False))
+
+
+# --- the verbs --------------------------------------------------------------------------
+
+
+def _act(home: Home, args: argparse.Namespace, queue: Queue, *, running: bool) -> int:
+    verb = VERBS[args.verb]
+    if verb.asks and not args.yes and not _agreed(home, args, queue):
+        return NONE
+    more = {word: getattr(args, word) for word in ("reason", "text") if hasattr(args, word)}
+    acted = queue.act(home, args.verb, args.numbers, **more)
+    if args.json:
+        print(msgspec.json.encode(acted).decode())
+    elif acted.done:
+        print(f"{_many(len(acted.done))} {verb.done if running else verb.offline}")
+    return _told(acted)
+
+
+def _told(acted: Acted) -> int:
+    """What could not be done, on stderr, and the exit code of it all."""
+    for missed in acted.missed:
+        print(f"openqmail: message {missed.number} {_clean(missed.why)}", file=sys.stderr)
+    for number in acted.later:
+        why = "is being delivered just now; it will be done when that has ended"
+        print(f"openqmail: message {number} {why}", file=sys.stderr)
+    if acted.later:
+        return LATER
+    return DONE if acted.done else NONE
+
+
+def _agreed(home: Home, args: argparse.Namespace, queue: Queue) -> bool:
+    """Whether a person says yes; also when there is nothing to ask about."""
+    if not sys.stdin.isatty():
+        raise OpenqmailError(
+            f"'queue {args.verb}' asks first, and there is no terminal to ask at; add --yes to do it unasked"
+        )
+    found = [one for some in queue.messages(home, args.numbers) for one in _decoded(some)]
+    if not found:
+        return True
+    senders = list(dict.fromkeys(f"<{_clean(one['sender'])}>" for one in found))
+    names = ", ".join(senders[:5]) + (f" and {len(senders) - 5} others" if len(senders) > 5 else "")
+    question = VERBS[args.verb].asks.format(many=_many(len(found)), senders=names)
+    print(question, "[y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _settle(home: Home, as_json: bool, queue: Queue) -> int:
+    total, left = queue.settle(home)
+    if as_json:
+        print(f'{{"messages":{total},"left":{left}}}')
+    else:
+        print(f"{_many(total - left)} in qmail's own files")
+    if left:
+        print(f"openqmail: {_many(left)} could not be moved and stay in the journal", file=sys.stderr)
+    return LATER if left else DONE
+
+
+def _many(count: int) -> str:
+    return _count(count, "message")
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+# --- looking ----------------------------------------------------------------------------
+
+
+def _show(home: Home, numbers: Sequence[int], queue: Queue) -> int:
     code = DONE
     for number in numbers:
         try:
-            chunks: Iterable[bytes] | None = _begun(client.show(home, number))
+            chunks = _begun(queue.show(home, number))
         except client.Refused:
-            chunks = None
-        except client.Stopped:
-            chunks = offline(home, number)
-        if chunks is None:
             print(
                 f"openqmail: there is no message {number} in the queue; 'queue list' shows them",
                 file=sys.stderr,
@@ -95,13 +247,13 @@ def _begun(chunks: Iterator[bytes]) -> Iterator[bytes]:
     return all_of_them()
 
 
-def _list(messages: Iterable[dict[str, Any]], as_json: bool) -> int:
+def _list(messages: Iterable[bytes], as_json: bool) -> int:
     if as_json:
-        for one in messages:
-            print(json.dumps(one))
+        for lines in messages:
+            sys.stdout.buffer.write(lines)
         return DONE
     sums = {"messages": 0, "recipients": 0, "deferred": 0, "held": 0, "bytes": 0}
-    for one in messages:
+    for one in (one for lines in messages for one in _decoded(lines)):
         print(_for_people(one))
         sums["messages"] += 1
         sums["recipients"] += sum(rcpt["state"] == "todo" for rcpt in one["recipients"])
@@ -112,13 +264,22 @@ def _list(messages: Iterable[dict[str, Any]], as_json: bool) -> int:
     return DONE
 
 
+def _decoded(lines: bytes) -> list[dict[str, Any]]:
+    try:
+        return _DECODER.decode_lines(lines)
+    except msgspec.DecodeError:
+        raise TemporaryFailure("the list is not understood; the service may be of another version") from None
+
+
 def _for_people(one: dict[str, Any]) -> str:
     size, sender = in_units(one["size"]), _clean(one["sender"])
     lines = [f"#{one['id']}  {one['state']}  {size}  {_when(one['born'])}  from <{sender}>"]
+    if one.get("held"):
+        lines.append(f"    held: {_clean(one['held'])}")
     for recipient in one["recipients"]:
         text = f"    {recipient['channel']:6}  {recipient['state']}  {_clean(recipient['address'])}"
         if recipient["state"] == "todo" and recipient["attempts"]:
-            text += f"  ({recipient['attempts']} attempts, next {_when(recipient['next'])})"
+            text += f"  ({_count(recipient['attempts'], 'attempt')}, next {_when(recipient['next'])})"
         lines.append(text)
         if recipient["last"]:
             lines.append(f"            {_clean(recipient['last'].strip())}")
@@ -126,7 +287,9 @@ def _for_people(one: dict[str, Any]) -> str:
 
 
 def _when(seconds: int | None) -> str:
-    return time.strftime("%d %b %Y %H:%M:%S UTC", time.gmtime(seconds)) if seconds else "now"
+    if seconds is None or seconds < DAY:  # a time before there was any mail: at once
+        return "now"
+    return time.strftime("%d %b %Y %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def _clean(text: str) -> str:

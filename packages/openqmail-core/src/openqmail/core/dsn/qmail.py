@@ -7,7 +7,6 @@ of its bounce, is written `_` here, as qmail-send does in the list of recipients
 """
 
 import re
-from collections.abc import Iterable
 
 from openqmail.core.control.settings import Settings
 from openqmail.core.message.trace import qmail_date, qmail_hop, quote
@@ -27,7 +26,7 @@ _ORIGINAL_BOUNCE = b"--- Below this line is the original bounce.\n\n"
 def bounce(
     settings: Settings,
     recipient: bytes,
-    failures: Iterable[tuple[bytes, bytes]],
+    failures: bytes,
     *,
     double: bool,
     now: float,
@@ -36,8 +35,9 @@ def bounce(
     """The head and text of a bounce to `recipient`, up to and with the Return-Path line of
     the copy that follows.
 
-    `failures`: address and report of each recipient that failed.  `double`: what failed was
-    a bounce itself.  `pid`: who the Received line says made it.
+    `failures`: the paragraphs (see `report`) of all recipients that failed, as they stand in
+    `bounce/N`.  `double`: what failed was a bounce itself.  `pid`: who the Received line says
+    made it.
     """
     host = settings.bouncehost
     to = quoted_address(recipient)
@@ -51,7 +51,7 @@ def bounce(
             b"Hi. This is the qmail-send program at %s.\n" % host,
             _BOUNCED if double else _FAILED,
             b"\n",
-            *(report(address, text) for address, text in failures),
+            failures,
             _ORIGINAL_BOUNCE if double else _COPY,
             b"Return-Path: <%s>\n" % (b"" if double else to),
         )

@@ -1,31 +1,30 @@
 """Serves the port `LocalDelivery`: users/cdb, then `alias`, then their `.qmail` files.
 
 A small message is delivered at once, on the loop, so its future is done when it is handed
-out; a large one, and a repeated one, in a thread.  `sync` has a thread of its own.  Everything
-runs as the owner of the home, whatever uid users/cdb names.  Texts of reports are
-qmail-local's.  A delivery that cannot be made is a deferral, never an exception.
+out; a large one, a repeated one and one whose files are synced, by workers.  `sync` has a
+worker of its own.  Everything runs as the owner of the home, whatever uid users/cdb names.
+Texts of reports are qmail-local's.  A delivery that cannot be made is a deferral, never an exception.
 """
 
 import asyncio
 import os
-from asyncio import AbstractEventLoop, Future
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from asyncio import Future
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 
 from openqmail.core.control.assign import Users
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Settings
-from openqmail.core.local.durability import Device, Durability, device_of
+from openqmail.core.local.durability import Durability
 from openqmail.core.local.maildir import Maildirs, host_part, stem
 from openqmail.core.local.plans import Directory, Plans, Task
 from openqmail.core.message import delivered_to, has_line, qmail_hop, return_path
 from openqmail.core.ports import Forward, LocalJob, LocalReport, Written
 from openqmail.core.values import Body, OpenqmailError, Outcome, Result
-from openqmail.core.world import Clock, Disk
+from openqmail.core.world import Clock, Disk, ThreadWorkers, Workers
 
 THREADS = 4
-"""For large messages and repeated deliveries."""
+"""For large messages, repeated deliveries and files that are synced singly."""
 
 HEADER = 1 << 20
 """Bytes of a large message in which its header is looked for."""
@@ -50,17 +49,20 @@ class LocalDeliveries:
         disk: Disk,
         clock: Clock,
         users: Directory | None = None,
-        device: Device = device_of,
+        workers: Callable[[int, str], Workers] | None = None,
     ) -> None:
+        """`users`: who is here, by default as users/cdb says; `workers`: makes workers, so many
+        of that name, by default threads."""
+        self._loop = asyncio.get_running_loop()
+        workers = workers or partial(ThreadWorkers, self._loop)
         users = users or Users(os.path.join(home.users, "cdb"))
-        self._plans = Plans(users, os.fsencode(home.alias), clock)
+        self._plans = Plans(users, os.fsencode(home.alias), disk, clock)
         self._disk = disk
         self._clock = clock
-        self._durability = Durability(disk, clock, device)
+        self._durability = Durability(disk, clock)
         self._maildirs = Maildirs(disk, clock, self._durability)
-        self._pool = ThreadPoolExecutor(THREADS, "local")
-        self._syncer = ThreadPoolExecutor(1, "sync")
-        self._loop: AbstractEventLoop = asyncio.get_running_loop()
+        self._pool = workers(THREADS, "local")
+        self._syncer = workers(1, "sync")
         self._uid, self._pid = os.getuid(), os.getpid()
         self.reconfigure(settings)
 
@@ -76,8 +78,8 @@ class LocalDeliveries:
         task = self._plans.task(job.recipient)
         if task.refused:
             report = LocalReport(task.result)
-        elif job.again or job.body.data is None:
-            return self._loop.run_in_executor(self._pool, self._carry_out, job, task)
+        elif job.synced or job.again or job.body.data is None:
+            return self._pool.run(self._carry_out, job, task)
         else:
             report = self._carry_out(job, task)
         future: Future[LocalReport] = self._loop.create_future()
@@ -86,12 +88,12 @@ class LocalDeliveries:
 
     def sync(self, written: Sequence[Written]) -> "Future[tuple[bool, ...]]":
         """Make files durable, with their names."""
-        return self._loop.run_in_executor(self._syncer, self._durability.sync, tuple(written))
+        return self._syncer.run(self._durability.sync, tuple(written))
 
     async def close(self) -> None:
         """Returns when what runs in a thread has ended."""
-        for pool in (self._pool, self._syncer):
-            await asyncio.to_thread(pool.shutdown)
+        await self._pool.close()
+        await self._syncer.close()
         self._durability.close()
 
     # --- carrying out -----------------------------------------------------------------
@@ -107,7 +109,7 @@ class LocalDeliveries:
         except (OSError, OpenqmailError, KeyError):
             return LocalReport(UNREADABLE)
         head = _return_path(job.sender) + line
-        put = self._maildirs.write_once if job.again else self._maildirs.write
+        put = self._writing(job)
         written: tuple[Written, ...] = ()
         for ordinal, (path, as_given) in enumerate(task.maildirs):
             try:
@@ -121,6 +123,12 @@ class LocalDeliveries:
             return LocalReport(task.result, written)
         result = Result(Outcome.SUCCESS, b"%sqp %d\n" % (task.result.text, self._pid))
         return LocalReport(result, written, Forward(job.sender, task.forwards, self._hop() + line))
+
+    def _writing(self, job: LocalJob) -> "Callable[..., Written | None]":
+        """How its files are written."""
+        if job.again:
+            return partial(self._maildirs.write_once, synced=job.synced)
+        return self._maildirs.write_durably if job.synced else self._maildirs.write
 
     def _is_there(self, folder: bytes) -> bool:
         try:

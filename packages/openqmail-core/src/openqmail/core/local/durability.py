@@ -8,7 +8,7 @@ Blocks; `meet` may run beside `sync`, which runs in one thread at a time.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from threading import Lock
 
 from openqmail.core.ports import Written
@@ -20,13 +20,6 @@ SLOW = 5.0
 SINGLY = 60.0
 """Seconds for which a file system then syncs file by file."""
 
-Device = Callable[[bytes], int]
-"""The number of the device that holds a folder; raises OSError."""
-
-
-def device_of(folder: bytes) -> int:
-    return os.stat(folder).st_dev
-
 
 def stem_of(name: bytes) -> bytes:
     """What a file of ours keeps wherever its reader moves it: `birth.Q<digest>`."""
@@ -36,10 +29,9 @@ def stem_of(name: bytes) -> bytes:
 class Durability:
     """Knows which `new/` folders lie on which file system."""
 
-    def __init__(self, disk: Disk, clock: Clock, device: Device = device_of) -> None:
+    def __init__(self, disk: Disk, clock: Clock) -> None:
         self._disk = disk
         self._clock = clock
-        self._device = device
         self._folders: dict[bytes, int] = {}
         self._filesystems: dict[int, Filesystem | None] = {}
         self._singly_until: dict[int, float] = {}
@@ -67,6 +59,10 @@ class Durability:
     def doubted(self, stem: bytes) -> bool:
         """Whether a file of this name may look complete and not be on the disk."""
         return stem in self._doubted
+
+    def doubt(self, stem: bytes) -> None:
+        """Its sync failed."""
+        self._doubted.add(stem)
 
     def trust(self, stem: bytes) -> None:
         """It has been written anew, and synced."""
@@ -109,6 +105,10 @@ class Durability:
                 filesystem.close()
         self._filesystems.clear()
         self._folders.clear()
+
+    def _device(self, folder: bytes) -> int:
+        """The device that holds a folder, behind symbolic links too; raises OSError."""
+        return self._disk.stat(folder + b"/.").device
 
     # --- a file system at once --------------------------------------------------------
 

@@ -4,7 +4,8 @@ A file is named `birth.Q<digest>.host,S=size`; the digest is of the message's ke
 recipient, the Maildir and its place in the plan, so a repeated delivery finds what an earlier
 one left: complete and equal is done; otherwise it is written anew, synced, over what is in
 `new/`.  What is in `cur/` is the reader's and is never overwritten.  Names hold nothing that
-a stranger chose.  A new file is written, not synced: see `durability`.  Blocks.
+a stranger chose.  A new file is written, and synced only where that is asked for: see
+`durability` for the others.  Blocks.
 """
 
 import os
@@ -76,12 +77,25 @@ class Maildirs:
             self._writing.discard(temporary)
         return Written(final, size)
 
-    def write_once(
+    def write_durably(
         self, path: bytes, name: bytes, host: bytes, head: bytes, body: Body, delivery: int
-    ) -> Written | None:
-        """The same where an earlier attempt may have left files; None: it is durable already.
+    ) -> None:
+        """The same, and the file is durable with its name when it returns.  Raises as `write` does."""
+        self.write(path, name, host, head, body, delivery, synced=True)
+        self._sync_name(path, name)
 
-        Raises as `write` does."""
+    def write_once(
+        self,
+        path: bytes,
+        name: bytes,
+        host: bytes,
+        head: bytes,
+        body: Body,
+        delivery: int,
+        synced: bool = False,
+    ) -> Written | None:
+        """The same where an earlier attempt may have left files; None: it is durable already,
+        which it always is when it is to be `synced`.  Raises as `write` does."""
         self._durability.meet(path)
         self._clear(path, name)
         for copy in range(1, COPIES + 1):
@@ -90,30 +104,41 @@ class Maildirs:
             if there is None:
                 break
             if not self._durability.doubted(mine) and self._equal(there, head, body):
-                self._sync(there)
+                self._sync(there, mine)
                 return None
             if there.startswith(path + b"new/"):
                 break
         else:
             raise TemporaryFailure("too many different copies of one delivery")
-        if there is None and mine == name and not self._durability.doubted(mine):
+        if there is None and mine == name and not synced and not self._durability.doubted(mine):
             return self.write(path, mine, host, head, body, delivery)
         written = self.write(path, mine, host, head, body, delivery, synced=True)
         if there is not None and there != written.path:  # it had another size in its name
             self._forget_file(there)
-        self._disk.sync_folder(path + b"new")
-        self._durability.trust(mine)
+        self._sync_name(path, mine)
         return None
 
-    def _sync(self, path: bytes) -> None:
+    def _sync(self, path: bytes, name: bytes) -> None:
         """Who wrote it may have ended before its errors came: what a later syncfs says of it
-        proves nothing."""
+        proves nothing.  A sync that fails once may say anything the next time."""
         file = self._disk.open(path)
         try:
             file.sync()
+            self._disk.sync_folder(os.path.dirname(path))
+        except OSError:
+            self._durability.doubt(name)
+            raise
         finally:
             file.close()
-        self._disk.sync_folder(os.path.dirname(path))
+
+    def _sync_name(self, path: bytes, name: bytes) -> None:
+        """The name of a file that was written and synced just now."""
+        try:
+            self._disk.sync_folder(path + b"new")
+        except OSError:
+            self._durability.doubt(name)
+            raise
+        self._durability.trust(name)
 
     # --- writing ----------------------------------------------------------------------
 

@@ -2,12 +2,11 @@
 
 A plan is made for every delivery anew, because a user's files may change at any time, but for
 the most frequent one: a home without a `.qmail` file for the address gives the default
-delivery, and is remembered with what stat(2) said of the home.  A file can come into a folder
+delivery, and is remembered with what there is to know of the home.  A file can come into a folder
 only with a change of the folder's ctime, which, unlike its mtime, nobody can set back; while
 that is the same, one stat is all.
 """
 
-import os
 from functools import partial
 from typing import Protocol
 
@@ -18,7 +17,7 @@ from openqmail.core.dotqmail import interpret
 from openqmail.core.dotqmail.interpreter import names
 from openqmail.core.local.home import check_home, look
 from openqmail.core.values import OpenqmailError, Outcome, Result
-from openqmail.core.world import Clock
+from openqmail.core.world import Clock, Disk
 
 SETTLED = 2.0
 """Seconds after which a folder's next change is sure to have another time stamp."""
@@ -56,9 +55,10 @@ class Task(msgspec.Struct, frozen=True):
 class Plans:
     """Makes tasks of addresses; may be asked by one thread at a time."""
 
-    def __init__(self, users: Directory, alias: bytes, clock: Clock) -> None:
+    def __init__(self, users: Directory, alias: bytes, disk: Disk, clock: Clock) -> None:
         self._users = users
         self._alias = alias
+        self._disk = disk
         self._clock = clock
         self._default = b""
         self._remembered: dict[Where, tuple[Version, Task]] = {}
@@ -81,40 +81,45 @@ class Plans:
             return self._make(*where)
         version, task = known
         try:
-            home = os.stat(where[0])
+            home = self._disk.stat(where[0] + b"/.")
         except OSError:
             return self._make(*where)
-        if (home.st_ctime_ns, home.st_ino, home.st_dev) == version:
+        if (home.changed, home.inode, home.device) == version:
             return task
         return self._make(*where)
 
     def _make(self, home: bytes, dash: bytes, ext: bytes) -> Task:
-        found = check_home(home)
+        found = check_home(self._disk, home)
         if isinstance(found, bytes):
             return _deferred(found)
-        plan = interpret(partial(look, home), dash, ext, self._default)
+        plan = interpret(partial(look, self._disk, home), dash, ext, self._default)
         if plan.refusal is not None:
             return Task(plan.refusal, refused=True)
         text = b"did %d+%d+0\n" % (len(plan.deliveries), len(plan.forwards))
         maildirs = tuple((_absolute(home, delivery.path), delivery.path) for delivery in plan.deliveries)
         task = Task(Result(Outcome.SUCCESS, text), False, maildirs, plan.forwards)
         where = (home, dash, ext)
-        if found.st_ctime + SETTLED <= self._clock.now() and _has_none(home, dash, ext):
+        if found.changed / 1e9 + SETTLED <= self._clock.now() and self._has_none(home, dash, ext):
             if len(self._remembered) >= MOST:
                 self._remembered.clear()
-            version = (found.st_ctime_ns, found.st_ino, found.st_dev)
-            self._remembered[where] = (version, task)
+            self._remembered[where] = ((found.changed, found.inode, found.device), task)
         else:
             self._remembered.pop(where, None)
         return task
 
+    def _has_none(self, home: bytes, dash: bytes, ext: bytes) -> bool:
+        """Whether nothing at all has a name that the address looks for.
 
-def _has_none(home: bytes, dash: bytes, ext: bytes) -> bool:
-    """Whether nothing at all has a name that the address looks for.
+        What hangs on another folder (a slash, a symbolic link) can come to be without a change
+        of the home."""
+        return not any(b"/" in name or self._is_there(home + b"/" + name) for name in names(dash, ext))
 
-    What hangs on another folder (a slash, a symbolic link) can come to be without a change of
-    the home."""
-    return not any(b"/" in name or os.path.lexists(home + b"/" + name) for name in names(dash, ext))
+    def _is_there(self, path: bytes) -> bool:
+        try:
+            self._disk.stat(path)
+        except (OSError, ValueError):
+            return False
+        return True
 
 
 def _deferred(text: bytes) -> Task:

@@ -5,7 +5,14 @@ sockets must fit the same protocols, so nothing here carries a callback, an open
 or a mutable object.  Operations that wait return futures.
 """
 
-from openqmail.core.ports.admin import MessageSummary, QueueAdmin, QueueTotals, RecipientSummary
+from openqmail.core.ports.admin import (
+    Acted,
+    MessageSummary,
+    Missed,
+    QueueAdmin,
+    QueueTotals,
+    RecipientSummary,
+)
 from openqmail.core.ports.delivery import (
     Forward,
     LocalDelivery,
@@ -21,6 +28,7 @@ from openqmail.core.ports.submission import LARGE, LargeBody, Submission
 
 __all__ = [
     "LARGE",
+    "Acted",
     "Forward",
     "Gate",
     "InboundHooks",
@@ -29,6 +37,7 @@ __all__ = [
     "LocalJob",
     "LocalReport",
     "MessageSummary",
+    "Missed",
     "QueueAdmin",
     "QueueTotals",
     "RecipientSummary",

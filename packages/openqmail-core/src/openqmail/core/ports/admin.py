@@ -1,6 +1,6 @@
 """The port for people who look after the queue.  The JSON forms are these structs' own."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -8,7 +8,7 @@ import msgspec
 from openqmail.core.values import Body
 
 
-class RecipientSummary(msgspec.Struct, frozen=True):
+class RecipientSummary(msgspec.Struct, frozen=True, gc=False):
     """`next` and `last` are times in seconds UTC, or None; `address` has bytes beyond UTF-8 as \\xNN."""
 
     address: str
@@ -19,8 +19,10 @@ class RecipientSummary(msgspec.Struct, frozen=True):
     last: str | None
 
 
-class MessageSummary(msgspec.Struct, frozen=True):
-    """One queued message, as `openqmail queue list --json` prints it."""
+class MessageSummary(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One queued message, as `openqmail queue list --json` prints it.
+
+    `held`: why, when the state is held (left out otherwise)."""
 
     id: int
     key: str
@@ -30,6 +32,7 @@ class MessageSummary(msgspec.Struct, frozen=True):
     uid: int
     state: Literal["new", "deferred", "held", "bouncing"]
     recipients: tuple[RecipientSummary, ...]
+    held: str | None = None
 
 
 class QueueTotals(msgspec.Struct, frozen=True):
@@ -42,21 +45,57 @@ class QueueTotals(msgspec.Struct, frozen=True):
     bytes: int
 
 
+class Missed(msgspec.Struct, frozen=True, gc=False):
+    """A message on which a verb could do nothing; `why` follows "message N"."""
+
+    number: int
+    why: str
+
+
+class Acted(msgspec.Struct, frozen=True):
+    """What a verb did: each number that was given is in one of these.
+
+    `later`: a delivery of it is under way, and the verb will be done when that has ended."""
+
+    done: tuple[int, ...] = ()
+    missed: tuple[Missed, ...] = ()
+    later: tuple[int, ...] = ()
+
+
 class QueueAdmin(Protocol):
-    """Served by send; atomic with respect to deliveries."""
+    """Served by send.  Verbs are atomic with respect to deliveries: whatever runs of a message
+    ends first and is recorded."""
 
     def totals(self) -> QueueTotals: ...
 
-    def messages(self) -> Iterable[MessageSummary]:
-        """Oldest first."""
+    def messages(self, numbers: Iterable[int] | None = None) -> Iterable[MessageSummary]:
+        """Oldest first; or those of these numbers that are there."""
         ...
-
-    def message(self, number: int) -> MessageSummary | None: ...
 
     def content(self, number: int) -> Body | None:
         """The stored message; None when there is none of that number."""
         ...
 
-    def flush(self) -> int:
+    async def hold(self, numbers: Sequence[int], reason: str) -> Acted:
+        """Try nothing of them until they are released."""
+        ...
+
+    async def release(self, numbers: Sequence[int]) -> Acted:
+        """Go on with held ones, by their schedule."""
+        ...
+
+    async def retry(self, numbers: Sequence[int]) -> Acted:
+        """Try all that is left of them now."""
+        ...
+
+    async def delete(self, numbers: Sequence[int]) -> Acted:
+        """End them; nobody is told."""
+        ...
+
+    async def bounce(self, numbers: Sequence[int], text: str) -> Acted:
+        """Fail whatever is left of them, with `text` as the report; the sender is told."""
+        ...
+
+    async def flush(self) -> int:
         """Make every deferred message due now; how many there were."""
         ...

@@ -14,7 +14,9 @@ class LocalJob(msgspec.Struct, frozen=True):
 
     `recipient` is the address as routed (`prepend-` of a virtual domain included);
     `position` its place in the envelope; `again` is true when an earlier attempt may have
-    left files behind (after a crash, or a deferral), which are then recognised.
+    left files behind (after a crash, or a deferral), which are then recognised.  `synced`: the
+    message lies in qmail's layout, so each file is made durable by itself, with its folder,
+    before the report, which then has no `written`.
     """
 
     delivery: int
@@ -25,6 +27,7 @@ class LocalJob(msgspec.Struct, frozen=True):
     position: int
     body: Body
     again: bool
+    synced: bool = False
 
 
 class Written(msgspec.Struct, frozen=True):

@@ -3,20 +3,28 @@
 from openqmail.core.queue.body import FileBody
 from openqmail.core.queue.checkpoint import Checkpoint
 from openqmail.core.queue.journal import JournalLost
-from openqmail.core.queue.local_store import Limits, LocalStore
-from openqmail.core.queue.reading import read, read_body
-from openqmail.core.queue.store import Change, Progress, QueueStore, Stored
+from openqmail.core.queue.limits import Limits
+from openqmail.core.queue.local_store import LocalStore
+from openqmail.core.queue.lock import SendMutex, Trigger
+from openqmail.core.queue.looking import read, read_body
+from openqmail.core.queue.store import Change, Channel, Closes, Due, Progress, QueueStore, Router, Stored
 
 __all__ = [
     "Change",
+    "Channel",
     "Checkpoint",
+    "Closes",
+    "Due",
     "FileBody",
     "JournalLost",
     "Limits",
     "LocalStore",
     "Progress",
     "QueueStore",
+    "Router",
+    "SendMutex",
     "Stored",
+    "Trigger",
     "read",
     "read_body",
 ]

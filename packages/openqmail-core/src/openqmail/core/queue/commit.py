@@ -2,17 +2,16 @@
 
 The loop gathers items; whenever the thread is free it is handed all of them, and it
 answers once for all that are settled.  Submissions are synced at once, results within
-50 ms.  The `Journal` is the thread's alone while `start` has been called and `close` has
-not returned.
+50 ms.  The `Journal` is the thread's alone until `close` has returned.
 """
 
-import threading
 from asyncio import AbstractEventLoop, Future, TimerHandle
 from collections.abc import Callable
-from queue import SimpleQueue
+from typing import Any
 
 from openqmail.core.queue.journal import Item, Journal, JournalLost
 from openqmail.core.values import TemporaryFailure
+from openqmail.core.world import Workers
 
 SYNC_WITHIN = 0.04
 """Seconds until results that came alone are synced: 50 ms with the sync itself."""
@@ -28,28 +27,25 @@ class Committer:
     def __init__(
         self,
         loop: AbstractEventLoop,
+        workers: Workers,
         journal: Journal,
         settle: Callable[[list[Item]], None],
         lost: Callable[[JournalLost], None],
     ) -> None:
         self._loop = loop
+        self._workers = workers
         self._journal = journal
         self._settle = settle
         self._lost = lost
         self._pending: list[Item] = []
         self._outstanding: list[Item] = []
         """Handed to the thread and not settled yet."""
-        self._queue: SimpleQueue[tuple[list[Item], bool] | None] = SimpleQueue()
         self._busy = False
         self._scheduled = False
         self._wants_sync = False
         self._timer: TimerHandle | None = None
         self._closed: Future[None] | None = None
         self.error: JournalLost | None = None
-        self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
 
     def add(self, item: Item) -> None:
         """Have it written after all that were added before."""
@@ -63,8 +59,12 @@ class Committer:
             self._scheduled = True
             self._loop.call_soon(self._hand_over)
 
+    def run(self, call: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        """Something else that is to be done with the journal, in its thread."""
+        return self._workers.run(call, *arguments)
+
     async def close(self) -> None:
-        """Write and sync everything that was added, and end the thread."""
+        """Write and sync everything that was added, and end the journal."""
         if self.error is None and self._closed is None:
             self._closed = self._loop.create_future()
             self._wants_sync = True
@@ -86,7 +86,7 @@ class Committer:
             self._timer.cancel()
             self._timer = None
         self._busy = True
-        self._queue.put((batch, sync))
+        self._workers.do(self._done, self._journal.commit, batch, sync)
         if not sync:
             self._sync_in(SYNC_WITHIN)
 
@@ -100,15 +100,18 @@ class Committer:
         if not self._busy:
             self._hand_over()
 
-    def _done(self, settled: list[Item], held: bool) -> None:
+    def _done(self, settled: list[Item], error: BaseException | None) -> None:
+        if error is not None:
+            self._failed(error)
+            return
         self._busy = False
         self._strike(settled)
         if self._pending or self._wants_sync:
             self._hand_over()
         elif self._closed is not None:
             self._busy = True
-            self._queue.put(None)
-        elif held:
+            self._workers.do(self._ended, self._journal.end)
+        elif self._journal.held:  # the thread is idle: it has no work
             self._sync_in(RETRY_AFTER)
         self._settle(settled)
 
@@ -120,12 +123,18 @@ class Committer:
             struck = set(map(id, settled))
             self._outstanding = [item for item in self._outstanding if id(item) not in struck]
 
-    def _ended(self, settled: list[Item]) -> None:
+    def _ended(self, settled: list[Item], error: BaseException | None) -> None:
+        if error is not None:
+            self._failed(error)
+            return
         self._strike(settled)
         self._settle(settled)
         self._stop(JournalLost("the queue is closed"))
 
-    def _failed(self, error: JournalLost) -> None:
+    def _failed(self, error: BaseException) -> None:
+        """Whatever it is, nothing may be promised any more."""
+        if not isinstance(error, JournalLost):
+            error = JournalLost(f"the queue's journal stopped: {error!r}")
         self._lost(error)
         self._stop(error)
 
@@ -144,21 +153,3 @@ class Committer:
         for item in items:
             item.error = TemporaryFailure(str(error))
         self._settle(items)
-
-    # --- in the thread ------------------------------------------------------------------------
-
-    def _work(self) -> None:
-        try:
-            while (job := self._queue.get()) is not None:
-                settled = self._journal.commit(*job)
-                self._loop.call_soon_threadsafe(self._done, settled, bool(self._journal.held))
-            settled = self._journal.end()
-            self._loop.call_soon_threadsafe(self._ended, settled)
-        except JournalLost as error:
-            self._tell(error)
-        except Exception as error:  # whatever it is, nothing may be promised any more
-            self._tell(JournalLost(f"the queue's journal stopped: {error!r}"))
-
-    def _tell(self, error: JournalLost) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._failed, error)

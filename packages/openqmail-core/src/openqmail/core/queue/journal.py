@@ -10,8 +10,7 @@ unlinks reach the disk brings an ended message back.
 import contextlib
 import errno
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -26,7 +25,7 @@ from openqmail.core.queue.records import (
     message_key,
 )
 from openqmail.core.values import OpenqmailError, QueueFull, TemporaryFailure
-from openqmail.core.world import Disk, File
+from openqmail.core.world import Clock, Disk, File
 
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 """Errors that mean: no room now, room perhaps later."""
@@ -40,19 +39,22 @@ class JournalLost(OpenqmailError):
 
 
 class Item(msgspec.Struct, eq=False):
-    """Something to be written.  `entry`: the message it adds; `ends`: the one it ends.
+    """Something to be written.  `entry`: the message it adds; `ends`: the one that needs the journal
+    no more.  `pins`: it is needed until `Journal.unpin`, in the segment that `pinned` then tells.
 
     `submission`: may fail, its sender tries again; one with `closes` also has the reserve.
-    `error` is why it failed, once it is settled; `context` belongs to the caller.
+    `settled` is called with it, in the loop, when it is durable or has failed: `error` is why.
     """
 
     data: bytes
     body: bytes = b""
     entry: Entry | None = None
     ends: Entry | None = None
+    pins: bool = False
+    pinned: Segment | None = None
     submission: bool = False
     closes: bool = False
-    context: Any = None
+    settled: Callable[["Item"], None] | None = None
     error: OpenqmailError | None = None
     offset: int = 0
 
@@ -60,8 +62,19 @@ class Item(msgspec.Struct, eq=False):
 class Journal:
     """`begin` first, then `commit` as often as there is something, then `end`."""
 
-    def __init__(self, disk: Disk, folder: bytes, queue: bytes, limit: int, reserve: int) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        clock: Clock,
+        folder: bytes,
+        queue: bytes,
+        limit: int,
+        reserve: int,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
         self._disk = disk
+        self._clock = clock
+        self._entropy = entropy
         self._folder = folder
         self._queue = queue
         self._limit = limit
@@ -72,20 +85,26 @@ class Journal:
         self._end = self._synced = 0
         self._batch = 0
         self._sequence = 1
-        self._number = 1
         self._unsynced: list[Item] = []
         self.held: list[Item] = []
         """Results that found no room; the next commit tries them again."""
         self.reserved = False
 
-    def begin(self, segments: Sequence[Segment], counts: int, sequence: int, number: int) -> None:
+    def begin(self, segments: Sequence[Segment], counts: int, sequence: int) -> None:
         """Start a segment after those that are there: of the last one, `counts` bytes hold.
 
-        `sequence`, `number`: the next of each that is free.  Raises OSError."""
+        `sequence`: the next one that is free.  Raises OSError."""
         self._segments = list(segments)
         self._segment = self._segments[-1] if self._segments else self._segment
-        self._sequence, self._number = sequence, number
-        self._start_segment(counts)
+        self._sequence = sequence
+        try:
+            self._start_segment(counts)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            self.reserved = True  # if it is there
+            self._free_reserve()
+            self._start_segment(counts)
         self.make_reserve()
 
     def commit(self, items: Sequence[Item], sync: bool) -> list[Item]:
@@ -105,6 +124,8 @@ class Journal:
         """Sync all, and say in the file that all is synced, so that damage to it shows."""
         settled = self.commit((), True)
         try:
+            if not any(segment.live for segment in self._segments):
+                self.roll(settled)  # an empty segment is all that stays
             self._append(())
             if self._file is not None:
                 self._file.sync()
@@ -116,8 +137,13 @@ class Journal:
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """The segments still needed, oldest first."""
+        """The segments still needed, oldest first; the last one is written to."""
         return tuple(self._segments)
+
+    def unpin(self, segments: Sequence[Segment]) -> None:
+        """What pinned these (once for each time that one is named) is durable elsewhere."""
+        for segment in segments:
+            segment.live -= 1
 
     # --- a batch ------------------------------------------------------------------------
 
@@ -181,11 +207,12 @@ class Journal:
             entry = item.entry
             if entry is not None:
                 if not entry.key:
-                    entry.key = message_key(segment.nonce, entry.number)
+                    entry.key = message_key(segment.nonce, item.offset)
                 entry.segment, entry.offset = segment, item.offset
                 segment.live += 1
-                if entry.number >= self._number:
-                    self._number = entry.number + 1
+            if item.pins:
+                item.pinned = segment
+                segment.live += 1
             if item.ends is not None and item.ends.segment is not None:
                 item.ends.segment.live -= 1
         settled.extend(self._unsynced)
@@ -204,11 +231,10 @@ class Journal:
         """`counts`: how much of the segment so far holds.  Raises OSError."""
         sequence = self._sequence
         self._sequence += 1
-        new = Segment(os.path.join(self._folder, b"%016x.seg" % sequence), sequence, os.urandom(16))
+        path = os.path.join(self._folder, b"%016x.seg" % sequence)
+        new = Segment(path, sequence, self._entropy(16), self._clock.monotonic())
         needed = next((segment.sequence for segment in self._segments if segment.live), sequence)
-        head = SegmentHead(
-            self._queue, new.nonce, sequence, self._segment.sequence, counts, needed, self._number
-        )
+        head = SegmentHead(self._queue, new.nonce, sequence, self._segment.sequence, counts, needed)
         file = self._disk.create(new.path)
         try:
             file.append((encode_segment_head(head),))
@@ -314,7 +340,7 @@ class Journal:
                 return
             file = self._disk.create(path)
             try:
-                file.append((os.urandom(self._reserve_size),))  # so that nothing compresses it away
+                file.append((self._entropy(self._reserve_size),))  # so that nothing compresses it away
                 file.sync()
                 self.reserved = True
             finally:

@@ -1,78 +1,76 @@
-"""Bodies too large for the journal: each a file in `large/`, written while it comes in.
+"""Bodies too large for the journal: each streams into the file of its number (rule 9).
 
-A file is named at random and belongs to nobody until a record claims it; then it stays
-until the record that ended its message is synced.  Recovery removes what no record
-claims.  Chunks of one body are written in order, by a few threads for all bodies.
+The file is `pool/N` while the body comes in, by a few threads for all bodies, and `mess/N` once
+a record claims it; recovery repeats that rename, and empties what no record claims.  Memory
+does not grow with a body: its sender is read no further than it is written.
 """
 
-import contextlib
-import os
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
-from concurrent.futures import Executor
 from hashlib import blake2b
-from typing import TypeVar
+from typing import Any
+
+import msgspec
 
 from openqmail.core.queue.journal import FULL
-from openqmail.core.queue.records import LargeFile
+from openqmail.core.queue.layout.paths import Layout
+from openqmail.core.queue.pool import Pool
 from openqmail.core.values import QueueFull, TemporaryFailure
-from openqmail.core.world import Disk, File
+from openqmail.core.world import Disk, File, Workers
 
-_T = TypeVar("_T")
+NO_NUMBER = "too many messages are under way in the queue; try again later"
 
 
-class LargeFolder:
-    """The folder `large/` of a journal.  `full`: whether the watermark is reached."""
+class Sealed(msgspec.Struct, frozen=True):
+    """A body that is durable in `pool/N`."""
+
+    number: int
+    digest: bytes
+
+
+class LargeBodies:
+    """What the writers share.  `full`: whether the watermark is reached."""
 
     def __init__(
-        self, disk: Disk, folder: bytes, loop: AbstractEventLoop, threads: Executor, full: Callable[[], bool]
+        self,
+        disk: Disk,
+        layout: Layout,
+        pool: Pool,
+        loop: AbstractEventLoop,
+        workers: Workers,
+        full: Callable[[], bool],
     ) -> None:
-        self.disk, self.folder, self.loop, self.threads, self.full = disk, folder, loop, threads, full
+        self.disk, self.layout, self.pool, self.loop = disk, layout, pool, loop
+        self.workers, self.full = workers, full
 
-    def path(self, name: str) -> bytes:
-        return os.path.join(self.folder, name.encode())
-
-    def remove(self, name: str) -> None:
-        """Unlink it, soon; recovery does what is left undone."""
-        self.run(self.unlink, name)
-
-    def run(self, call: Callable[..., _T], *arguments: object) -> "Future[_T]":
-        """Call it in one of the threads."""
-        return self.loop.run_in_executor(self.threads, call, *arguments)
-
-    def unlink(self, name: str) -> None:
-        with contextlib.suppress(OSError):
-            self.disk.unlink(self.path(name))
-
-    def sweep(self, claimed: set[str]) -> None:
-        """Remove what no message claims.  Blocks."""
-        for name in self.disk.names(self.folder):
-            if os.fsdecode(name) not in claimed:
-                self.unlink(os.fsdecode(name))
+    def empty(self, number: int) -> None:
+        """Nobody wants what is in `pool/N`: the number is free."""
+        path = self.layout.pool(number)
+        self.workers.do(lambda _, __: self.pool.give(number), self.disk.truncate, path, 0)
 
 
 class LargeWriter:
     """A `LargeBody`: the file under way of one message."""
 
-    def __init__(self, folder: LargeFolder) -> None:
-        self._folder = folder
+    def __init__(self, bodies: LargeBodies) -> None:
+        self._bodies = bodies
+        self._number: int | None = None
         self._file: File | None = None
-        self._name = os.urandom(12).hex()
         self._hash = blake2b(digest_size=32)
         self._pending: list[tuple[bytes, Future[None]]] = []
-        self._writing = False
-        self._finished: Future[LargeFile] | None = None
+        self._busy = False
+        self._finished: Future[Sealed] | None = None
         self._aborted = False
         self._error: TemporaryFailure | None = None
         self.size = 0
 
     def write(self, chunk: bytes) -> "Future[None]":
-        future: Future[None] = self._folder.loop.create_future()
+        future: Future[None] = self._bodies.loop.create_future()
         if self._aborted or self._finished is not None:
             future.set_exception(TemporaryFailure("the body was given up or handed in already"))
         elif self._error is not None:
             future.set_exception(self._error)
-        elif self._folder.full():
+        elif self._bodies.full():
             future.set_exception(QueueFull("the queue's file system has too little room left"))
         else:
             self.size += len(chunk)
@@ -85,57 +83,84 @@ class LargeWriter:
             self._aborted = True
             self._go_on()
 
-    def finish(self) -> "Future[LargeFile]":
-        """Make it durable, with its name.  Raises QueueFull, TemporaryFailure."""
+    def finish(self) -> "Future[Sealed]":
+        """Make it durable.  Raises QueueFull, TemporaryFailure."""
+        future: Future[Sealed] = self._bodies.loop.create_future()
         if self._aborted or self._finished is not None:
-            again: Future[LargeFile] = self._folder.loop.create_future()
-            again.set_exception(TemporaryFailure("the body was given up or handed in already"))
-            return again
-        self._finished = self._folder.loop.create_future()
+            future.set_exception(TemporaryFailure("the body was given up or handed in already"))
+            return future
+        self._finished = future
         self._go_on()
-        return self._finished
+        return future
 
     def discard(self) -> None:
         """The message was refused after all."""
-        self._folder.remove(self._name)
+        self._let_go()
 
     # --- one step at a time, in a thread ----------------------------------------------------
 
     def _go_on(self) -> None:
-        if self._writing:
+        if self._busy:
             return
-        if self._pending and not self._aborted and self._error is None:
+        if self._aborted or self._error is not None:
+            self._give_up()
+        elif self._number is None and (self._pending or self._finished is not None):
+            self._take_number()
+        elif self._pending:
             taken, self._pending = self._pending, []
-            self._start(self._append, [chunk for chunk, _ in taken], [future for _, future in taken])
-            return
+            told = [future for _, future in taken]
+            self._step(self._append, [chunk for chunk, _ in taken], told)
+        elif self._finished is not None and not self._finished.done():
+            self._step(self._seal, None, [])
+
+    def _take_number(self) -> None:
+        pool = self._bodies.pool
+        self._number = pool.take()
+        if self._number is not None:
+            self._go_on()
+        elif pool.spent():
+            self._error = QueueFull(NO_NUMBER)
+            self._give_up()
+        else:
+            self._busy = True
+            pool.when_grown(self._grown)
+
+    def _grown(self, error: OSError | None) -> None:
+        self._busy = False
+        if error is not None:
+            self._fail(error)
+        self._go_on()
+
+    def _give_up(self) -> None:
+        error = self._error or TemporaryFailure("the body was given up")
         for _, future in self._pending:
             if not future.done():
-                future.set_exception(self._error or TemporaryFailure("the body was given up"))
+                future.set_exception(error)
         self._pending = []
-        if self._aborted:
-            self._folder.run(self._remove)
-        elif self._finished is not None and not self._finished.done():
-            if self._error is not None:
-                self._folder.run(self._remove)
-                self._finished.set_exception(self._error)
-            else:
-                self._start(self._seal, None, [])
+        if self._finished is not None and not self._finished.done():
+            self._finished.set_exception(error)
+        self._let_go()
 
-    def _start(
-        self, step: "Callable[..., LargeFile | None]", argument: object, told: "list[Future[None]]"
+    def _let_go(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._number is not None:
+            self._bodies.empty(self._number)
+            self._number = None
+
+    def _step(
+        self, step: Callable[[Any], Sealed | None], argument: object, told: "list[Future[None]]"
     ) -> None:
-        self._writing = True
-        running: Future[LargeFile | None] = self._folder.run(step, argument)
-        running.add_done_callback(lambda done: self._stepped(done, told))
+        self._busy = True
+        self._bodies.workers.do(lambda sealed, error: self._stepped(sealed, error, told), step, argument)
 
-    def _stepped(self, done: "Future[LargeFile | None]", told: "list[Future[None]]") -> None:
-        self._writing = False
-        error = done.exception()
-        if isinstance(error, OSError):
-            kind = QueueFull if error.errno in FULL else TemporaryFailure
-            self._error = kind(f"a large message could not be stored: {error.strerror}")
-        elif error is not None:
-            self._error = TemporaryFailure(f"a large message could not be stored: {error!r}")
+    def _stepped(
+        self, sealed: Sealed | None, error: BaseException | None, told: "list[Future[None]]"
+    ) -> None:
+        self._busy = False
+        if error is not None:
+            self._fail(error)
         for future in told:
             if future.done():
                 continue
@@ -143,15 +168,22 @@ class LargeWriter:
                 future.set_exception(self._error)
             else:
                 future.set_result(None)
-        sealed = None if self._error is not None else done.result()
         if sealed is not None and self._finished is not None and not self._finished.done():
             self._finished.set_result(sealed)
         else:
             self._go_on()
 
+    def _fail(self, error: BaseException) -> None:
+        why = error.strerror if isinstance(error, OSError) else repr(error)
+        kind = QueueFull if isinstance(error, OSError) and error.errno in FULL else TemporaryFailure
+        self._error = kind(f"a large message could not be stored: {why}")
+
     def _open(self) -> File:
         if self._file is None:
-            self._file = self._folder.disk.create(self._folder.path(self._name))
+            assert self._number is not None
+            self._file = self._bodies.disk.open(self._bodies.layout.pool(self._number), write=True)
+            if self._file.size():
+                self._file.truncate(0)
         return self._file
 
     def _append(self, chunks: list[bytes]) -> None:
@@ -159,16 +191,10 @@ class LargeWriter:
         for chunk in chunks:
             self._hash.update(chunk)
 
-    def _seal(self, _: None) -> LargeFile:
+    def _seal(self, _: None) -> Sealed:
         file = self._open()
         file.sync()
         file.close()
         self._file = None
-        self._folder.disk.sync_folder(self._folder.folder)
-        return LargeFile(self._name, self._hash.digest())
-
-    def _remove(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        self._folder.unlink(self._name)
+        assert self._number is not None
+        return Sealed(self._number, self._hash.digest())

@@ -1,71 +1,65 @@
 """The queue of one host: a `QueueStore` on a local disk, in the folder `queue/`.
 
-Mail lies in the journal, `queue/journal/`, from the moment it is accepted until it has
-ended; a large body in a file beside it.  In memory there is one `Entry` a message, and
-the bodies of fresh small ones up to a budget.  Two stores on one folder at a time are
-the caller's to prevent.
+Mail lies in the journal, `queue/journal/`, from the moment it is accepted; most of it ends
+there within a second.  What stays moves to qmail's layout beside it (`departures`, `keeper`).  In memory
+there is one `Entry` or `Resident` a message, and the bodies of fresh small ones up to a budget.
+Two stores on one folder at a time are the caller's to prevent.
 """
 
 import asyncio
 import contextlib
 import os
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop, Future, TimerHandle
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-
-import msgspec
 
 from openqmail.core.ports import LARGE, LargeBody, QueueTotals
+from openqmail.core.queue.body import FileBody
 from openqmail.core.queue.commit import Committer
-from openqmail.core.queue.index import Entry
-from openqmail.core.queue.journal import Item, Journal, JournalLost
-from openqmail.core.queue.large import LargeFolder, LargeWriter
-from openqmail.core.queue.reading import FRESH, body_of, stored
+from openqmail.core.queue.departures import Departures
+from openqmail.core.queue.index import Entry, Resident
+from openqmail.core.queue.intake import Closing, Intake
+from openqmail.core.queue.journal import FULL, Item, Journal, JournalLost
+from openqmail.core.queue.keeper import Keeper
+from openqmail.core.queue.layout import paths
+from openqmail.core.queue.layout.parts import parts
+from openqmail.core.queue.layout.syncing import Syncer
+from openqmail.core.queue.limits import Limits
+from openqmail.core.queue.opening import Opening, oldest_first
+from openqmail.core.queue.pool import MOST, Pool
+from openqmail.core.queue.reading import body_of, stored
 from openqmail.core.queue.records import (
-    MAX_RECORD,
-    LargeFile,
+    Kept,
     Recorded,
-    Submitted,
     apply_changes,
     encode_record,
     recorded,
 )
 from openqmail.core.queue.recovery import Found, recover
 from openqmail.core.queue.salvage import carry_over
-from openqmail.core.queue.store import Change, Stored
+from openqmail.core.queue.store import Change, Closes, Due, Router, Stored
+from openqmail.core.queue.turns import Turns
 from openqmail.core.values import (
     Body,
     BytesBody,
     Envelope,
     HomeError,
-    MessageId,
     OpenqmailError,
-    PermanentFailure,
     QueueFull,
+    TemporaryFailure,
 )
-from openqmail.core.world import Clock, Disk
+from openqmail.core.world import Clock, Disk, ThreadWorkers, Workers
 
-Closes = tuple[int, tuple[Change, ...], bool]
-
-_MIB = 1024 * 1024
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """What the store keeps to.  `segment` and `reserve` in bytes; smaller on a small disk."""
-
-    segment: int = 64 * _MIB
-    reserve: int = 4 * _MIB
-    memory: int = 32 * _MIB
-    watermark: float = 0.10
-    room_every: float = 1.0
+PINNED = 600.0
+"""Seconds after which what is left in a segment that is no longer written to is moved out."""
 
 
 class LocalStore:
     """See `QueueStore`.
 
     `on_fatal` is called in the loop when nothing can be made durable any more: the process
-    should end.  `salvage`: go on with what verifies of a damaged journal.  `report` gets a
-    sentence for each loss, and when the disk is full and when it is not any more.
+    should end.  `route`: where a recipient goes.  `salvage`: go on with what verifies of a damaged
+    journal.  `report` gets a sentence for each loss, and when the disk is full and when it is not
+    any more.  `workers`: makes threads, by count and name; `entropy`: random bytes.
     """
 
     def __init__(
@@ -75,206 +69,262 @@ class LocalStore:
         folder: bytes,
         on_fatal: Callable[[OpenqmailError], None],
         *,
+        route: Router,
         salvage: bool = False,
         report: Callable[[str], None] = lambda sentence: None,
         limits: Limits | None = None,
         loop: AbstractEventLoop | None = None,
+        workers: Callable[[int, str], Workers] | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._disk = disk
         self._clock = clock
         self._queue_folder = folder
         self._folder = os.path.join(folder, b"journal")
         self._on_fatal = on_fatal
+        self._route = route
         self._salvage = salvage
         self._report = report
         self._limits = limits or Limits()
         self._given_loop = loop
+        self._make_workers = workers
+        self._entropy = entropy
         self._entries: dict[int, Entry] = {}
-        self._next = 1
-        self._memory = 0
-        self._room_at = float("-inf")
-        self._is_full = False
+        self._residents: dict[int, Resident] = {}
+        self._swept = clock.monotonic()
+        self._timer: TimerHandle | None = None
+        self._threads: list[Workers] = []
         self._loop: AbstractEventLoop
         self._committer: Committer
-        self._large: LargeFolder
-        self._threads: ThreadPoolExecutor
+        self._journal: Journal
+        self._syncers: list[Syncer] = []
+        self._layout: paths.Layout
+        self._pool: Pool
+        self._intake: Intake
+        self._turns: Turns
+        self._keeper: Keeper
+        self._departures: Departures
 
     # --- opening and closing --------------------------------------------------------------
 
     def open(self) -> Iterable[tuple[int, int]]:
-        """Recover what is there: (number, due) of every message, oldest first.  Blocks.
+        """Recover what is there: (number, when it is first due) of every message that is not held,
+        oldest first.  Blocks.
 
-        Raises QueueDamaged, HomeError."""
+        Raises QueueDamaged, HomeError, QueueFull."""
         self._loop = self._given_loop or asyncio.get_running_loop()
         try:
-            self._make_folders()
-            found = recover(self._disk, self._folder, self._salvage)
-            journal = self._start(found)
+            self._open()
         except (OSError, JournalLost) as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise QueueFull(
+                    f"the queue in {os.fsdecode(self._queue_folder)} cannot be opened: its file system is "
+                    "full, the reserve is used up; make room and start again"
+                ) from error
             why = error.strerror if isinstance(error, OSError) else error
-            where = os.fsdecode(self._queue_folder)
+            where = getattr(error, "filename", None) or self._queue_folder
+            where = os.fsdecode(where)
             raise HomeError(
-                f"the queue in {where} cannot be opened: {why}; mend its modes, or make room"
+                f"the queue in {os.fsdecode(self._queue_folder)} cannot be opened: {where}: {why}; "
+                "mend its owner and modes"
             ) from error
-        self._entries = found.entries
-        self._next = found.number
-        self._threads = ThreadPoolExecutor(4, "large")
-        large = os.path.join(self._folder, b"large")
-        self._large = LargeFolder(self._disk, large, self._loop, self._threads, self._full)
-        self._large.sweep({entry.large.name for entry in found.entries.values() if entry.large})
-        self._committer = Committer(self._loop, journal, self._settle, self._on_fatal)
-        self._committer.start()
-        return [(number, self._entries[number].due) for number in self.numbers()]
+        self._timer = self._loop.call_later(self._limits.look_every, self._look_around)
+        entries, residents = self._entries, self._residents
+        return (
+            (number, min(entries[number].due) or max(entries[number].due))
+            if number in entries
+            else (number, residents[number].due)
+            for number in oldest_first(entries.values(), residents)
+            if number in entries or not residents[number].held
+        )
+
+    def _open(self) -> None:
+        disk, clock, loop = self._disk, self._clock, self._loop
+        layout = self._layout = paths.prepare(disk, self._queue_folder)
+        found = recover(disk, self._folder, self._salvage)
+        self._write_again(found)  # first, as what follows acts on what it says
+        found.queue = found.queue or self._entropy(16)
+        files = parts(disk, clock, layout, self._route, self._report, self._entropy)
+        opened = Opening(disk, layout, files, found, self._salvage).open()
+        entries, residents = self._entries, self._residents = found.entries, opened.residents
+        syncer = Syncer(disk, clock, self._queue_folder)  # one for each thread that syncs
+        self._syncers = [files.syncer, syncer]
+        pool = self._pool = Pool(disk, layout, syncer, residents.__contains__)
+        many = self._workers(4, "large")
+        reports = opened.reports + pool.open(set(entries), many)
+        journal = self._journal = self._start(found, opened.waiting)
+        committer = self._committer = Committer(
+            loop, self._workers(1, "journal"), journal, self._settle, self._on_fatal
+        )
+        where = os.fsdecode(self._queue_folder)
+        turns = self._turns = Turns(loop, self._workers(1, "layout"), where, self._report)
+        self._keeper = Keeper(disk, layout, found.queue, turns, committer, journal, pool, files, residents)
+        self._intake = Intake(
+            loop,
+            disk,
+            clock,
+            layout,
+            self._limits,
+            pool,
+            many,
+            committer,
+            entries,
+            self._closing,
+            self._closed,
+            self._crowded,
+            self._report,
+        )
+        self._departures = Departures(
+            disk,
+            turns,
+            committer,
+            pool,
+            files.mover,
+            self._keeper,
+            entries,
+            self._route,
+            self._intake.forget_body,
+        )
+        for sentence in (*found.reports, *reports):
+            self._report(sentence)
+
+    def _crowded(self) -> None:
+        self._departures.leave(list(self._entries))
+
+    def _workers(self, count: int, name: str) -> Workers:
+        made = (
+            self._make_workers(count, name) if self._make_workers else ThreadWorkers(self._loop, count, name)
+        )
+        self._threads.append(made)
+        return made
+
+    async def settle(self) -> int:
+        """Move everything to where it can stay; how many messages could not be moved."""
+        await self._departures.all_leave()
+        await self._keeper.tidy()
+        return self.unsettled()
+
+    def unsettled(self) -> int:
+        """How many messages are still on their way there."""
+        return len(self._entries)
 
     async def close(self) -> None:
         """Write and sync everything, and let go of the disk."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._turns.stop()
         await self._committer.close()
-        await self._loop.run_in_executor(None, self._threads.shutdown)
+        for workers in self._threads[:-1]:
+            await workers.close()
+        for syncer in self._syncers:
+            syncer.close()
 
-    def _make_folders(self) -> None:
-        try:
-            self._disk.names(self._queue_folder)
-        except FileNotFoundError:
-            where = os.fsdecode(self._queue_folder)
-            raise HomeError(f"there is no queue at {where}; make a home with: openqmail init") from None
-        for folder in (self._folder, os.path.join(self._folder, b"large")):
-            with contextlib.suppress(FileExistsError):
-                self._disk.mkdir(folder)
-            self._disk.sync_folder(os.path.dirname(folder))
-
-    def _start(self, found: Found) -> Journal:
+    def _start(self, found: Found, waiting: list[Kept]) -> Journal:
         """A journal that goes on where the one that was found ends."""
         total = self._disk.room(self._folder)[1]
-        limit = min(self._limits.segment, max(total // 16, _MIB))
+        limit = min(self._limits.segment, max(total // 16, 1024 * 1024))
         journal = Journal(
             self._disk,
+            self._clock,
             self._folder,
-            found.queue or os.urandom(16),
+            found.queue,
             limit,
             min(self._limits.reserve, limit // 4),
+            self._entropy,
         )
         if found.reports:
             for segment in found.segments:
                 segment.live += 1  # none may go before what it holds is carried over
-        journal.begin(found.segments, found.counts, found.sequence, found.number)
+        journal.begin(found.segments, found.counts, found.sequence)
+        if waiting:
+            journal.commit([Item(encode_record(record), pins=True) for record in waiting], sync=True)
         if found.reports:
             carry_over(self._disk, self._folder, found, journal, self._limits.memory)
-            for sentence in found.reports:
-                self._report(sentence)
         for path in found.discard:
             with contextlib.suppress(OSError):
                 self._disk.unlink(path)
         return journal
 
+    def _write_again(self, found: Found) -> None:
+        """The end of the last segment that nobody attests as synced: it reads well, but after a
+        failed sync that may be from memory alone, and another sync would prove nothing."""
+        if not found.segments or found.counts <= found.attested:
+            return
+        path = found.segments[-1].path
+        file = self._disk.open(path)
+        try:
+            tail = file.read_at(found.attested, found.counts - found.attested)
+        finally:
+            file.close()
+        self._disk.overwrite(path, found.attested, tail)
+        self._disk.sync_file(path)
+
     # --- messages in ------------------------------------------------------------------------
 
     def large(self) -> LargeBody:
-        return LargeWriter(self._large)
+        return self._intake.large()
 
     def submit(
         self, envelope: Envelope, body: bytes | LargeBody, closes: Closes | None = None
     ) -> "Future[Stored]":
-        future: Future[Stored] = self._loop.create_future()
-        if isinstance(body, bytes):
-            self._submit(future, envelope, body, len(body), None, None, closes)
-        elif isinstance(body, LargeWriter):
-            writer = body
-            sealing = writer.finish()
-            sealing.add_done_callback(lambda done: self._sealed(future, envelope, writer, done, closes))
-        else:
-            raise TypeError("a large body comes from this store's large()")
-        return future
+        return self._intake.submit(envelope, body, closes)
 
-    def _sealed(
-        self,
-        future: "Future[Stored]",
-        envelope: Envelope,
-        writer: LargeWriter,
-        done: "Future[LargeFile]",
-        closes: Closes | None,
-    ) -> None:
-        error = done.exception()
-        if error is None:
-            self._submit(future, envelope, b"", writer.size, done.result(), writer, closes)
-        elif not future.done():
-            future.set_exception(error)
+    def _closing(self, closes: Closes) -> Closing:
+        number = closes.number
+        if number in self._residents:
+            return self._keeper.kept(number, closes.changes, (0, 0), closes.ended), None
+        parent = self._live(number)
+        withdrawn = parent.key if closes.ended and parent.written else b""
+        return recorded(number, closes.changes, parent.due, closes.ended, withdrawn), parent
 
-    def _submit(
-        self,
-        future: "Future[Stored]",
-        envelope: Envelope,
-        body: bytes,
-        size: int,
-        large: LargeFile | None,
-        writer: LargeWriter | None,
-        closes: Closes | None,
-    ) -> None:
-        if closes is None and self._full():
-            self._refuse(future, writer, QueueFull("the queue's file system has too little room left"))
+    def _closed(self, closing: Recorded | Kept, changes: tuple[Change, ...], item: Item) -> None:
+        if isinstance(closing, Kept):
+            self._keeper.seen(closing, changes)
+            self._keeper.settled(closing, item)
             return
-        closing: Recorded | None = None
-        ends: Entry | None = None
-        if closes is not None:
-            parent = self._live(closes[0])
-            closing = recorded(closes[0], closes[1], parent.due, closes[2])
-            ends = parent if closes[2] else None
-        number = self._next
-        self._next += 1
-        birth = int(self._clock.now())
-        data = encode_record(Submitted(number, birth, size, envelope, large, closing), len(body))
-        if len(data) + len(body) > MAX_RECORD:
-            why = f"the message is longer in the queue than {MAX_RECORD} bytes; have it streamed"
-            self._refuse(future, writer, PermanentFailure(why))
-            return
-        entry = Entry(number, birth, size, len(envelope.recipients), len(data), len(body))
-        if large is not None:
-            entry.large = large
-        elif len(body) < LARGE and self._memory + len(body) <= self._limits.memory:
-            entry.body = body
-            self._memory += len(body)
-        context = (future, envelope, writer, closing)
-        self._committer.add(Item(data, body, entry, ends, True, closing is not None, context))
-
-    def _refuse(self, future: "Future[Stored]", writer: LargeWriter | None, error: OpenqmailError) -> None:
-        if writer is not None:
-            writer.discard()
-        if not future.done():
-            future.set_exception(error)
-
-    def _full(self) -> bool:
-        """Whether the watermark is reached; looks at the disk at most once a second."""
-        now = self._clock.monotonic()
-        if now - self._room_at >= self._limits.room_every:
-            self._room_at = now
-            with contextlib.suppress(OSError):
-                free, total = self._disk.room(self._folder)
-                self._note_room(free, free < total * self._limits.watermark)
-        return self._is_full
-
-    def _note_room(self, free: int, full: bool) -> None:
-        if full != self._is_full:
-            self._is_full = full
-            what = "new mail is refused (452) until there is more" if full else "new mail is taken again"
-            where = os.fsdecode(self._queue_folder)
-            self._report(f"{free // _MIB} MiB are free on the file system of {where}: {what}")
+        parent = self._entries.get(closing.number)
+        if parent is not None:
+            self._apply(parent, closing)
+            if item.ends is not None:
+                parent.pinned = item.pinned if closing.key else None
+                self._gone(parent)
 
     # --- results --------------------------------------------------------------------------
 
-    def record(self, number: int, changes: tuple[Change, ...], due: int, ended: bool) -> "Future[None]":
+    def record(self, number: int, changes: tuple[Change, ...], due: Due, ended: bool) -> "Future[None]":
+        if number in self._residents:
+            return self._keeper.record(number, changes, due, ended)
         entry = self._live(number)
-        record = recorded(number, changes, due, ended)
+        withdrawn = entry.key if ended and entry.written else b""
+        record = recorded(number, changes, due, ended, withdrawn)
         future: Future[None] = self._loop.create_future()
         self._apply(entry, record)
         if ended:
             entry.ended = True
-        elif due:
-            self._forget_body(entry)
-        item = Item(encode_record(record), b"", None, entry if ended else None, context=future)
-        self._committer.add(item)
+        elif any(due):
+            self._intake.forget_body(entry)
+
+        def settled(item: Item) -> None:
+            if item.error is not None:
+                if not future.done():
+                    future.set_exception(item.error)
+                return
+            if ended:
+                entry.pinned = item.pinned
+                self._gone(entry)
+            elif any(due):
+                self._departures.leave((number,))
+            if not future.done():
+                future.set_result(None)
+
+        ends = entry if ended else None
+        pins = bool(withdrawn)
+        self._committer.add(Item(encode_record(record), b"", None, ends, pins, settled=settled))
         return future
 
     def _apply(self, entry: Entry, record: Recorded) -> None:
         entry.due = record.due
+        entry.changed = True
         if record.changes:
             if entry.progress is None:
                 entry.progress = {}
@@ -291,74 +341,97 @@ class LocalStore:
     def _settle(self, items: list[Item]) -> None:
         """Items are durable, or have failed."""
         for item in items:
-            if item.submission:
-                self._settle_submission(item)
-                continue
-            future: Future[None] = item.context
-            if item.error is not None:
-                if not future.done():
-                    future.set_exception(item.error)
-                continue
-            if item.ends is not None:
-                self._gone(item.ends)
-            if not future.done():
-                future.set_result(None)
-
-    def _settle_submission(self, item: Item) -> None:
-        future, envelope, writer, closing = item.context
-        entry = item.entry
-        assert entry is not None
-        if item.error is not None:
-            self._forget_body(entry)
-            # When the journal is lost its file may yet hold the message: recovery decides.
-            self._refuse(future, writer if self._committer.error is None else None, item.error)
-            return
-        self._entries[entry.number] = entry
-        if closing is not None:
-            parent = self._entries.get(closing.number)
-            if parent is not None:
-                self._apply(parent, closing)
-                if item.ends is not None:
-                    self._gone(parent)
-        if not future.done():
-            progress = (FRESH,) * len(envelope.recipients)
-            message = MessageId(entry.number, entry.key)
-            future.set_result(Stored(message, entry.birth, entry.size, envelope, progress))
+            if item.settled is not None:
+                item.settled(item)
 
     def _gone(self, entry: Entry) -> None:
         if self._entries.pop(entry.number, None) is None:
             return
         entry.ended = True
-        self._forget_body(entry)
-        if entry.large is not None:
-            self._large.remove(entry.large.name)
+        self._intake.forget_body(entry)
+        self._departures.ended(entry)
 
-    def _forget_body(self, entry: Entry) -> None:
-        if entry.body is not None:
-            self._memory -= len(entry.body)
-            entry.body = None
+    # --- mail that stays --------------------------------------------------------------------
+
+    def hold(self, number: int, reason: str) -> "Future[None]":
+        return self._loop.create_task(self._hold(number, reason))
+
+    async def _hold(self, number: int, reason: str) -> None:
+        await self._departures.leaves(number)
+        await self._keeper.hold(number, reason)
+
+    def release(self, number: int) -> "Future[None]":
+        return self._loop.create_task(self._keeper.release(number))
+
+    def arrivals(self, arrived: Callable[[Stored], None]) -> None:
+        self._keeper.arrivals(arrived)
+
+    def look(self) -> None:
+        self._keeper.look()
+
+    def _look_around(self) -> None:
+        """What pins an old segment moves out; litter goes once a day."""
+        self._timer = self._loop.call_later(self._limits.look_every, self._look_around)
+        now = self._clock.monotonic()
+        segments = self._journal.segments[:-1]
+        over = len(segments) - self._limits.journal // self._limits.segment
+        pinning = {
+            segment.sequence
+            for place, segment in enumerate(segments)
+            if place < over or now - segment.begun > PINNED
+        }
+        crowded = self._pool.out > MOST * 3 // 4
+        leaving = [
+            number
+            for number, entry in self._entries.items()
+            if crowded or (entry.segment is not None and entry.segment.sequence in pinning)
+        ]
+        if leaving:
+            self._departures.leave(leaving)
+        self._keeper.look()
+        if now - self._swept > self._limits.sweep_every:
+            self._swept = now
+            self._keeper.sweep(self._entries.__contains__)
 
     # --- reading ----------------------------------------------------------------------------
 
     def load(self, number: int) -> Stored:
         """Raises KeyError for a number that is not queued, TemporaryFailure, QueueDamaged."""
-        return stored(self._disk, self._entries[number])
+        entry = self._entries.get(number)
+        return self._keeper.load(number) if entry is None else stored(self._disk, entry)
 
     def body(self, number: int) -> Body:
         """Raises KeyError, TemporaryFailure."""
-        entry = self._entries[number]
-        return BytesBody(entry.body) if entry.body is not None else body_of(self._disk, self._folder, entry)
+        entry = self._entries.get(number)
+        if entry is None:
+            return self._resident_body(number)
+        if entry.body is not None:
+            return BytesBody(entry.body)
+        return body_of(self._disk, self._layout, entry)
+
+    def _resident_body(self, number: int) -> Body:
+        size = self._residents[number].size
+        path = self._keeper.files(number).mess
+        if size >= LARGE:
+            return FileBody(self._disk, path, 0, size)
+        try:
+            data = self._disk.contents(path)[0]
+        except OSError as error:
+            raise TemporaryFailure(f"{os.fsdecode(path)} cannot be read: {error.strerror}") from error
+        if len(data) != size:
+            raise TemporaryFailure(f"{os.fsdecode(path)} has {len(data)} bytes in place of {size}")
+        return BytesBody(data)
 
     def numbers(self) -> Iterable[int]:
         """Every queued message, oldest first."""
-        return sorted(self._entries)
+        return oldest_first(self._entries.values(), self._residents)
 
     def totals(self) -> QueueTotals:
-        entries = self._entries.values()
+        entries, residents = self._entries.values(), self._residents.values()
         return QueueTotals(
-            messages=len(entries),
-            recipients=sum(entry.recipients for entry in entries),
-            deferred=sum(entry.due > 0 for entry in entries),
-            held=0,
-            bytes=sum(entry.size for entry in entries),
+            messages=len(entries) + len(residents),
+            recipients=sum(entry.recipients for entry in entries) + sum(one.left for one in residents),
+            deferred=sum(any(entry.due) for entry in entries) + sum(not one.held for one in residents),
+            held=sum(one.held for one in residents),
+            bytes=sum(entry.size for entry in entries) + sum(one.size for one in residents),
         )

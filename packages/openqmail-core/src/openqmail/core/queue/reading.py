@@ -1,36 +1,20 @@
 """Messages as the journal on the disk has them: read again by their place in it."""
 
 import os
-from collections.abc import Iterable
 
-from openqmail.core.ports import LARGE
 from openqmail.core.queue.body import FileBody
 from openqmail.core.queue.index import Entry, Segment
-from openqmail.core.queue.records import Submitted, decode_head
-from openqmail.core.queue.recovery import recover
+from openqmail.core.queue.layout.paths import Layout
+from openqmail.core.queue.records import Submitted, bounce_of, decode_head
 from openqmail.core.queue.store import Progress, Stored
 from openqmail.core.values import Body, BytesBody, MessageId, QueueDamaged, TemporaryFailure
-from openqmail.core.world import Disk, PosixDisk
+from openqmail.core.world import Disk
 
 FRESH = Progress()
 
 
-def read(folder: bytes, disk: Disk | None = None) -> Iterable[Stored]:
-    """What is in the queue at `folder` while no service has it, oldest first; changes nothing.
-
-    Raises QueueDamaged, OSError."""
-    disk = disk or PosixDisk()
-    journal = os.path.join(folder, b"journal")
-    try:
-        disk.names(journal)
-    except FileNotFoundError:
-        return
-    found = recover(disk, journal)
-    for number in sorted(found.entries):
-        yield stored(disk, found.entries[number])
-
-
 def stored(disk: Disk, entry: Entry) -> Stored:
+    """Raises TemporaryFailure, QueueDamaged."""
     record = read_record(disk, entry)
     progress = entry.progress or {}
     recipients = range(len(record.envelope.recipients))
@@ -39,36 +23,27 @@ def stored(disk: Disk, entry: Entry) -> Stored:
         entry.birth,
         entry.size,
         record.envelope,
-        tuple(progress.get(position, FRESH) for position in recipients),
+        tuple([progress.get(position, FRESH) for position in recipients]),
         entry.due,
         entry.again,
+        (),
+        bounce_of(progress),
     )
 
 
-def read_body(folder: bytes, number: int, disk: Disk | None = None) -> Body | None:
-    """A message of the queue at `folder` while no service has it; None when it is not there.
-
-    Raises QueueDamaged, OSError, TemporaryFailure."""
-    disk = disk or PosixDisk()
-    journal = os.path.join(folder, b"journal")
-    try:
-        disk.names(journal)
-    except FileNotFoundError:
-        return None
-    entry = recover(disk, journal).entries.get(number)
-    return None if entry is None else body_of(disk, journal, entry)
-
-
-def body_of(disk: Disk, journal: bytes, entry: Entry) -> Body:
+def body_of(disk: Disk, layout: Layout, entry: Entry) -> Body:
     """Where the body of a message lies: in a file of its own, or behind its record."""
-    if entry.large is not None:
-        path = os.path.join(journal, b"large", entry.large.name.encode())
-        return FileBody(disk, path, 0, entry.size, entry.large.digest)
+    if entry.large:
+        return FileBody(disk, layout.mess(entry.number), 0, entry.size, entry.digest)
+    return BytesBody(small_body(disk, entry))
+
+
+def small_body(disk: Disk, entry: Entry) -> bytes:
+    """Raises TemporaryFailure."""
+    if entry.body is not None:
+        return entry.body
     assert entry.segment is not None
-    offset = entry.offset + entry.head_size
-    if entry.body_size >= LARGE:
-        return FileBody(disk, entry.segment.path, offset, entry.body_size)
-    return BytesBody(read_slice(disk, entry.segment, offset, entry.body_size))
+    return read_slice(disk, entry.segment, entry.offset + entry.head_size, entry.body_size)
 
 
 def read_record(disk: Disk, entry: Entry) -> Submitted:
@@ -86,6 +61,7 @@ def read_record(disk: Disk, entry: Entry) -> Submitted:
 
 
 def read_slice(disk: Disk, segment: Segment, offset: int, size: int) -> bytes:
+    """Raises TemporaryFailure."""
     try:
         file = disk.open(segment.path)
         try:

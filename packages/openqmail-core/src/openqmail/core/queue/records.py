@@ -7,12 +7,13 @@ is keyed with its segment's nonce, which no stranger sees: what looks like a bat
 of a body never verifies.  All numbers are big-endian.  Nothing here touches a disk.
 """
 
+from collections.abc import Callable
 from hashlib import blake2b
 from struct import Struct
 
 import msgspec
 
-from openqmail.core.queue.store import Change, Progress
+from openqmail.core.queue.store import Change, Due, Progress
 from openqmail.core.values import Envelope, Outcome
 
 MAX_RECORD = 16 * 1024 * 1024
@@ -23,8 +24,9 @@ MAX_BATCH = 2 * MAX_RECORD
 
 BATCH_MARK = b"\xf1oqB"
 
-_SEGMENT_MARK = b"oqmail\x00\x01"
-_SEGMENT = Struct(">8s16s16sQQQQQ")
+_SEGMENT_MARK = b"oqmail\x00\x02"
+_SEGMENT_OLD = b"oqmail\x00\x01"
+_SEGMENT = Struct(">8s16s16sQQQQ")
 _BATCH = Struct(">4sQIQ32s")
 _RECORD = Struct(">II")
 _MAC = 16
@@ -37,7 +39,7 @@ class SegmentHead(msgspec.Struct, frozen=True, gc=False):
     """The beginning of a segment; durable before anything behind it is written.
 
     Of the segment before it, `previous` (0: there is none), the first `counts` bytes hold;
-    segments below `oldest` are no longer needed; no message below `number` is yet to come.
+    segments below `oldest` are no longer needed.
     """
 
     queue: bytes
@@ -46,7 +48,6 @@ class SegmentHead(msgspec.Struct, frozen=True, gc=False):
     previous: int
     counts: int
     oldest: int
-    number: int
 
 
 class BatchHead(msgspec.Struct, frozen=True, gc=False):
@@ -61,41 +62,66 @@ class BatchHead(msgspec.Struct, frozen=True, gc=False):
     digest: bytes
 
 
-class LargeFile(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The body's own file in `large/`: its name and the BLAKE2b digest of its content."""
-
-    name: str
-    digest: bytes
-
-
 class Recorded(msgspec.Struct, frozen=True, array_like=True, tag="R"):
-    """What became of recipients: (position, letter, text) of each change."""
+    """What became of recipients: (position, letter, text) of each change.
+
+    `key`: of a message that has ended while files of it may be in the layout: they are to go."""
 
     number: int
     changes: tuple[tuple[int, str, bytes], ...]
-    due: int
+    due: Due
     ended: bool
+    key: bytes = b""
+
+
+class Kept(msgspec.Struct, frozen=True, array_like=True, tag="K"):
+    """The same of a message in qmail's layout: (channel, place in its file, letter, text).
+
+    A number comes again, so it applies only where `info` has this `key`.  A `due` of 0 leaves a
+    time as it is.  `waits`: `info` could not be read when it should have been applied."""
+
+    number: int
+    key: bytes
+    changes: tuple[tuple[str, int, str, bytes], ...]
+    due: Due
+    ended: bool
+    waits: bool = False
+
+
+class Moved(msgspec.Struct, frozen=True, array_like=True, tag="M"):
+    """The message is in qmail's layout, durable: from here on that is right."""
+
+    number: int
+    key: bytes
+
+
+class Applied(msgspec.Struct, frozen=True, array_like=True, tag="A"):
+    """Every `Kept` up to the one at `offset` of segment `sequence` is in qmail's files, durable, but
+    those that wait."""
+
+    sequence: int
+    offset: int
 
 
 class Submitted(msgspec.Struct, frozen=True, array_like=True, tag="S"):
-    """A message.  `key` is empty where it follows from the segment (`message_key`).
+    """A message.  `key` is empty where it follows from the place of the record (`message_key`).
 
-    `progress` (position, letter or "", attempts, text) and `due` are there for a message
-    that is carried over from an older segment.
+    `digest`: BLAKE2b of a body that has a file of its own.  `progress` (position, letter or "",
+    attempts, text) and `due` are there for a message that is carried over from an older segment.
     """
 
     number: int
     birth: int
     size: int
     envelope: Envelope
-    large: LargeFile | None = None
-    closes: Recorded | None = None
+    digest: bytes = b""
+    closes: Recorded | Kept | None = None
     key: bytes = b""
     progress: tuple[tuple[int, str, int, bytes], ...] = ()
-    due: int = 0
+    due: Due = (0, 0)
 
 
-Record = Submitted | Recorded
+Record = Submitted | Recorded | Kept | Moved | Applied
 
 _LETTERS = {outcome: outcome.value.decode() for outcome in Outcome}
 _OUTCOMES = {letter: outcome for outcome, letter in _LETTERS.items()}
@@ -103,9 +129,10 @@ _encode = msgspec.msgpack.Encoder().encode
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 
 
-def message_key(nonce: bytes, number: int) -> bytes:
-    """The key of a message that was submitted to this segment: 24 bytes that never occur twice."""
-    return nonce + number.to_bytes(8, "big")
+def message_key(nonce: bytes, offset: int) -> bytes:
+    """The key of a message whose record begins at `offset` of this segment: 24 bytes that never
+    occur twice, as numbers do."""
+    return nonce + offset.to_bytes(8, "big")
 
 
 # --- heads ----------------------------------------------------------------------------
@@ -121,7 +148,6 @@ def encode_segment_head(head: SegmentHead) -> bytes:
         head.previous,
         head.counts,
         head.oldest,
-        head.number,
     )
     return data + blake2b(data, digest_size=32).digest()
 
@@ -133,8 +159,12 @@ def decode_segment_head(data: bytes) -> SegmentHead | None:
     fields, digest = data[: _SEGMENT.size], data[_SEGMENT.size : HEAD_SIZE]
     if blake2b(fields, digest_size=32).digest() != digest:
         return None
-    _, queue, nonce, sequence, previous, counts, oldest, number = _SEGMENT.unpack(fields)
-    return SegmentHead(queue, nonce, sequence, previous, counts, oldest, number)
+    return SegmentHead(*_SEGMENT.unpack(fields)[1:])
+
+
+def is_of_earlier_form(data: bytes) -> bool:
+    """Whether a segment was begun by a version from before qmail's layout was there."""
+    return data.startswith(_SEGMENT_OLD)
 
 
 def encode_batch_head(nonce: bytes, sequence: int, payload: bytes, synced: int) -> bytes:
@@ -194,19 +224,39 @@ def decode_head(data: bytes) -> Record:
 # --- changes and progress ---------------------------------------------------------------
 
 
-def recorded(number: int, changes: tuple[Change, ...], due: int, ended: bool) -> Recorded:
+def recorded(number: int, changes: tuple[Change, ...], due: Due, ended: bool, key: bytes = b"") -> Recorded:
     """The record of these changes."""
     told = [(change.position, _LETTERS[change.outcome], change.text) for change in changes]
-    return Recorded(number, tuple(told), due, ended)
+    return Recorded(number, tuple(told), due, ended, key)
+
+
+def kept(
+    number: int,
+    key: bytes,
+    changes: tuple[Change, ...],
+    place: Callable[[int], tuple[str, int]],
+    due: Due,
+    ended: bool,
+) -> Kept:
+    """The record of changes to a message in qmail's layout; `place`: of a recipient's position, its
+    list and its place there."""
+    told = [(*place(one.position), _LETTERS[one.outcome], one.text) for one in changes]
+    return Kept(number, key, tuple(told), due, ended)
 
 
 def apply_changes(progress: dict[int, Progress], record: Recorded) -> None:
-    """Bring the progress of some recipients up to date."""
+    """Bring the progress of some recipients up to date; failures stand in the order in which
+    they occurred."""
     for position, letter, text in record.changes:
-        before = progress.get(position)
+        before = progress.pop(position, None)
         attempts = before.attempts + 1 if before else 1
         outcome = _OUTCOMES[letter]
         progress[position] = Progress(None if outcome is Outcome.DEFERRAL else outcome, attempts, text)
+
+
+def bounce_of(progress: dict[int, Progress]) -> bytes:
+    """The paragraphs of all failures."""
+    return b"".join([one.text for one in progress.values() if one.outcome is Outcome.FAILURE])
 
 
 def pack_progress(progress: dict[int, Progress]) -> tuple[tuple[int, str, int, bytes], ...]:

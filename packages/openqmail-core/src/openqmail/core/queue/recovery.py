@@ -15,7 +15,10 @@ from openqmail.core.queue.records import (
     BATCH_MARK,
     BATCH_SIZE,
     HEAD_SIZE,
+    Applied,
     BatchHead,
+    Kept,
+    Moved,
     Recorded,
     SegmentHead,
     Submitted,
@@ -24,10 +27,11 @@ from openqmail.core.queue.records import (
     decode_record,
     decode_segment_head,
     holds,
+    is_of_earlier_form,
     message_key,
     unpack_progress,
 )
-from openqmail.core.values import QueueDamaged
+from openqmail.core.values import HomeError, QueueDamaged
 from openqmail.core.world import Disk, File
 
 SUFFIX = b".seg"
@@ -37,7 +41,11 @@ _WINDOW = 1024 * 1024
 class Found:
     """The journal as it was found.
 
-    `counts`: how much of the last segment holds.  `sequence`, `number`: the next free ones.
+    `counts`: how much of the last segment holds; `attested`: how much was known to be synced.
+    `sequence`: the next free one.  `kept`: results of mail in qmail's layout, in their order, that
+    may not be in its files yet.
+    `withdrawn`: keys of messages that have ended and may have files in the layout that are to go;
+    `ended_large`: size and digest of bodies in files of their own whose messages have ended.
     `discard`: files that are no longer needed; `damaged`: those to be set aside.  Where there
     are `reports`, what was kept must be written anew before anything is set aside.
     """
@@ -46,9 +54,12 @@ class Found:
         self.queue = b""
         self.segments: list[Segment] = []
         self.entries: dict[int, Entry] = {}
+        self.kept: list[Kept] = []
+        self.withdrawn: dict[int, bytes] = {}
+        self.ended_large: dict[int, tuple[int, bytes]] = {}
         self.counts = 0
+        self.attested = 0
         self.sequence = 1
-        self.number = 1
         self.discard: list[bytes] = []
         self.damaged: list[bytes] = []
         self.reports: list[str] = []
@@ -62,7 +73,9 @@ class _SegmentFile:
         file = disk.open(path)
         try:
             self.size = file.size()
-            self.head = decode_segment_head(file.read_at(0, HEAD_SIZE))
+            start = file.read_at(0, HEAD_SIZE)
+            self.head = decode_segment_head(start)
+            self.is_of_earlier_form = is_of_earlier_form(start)
         finally:
             file.close()
         if self.head is not None and self.head.sequence != sequence:
@@ -83,10 +96,17 @@ class _Reader:
     def __init__(self, disk: Disk, folder: bytes, salvage: bool) -> None:
         self._disk, self._folder, self._salvage = disk, folder, salvage
         self._found = Found()
+        self._kept: list[tuple[Kept, tuple[int, int]]] = []
 
     def read(self) -> Found:
         found = self._found
         files = {file.sequence: file for file in self._files()}
+        for file in files.values():
+            if file.is_of_earlier_form:
+                raise HomeError(
+                    f"{os.fsdecode(file.path)} was written by an earlier version; empty the queue with that "
+                    "version (openqmail 0.1), then start this one"
+                )
         found.sequence = max(files, default=0) + 1
         chain = self._chain(files)
         needed = {file.sequence for file, _, _ in chain}
@@ -97,7 +117,7 @@ class _Reader:
         for entry in found.entries.values():
             if entry.segment is not None:
                 entry.segment.live += 1
-        self._large_files()
+        found.kept = [record for record, _ in self._kept]
         return found
 
     def _files(self) -> Iterator[_SegmentFile]:
@@ -141,7 +161,6 @@ class _Reader:
         found = self._found
         segment = Segment(file.path, file.sequence, head.nonce)
         found.segments.append(segment)
-        found.number = max(found.number, head.number)
         data = self._disk.open(file.path)
         try:
             found.counts = self._batches(data, segment, counts)
@@ -153,12 +172,14 @@ class _Reader:
         size = file.size()
         end = size if counts is None else counts
         offset, sequence = HEAD_SIZE, 0
+        self._found.attested = 0
         while offset < end:
             head, payload = _read_batch(file, segment.nonce, offset, min(end, size))
             if head is not None and head.sequence == sequence:
                 self._apply(segment, payload, offset + BATCH_SIZE)
                 offset += BATCH_SIZE + head.length
                 sequence += 1
+                self._found.attested = max(self._found.attested, head.synced)
                 continue
             attested = end if counts is not None else _attested(file, segment.nonce, offset, size)
             if attested <= offset:
@@ -184,50 +205,56 @@ class _Reader:
             except ValueError as error:
                 self._damage(segment.path, f"cannot be read from byte {base + at} on: {error}", aside=True)
                 return
-            if isinstance(record, Recorded):
-                self._result(record)
-            else:
+            if isinstance(record, Submitted):
                 self._message(record, segment, base + at, body - at, body_size)
+            elif isinstance(record, Recorded):
+                self._result(record)
+            elif isinstance(record, Kept):
+                self._kept.append((record, (segment.sequence, base + at)))
+            elif isinstance(record, Moved):
+                self._moved(record)
+            else:
+                self._applied(record)
             at = body + body_size
 
     def _message(self, record: Submitted, segment: Segment, offset: int, head: int, body: int) -> None:
         entry = Entry(record.number, record.birth, record.size, len(record.envelope.recipients), head, body)
-        entry.key = record.key or message_key(segment.nonce, record.number)
+        entry.key = record.key or message_key(segment.nonce, offset)
         entry.segment, entry.offset = segment, offset
         entry.due = record.due
         entry.again = True
+        entry.digest = record.digest
         if record.progress:
             entry.progress = unpack_progress(record.progress)
-        if record.large is not None:
-            entry.large = record.large
         self._found.entries[record.number] = entry
-        self._found.number = max(self._found.number, record.number + 1)
-        if record.closes is not None:
+        if isinstance(record.closes, Recorded):
             self._result(record.closes)
+        elif record.closes is not None:
+            self._kept.append((record.closes, (segment.sequence, offset)))
 
     def _result(self, record: Recorded) -> None:
+        if record.key:
+            self._found.withdrawn[record.number] = record.key
         entry = self._found.entries.get(record.number)
         if entry is None:
             return  # of a message whose segment was dropped
         if record.ended:
             del self._found.entries[record.number]
+            if entry.large:
+                self._found.ended_large[record.number] = entry.size, entry.digest
             return
         entry.due = record.due
         entry.progress = {} if entry.progress is None else entry.progress
         apply_changes(entry.progress, record)
 
-    def _large_files(self) -> None:
-        """Every file that a message claims must be there, whole."""
-        for number, entry in list(self._found.entries.items()):
-            if entry.large is None:
-                continue
-            path = os.path.join(self._folder, b"large", entry.large.name.encode())
-            size = _size_of(self._disk, path)
-            if size == entry.size:
-                continue
-            state = "is missing" if size is None else f"has {size} bytes instead of {entry.size}"
-            self._damage(path, f"{state}: it is the body of message {number}", aside=size is not None)
-            del self._found.entries[number]
+    def _moved(self, record: Moved) -> None:
+        entry = self._found.entries.get(record.number)
+        if entry is not None and entry.key == record.key:
+            del self._found.entries[record.number]
+
+    def _applied(self, record: Applied) -> None:
+        place = record.sequence, record.offset
+        self._kept = [kept for kept in self._kept if kept[1] > place or kept[0].waits]
 
     def _damage(self, path: bytes, what: str, aside: bool = False) -> None:
         if not self._salvage:
@@ -279,14 +306,3 @@ def _next_batch(file: File, nonce: bytes, offset: int, end: int, sequence: int) 
         if head.sequence > sequence and _read_batch(file, nonce, at, end)[0] is not None:
             return at, head.sequence
     return None
-
-
-def _size_of(disk: Disk, path: bytes) -> int | None:
-    try:
-        file = disk.open(path)
-    except FileNotFoundError:
-        return None
-    try:
-        return file.size()
-    finally:
-        file.close()

@@ -1,18 +1,24 @@
 """What is on disk, behind one protocol: everything above knows numbers, never file names."""
 
 from asyncio import Future
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Literal, Protocol
 
 import msgspec
 
 from openqmail.core.ports import LargeBody, QueueTotals
 from openqmail.core.values import Body, Envelope, MessageId, Outcome
 
+Channel = Literal["local", "remote"]
+
+Due = tuple[int, int]
+"""When the local and the remote recipients are tried next, seconds UTC; 0: at once."""
+
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
-    """How far one recipient is.  `outcome` is None while it is to be tried (again);
-    `text` is the last report (a failure's goes into the bounce)."""
+    """How far one recipient is.  `outcome` is None while it is to be tried (again).
+
+    `text` is the last report; a failure's is its paragraph in the bounce (qmail's `bounce/N`)."""
 
     outcome: Outcome | None = None
     attempts: int = 0
@@ -20,18 +26,31 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True,
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What one attempt did to the recipient at `position`; DEFERRAL leaves it to be tried again."""
+    """What one attempt did to the recipient at `position`; DEFERRAL leaves it to be tried again.
+
+    `text` of a FAILURE is its paragraph in the bounce, which ends with an empty line."""
 
     position: int
     outcome: Outcome
     text: bytes
 
 
+class Closes(msgspec.Struct, frozen=True, gc=False):
+    """What a submission does to the message it comes from: a crash leaves both or neither."""
+
+    number: int
+    changes: tuple[Change, ...]
+    ended: bool
+
+
 class Stored(msgspec.Struct, frozen=True):
     """A message as the queue has it.
 
-    `birth`: seconds UTC.  `due`: when it is next to be tried (0: now).  `progress` is
-    parallel to `envelope.recipients`.  `again`: an earlier attempt may have left files.
+    `birth`: seconds UTC.  `progress` is parallel to `envelope.recipients`.  `again`: an earlier
+    attempt may have left files.  `channels`: parallel too, of a message whose addresses have been
+    routed for good; empty while they are as they were accepted.  `bounce`: the paragraphs of all
+    failures so far, in the order in which they occurred.  `held`: why an administrator or a hook
+    holds it back (perhaps no reason, `""`); None: it is not held.
     """
 
     id: MessageId
@@ -39,8 +58,16 @@ class Stored(msgspec.Struct, frozen=True):
     size: int
     envelope: Envelope
     progress: tuple[Progress, ...]
-    due: int = 0
+    due: Due = (0, 0)
     again: bool = False
+    channels: tuple[Channel, ...] = ()
+    bounce: bytes = b""
+    held: str | None = None
+
+
+Router = Callable[[bytes], tuple[Channel, bytes]]
+"""Where a recipient goes, and its address as it is delivered: asked when a message moves to
+qmail's layout, which keeps both."""
 
 
 class QueueStore(Protocol):
@@ -51,33 +78,32 @@ class QueueStore(Protocol):
     """
 
     def open(self) -> Iterable[tuple[int, int]]:
-        """Recover what is there: (number, due) of every message, oldest first.  Blocks.
+        """Recover what is there: (number, when it is first due) of every message that is not
+        held, oldest first.  Blocks.
 
-        Raises QueueDamaged (naming file, offset and remedy), HomeError."""
+        Raises QueueDamaged (naming file, offset and remedy), HomeError, QueueFull."""
         ...
 
     def large(self) -> LargeBody: ...
 
     def submit(
-        self,
-        envelope: Envelope,
-        body: bytes | LargeBody,
-        closes: tuple[int, tuple[Change, ...], bool] | None = None,
+        self, envelope: Envelope, body: bytes | LargeBody, closes: Closes | None = None
     ) -> Future[Stored]:
         """Queue a message; durable when done.
 
-        `closes` = (number, changes, ended) is recorded for another message in the same
-        record: a crash leaves both or neither (bounces, forwards).  Such a submission is
-        not refused at the watermark.  Raises QueueFull, TemporaryFailure."""
+        `closes` is recorded for another message in the same record (bounces, forwards); such a
+        submission is not refused at the watermark.  Raises QueueFull, TemporaryFailure."""
         ...
 
-    def record(self, number: int, changes: tuple[Change, ...], due: int, ended: bool) -> Future[None]:
+    def record(self, number: int, changes: tuple[Change, ...], due: Due, ended: bool) -> Future[None]:
         """Write what became of recipients, and when to try the rest; `ended`: the message is
-        done with and is gone.  Done when it is synced, within 50 ms.  Never refused."""
+        done with and is gone.  Done when it is synced, within 50 ms.  Never refused.
+
+        A record with a time in `due` says that nobody works on the message until then."""
         ...
 
     def load(self, number: int) -> Stored:
-        """Raises KeyError for a number that is not queued."""
+        """Raises KeyError for a number that is not queued, TemporaryFailure, QueueDamaged."""
         ...
 
     def body(self, number: int) -> Body:
@@ -85,11 +111,36 @@ class QueueStore(Protocol):
         ...
 
     def numbers(self) -> Iterable[int]:
-        """Every queued message, oldest first."""
+        """Every queued message, held ones too, oldest first."""
         ...
 
     def totals(self) -> QueueTotals:
         """How much there is in all."""
+        ...
+
+    def hold(self, number: int, reason: str) -> Future[None]:
+        """Put a message aside that nobody works on; durable when done.  Raises KeyError."""
+        ...
+
+    def release(self, number: int) -> Future[None]:
+        """Put it back.  Raises KeyError."""
+        ...
+
+    def arrivals(self, arrived: Callable[[Stored], None]) -> None:
+        """From now on tell `arrived` of each message that came in by another way than `submit`
+        (a foreign qmail-queue's `todo/`), when it is taken in."""
+        ...
+
+    def look(self) -> None:
+        """Look soon whether such messages are there."""
+        ...
+
+    async def settle(self) -> int:
+        """Move everything to where it can stay; how many messages could not be moved."""
+        ...
+
+    def unsettled(self) -> int:
+        """How many messages are not there yet."""
         ...
 
     async def close(self) -> None:

@@ -1,52 +1,89 @@
-"""The port `QueueAdmin`: what the store holds, told to people.
+"""The port `QueueAdmin`: what an administrator does to queued messages.
 
-`summarize` also serves the commands that look at a queue while no service runs.
+A verb takes each message out of the deliveries' hands first, then acts on the queue, then puts
+the message back.  It is done when it is durable; a verb that was asked for is done even when
+nobody waits for the answer any more.  One verb at a time works on a message.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Literal
+import asyncio
+from asyncio import Future, Task
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Protocol
 
+from openqmail.core import dsn
 from openqmail.core.control.settings import Settings
-from openqmail.core.ports import MessageSummary, QueueTotals, RecipientSummary
-from openqmail.core.queue import Progress, QueueStore, Stored
-from openqmail.core.send.routing import route
-from openqmail.core.values import Body, Outcome, Recipient
+from openqmail.core.log import Log, MessageEnded, Notice
+from openqmail.core.ports import Acted, MessageSummary, Missed, QueueTotals
+from openqmail.core.queue.store import Change, QueueStore, Stored
+from openqmail.core.send.message import REPORT
+from openqmail.core.send.routing import Routes
+from openqmail.core.send.summary import summarize
+from openqmail.core.values import Body, OpenqmailError, Outcome
+from openqmail.core.world import Clock
 
-_STATES: dict[Outcome | None, Literal["todo", "done", "failed"]] = {
-    None: "todo",
-    Outcome.DEFERRAL: "todo",
-    Outcome.SUCCESS: "done",
-    Outcome.FAILURE: "failed",
-}
+PATIENCE = 20.0
+"""Seconds that a verb waits for deliveries that are under way before it answers `later`."""
+
+_SOON = 1
+"""When a message is due that cannot be read: the time that it has."""
+
+_ABSENT = "is not in the queue"
+_ENDING = "is left as it is: the service is ending; ask again"
+
+
+class Deliveries(Protocol):
+    """Whoever works on the messages (the sender; nobody, while no service runs)."""
+
+    def take(self, numbers: Iterable[int]) -> dict[int, Future[None]]: ...
+
+    def put_back(self, number: int, due: int | None) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+Act = Callable[[Stored], Awaitable[int | None]]
+"""A verb on one message: when that is due then; None: nothing more is to be done about it."""
+
+Unfit = Callable[[Stored], str]
+"""Why a message is none for a verb; empty when it is one."""
 
 
 class StoredQueue:
-    """Reads the store; `settings` tells the present ones, `flush` makes the sender try everything."""
+    """`settings` tells the present ones; `patience` as PATIENCE."""
 
     def __init__(
-        self, store: QueueStore, settings: Callable[[], Settings], flush: Callable[[], None]
+        self,
+        store: QueueStore,
+        settings: Callable[[], Settings],
+        deliveries: Deliveries,
+        clock: Clock,
+        log: Log,
+        patience: float = PATIENCE,
     ) -> None:
         self._store = store
         self._settings = settings
-        self._flush = flush
+        self._deliveries = deliveries
+        self._clock = clock
+        self._log = log
+        self._patience = patience
+        self._taking: dict[int, Future[None]] = {}
+        self._tasks: dict[int, Task[str]] = {}
+        self._ending = False
+
+    # --- looking ------------------------------------------------------------------------
 
     def totals(self) -> QueueTotals:
         return self._store.totals()
 
-    def messages(self) -> Iterator[MessageSummary]:
-        settings = self._settings()
-        for number in list(self._store.numbers()):
+    def messages(self, numbers: Iterable[int] | None = None) -> Iterator[MessageSummary]:
+        routes, now = Routes(self._settings()), self._clock.now()
+        for number in list(self._store.numbers() if numbers is None else numbers):
             try:
                 stored = self._store.load(number)
-            except KeyError:  # delivered while we looked
+            except KeyError:  # not there, or delivered while we looked
                 continue
-            yield summarize(stored, settings)
-
-    def message(self, number: int) -> MessageSummary | None:
-        try:
-            return summarize(self._store.load(number), self._settings())
-        except KeyError:
-            return None
+            yield summarize(stored, routes, now)
 
     def content(self, number: int) -> Body | None:
         try:
@@ -54,51 +91,139 @@ class StoredQueue:
         except KeyError:
             return None
 
-    def flush(self) -> int:
+    # --- the verbs ----------------------------------------------------------------------
+
+    async def hold(self, numbers: Sequence[int], reason: str) -> Acted:
+        return await self._each(numbers, partial(self._hold, reason), _is_held_already)
+
+    async def release(self, numbers: Sequence[int]) -> Acted:
+        return await self._each(numbers, self._release, _is_not_held)
+
+    async def retry(self, numbers: Sequence[int]) -> Acted:
+        return await self._each(numbers, self._retry, _is_held)
+
+    async def delete(self, numbers: Sequence[int]) -> Acted:
+        return await self._each(numbers, self._delete)
+
+    async def bounce(self, numbers: Sequence[int], text: str) -> Acted:
+        report = text.encode("utf-8", "replace")[:REPORT].rstrip() + b"\n"
+        return await self._each(numbers, partial(self._bounce, Routes(self._settings()), report))
+
+    async def flush(self) -> int:
         count = self._store.totals().deferred
-        self._flush()
+        self._deliveries.flush()
         return count
 
+    async def _hold(self, reason: str, stored: Stored) -> None:
+        await self._store.hold(stored.id.number, reason)
+        self._say(stored, f"held by the administrator{reason and ': '}{reason}")
 
-def summarize(stored: Stored, settings: Settings) -> MessageSummary:
-    """A message in the form of `openqmail queue list --json`."""
-    recipients = tuple(
-        _recipient(recipient, progress, stored.due, settings)
-        for recipient, progress in zip(stored.envelope.recipients, stored.progress, strict=True)
-    )
-    return MessageSummary(
-        id=stored.id.number,
-        key=stored.id.key.hex(),
-        born=stored.birth,
-        size=stored.size,
-        sender=_text(stored.envelope.sender),
-        uid=stored.envelope.origin.uid,
-        state=_state(recipients),
-        recipients=recipients,
-    )
+    async def _release(self, stored: Stored) -> int:
+        await self._store.release(stored.id.number)
+        self._say(stored, "released by the administrator")
+        return min(stored.due)
+
+    async def _retry(self, stored: Stored) -> int:
+        self._say(stored, "is tried now, as the administrator wants")
+        return 0
+
+    async def _delete(self, stored: Stored) -> None:
+        await self._store.record(stored.id.number, (), (0, 0), True)
+        self._say(stored, "deleted by the administrator")
+        self._log(MessageEnded(stored.id.number))
+
+    async def _bounce(self, routes: Routes, report: bytes, stored: Stored) -> int:
+        number = stored.id.number
+        changes = tuple(
+            Change(position, Outcome.FAILURE, dsn.report(routes.of(stored, position).plain, report))
+            for position, progress in enumerate(stored.progress)
+            if progress.outcome is None
+        )
+        if changes:
+            await self._store.record(number, changes, (0, 0), False)
+        if stored.held is not None:
+            await self._store.release(number)
+        self._say(stored, "given back to its sender by the administrator")
+        return 0
+
+    def _say(self, stored: Stored, what: str) -> None:
+        self._log(Notice(f"message {stored.id.number} {what}"))
+
+    # --- take out, act, put back --------------------------------------------------------
+
+    async def _each(self, numbers: Sequence[int], act: Act, unfit: Unfit = lambda stored: "") -> Acted:
+        why = {number: self._missed(number, unfit) for number in numbers}
+        free = [number for number, missed in why.items() if not missed]
+        self._taking |= self._deliveries.take(free)
+        tasks = {number: asyncio.create_task(self._one(number, act)) for number in free}
+        self._tasks |= tasks
+        for number, task in tasks.items():
+            task.add_done_callback(partial(self._forget, number))
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=self._patience)
+        done, later = [], []
+        for number, task in tasks.items():
+            if not task.done():
+                later.append(number)
+            elif missed := _ENDING if task.cancelled() else task.result():
+                why[number] = missed
+            else:
+                done.append(number)
+        missed_ones = tuple(Missed(number, missed) for number, missed in why.items() if missed)
+        return Acted(tuple(done), missed_ones, tuple(later))
+
+    def _missed(self, number: int, unfit: Unfit) -> str:
+        """Why nothing can be done about a message, as far as it can be told beforehand."""
+        if self._ending:
+            return _ENDING
+        if number in self._tasks:
+            return "is in the hands of another command; try again"
+        try:
+            return unfit(self._store.load(number))
+        except KeyError:
+            return _ABSENT
+        except (OSError, OpenqmailError) as error:
+            return f"is left as it is: {error}"
+
+    def _forget(self, number: int, task: "Task[str]") -> None:
+        del self._tasks[number]
+        self._taking.pop(number, None)
+
+    async def _one(self, number: int, act: Act) -> str:
+        """Take it, act on it, put it back; empty when it is done, or why not."""
+        await self._taking[number]
+        del self._taking[number]
+        due: int | None = _SOON
+        try:
+            stored = self._store.load(number)
+            due = None if stored.held is not None else min(stored.due)
+            due = await act(stored)
+        except KeyError:  # it has ended meanwhile
+            due = None
+            return _ABSENT
+        except (OSError, OpenqmailError) as error:
+            return f"is left as it is: {error}"
+        finally:
+            self._deliveries.put_back(number, due)
+        return ""
+
+    async def close(self) -> None:
+        """Begin nothing more; returns when what is being written is durable."""
+        self._ending = True
+        tasks = list(self._tasks.values())
+        for future in self._taking.values():
+            future.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
 
-def _recipient(recipient: Recipient, progress: Progress, due: int, settings: Settings) -> RecipientSummary:
-    state = _STATES[progress.outcome]
-    return RecipientSummary(
-        address=_text(recipient.address),
-        channel=route(recipient.address, settings).channel,
-        state=state,
-        attempts=progress.attempts,
-        next=due if state == "todo" and progress.attempts else None,
-        last=_text(progress.text) if progress.text else None,
-    )
+def _is_held(stored: Stored) -> str:
+    return "" if stored.held is None else "is held; release it first"
 
 
-def _state(recipients: tuple[RecipientSummary, ...]) -> Literal["new", "deferred", "bouncing"]:
-    waiting = [one for one in recipients if one.state == "todo"]
-    if any(one.attempts for one in waiting):
-        return "deferred"
-    if not waiting and any(one.state == "failed" for one in recipients):
-        return "bouncing"
-    return "new"
+def _is_held_already(stored: Stored) -> str:
+    return "" if stored.held is None else "is held already"
 
 
-def _text(address: bytes) -> str:
-    """UTF-8, with bytes beyond it as \\xNN."""
-    return address.decode("utf-8", "backslashreplace")
+def _is_not_held(stored: Stored) -> str:
+    return "is not held" if stored.held is None else ""

@@ -3,7 +3,7 @@
 import msgspec
 
 from openqmail.core.log import Event as LogEvent
-from openqmail.core.queue.store import Change, Stored
+from openqmail.core.queue.store import Change, Due, Stored
 from openqmail.core.values import Result
 
 # --- events ---------------------------------------------------------------------------
@@ -16,7 +16,9 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """A message was found in the queue at the start."""
+    """A message is in the queue: found at the start, or put back after it was taken.
+
+    `due` 0: whatever is left of it is tried at once."""
 
     number: int
     due: int
@@ -66,6 +68,14 @@ class BounceFailed(msgspec.Struct, frozen=True):
     number: int
 
 
+class Take(msgspec.Struct, frozen=True):
+    """Let go of these messages: start none of their deliveries any more, and say `Taken` of each
+    when nothing of it runs or is being written.  They are as unknown then as if they had never
+    been here, until they are `Known` again."""
+
+    numbers: frozenset[int]
+
+
 class Wake(msgspec.Struct, frozen=True):
     """The time of `WakeAt` has come."""
 
@@ -87,6 +97,7 @@ Event = (
     | Reported
     | Recorded
     | BounceFailed
+    | Take
     | Wake
     | Flush
     | Stop
@@ -128,11 +139,11 @@ class StartRemote(msgspec.Struct, frozen=True):
 
 class Record(msgspec.Struct, frozen=True):
     """Write to the queue, then say `Recorded`.  At most one `Record` or `Bounce` of a message
-    is under way; `changes` may be empty.  `due` 0: at once."""
+    is under way; `changes` may be empty.  With a time in `due` nothing more is done until then."""
 
     number: int
     changes: tuple[Change, ...]
-    due: int
+    due: Due
     ended: bool
 
 
@@ -140,16 +151,22 @@ class Bounce(msgspec.Struct, frozen=True):
     """Submit a bounce that ends the message, then say `Recorded` (before the `Accepted` of the
     bounce itself) or `BounceFailed`.  The failures are already recorded.
 
-    `sender`, `recipient`: of the bounce.  `failures`, in the envelope's order: the address
-    without a virtual domain's prefix, and the text of the report.  `double`: what failed was
-    itself a bounce.
+    `sender`, `recipient`: of the bounce.  `failures`: the paragraphs of all that failed, in the
+    order in which they did (qmail's `bounce/N`).  `double`: what failed was itself a bounce.
     """
 
     number: int
     sender: bytes
     recipient: bytes
-    failures: tuple[tuple[bytes, bytes], ...]
+    failures: bytes
     double: bool
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """Nothing of this message is under way; once for each number of a `Take`, known or not (one
+    that is being taken twice is told once)."""
+
+    number: int
 
 
 class WakeAt(msgspec.Struct, frozen=True):
@@ -158,5 +175,5 @@ class WakeAt(msgspec.Struct, frozen=True):
     when: float
 
 
-Action = Load | StartLocal | StartRemote | Record | Bounce | WakeAt | LogEvent
+Action = Load | StartLocal | StartRemote | Record | Bounce | Taken | WakeAt | LogEvent
 """A fact for the log stands for the writing of its line."""

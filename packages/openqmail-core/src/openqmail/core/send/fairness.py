@@ -133,6 +133,23 @@ class FairQueue:
         self._recall(destination)
         self._settle(destination)
 
+    def withdraw(self, numbers: frozenset[int]) -> None:
+        """Forget what of these messages waits or is parked; slots in use stay so."""
+        for number, name in self.recalled:
+            if number in numbers:
+                self._destinations[name].asked -= 1
+        self.recalled = [entry for entry in self.recalled if entry[0] not in numbers]
+        for destination in self._destinations.values():
+            if any(line.number in numbers for line in destination.lines):
+                destination.lines = deque(line for line in destination.lines if line.number not in numbers)
+            if not numbers.isdisjoint(destination.parked):
+                left = deque(number for number in destination.parked if number not in numbers)
+                self.parked -= len(destination.parked) - len(left)
+                destination.parked = left
+            destination.ready = destination.ready and bool(destination.lines)
+            self._recall(destination)
+        self.round = deque(destination for destination in self.round if destination.lines)
+
     def _recall(self, destination: _Destination) -> None:
         """Ask for parked ones before the lines run dry."""
         room = WAITING // 2 - len(destination.lines) - destination.asked

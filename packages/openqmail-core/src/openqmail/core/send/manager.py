@@ -15,10 +15,11 @@ delivery whose file is not yet known to be on disk is none any more.
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from math import inf
 from random import Random
 from typing import Any
 
+from openqmail.core import dsn
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import (
     Bounced,
@@ -30,7 +31,7 @@ from openqmail.core.log import (
     Status,
     TripleBounce,
 )
-from openqmail.core.queue.store import Change, Stored
+from openqmail.core.queue.store import Change, Channel, Due, Stored
 from openqmail.core.send.events import (
     Accepted,
     Action,
@@ -47,13 +48,15 @@ from openqmail.core.send.events import (
     StartLocal,
     StartRemote,
     Stop,
+    Take,
+    Taken,
     Unreadable,
     Wake,
     WakeAt,
 )
 from openqmail.core.send.fairness import FairQueue, Item
 from openqmail.core.send.message import REPORT, Delivery, Items, Message
-from openqmail.core.send.routing import Channel, Routed, is_verp, route, sender_for
+from openqmail.core.send.routing import Routes, is_verp, sender_for
 from openqmail.core.send.schedule import DueTimes
 from openqmail.core.values import Outcome, Result
 
@@ -67,8 +70,6 @@ READ_AGAIN = 60
 """Seconds until a message that could not be read from the queue is asked for again."""
 BOUNCE_AGAIN = 60
 """Seconds until a bounce that could not be submitted is tried again."""
-ROUTES = 1000
-"""Addresses whose route is remembered."""
 
 _DEFERRAL, _FAILURE = Outcome.DEFERRAL, Outcome.FAILURE  # an enum's attributes are slow to look up
 _NO_REPORT = Result(Outcome.DEFERRAL, b"There was no report on this recipient.\n")
@@ -79,7 +80,7 @@ class SendManager:
 
     def __init__(self, settings: Settings, pid: int, seed: int) -> None:
         self._settings = settings
-        self._route = _router(settings)
+        self._routes = Routes(settings)
         self._pid = pid
         self._now = 0.0
         self._out: list[Action] = []
@@ -89,9 +90,10 @@ class SendManager:
         self._active: dict[int, Message] = {}
         self._deliveries: dict[int, Delivery] = {}
         self._due = DueTimes(Random(seed))
-        self._split_due: dict[int, tuple[int, int]] = {}
-        """(local, remote) times of waiting messages that have both kinds of recipients left."""
-        self._loading: set[int] = set()
+        self._loading: dict[int, bool] = {}
+        """Messages asked for from the queue, and whether all that is left of them is due."""
+        self._wanted: set[int] = set()
+        """Those among them that are to be let go."""
         self._recalled: dict[int, tuple[FairQueue, bytes]] = {}
         self._writes = 0
         self._local = FairQueue(settings.concurrencylocal, settings.concurrencylocal)
@@ -117,7 +119,7 @@ class SendManager:
     def reconfigure(self, settings: Settings) -> None:
         """New settings (HUP), in force from the next event on; what is in line keeps its route."""
         self._settings = settings
-        self._route = _router(settings)
+        self._routes = Routes(settings)
         self._local.resize(settings.concurrencylocal, settings.concurrencylocal)
         self._remote.resize(settings.concurrencyremote, settings.concurrencydestination)
 
@@ -161,9 +163,9 @@ class SendManager:
         self._out.append(NewMessage(number))
         self._out.append(MessageInfo(number, stored.size, envelope.sender, origin.pid, origin.uid))
         if self._stopped or len(self._active) >= ACTIVE:
-            self._due.add_ready(number)
+            self._due.add(number, 0)
         else:
-            self._activate(number, stored, recalled=False)
+            self._activate(number, stored, self._now)
 
     def _known(self, event: Known) -> None:
         if event.number not in self._active:
@@ -171,22 +173,27 @@ class SendManager:
 
     def _loaded(self, event: Loaded) -> None:
         number, stored = event.number, event.stored
-        if number not in self._loading:
+        all_due = self._loading.pop(number, None)
+        if all_due is None:
             return
-        self._loading.remove(number)
-        if stored is None:
-            self._split_due.pop(number, None)
-        elif self._stopped:
-            self._due.add_ready(number)
-        elif number not in self._active:
-            self._activate(number, stored, recalled=number in self._recalled)
+        if number in self._wanted:
+            self._let_go(number)
+        elif stored is not None and number not in self._active:
+            if self._stopped:
+                self._due.add(number, 0)
+            else:
+                self._activate(number, stored, inf if all_due else self._now)
         self._arrived(number)
 
     def _unreadable(self, event: Unreadable) -> None:
-        if event.number in self._loading:
-            self._loading.remove(event.number)
-            self._due.add(event.number, int(self._now) + READ_AGAIN)
-            self._arrived(event.number)
+        number = event.number
+        if self._loading.pop(number, None) is None:
+            return
+        if number in self._wanted:
+            self._let_go(number)
+        else:
+            self._due.add(number, int(self._now) + READ_AGAIN)
+        self._arrived(number)
 
     def _arrived(self, number: int) -> None:
         """If it was recalled, its destination may recall another."""
@@ -195,17 +202,14 @@ class SendManager:
             queue, destination = recall
             queue.arrived(destination)
 
-    def _activate(self, number: int, stored: Stored, *, recalled: bool) -> None:
-        """Route the recipients that are due and put them in line; or park the message."""
+    def _activate(self, number: int, stored: Stored, now: float) -> None:
+        """Route the recipients that are due by `now` and put them in line; or park the message."""
         if len(stored.envelope.recipients) == 1 and self._start_at_once(number, stored):
             return
-        due_local, due_remote = self._split_due.get(number, (0, 0))
-        message = Message(number, stored, stored.due, due_local, due_remote)
-        local, remote = message.sort(self._route, self._now)
-        if not recalled and self._park(number, local, remote):
+        message = self._message(number, stored)
+        local, remote = message.sort(self._routes, now)
+        if number not in self._recalled and self._park(message, local, remote):
             return
-        if due_local or due_remote:
-            del self._split_due[number]
         self._active[number] = message
         for domain, items in local.items():
             message.waiting += len(items)
@@ -221,12 +225,12 @@ class SendManager:
         """An only recipient need not stand in line where nobody does."""
         if stored.progress[0].outcome is not None:
             return False
-        routed = self._route(stored.envelope.recipients[0].address)
+        routed = self._routes.of(stored, 0)
         channel, domain = routed.channel, routed.domain
         queue = self._local if channel == "local" else self._remote
         if not queue.take_at_once(domain):
             return False
-        message = self._active[number] = Message(number, stored, stored.due)
+        message = self._active[number] = self._message(number, stored)
         if channel == "local":
             message.left_local = 1
         else:
@@ -234,18 +238,26 @@ class SendManager:
         self._start_batch(channel, message, domain, [(0, routed.address)])
         return True
 
-    def _park(self, number: int, local: Items, remote: Items) -> bool:
-        """Keep only the number when there is a long line at each of its destinations."""
+    def _message(self, number: int, stored: Stored) -> Message:
+        message = Message(number, stored, stored.due)
+        if stored.bounce:
+            message.failures.append(stored.bounce)
+        return message
+
+    def _park(self, message: Message, local: Items, remote: Items) -> bool:
+        """Keep only the number when there is a long line at each of its destinations, and when
+        all that is left is due: all will be tried when it is recalled."""
         for domain in local:
             if not self._local.congested(domain):
                 return False
         for domain in remote:
             if not self._remote.congested(domain):
                 return False
-        if not (local or remote):
+        due = sum(map(len, local.values())) + sum(map(len, remote.values()))
+        if not due or due < message.left_local + message.left_remote:
             return False
         queue, domains = (self._local, local) if local else (self._remote, remote)
-        queue.park(number, next(iter(domains)))
+        queue.park(message.number, next(iter(domains)))
         return True
 
     # --- deliveries start and end -------------------------------------------------------
@@ -320,7 +332,8 @@ class SendManager:
             if outcome is not _DEFERRAL:
                 done += 1
                 if outcome is _FAILURE:
-                    message.failed(position, text)
+                    text = dsn.report(self._routes.of(message.stored, position).plain, text)
+                    message.failures.append(text)
             if not event.recorded or outcome is not result.outcome:
                 message.changes.append(Change(position, outcome, text))
         if delivery.channel == "local":
@@ -338,26 +351,26 @@ class SendManager:
             return
         if message.waiting or message.running:
             if message.changes:
-                self._record(message, 0, ended=False)
+                self._record(message, (0, 0), ended=False)
         elif message.left_local or message.left_remote:
             due = message.next_due()
             if message.changes or due != message.due:
                 self._record(message, due, ended=False)
             else:
-                self._drop(message, due)
-        elif message.failures is None:
-            self._record(message, 0, ended=True)
+                self._drop(message, min(due))
+        elif not message.failures:
+            self._record(message, (0, 0), ended=True)
         elif message.stored.envelope.sender == b"#@[]":
             self._out.append(TripleBounce(message.number))
-            self._record(message, 0, ended=True)
+            self._record(message, (0, 0), ended=True)
         elif message.changes:
-            self._record(message, 0, ended=False)
-        elif self._stopped:
+            self._record(message, (0, 0), ended=False)
+        elif self._stopped or message.wanted:
             self._drop(message, 0)
         else:
             self._bounce(message)
 
-    def _record(self, message: Message, due: int, *, ended: bool) -> None:
+    def _record(self, message: Message, due: Due, *, ended: bool) -> None:
         changes = tuple(message.changes)
         message.changes.clear()
         message.due = due
@@ -384,6 +397,8 @@ class SendManager:
         if message.bounced:
             self._out.append(Bounced(event.number, self._pid))
         self._out.append(MessageEnded(event.number))
+        if message.wanted:
+            self._out.append(Taken(event.number))
 
     def _bounce_failed(self, event: BounceFailed) -> None:
         message = self._active.get(event.number)
@@ -392,11 +407,36 @@ class SendManager:
             self._drop(message, int(self._now) + BOUNCE_AGAIN)
 
     def _drop(self, message: Message, due: int) -> None:
-        """Nothing to do until `due`: keep the number."""
+        """Nothing to do until `due`: keep the number, unless it is to be let go."""
         del self._active[message.number]
-        if message.left_local and message.left_remote:
-            self._split_due[message.number] = message.due_local, message.due_remote
-        self._due.add(message.number, due)
+        if message.wanted:
+            self._out.append(Taken(message.number))
+        else:
+            self._due.add(message.number, due)
+
+    # --- messages are taken away --------------------------------------------------------
+
+    def _take(self, event: Take) -> None:
+        numbers = event.numbers
+        self._due.withdraw(numbers)
+        self._local.withdraw(numbers)
+        self._remote.withdraw(numbers)
+        for number in numbers:
+            message = self._active.get(number)
+            if message is not None:
+                message.wanted = True
+                message.waiting = 0
+                self._advance(message)
+            elif number in self._loading:
+                self._wanted.add(number)
+            else:
+                self._arrived(number)
+                self._out.append(Taken(number))
+
+    def _let_go(self, number: int) -> None:
+        """What was being loaded when it was taken."""
+        self._wanted.remove(number)
+        self._out.append(Taken(number))
 
     # --- time ---------------------------------------------------------------------------
 
@@ -404,7 +444,6 @@ class SendManager:
         self._wake_at = None
 
     def _flush(self, event: Flush) -> None:
-        self._split_due.clear()
         self._due.flush()
 
     def _stop(self, event: Stop) -> None:
@@ -414,30 +453,27 @@ class SendManager:
         """Ask for what is due, as far as there is room; else for a call when something is."""
         loading = self._loading
         while len(loading) < LOADS and len(self._active) + len(loading) < ACTIVE:
-            number = self._due.take(self._now)
-            if number is None:
+            due = self._due.take(self._now)
+            if due is None:
                 break
+            number, all_due = due
             if number in self._active:
                 self._arrived(number)
             elif number not in loading:
-                loading.add(number)
+                loading[number] = all_due
                 self._out.append(Load(number))
-        due = self._due.next()
-        if due is not None and due > self._now and (self._wake_at is None or due < self._wake_at):
-            self._wake_at = due
-            self._out.append(WakeAt(due))
+        then = self._due.next()
+        if then is not None and then > self._now and (self._wake_at is None or then < self._wake_at):
+            self._wake_at = then
+            self._out.append(WakeAt(then))
 
     def _recall(self) -> None:
         """Parked messages whose turn comes near are due now."""
         for queue in (self._local, self._remote):
             for number, destination in queue.recalled:
                 self._recalled[number] = queue, destination
-                self._due.add_ready(number)
+                self._due.add(number, 0)
             queue.recalled.clear()
-
-
-def _router(settings: Settings) -> Callable[[bytes], Routed]:
-    return lru_cache(ROUTES)(partial(route, settings=settings))
 
 
 _HANDLERS: dict[type, Callable[[SendManager, Any], None]] = {
@@ -449,6 +485,7 @@ _HANDLERS: dict[type, Callable[[SendManager, Any], None]] = {
     Reported: SendManager._reported,
     Recorded: SendManager._recorded,
     BounceFailed: SendManager._bounce_failed,
+    Take: SendManager._take,
     Wake: SendManager._wake,
     Flush: SendManager._flush,
     Stop: SendManager._stop,

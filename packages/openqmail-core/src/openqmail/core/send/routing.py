@@ -3,18 +3,21 @@
 Follows qmail-send(8) and the recorded behaviour of its `rewrite`, in this order: `envnoathost`,
 `percenthack`, `locals`, `virtualdomains` (by full address, domain, `.suffix`es, the empty
 catch-all; an empty prefix means "not virtual").  The case of letters is kept in the address and
-ignored in every comparison.  Also the sender that a recipient is shown (VERP, addresses(5)).
+ignored in every comparison.  A message in qmail's layout has been routed for good.  Also the
+sender that a recipient is shown (VERP, addresses(5)).
 """
 
+from functools import lru_cache, partial
 from itertools import chain
-from typing import Literal
 
 import msgspec
 
 from openqmail.core.control.settings import Settings
+from openqmail.core.queue.store import Channel, Stored
 from openqmail.core.values.address import suffixes
 
-Channel = Literal["local", "remote"]
+ROUTES = 1000
+"""Addresses whose route is remembered."""
 
 _VERP = b"-@[]"
 
@@ -51,6 +54,38 @@ def route(recipient: bytes, settings: Settings) -> Routed:
         if prefix:
             return Routed("local", prefix + b"-" + recipient, domain, len(prefix) + 1)
     return Routed("remote", recipient, domain)
+
+
+def routed_before(address: bytes, channel: Channel, settings: Settings) -> Routed:
+    """An address that was routed earlier, as qmail's `local/N` and `remote/N` have it: it stays,
+    and its prefix is what `virtualdomains` says of its domain now (qmail-send's `stripvdomprepend`)."""
+    domain = address.rpartition(b"@")[2].lower()
+    size = 0
+    if settings.virtualdomains:
+        prefix = _virtual(domain, domain, settings.virtualdomains)
+        if prefix and address.startswith(prefix + b"-"):
+            size = len(prefix) + 1
+    return Routed(channel, address, domain, size)
+
+
+class Routes:
+    """`route` and `routed_before` under one set of settings, with the latest answers remembered."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.route = lru_cache(ROUTES)(partial(route, settings=settings))
+        self.before = lru_cache(ROUTES)(partial(routed_before, settings=settings))
+
+    def of(self, stored: Stored, position: int) -> Routed:
+        """Where the recipient at `position` of a queued message goes."""
+        address = stored.envelope.recipients[position].address
+        if stored.channels:
+            return self.before(address, stored.channels[position])
+        return self.route(address)
+
+    def place(self, recipient: bytes) -> tuple[Channel, bytes]:
+        """Channel and address of an accepted recipient, for the queue."""
+        routed = self.route(recipient)
+        return routed.channel, routed.address
 
 
 def _unhacked(recipient: bytes, hacked: frozenset[bytes]) -> tuple[bytes, bytes]:

@@ -7,11 +7,11 @@ A waiting message is one integer here, so a million of them are a heap of intege
 
 from collections import deque
 from collections.abc import Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import isqrt
 from random import Random
 
-from openqmail.core.send.routing import Channel
+from openqmail.core.queue.store import Channel
 
 _NUMBER = 64
 _MASK = (1 << _NUMBER) - 1
@@ -25,7 +25,8 @@ def next_try(birth: int, now: int, channel: Channel) -> int:
 
 
 class DueTimes:
-    """Numbers of messages by the time when they are due; those due at once stand in a line.
+    """Numbers of messages by the time when the first of their recipients is due; those of which
+    all are due at once stand in a line.
 
     `ready`: that line; `heap`: the others, an entry each being its time and its number."""
 
@@ -43,19 +44,28 @@ class DueTimes:
             yield entry & _MASK
 
     def add(self, number: int, due: int) -> None:
-        heappush(self.heap, (max(due, 0) << _NUMBER) | number)
+        """`due` 0: all of it now, behind those of which that is so already."""
+        if due > 0:
+            heappush(self.heap, (due << _NUMBER) | number)
+        else:
+            self.ready.append(number)
 
-    def add_ready(self, number: int) -> None:
-        """Due now, behind those that are already."""
-        self.ready.append(number)
-
-    def take(self, now: float) -> int | None:
-        """The next one whose time has come."""
+    def take(self, now: float) -> tuple[int, bool] | None:
+        """The next one whose time has come, and whether all of it is due."""
         if self.ready:
-            return self.ready.popleft()
+            return self.ready.popleft(), True
         if self.heap and (self.heap[0] >> _NUMBER) <= now:
-            return heappop(self.heap) & _MASK
+            return heappop(self.heap) & _MASK, False
         return None
+
+    def withdraw(self, numbers: frozenset[int]) -> None:
+        """Forget these, wherever they are."""
+        if not numbers.isdisjoint(self.ready):
+            self.ready = deque(number for number in self.ready if number not in numbers)
+        left = [entry for entry in self.heap if entry & _MASK not in numbers]
+        if len(left) < len(self.heap):
+            heapify(left)
+            self.heap = left
 
     def next(self) -> int | None:
         """When the first one is due; None when none waits.  Those due at once do not count."""

@@ -10,7 +10,7 @@ import asyncio
 import os
 from asyncio import AbstractEventLoop, Future
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,8 @@ from openqmail.core.ports import (
     RemoteDelivery,
     RemoteJob,
 )
-from openqmail.core.queue import Change, Checkpoint, QueueStore, Stored
+from openqmail.core.queue import Checkpoint
+from openqmail.core.queue.store import Change, Closes, QueueStore, Stored
 from openqmail.core.send import events
 from openqmail.core.send.derived import prefixed
 from openqmail.core.send.manager import SendManager
@@ -86,6 +87,9 @@ class Sender:
         self._tasks: set[asyncio.Task[None]] = set()
         self._origin = Origin(os.getuid(), os.getpid())
         self._ended: Future[None] | None = None
+        self._taken: dict[int, Future[None]] = {}
+        self._lent: set[int] = set()
+        """Messages that were taken and not put back yet."""
 
     # --- the port Submission ----------------------------------------------------------
 
@@ -106,21 +110,43 @@ class Sender:
         stored = done.result()
         if not answer.cancelled():
             answer.set_result(stored.id)
-        self._tell(events.Accepted(stored))
+        self._accept(stored)
+
+    def _accept(self, stored: Stored) -> None:
+        """A new message is the manager's, unless somebody took it before it was told."""
+        if stored.id.number not in self._lent:
+            self._tell(events.Accepted(stored))
 
     # --- life -------------------------------------------------------------------------
 
     def start(self) -> int:
-        """Recover the queue and begin; how many messages it holds."""
+        """Recover the queue and begin; how many messages wait in it."""
         count = 0
         for number, due in self._store.open():
             self._tell(events.Known(number, due))
             count += 1
+        self._store.arrivals(self._accept)
         return count
 
     def flush(self) -> None:
         """Try everything now."""
         self._tell(events.Flush())
+
+    def take(self, numbers: Iterable[int]) -> dict[int, Future[None]]:
+        """Start no delivery of these messages any more; each one's future is done when nothing
+        of it is under way, and then it is the caller's until it is put back."""
+        taken = {number: self._loop.create_future() for number in numbers}
+        self._taken |= taken
+        self._lent |= taken.keys()
+        self._tell(events.Take(frozenset(taken)))
+        return taken
+
+    def put_back(self, number: int, due: int | None) -> None:
+        """Go on with a message that was taken, when it is due (seconds UTC; 0: all of it now);
+        None: there is nothing to go on with."""
+        self._lent.discard(number)
+        if due is not None:
+            self._tell(events.Known(number, due))
 
     def reconfigure(self, settings: Settings) -> None:
         self._settings = settings
@@ -223,6 +249,7 @@ class Sender:
         body = self._body(stored.id.number, action.delivery, 1)
         if body is None:
             return
+        settled = bool(stored.channels)  # it lies in qmail's layout, where no checkpoint covers it
         job = LocalJob(
             action.delivery,
             stored.id,
@@ -231,7 +258,8 @@ class Sender:
             action.recipient,
             action.position,
             body,
-            action.again,
+            action.again or settled,
+            synced=settled,
         )
         future = self._local.deliver(job)
         if future.done():  # which spares a turn of the loop
@@ -273,14 +301,15 @@ class Sender:
             stored.envelope.smtputf8,
         )
         change = Change(action.position, report.result.outcome, report.result.text)
+        closes = Closes(stored.id.number, (change,), False)
         try:
             body = await prefixed(self._store, forward.header, stored.id.number)
-            new = await self._store.submit(envelope, body, closes=(stored.id.number, (change,), False))
+            new = await self._store.submit(envelope, body, closes)
         except (KeyError, OSError, OpenqmailError) as error:
             text = f"Unable to forward message: {error} (#4.3.0)\n".encode()
             self._tell(events.Reported(action.delivery, (Result(Outcome.DEFERRAL, text),)))
             return
-        self._tell(events.Accepted(new))
+        self._accept(new)
         self._tell(events.Reported(action.delivery, (report.result,), recorded=True))
 
     def _start_remote(self, action: events.StartRemote) -> None:
@@ -336,13 +365,18 @@ class Sender:
             envelope = Envelope(
                 action.sender, (Recipient(action.recipient),), self._origin, original.smtputf8
             )
-            new = await self._store.submit(envelope, body, closes=(number, (), True))
+            new = await self._store.submit(envelope, body, Closes(number, (), True))
         except (OSError, KeyError, OpenqmailError) as error:
             self._log(Alert(f"cannot queue a bounce for message {number}: {error}; will try again"))
             self._tell(events.BounceFailed(number))
             return
         self._tell(events.Recorded(number))
-        self._tell(events.Accepted(new))
+        self._accept(new)
+
+    def _let_go(self, action: events.Taken) -> None:
+        future = self._taken.pop(action.number, None)
+        if future is not None and not future.done():
+            future.set_result(None)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -370,6 +404,7 @@ _ACTIONS: dict[type, Callable[[Sender, Any], None]] = {
     events.StartRemote: Sender._start_remote,
     events.Record: Sender._record,
     events.Bounce: Sender._bounce,
+    events.Taken: Sender._let_go,
     events.WakeAt: Sender._wake,
 }
 """Any other action is an event for the log."""

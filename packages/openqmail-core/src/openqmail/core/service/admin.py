@@ -3,30 +3,53 @@
 Only the owner of the home can connect (0600 in a folder of 0700).  The forms are those of
 `openqmail status --json` and `openqmail queue list --json`; a list ends with a line
 `{"ok":true}` and a message has its size in front, so that nothing cut off looks whole.
+A verb on messages is answered when it is done: `{"ok":true,"done":[…],"missed":[…],"later":[…]}`.
 """
 
 import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable
+from itertools import islice
+from typing import Annotated
 
 import msgspec
 
 from openqmail.core.control.home import Home
-from openqmail.core.ports import QueueAdmin
+from openqmail.core.ports import Acted, Missed, QueueAdmin
 from openqmail.core.values import OpenqmailError
 
-_LINE = 4096
+NUMBERS = 1000
+"""Messages that one request may name."""
+
+_LINE = 64 * 1024
 _PATIENCE = 10.0
 _SLICE = 64
 
 
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
 class Request(msgspec.Struct, frozen=True):
-    """`ask`: status, list, show, flush; `number`: of the message to show."""
+    """`ask`: status, list, show, flush, settle, or a verb on messages: hold, release, retry,
+    delete, bounce.  `number`: of the message to show; `numbers`: of those to act on, or to list
+    (none: all); `reason`: to hold them; `text`: the report to bounce them with."""
 
     v: int
     ask: str
     number: int = 0
+    numbers: Annotated[tuple[Number, ...], msgspec.Meta(max_length=NUMBERS)] = ()
+    reason: str = ""
+    text: str = ""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a verb did, as `ports.Acted` has it."""
+
+    ok: bool
+    done: tuple[int, ...]
+    missed: tuple[Missed, ...]
+    later: tuple[int, ...]
 
 
 Status = Callable[[], msgspec.Struct]
@@ -78,6 +101,8 @@ class AdminSocket:
             "list": self._list,
             "show": self._show,
             "flush": self._flush,
+            "settle": self._settle,
+            **dict.fromkeys(("hold", "release", "retry", "delete", "bounce"), self._act),
         }
         answer = answers.get(request.ask)
         if request.v != 1 or answer is None:
@@ -89,12 +114,12 @@ class AdminSocket:
         _write(writer, self._status())
 
     async def _list(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        found = iter(self._queue.messages(request.numbers or None))
         try:
-            for count, message in enumerate(self._queue.messages()):
-                _write(writer, message)
-                if count % _SLICE == 0:
-                    await asyncio.wait_for(writer.drain(), _PATIENCE)
-                    await asyncio.sleep(0)  # mail goes on meanwhile
+            while some := list(islice(found, _SLICE)):
+                writer.write(_encoder.encode_lines(some))
+                await asyncio.wait_for(writer.drain(), _PATIENCE)
+                await asyncio.sleep(0)  # mail goes on meanwhile
         except OpenqmailError as error:
             _write(writer, {"ok": False, "error": str(error)})
             return
@@ -115,8 +140,27 @@ class AdminSocket:
             await asyncio.wait_for(writer.drain(), _PATIENCE)
 
     async def _flush(self, request: Request, writer: asyncio.StreamWriter) -> None:
-        _write(writer, {"ok": True, "messages": self._queue.flush()})
+        _write(writer, {"ok": True, "messages": await self._queue.flush()})
+
+    async def _settle(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        why = "the service is at work on the queue; end it with TERM: it settles the queue as it ends"
+        _write(writer, {"ok": False, "error": why})
+
+    async def _act(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        queue, numbers = self._queue, request.numbers
+        verbs: dict[str, Callable[[], Awaitable[Acted]]] = {
+            "hold": lambda: queue.hold(numbers, request.reason),
+            "release": lambda: queue.release(numbers),
+            "retry": lambda: queue.retry(numbers),
+            "delete": lambda: queue.delete(numbers),
+            "bounce": lambda: queue.bounce(numbers, request.text),
+        }
+        acted = await verbs[request.ask]()
+        _write(writer, Answer(True, acted.done, acted.missed, acted.later))
+
+
+_encoder = msgspec.json.Encoder()
 
 
 def _write(writer: asyncio.StreamWriter, answer: object) -> None:
-    writer.write(msgspec.json.encode(answer) + b"\n")
+    writer.write(_encoder.encode(answer) + b"\n")

@@ -1,9 +1,11 @@
-"""That only one process serves a home: `run/lock`, held by it, with its pid inside."""
+"""That only one process serves a home: `run/lock`, held by it, with its pid inside; and that no
+qmail-send runs on its queue: `lock/sendmutex`."""
 
 import fcntl
 import os
 
 from openqmail.core.control.home import Home
+from openqmail.core.queue import SendMutex
 from openqmail.core.values import HomeError
 
 
@@ -20,9 +22,15 @@ class HomeLock:
             pid = os.pread(self._descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._descriptor)
             raise HomeError(f"{home.path} is served already, by process {pid}") from None
+        try:
+            self._mutex = SendMutex(os.fsencode(home.queue))
+        except HomeError:
+            os.close(self._descriptor)
+            raise
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
 
     def release(self) -> None:
+        self._mutex.release()
         os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)

@@ -7,6 +7,8 @@ settings whole, ALRM tries everything now.
 import asyncio
 import os
 import signal
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -20,9 +22,10 @@ from openqmail.core.hooks import HookChain, HookContext
 from openqmail.core.local import LocalDeliveries
 from openqmail.core.log import Alert, Exiting, Log, Notice
 from openqmail.core.ports import QueueTotals, ServiceContext
-from openqmail.core.queue import LocalStore
+from openqmail.core.queue import LocalStore, Trigger
+from openqmail.core.queue.store import Channel
 from openqmail.core.remote import Remote
-from openqmail.core.send import Sender, SendManager, StoredQueue
+from openqmail.core.send import Routes, Sender, SendManager, StoredQueue
 from openqmail.core.service.admin import AdminSocket
 from openqmail.core.service.listeners import Listeners
 from openqmail.core.smtpd.session import CONNECTIONS
@@ -33,6 +36,8 @@ DRAIN = 20.0
 """Seconds that a TERM gives to what is under way."""
 
 _LOOK_AGAIN = 0.05
+
+T = TypeVar("T")
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -79,14 +84,21 @@ class Mta:
         self._reloading = asyncio.Event()
         self._hooks = self._load_hooks(settings)
         self._gate = LocalGate({CONNECTIONS: settings.concurrencyincoming})
+        self._routes = Routes(settings)
         self._store = LocalStore(
-            disk, clock, os.fsencode(home.queue), self._fatal, salvage=salvage, report=self._report
+            disk,
+            clock,
+            os.fsencode(home.queue),
+            self._fatal,
+            route=self._place,
+            salvage=salvage,
+            report=self._report,
         )
         self._local = LocalDeliveries(home, settings, disk, clock)
         self._remote = Remote(settings, log)
         manager = SendManager(settings, os.getpid(), int.from_bytes(os.urandom(8)))
         self._sender = Sender(manager, self._store, self._local, self._remote, settings, clock, log)
-        self._queue = StoredQueue(self._store, lambda: self._settings, self._sender.flush)
+        self._queue = StoredQueue(self._store, lambda: self._settings, self._sender, clock, log)
         self._listeners = Listeners(self._context)
         self._admin = AdminSocket(home, self._queue, self.status)
 
@@ -95,6 +107,7 @@ class Mta:
 
         Raises QueueDamaged, HomeError, ControlError before it serves."""
         count = self._sender.start()
+        trigger = Trigger(os.fsencode(self._home.queue), self._loop, self._store.look)
         await self._listeners.apply(self._settings.listen)
         try:
             await self._admin.open()
@@ -113,6 +126,7 @@ class Mta:
         await self._draining.wait()
         reloads.cancel()  # a service that is told to end opens nothing any more
         await asyncio.wait((reloads,))
+        trigger.close()
         await self._leave()
         return self._code
 
@@ -164,11 +178,16 @@ class Mta:
             self._settings, self._hooks = before, hooks
             self._log(Alert(f"the settings stay as they were: {error}"))
             return
+        self._routes = Routes(self._settings)
         self._gate.reconfigure({CONNECTIONS: self._settings.concurrencyincoming})
         self._local.reconfigure(self._settings)
         self._remote.reconfigure(self._settings)
         self._sender.reconfigure(self._settings)
         self._log(Notice("took the new settings"))
+
+    def _place(self, recipient: bytes) -> tuple[Channel, bytes]:
+        """For the queue, by the settings of the moment."""
+        return self._routes.place(recipient)
 
     def _report(self, sentence: str) -> None:
         self._log(Alert(sentence))
@@ -182,28 +201,50 @@ class Mta:
     # --- the end ----------------------------------------------------------------------
 
     async def _leave(self) -> None:
-        """What is under way may end, for `DRAIN` seconds or until told to end at once."""
+        """What is under way may end, and what stays goes to qmail's layout, for `DRAIN` seconds in
+        all or until told to end at once."""
+        until = self._loop.time() + DRAIN
         self._state = "draining"
         self._listeners.drain()
-        drained = self._loop.create_task(self._drained())
-        hurried = self._loop.create_task(self._hurried.wait())
-        await asyncio.wait((drained, hurried), timeout=DRAIN, return_when=asyncio.FIRST_COMPLETED)
-        if not drained.done():
+        if not await self._in_time(self._drained(), until):
             self._log(Notice("ending with work under way: it will be tried again after the next start"))
-        drained.cancel()
-        hurried.cancel()
         self._listeners.abort()
         self._sender.stop()
         await self._remote.close()
         await self._local.close()
+        await self._queue.close()
+        if not self._hurried.is_set():
+            await self._settle(until)
         await self._store.close()
         self._admin.close()
         self._log(Exiting())
 
-    async def _drained(self) -> None:
+    async def _in_time(self, work: Coroutine[Any, Any, T], until: float) -> T | None:
+        """What the work gives; None when it was broken off, at `until` or when told to end at once."""
+        task = self._loop.create_task(work)
+        hurried = self._loop.create_task(self._hurried.wait())
+        left = max(until - self._loop.time(), 0.0)
+        await asyncio.wait((task, hurried), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if task.done():
+            return task.result()
+        task.cancel()
+        return None
+
+    async def _settle(self, until: float) -> None:
+        """Everything that can be moved to qmail's layout is; the rest stays where it is as safe."""
+        await self._in_time(self._store.settle(), until)
+        left = self._store.unsettled()
+        if not left:
+            return
+        self._log(Notice(f"{left} messages stay in the journal; 'openqmail queue settle' moves them"))
+        self._code = self._code or 111
+
+    async def _drained(self) -> bool:
         while self._listeners.active:
             await asyncio.sleep(_LOOK_AGAIN)
         await self._sender.drain()
+        return True
 
     # --- parts ------------------------------------------------------------------------
 

@@ -1,15 +1,33 @@
 """The disk, as a seam: the few POSIX calls that the queue and a Maildir are built on.
 
 Everything here blocks and raises OSError.  Names are bytes.  Nothing is durable before
-the call that says so: a file after `File.sync`, its name after `sync_folder` on each
-folder that changed, everything on a file system after `Filesystem.sync`.
+the call that says so: a file after `File.sync`, its times and mode too after `sync_file`,
+its name after `sync_folder` on each folder that changed, everything on a file system after
+`Filesystem.sync`.  After a sync that failed, what it was to sync may look durable and never
+become so: write it anew.
 """
 
-import ctypes
-import os
-import platform
 from collections.abc import Sequence
 from typing import Protocol
+
+import msgspec
+
+
+class Facts(msgspec.Struct, frozen=True, gc=False):
+    """What stat(2) says of a file or folder.
+
+    `mtime`: whole seconds UTC, of the content.  `mode`: with the file's type (see `stat`).
+    `changed`: nanoseconds UTC of the last change of anything about it, which nobody can set."""
+
+    inode: int
+    device: int
+    size: int
+    mtime: int
+    mode: int
+    uid: int
+    gid: int
+    links: int
+    changed: int = 0
 
 
 class File(Protocol):
@@ -24,6 +42,8 @@ class File(Protocol):
         ...
 
     def size(self) -> int: ...
+
+    def facts(self) -> Facts: ...
 
     def truncate(self, size: int) -> None: ...
 
@@ -59,7 +79,34 @@ class Disk(Protocol):
         FileExistsError when the name is taken.  After any other error it may be there in part."""
         ...
 
-    def open(self, path: bytes, *, write: bool = False) -> File: ...
+    def open(self, path: bytes, *, write: bool = False) -> File:
+        """An existing file; never waits, not even for the other end of a FIFO."""
+        ...
+
+    def contents(self, path: bytes) -> tuple[bytes, int]:
+        """All of a file, and when it was last changed (whole seconds UTC)."""
+        ...
+
+    def overwrite(self, path: bytes, offset: int, data: bytes) -> None:
+        """Write over what is there, from `offset` on; not synced."""
+        ...
+
+    def truncate(self, path: bytes, size: int) -> None: ...
+
+    def sync_file(self, path: bytes) -> None:
+        """fsync: content, length, times and mode are durable when it returns; its name may not be."""
+        ...
+
+    def stat(self, path: bytes) -> Facts:
+        """Of the name itself, not of what a symbolic link leads to; of `folder/.` for a folder
+        that may be behind one."""
+        ...
+
+    def touch(self, path: bytes, mtime: int) -> None:
+        """Set the time of its last change (and reading), seconds UTC."""
+        ...
+
+    def chmod(self, path: bytes, mode: int) -> None: ...
 
     def rename(self, old: bytes, new: bytes) -> None: ...
 
@@ -67,7 +114,13 @@ class Disk(Protocol):
 
     def mkdir(self, path: bytes, mode: int = 0o700) -> None: ...
 
+    def rmdir(self, path: bytes) -> None: ...
+
     def names(self, folder: bytes) -> list[bytes]: ...
+
+    def scan(self, folder: bytes) -> list[tuple[bytes, bool]]:
+        """Each name, and whether it is a folder's (not a symbolic link's to one)."""
+        ...
 
     def sync_folder(self, folder: bytes) -> None: ...
 
@@ -79,121 +132,3 @@ class Disk(Protocol):
     def room(self, folder: bytes) -> tuple[int, int]:
         """Bytes free for us, and bytes in all, of the file system that holds `folder`."""
         ...
-
-
-class PosixFile:
-    """A descriptor of the kernel's."""
-
-    __slots__ = ("_descriptor",)
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def append(self, pieces: Sequence[bytes]) -> int:
-        return _write(self._descriptor, pieces)
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        data = os.pread(self._descriptor, size, offset)
-        while len(data) < size:
-            more = os.pread(self._descriptor, size - len(data), offset + len(data))
-            if not more:
-                break
-            data += more
-        return data
-
-    def size(self) -> int:
-        return os.fstat(self._descriptor).st_size
-
-    def truncate(self, size: int) -> None:
-        os.ftruncate(self._descriptor, size)
-
-    def sync(self) -> None:
-        os.fdatasync(self._descriptor)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-
-class PosixFilesystem:
-    """A file system by a descriptor of one of its folders (Linux's syncfs(2))."""
-
-    def __init__(self, folder: bytes) -> None:
-        self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.device = os.fstat(self._descriptor).st_dev
-        self._libc = ctypes.CDLL(None, use_errno=True)
-
-    def sync(self) -> None:
-        if self._libc.syncfs(self._descriptor) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-
-class PosixDisk:
-    """The kernel's own file system calls."""
-
-    def create(self, path: bytes, mode: int = 0o600) -> File:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        return PosixFile(os.open(path, flags, mode))
-
-    def write_new(self, path: bytes, pieces: Sequence[bytes], mode: int = 0o600) -> int:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
-            return _write(descriptor, pieces)
-        finally:
-            os.close(descriptor)
-
-    def open(self, path: bytes, *, write: bool = False) -> File:
-        flags = os.O_RDWR | os.O_APPEND if write else os.O_RDONLY
-        return PosixFile(os.open(path, flags | os.O_CLOEXEC))
-
-    rename = staticmethod(os.rename)
-    unlink = staticmethod(os.unlink)
-
-    def mkdir(self, path: bytes, mode: int = 0o700) -> None:
-        os.mkdir(path, mode)
-
-    def names(self, folder: bytes) -> list[bytes]:
-        return os.listdir(folder)
-
-    def sync_folder(self, folder: bytes) -> None:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def filesystem(self, folder: bytes) -> Filesystem | None:
-        return PosixFilesystem(folder) if _reports_sync_errors(os.stat(folder).st_dev) else None
-
-    def room(self, folder: bytes) -> tuple[int, int]:
-        found = os.statvfs(folder)
-        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
-
-
-def _write(descriptor: int, pieces: Sequence[bytes]) -> int:
-    """All of it, in one call where the kernel takes it at once: a join costs less than an iovec."""
-    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    written = os.write(descriptor, data)
-    while written < len(data):
-        written += os.write(descriptor, data[written:])
-    return written
-
-
-def _reports_sync_errors(device: int) -> bool:
-    """syncfs reports write-back errors from Linux 5.8 on; on the file systems named here it
-    also reported those of metadata in every trial, from 5.17 on."""
-    if platform.system() != "Linux":
-        return False
-    release = platform.release().split(".")
-    if (int(release[0]), int(release[1].split("-")[0])) < (5, 17):
-        return False
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-        for line in table:
-            fields = line.split()
-            if fields[2] == wanted:
-                return fields[fields.index("-") + 1] in ("ext4", "xfs", "btrfs")
-    return False

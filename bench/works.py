@@ -1,0 +1,222 @@
+"""The works that end in a rate, one round each: what is sent, where the clock stops, what must be there."""
+
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from load import Disk, Load, LoadError, LogCounts, Sink, cpu_of, send, settled_cpu, settled_disk, wait_until
+from peers import DOMAIN, SINK, Peer
+
+LARGE = Load(size=10 << 20, connections=4)
+MANY = Load(recipients=2000, connections=1)
+MANY_FAR = Load(recipients=5000, connections=1)
+TRANSACTIONS = 50
+"""At most so many for the recipients of W9r, in one of ours."""
+
+
+class Figure(NamedTuple):
+    """One round of one peer: units a second, microseconds of CPU a unit, the disk before it;
+    `transactions` to the receiver, where the work counts them."""
+
+    rate: float
+    cpu: float
+    disk: Disk
+    transactions: int = 0
+
+
+class Round(NamedTuple):
+    """`user`: whose Maildir is this round's own.  `host`: where the peer listens for it."""
+
+    peer: Peer
+    user: str
+    host: str
+    messages: int
+    sink: Sink
+
+
+class Course(Protocol):
+    """One round of a work.  Making it notes what is there already."""
+
+    def run(self) -> None:
+        """The load, until the work's clock stops."""
+        ...
+
+    def check(self) -> None:
+        """Raises LoadError unless everything is where the work ends."""
+        ...
+
+
+class Work(NamedTuple):
+    """`asked`: the ratio to reach now.  `messages`: of a round, when it is always the same.
+    `each`: units a message, where a unit is a recipient.  `hold`: of peers that hold mail back."""
+
+    text: str
+    course: Callable[[Round], Course]
+    asked: float | None = None
+    messages: int | None = None
+    each: int = 1
+    hold: bool = False
+
+
+# --- courses ------------------------------------------------------------------------------
+
+
+class Local:
+    """To one user, until the last file is in new/ under its final name."""
+
+    def __init__(self, at: Round, load: Load) -> None:
+        self._at, self._load = at, load
+        self._new = at.peer.maildir(at.user) / "new"
+
+    def run(self) -> None:
+        at = self._at
+        send(at.host, at.peer.port, f"{at.user}@{DOMAIN}", at.messages, self._load)
+        wait_until(
+            lambda: self._new.is_dir() and len(os.listdir(self._new)) >= at.messages, f"{self._new} is full"
+        )
+
+    def check(self) -> None:
+        if (count := len(os.listdir(self._new))) != self._at.messages:
+            raise LoadError(f"{self._at.peer.name} delivered {count} files for {self._at.messages} messages")
+
+
+class Relay:
+    """To another host, until it has them all."""
+
+    def __init__(self, at: Round, load: Load) -> None:
+        self._at, self._load = at, load
+        self._before = at.sink.received()
+
+    def run(self) -> None:
+        at = self._at
+        send(at.host, at.peer.port, f"{at.user}@{SINK}", at.messages, self._load)
+        wait_until(lambda: at.sink.received() - self._before >= at.messages, "the receiver has them all")
+
+    def check(self) -> None:
+        if (count := self._at.sink.received() - self._before) != self._at.messages:
+            raise LoadError(f"{self._at.peer.name} sent {count} messages for {self._at.messages}")
+
+
+class Accept:
+    """Until the last 250; nothing is delivered."""
+
+    def __init__(self, at: Round) -> None:
+        self._at, self._before = at, at.peer.queued()
+
+    def run(self) -> None:
+        at = self._at
+        send(at.host, at.peer.port, f"{at.user}@{DOMAIN}", at.messages, Load())
+
+    def check(self) -> None:
+        if (count := self._at.peer.queued() - self._before) != self._at.messages:
+            raise LoadError(f"{self._at.peer.name} holds {count} of {self._at.messages} messages")
+
+
+class ManyLocal:
+    """To many users, until each has it; their Maildirs are the same ones in all rounds."""
+
+    def __init__(self, at: Round, load: Load) -> None:
+        self._at, self._load = at, load
+        self._folders = [at.peer.maildir(user) / "new" for user in many()]
+        self._before = [self._count(number) for number in range(len(self._folders))]
+
+    def run(self) -> None:
+        at = self._at
+        send(at.host, at.peer.port, f"{MANY_NAME}@{DOMAIN}", at.messages, self._load)
+        for number, folder in enumerate(self._folders):
+            wait_until(partial(self._has, number), f"{folder} has it")
+
+    def check(self) -> None:
+        wrong = [n for n in range(len(self._folders)) if self._new(n) != self._at.messages]
+        if wrong:
+            raise LoadError(f"{self._at.peer.name}: {len(wrong)} users have not exactly what was sent")
+
+    def _has(self, number: int) -> bool:
+        return self._new(number) >= self._at.messages
+
+    def _new(self, number: int) -> int:
+        return self._count(number) - self._before[number]
+
+    def _count(self, number: int) -> int:
+        try:
+            return len(os.listdir(self._folders[number]))
+        except FileNotFoundError:  # Postfix makes a Maildir when there is mail for it
+            return 0
+
+
+class ManyRemote:
+    """To many at one other host, until the log says that the message has left the queue."""
+
+    def __init__(self, at: Round, load: Load) -> None:
+        self._at, self._load = at, load
+        self._log = LogCounts(at.peer.log, at.peer.ended, at.peer.delivered)
+        self._before = at.sink.received()
+
+    @property
+    def transactions(self) -> int:
+        return self._at.sink.received() - self._before
+
+    def run(self) -> None:
+        at = self._at
+        send(at.host, at.peer.port, f"{at.user}@{SINK}", at.messages, self._load)
+        wait_until(lambda: self._log.count(at.peer.ended) >= at.messages, "the message has left the queue")
+
+    def check(self) -> None:
+        wanted = self._at.messages * self._load.recipients
+        if (count := self._log.count(self._at.peer.delivered)) != wanted:
+            raise LoadError(f"{self._at.peer.name} delivered to {count} of {wanted} recipients")
+
+
+MANY_NAME = "many"
+
+
+def many() -> list[str]:
+    """The users of W9, as smtp-source names them: only the last has no number."""
+    return [MANY_NAME, *(f"{number}{MANY_NAME}" for number in range(2, MANY.recipients + 1))]
+
+
+# --- works --------------------------------------------------------------------------------
+
+WORKS = {
+    "W1": Work("local to Maildir", lambda at: Local(at, Load()), asked=3.0),
+    "W1k": Work("the same, kept", lambda at: Local(at, Load(kept=True, each=50))),
+    "W2": Work("relay, kept", lambda at: Relay(at, Load(kept=True)), asked=5.0),
+    "W2n": Work("relay, new", lambda at: Relay(at, Load())),
+    "W3": Work("accept, hold", Accept, hold=True),
+    "W4": Work("10 MiB to Maildir", lambda at: Local(at, LARGE), asked=0.9, messages=20),
+    "W9": Work(
+        "2,000 local recipients", lambda at: ManyLocal(at, MANY), asked=5.0, messages=1, each=MANY.recipients
+    ),
+    "W9r": Work(
+        "5,000 of one domain",
+        lambda at: ManyRemote(at, MANY_FAR),
+        asked=5.0,
+        messages=1,
+        each=MANY_FAR.recipients,
+    ),
+}
+
+
+def user_of(work: str, number: int) -> str:
+    return f"{work.lower()}-{number}"
+
+
+def measure(
+    peer: Peer, work: str, number: int, host: str, messages: int, sink: Sink, folder: os.PathLike[str]
+) -> Figure:
+    """One round; raises LoadError unless every message arrived where the work ends."""
+    told = WORKS[work]
+    messages = told.messages or messages
+    disk = settled_disk(folder)
+    before = cpu_of(peer.pid)
+    course = told.course(Round(peer, user_of(work, number), host, messages, sink))
+    began = time.perf_counter()
+    course.run()
+    took = time.perf_counter() - began
+    cpu = settled_cpu(peer.pid) - before
+    course.check()
+    units = messages * told.each
+    transactions = course.transactions if isinstance(course, ManyRemote) else 0
+    return Figure(units / took, 1e6 * cpu / units, disk, transactions)

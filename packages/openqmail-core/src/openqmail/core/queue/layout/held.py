@@ -1,0 +1,114 @@
+"""Held messages: their files lie in `held/N/`, out of netqmail's sight (rule 14).
+
+Where `info` is decides: in the folder, the message is held, and what is still outside is
+pulled in after it; not in the folder, it is not, and what is inside is put back.  So a crash
+at any point leaves one or the other, and `mend` completes it.
+"""
+
+import contextlib
+import os
+
+from openqmail.core.queue.layout.paths import Files, Layout, plain_number
+from openqmail.core.queue.layout.syncing import Syncer, Touched
+from openqmail.core.world import Disk
+
+_REASON = b"reason"
+
+
+class Held:
+    """Blocks; belongs to one thread."""
+
+    def __init__(self, disk: Disk, layout: Layout, syncer: Syncer) -> None:
+        self._disk = disk
+        self._layout = layout
+        self._syncer = syncer
+
+    def hold(self, number: int, reason: bytes) -> None:
+        """Durable when it returns.  Raises OSError."""
+        folder = self._layout.held(number)
+        with contextlib.suppress(FileExistsError):
+            self._disk.mkdir(folder)
+        path = os.path.join(folder, _REASON)
+        with contextlib.suppress(FileNotFoundError):
+            self._disk.unlink(path)
+        self._disk.write_new(path, (reason,))
+        touched = Touched()
+        touched.new(path)
+        touched.name(folder)
+        self._syncer.sync(touched.paths, touched.folders)
+        self._move(self._layout.files(number), self._layout.held_files(number), ("info",))
+        self._move(self._layout.files(number), self._layout.held_files(number), _REST)
+
+    def release(self, number: int) -> None:
+        """Durable when it returns.  Raises OSError."""
+        self._move(self._layout.held_files(number), self._layout.files(number), _REST)
+        self._move(self._layout.held_files(number), self._layout.files(number), ("info",))
+        self._remove(number)
+
+    def is_held(self, number: int) -> bool:
+        """Raises OSError."""
+        try:
+            self._disk.stat(self._layout.held_files(number).info)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def reason(self, number: int) -> bytes:
+        return self.reason_of(self._disk, self._layout, number)
+
+    @staticmethod
+    def reason_of(disk: Disk, layout: Layout, number: int) -> bytes:
+        """Why it is held; empty when nobody said."""
+        with contextlib.suppress(FileNotFoundError):
+            return disk.contents(os.path.join(layout.held(number), _REASON))[0]
+        return b""
+
+    def remove(self, number: int) -> None:
+        """The message has ended: nothing of it stays.  Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            self._disk.unlink(self._layout.held_files(number).mess)
+        self._remove(number)
+
+    def mend(self) -> tuple[list[int], list[str]]:
+        """Complete what a crash interrupted: the numbers that are held, and sentences about what
+        does not belong there.  Raises OSError."""
+        numbers, foreign = [], []
+        folder = os.path.join(self._layout.folder, b"held")
+        for name, is_folder in sorted(self._disk.scan(folder)):
+            if not (is_folder and plain_number(name)):
+                where = os.fsdecode(os.path.join(folder, name))
+                foreign.append(
+                    f"{where} is not a held message; it is left alone, remove it when you know what it is"
+                )
+                continue
+            number = int(name)
+            inside, outside = self._layout.held_files(number), self._layout.files(number)
+            there = set(self._disk.names(self._layout.held(number)))
+            if b"info" in there:
+                self._move(outside, inside, _REST)
+                numbers.append(number)
+                continue
+            if there - {_REASON}:
+                self._move(inside, outside, _REST)
+            self._remove(number)
+        return numbers, foreign
+
+    def _move(self, source: Files, target: Files, parts: tuple[str, ...]) -> None:
+        touched = Touched()
+        for part in parts:
+            old, new = getattr(source, part), getattr(target, part)
+            with contextlib.suppress(FileNotFoundError):
+                self._disk.rename(old, new)
+            touched.name(old)  # even if it was done before: perhaps that could not be synced
+            touched.name(new)
+        self._syncer.sync(touched.paths, touched.folders)
+
+    def _remove(self, number: int) -> None:
+        folder = self._layout.held(number)
+        with contextlib.suppress(FileNotFoundError):
+            self._disk.unlink(os.path.join(folder, _REASON))
+        with contextlib.suppress(FileNotFoundError):
+            self._disk.rmdir(folder)
+
+
+_REST = ("mess", "local", "remote", "bounce")

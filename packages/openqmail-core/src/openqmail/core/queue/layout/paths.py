@@ -1,0 +1,197 @@
+"""Where a message's files are in qmail's layout: names as functions of its number.
+
+`find` reads the split (conf-split; 23 unless somebody chose another) and whether `todo` and
+`intd` are split too (big-todo, eQmail) from the folders that are there; `make` makes an empty
+queue as qmail's install does, all of it the caller's.  See INTERNALS and conf-split of netqmail.
+"""
+
+import contextlib
+import os
+
+import msgspec
+
+from openqmail.core.values import HomeError
+from openqmail.core.world import Disk
+
+SPLIT = 23
+"""conf-split, unless somebody chose another."""
+
+_LAST = b"lock"
+
+SPLIT_FOLDERS = (b"mess", b"info", b"local", b"remote")
+FLAT_FOLDERS = (b"bounce", b"pid", b"lock")
+EITHER_FOLDERS = (b"todo", b"intd")
+OURS = (b"journal", b"pool", b"held")
+"""What netqmail does not know and does not look into."""
+
+FILES = ((b"lock/sendmutex", b"", 0o600), (b"lock/tcpto", bytes(1024), 0o644))
+"""Name, content and mode of the files of an empty layout; the FIFO `lock/trigger` is made by who reads it."""
+
+
+class Files(msgspec.Struct, frozen=True):
+    """The files of one message."""
+
+    mess: bytes
+    info: bytes
+    local: bytes
+    remote: bytes
+    bounce: bytes
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """`split`: folders below mess, info, local and remote; `todo_split`: below todo and intd (0: none)."""
+
+    folder: bytes
+    split: int = SPLIT
+    todo_split: int = 0
+
+    def split_path(self, kind: bytes, number: int) -> bytes:
+        return b"%s/%s/%d/%d" % (self.folder, kind, number % self.split, number)
+
+    def mess(self, number: int) -> bytes:
+        return b"%s/mess/%d/%d" % (self.folder, number % self.split, number)
+
+    def files(self, number: int) -> Files:
+        """The files of a message that is not held."""
+        folder, part = self.folder, b"%d/%d" % (number % self.split, number)
+        return Files(
+            b"%s/mess/%s" % (folder, part),
+            b"%s/info/%s" % (folder, part),
+            b"%s/local/%s" % (folder, part),
+            b"%s/remote/%s" % (folder, part),
+            b"%s/bounce/%d" % (folder, number),
+        )
+
+    def held(self, number: int) -> bytes:
+        """The folder of a held message."""
+        return b"%s/held/%d" % (self.folder, number)
+
+    def held_files(self, number: int) -> Files:
+        """The files of a message that is held."""
+        folder = self.held(number)
+        return Files(*(b"%s/%s" % (folder, name.encode()) for name in Files.__struct_fields__))
+
+    def pool(self, number: int) -> bytes:
+        """The empty file that reserves a number."""
+        return b"%s/pool/%d" % (self.folder, number)
+
+    def todo(self, number: int) -> bytes:
+        return self._either(b"todo", number)
+
+    def intd(self, number: int) -> bytes:
+        return self._either(b"intd", number)
+
+    def _either(self, kind: bytes, number: int) -> bytes:
+        if self.todo_split:
+            return b"%s/%s/%d/%d" % (self.folder, kind, number % self.todo_split, number)
+        return b"%s/%s/%d" % (self.folder, kind, number)
+
+    def below(self, kind: bytes) -> list[bytes]:
+        """The folders in which the files of one kind are."""
+        parts = self.todo_split if kind in EITHER_FOLDERS else self.split if kind in SPLIT_FOLDERS else 0
+        if not parts:
+            return [b"%s/%s" % (self.folder, kind)]
+        return [b"%s/%s/%d" % (self.folder, kind, part) for part in range(parts)]
+
+
+def find(disk: Disk, folder: bytes) -> Layout | None:
+    """The layout of the queue at `folder`; None when there is nothing of one yet.
+
+    Raises HomeError for half of one, naming what is missing; OSError."""
+    there = set(disk.names(folder))
+    wanted = (*SPLIT_FOLDERS, *EITHER_FOLDERS, *FLAT_FOLDERS)
+    if not there.intersection(SPLIT_FOLDERS):
+        return None
+    if _LAST not in there and not _has_messages(disk, folder):
+        return None  # making it was broken off
+    for name in wanted:
+        if name not in there:
+            raise _missing(folder, name)
+    split = max(_parts(disk, os.path.join(folder, kind)) for kind in SPLIT_FOLDERS)
+    if not split:
+        raise _missing(folder, b"mess/0")
+    for kind in SPLIT_FOLDERS:
+        parts = _numbered(disk, os.path.join(folder, kind))
+        for part in range(split):
+            if part not in parts:
+                raise _missing(folder, b"%s/%d" % (kind, part))
+    todo_split = _parts(disk, os.path.join(folder, b"todo"))
+    if todo_split != _parts(disk, os.path.join(folder, b"intd")):
+        where = os.fsdecode(folder)
+        raise HomeError(f"{where}: todo and intd are not split alike; make the missing folders")
+    return Layout(folder, split, todo_split)
+
+
+def make(disk: Disk, folder: bytes, split: int = SPLIT) -> Layout:
+    """An empty layout in `folder`; what is there already stays.  `lock` comes last, when all the
+    others are durable: without it the rest is not believed to be whole.  Raises OSError."""
+    for name in folders(split):
+        if name != _LAST:
+            _folder(disk, os.path.join(folder, name))
+    for kind in SPLIT_FOLDERS:
+        disk.sync_folder(os.path.join(folder, kind))
+    disk.sync_folder(folder)
+    _folder(disk, os.path.join(folder, _LAST))
+    for name, content, mode in FILES:
+        with contextlib.suppress(FileExistsError):
+            disk.write_new(os.path.join(folder, name), (content,), mode)
+    disk.sync_folder(os.path.join(folder, _LAST))
+    disk.sync_folder(folder)
+    return Layout(folder, split)
+
+
+def folders(split: int = SPLIT) -> list[bytes]:
+    """The folders of an empty layout, each after the one that it is in."""
+    found = [*SPLIT_FOLDERS, *EITHER_FOLDERS, *FLAT_FOLDERS]
+    return found + [b"%s/%d" % (kind, part) for kind in SPLIT_FOLDERS for part in range(split)]
+
+
+def prepare(disk: Disk, folder: bytes) -> Layout:
+    """The layout in `folder`, made where there is none yet, and the folders that only we have.
+
+    Raises HomeError, OSError."""
+    try:
+        disk.names(folder)
+    except FileNotFoundError:
+        where = os.fsdecode(folder)
+        raise HomeError(f"there is no queue at {where}; make a home with: openqmail init") from None
+    layout = find(disk, folder) or make(disk, folder)
+    for name in OURS:
+        _folder(disk, os.path.join(folder, name))
+    disk.sync_folder(folder)
+    disk.sync_folder(os.path.dirname(folder))
+    return layout
+
+
+def _folder(disk: Disk, path: bytes) -> None:
+    with contextlib.suppress(FileExistsError):
+        disk.mkdir(path)
+
+
+def _numbered(disk: Disk, folder: bytes) -> set[int]:
+    """The subfolders that are named by a plain number."""
+    return {int(name) for name, is_folder in disk.scan(folder) if is_folder and plain_number(name)}
+
+
+def _parts(disk: Disk, folder: bytes) -> int:
+    """How many subfolders 0, 1, 2 … there are; 0 when the folder is flat."""
+    found = _numbered(disk, folder)
+    return max(found) + 1 if found else 0
+
+
+def plain_number(name: bytes) -> bool:
+    """Whether a file name is a number as qmail writes it."""
+    return name.isdigit() and (name == b"0" or not name.startswith(b"0")) and len(name) <= 19
+
+
+def _has_messages(disk: Disk, folder: bytes) -> bool:
+    mess = os.path.join(folder, b"mess")
+    try:
+        return any(disk.names(os.path.join(mess, b"%d" % part)) for part in _numbered(disk, mess))
+    except FileNotFoundError:
+        return False
+
+
+def _missing(folder: bytes, name: bytes) -> HomeError:
+    path = os.fsdecode(os.path.join(folder, name))
+    return HomeError(f"{path} is missing; make it with: mkdir -m 700 {path}")

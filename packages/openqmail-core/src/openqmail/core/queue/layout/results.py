@@ -1,0 +1,164 @@
+"""Results of mail in the layout, from the journal into the files: T becomes D, a failure's
+paragraph stands in `bounce/N`, the mtime is the next attempt; of a message that has ended the
+files go, `mess/N` last and only after the others' absence is durable.
+
+The journal has each result first (rule 12), so a batch may be applied again: `again` says that
+parts of it may be in the files already, whole or torn, or only seem to be there after a sync that
+failed; so all of it is written anew.
+"""
+
+import contextlib
+from collections.abc import Sequence
+
+import msgspec
+
+from openqmail.core.queue.layout.forms import (
+    MAX_TEXT,
+    Tried,
+    decode_info,
+    encode_attempts,
+    missing_paragraphs,
+    text_of,
+    whole_paragraphs,
+)
+from openqmail.core.queue.layout.paths import Files, Layout
+from openqmail.core.queue.layout.syncing import Syncer, Touched
+from openqmail.core.queue.records import Kept
+from openqmail.core.world import Disk
+
+MAX_INFO = 1 << 20
+"""Bytes of `info/N` beyond which no more attempts are noted in it."""
+
+
+class Applying(msgspec.Struct, frozen=True):
+    """A result, and whether its message is held."""
+
+    record: Kept
+    held: bool = False
+
+
+class Results:
+    """Blocks; belongs to one thread."""
+
+    def __init__(self, disk: Disk, layout: Layout, syncer: Syncer) -> None:
+        self._disk = disk
+        self._layout = layout
+        self._syncer = syncer
+
+    def apply(self, batch: Sequence[Applying], again: bool = False) -> None:
+        """All of it is durable when it returns.  Raises OSError: then do it `again`."""
+        touched = Touched()
+        for one in batch:
+            files = self._files(one)
+            if one.record.ended:
+                self._end(files, touched)
+            else:
+                self._change(files, one.record, again, touched)
+        self._syncer.sync(touched.paths, touched.folders)
+
+    def _files(self, one: Applying) -> Files:
+        number = one.record.number
+        return self._layout.held_files(number) if one.held else self._layout.files(number)
+
+    def _end(self, files: Files, touched: Touched) -> None:
+        for path in (files.local, files.remote, files.bounce, files.info):
+            with contextlib.suppress(FileNotFoundError):
+                self._disk.unlink(path)
+            touched.name(path)
+
+    def _change(self, files: Files, record: Kept, again: bool, touched: Touched) -> None:
+        failures = [text for _, _, letter, text in record.changes if letter == "D"]
+        if failures:
+            self._append_failures(files.bounce, failures, again, touched)
+        tried: Tried = {}
+        for channel, path in (("l", files.local), ("r", files.remote)):
+            places = []
+            for its, place, letter, text in record.changes:
+                if its == channel:
+                    if letter == "Z":
+                        tried[f"{channel}{place}"] = (1, text_of(text[:MAX_TEXT]))
+                    else:
+                        places.append(place)
+            if places:
+                self._mark_done(path, places, again, touched)
+        if tried:
+            self._note(files.info, tried, again, touched)
+        for path, due in zip((files.local, files.remote), record.due, strict=True):
+            if due > 0:
+                with contextlib.suppress(FileNotFoundError):
+                    self._disk.touch(path, due)
+                    touched.file(path)
+
+    def _mark_done(self, path: bytes, places: Sequence[int], again: bool, touched: Touched) -> None:
+        """A byte each, in place.  A file that is gone had nothing left to be tried."""
+        try:
+            data, mtime = self._disk.contents(path)
+        except FileNotFoundError:
+            return
+        wanted = set(places)
+        at = place = 0
+        while at < len(data):
+            if place in wanted and (again or data[at : at + 1] == b"T"):
+                self._disk.overwrite(path, at, b"D")
+            at = data.find(b"\0", at) + 1
+            if at == 0:
+                break
+            place += 1
+        self._disk.touch(path, mtime)
+        touched.file(path)
+
+    def _append_failures(self, path: bytes, failures: Sequence[bytes], again: bool, touched: Touched) -> None:
+        there = b""
+        if again:
+            with contextlib.suppress(FileNotFoundError):
+                there = self._disk.contents(path)[0]
+                whole = whole_paragraphs(there)
+                if len(whole) < len(there):
+                    self._disk.truncate(path, len(whole))
+                there = whole
+                self._disk.overwrite(path, 0, there)
+        wanted = missing_paragraphs(there, failures)
+        try:
+            file = self._disk.open(path, write=True)
+        except FileNotFoundError:
+            file = self._disk.create(path)
+            touched.name(path)
+        try:
+            if wanted:
+                file.append((b"".join(wanted),))
+        finally:
+            file.close()
+        if again:  # who made it may not have come to sync its name
+            touched.name(path)
+        touched.file(path)
+
+    def _note(self, info: bytes, tried: Tried, again: bool, touched: Touched) -> None:
+        """Append to `info` what an attempt said, and put its mtime (the birth) back.  Nobody knows
+        whether that was done before: rather not at all than twice."""
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            data = self._disk.contents(info)[0]
+            extra = decode_info(data)[1]
+            if extra is None or len(data) > MAX_INFO:
+                return  # qmail's own: a crash before its time is back would change its birth
+            if not again:
+                file = self._disk.open(info, write=True)
+                try:
+                    file.append((encode_attempts(tried),))
+                finally:
+                    file.close()
+            self._disk.touch(info, extra.birth)
+            touched.file(info)
+
+    def tidy(self, numbers: Sequence[int]) -> None:
+        """Remove the lists in which nothing is left to be tried, as qmail-send does.  Raises OSError."""
+        touched = Touched()
+        for number in numbers:
+            files = self._layout.files(number)
+            for path in (files.local, files.remote):
+                with contextlib.suppress(FileNotFoundError):
+                    data = self._disk.contents(path)[0]
+                    if not data.startswith(b"T") and b"\0T" not in data:
+                        self._disk.unlink(path)
+                        touched.name(path)
+        if touched.folders:
+            self._syncer.sync(touched.paths, touched.folders)

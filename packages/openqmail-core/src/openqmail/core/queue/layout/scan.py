@@ -1,0 +1,173 @@
+"""What is in qmail's layout when the queue is opened: one look at every message, no more.
+
+A message is an `info/N`; its lists say how many recipients are left and when they are due.
+What does not belong, cannot be read or lies in the wrong place is told of, each by name and
+with what to do about it, and is left as it is.  Nothing is changed here.
+"""
+
+import os
+from collections.abc import Iterable
+
+from openqmail.core.queue.index import Resident
+from openqmail.core.queue.layout.paths import (
+    EITHER_FOLDERS,
+    FLAT_FOLDERS,
+    OURS,
+    SPLIT_FOLDERS,
+    Layout,
+    plain_number,
+)
+from openqmail.core.world import Disk
+
+TOLD = 100
+"""Sentences about one folder; the rest is counted."""
+
+_STRANGE = "is not a message's; remove it when you know what it is"
+_TOP = frozenset((*SPLIT_FOLDERS, *EITHER_FOLDERS, *FLAT_FOLDERS, *OURS, b"lost+found"))
+_LOCK = frozenset((b"sendmutex", b"tcpto", b"trigger"))
+
+
+class Scanned:
+    """`residents`: messages that can be delivered from here."""
+
+    def __init__(self) -> None:
+        self.residents: dict[int, Resident] = {}
+        self.reports: list[str] = []
+
+
+class Scan:
+    """One scan; blocks.  `elsewhere`: numbers whose message the journal or `todo/` has."""
+
+    def __init__(self, disk: Disk, layout: Layout, elsewhere: set[int], held: Iterable[int]) -> None:
+        self._disk = disk
+        self._layout = layout
+        self._elsewhere = elsewhere
+        self._held = held
+        self._found = Scanned()
+        self._bounces: set[int] = set()
+        self._told: dict[bytes, int] = {}
+
+    def scan(self) -> Scanned:
+        """Raises OSError for a folder that cannot be read."""
+        found = self._found
+        self._folders()
+        self._bounces = self._numbers(b"%s/bounce" % self._layout.folder, None)
+        messages = self._elsewhere.union(self._held)
+        for part in range(self._layout.split):
+            mess, info, local, remote = (
+                self._numbers(b"%s/%s/%d" % (self._layout.folder, kind, part), part)
+                for kind in (b"mess", b"info", b"local", b"remote")
+            )
+            for number in info:
+                if number in self._elsewhere:
+                    continue
+                if number not in mess:
+                    path = self._layout.mess(number)
+                    self._tell(
+                        path,
+                        f"is missing: it is the text of message {number}, whose other files stay; put it "
+                        "back, or remove info, local, remote and bounce of that number",
+                    )
+                    continue
+                self._message(number, number in local, number in remote)
+            messages |= info
+            self._alone(b"local", local - messages)
+            self._alone(b"remote", remote - messages)
+        for number in self._held:
+            self._message(number, True, True, held=True)
+        for folder in self._layout.below(b"intd"):
+            self._numbers(folder, None)
+        self._alone(b"bounce", self._bounces - messages)
+        for folder, count in self._told.items():
+            if count > TOLD:
+                found.reports.append(f"{os.fsdecode(folder)}: {count - TOLD} more files like these")
+        return found
+
+    def _folders(self) -> None:
+        """What lies between the folders, and where there are no messages' files."""
+        folder = self._layout.folder
+        parts = frozenset(b"%d" % part for part in range(self._layout.split))
+        for path, known in (
+            (folder, _TOP),
+            (os.path.join(folder, b"lock"), _LOCK),
+            *((os.path.join(folder, kind), parts) for kind in SPLIT_FOLDERS),
+        ):
+            for name in self._disk.names(path):
+                if name not in known:
+                    self._tell(os.path.join(path, name), _STRANGE)
+        pid = os.path.join(folder, b"pid")
+        for name, is_folder in self._disk.scan(pid):  # PID.TIME.COUNT of a qmail-queue
+            if is_folder or not name.replace(b".", b"").isdigit():
+                self._tell(os.path.join(pid, name), _STRANGE)
+
+    def _alone(self, kind: bytes, numbers: set[int]) -> None:
+        for number in sorted(numbers):
+            files = self._layout.files(number)
+            path = {b"local": files.local, b"remote": files.remote, b"bounce": files.bounce}[kind]
+            info = os.fsdecode(files.info)
+            self._tell(path, f"belongs to no message, as there is no {info}; put that back, or remove it")
+
+    def _numbers(self, folder: bytes, part: int | None) -> set[int]:
+        split = self._layout.split
+        numbers = set()
+        for name, is_folder in self._disk.scan(folder):
+            if is_folder or not plain_number(name):
+                self._tell(os.path.join(folder, name), _STRANGE)
+                continue
+            number = int(name)
+            if part is not None and number % split != part:
+                home = os.path.join(os.path.dirname(folder), b"%d" % (number % split))
+                self._tell(
+                    os.path.join(folder, name),
+                    f"is in the wrong folder, so no qmail finds it; move it to {os.fsdecode(home)}",
+                )
+                continue
+            numbers.add(number)
+        return numbers
+
+    def _message(self, number: int, has_local: bool, has_remote: bool, held: bool = False) -> None:
+        layout, disk = self._layout, self._disk
+        files = layout.held_files(number) if held else layout.files(number)
+        due_local = due_remote = left = locals_ = 0
+        path = files.mess
+        try:
+            size = disk.stat(path).size
+            path = files.info
+            birth = disk.stat(path).mtime
+            if has_local:
+                path = files.local
+                locals_, todo, mtime = self._list(path, held)
+                left += todo
+                due_local = mtime if todo else 0
+            if has_remote:
+                path = files.remote
+                _, todo, mtime = self._list(path, held)
+                left += todo
+                due_remote = mtime if todo else 0
+        except OSError as error:
+            self._tell(
+                path, f"cannot be read: {error.strerror}; message {number} waits until it can; mend it"
+            )
+            return
+        has_bounce = held or number in self._bounces
+        resident = Resident(
+            birth, due_local, due_remote, size, left, locals_, b"", held, has_remote, has_bounce
+        )
+        self._found.residents[number] = resident
+
+    def _list(self, path: bytes, held: bool) -> tuple[int, int, int]:
+        """Recipients in all, those that are left, and the mtime (at least 1)."""
+        try:
+            data, mtime = self._disk.contents(path)
+        except FileNotFoundError:
+            if not held:
+                raise
+            return 0, 0, 0
+        left = data.count(b"\0T") + data.startswith(b"T")
+        return data.count(b"\0"), left, max(mtime, 1)
+
+    def _tell(self, path: bytes, what: str) -> None:
+        folder = os.path.dirname(path)
+        self._told[folder] = self._told.get(folder, 0) + 1
+        if self._told[folder] <= TOLD:
+            self._found.reports.append(f"{os.fsdecode(path)} {what}")

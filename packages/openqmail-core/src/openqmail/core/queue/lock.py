@@ -1,0 +1,77 @@
+"""qmail-send's lock and its bell: `lock/sendmutex` and the FIFO `lock/trigger`.
+
+While we hold the mutex no qmail-send runs on the queue, and its tools know that something does.
+A qmail-queue of any make writes a byte to the FIFO when it has put something into `todo/`.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+
+from openqmail.core.queue.layout.paths import prepare
+from openqmail.core.values import HomeError
+from openqmail.core.world import PosixDisk
+
+
+class SendMutex:
+    """Taken when it is made; the kernel gives it back when the process ends.  Raises HomeError."""
+
+    def __init__(self, queue: bytes) -> None:
+        path = os.path.join(queue, b"lock", b"sendmutex")
+        where = os.fsdecode(path)
+        try:
+            prepare(PosixDisk(), queue)
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            where = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else where
+            raise HomeError(f"{where} cannot be opened: {error.strerror}; mend its owner and mode") from None
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._descriptor)
+            raise HomeError(f"{where} is locked: a qmail-send runs on this queue; stop it first") from None
+
+    def release(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class Trigger:
+    """Calls `pulled` in the loop when a byte comes through the FIFO."""
+
+    def __init__(self, queue: bytes, loop: AbstractEventLoop, pulled: Callable[[], None]) -> None:
+        """Raises HomeError."""
+        self._loop = loop
+        self._pulled = pulled
+        path = os.path.join(queue, b"lock", b"trigger")
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkfifo(path, 0o622)
+                os.chmod(path, 0o622)
+            self._reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            if not stat.S_ISFIFO(os.fstat(self._reader).st_mode):
+                raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+            # With a writer of our own it does not read as ended when another one closes.
+            self._writer = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            why = "it is not a FIFO" if error.errno == errno.ENXIO else error.strerror
+            raise HomeError(
+                f"{os.fsdecode(path)} cannot be opened: {why}; mend it, or remove it and start again"
+            ) from None
+        loop.add_reader(self._reader, self._read)
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._reader, 4096):
+                pass
+        self._pulled()
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._reader)
+        os.close(self._reader)
+        os.close(self._writer)

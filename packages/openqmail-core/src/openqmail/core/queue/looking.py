@@ -1,0 +1,117 @@
+"""The queue while no service has it: read as it lies on the disk, and nothing is changed.
+
+What the next start would do (results that are in the journal alone, moves that were not
+finished) is seen here as it will be then.
+"""
+
+import os
+from collections.abc import Iterator
+
+from openqmail.core.ports import LARGE
+from openqmail.core.queue.body import FileBody
+from openqmail.core.queue.index import Resident
+from openqmail.core.queue.layout import paths, reader
+from openqmail.core.queue.layout.held import Held
+from openqmail.core.queue.layout.scan import Scan
+from openqmail.core.queue.opening import oldest_first
+from openqmail.core.queue.reading import body_of, stored
+from openqmail.core.queue.records import Kept
+from openqmail.core.queue.recovery import Found, recover
+from openqmail.core.queue.store import Stored
+from openqmail.core.values import Body, BytesBody
+from openqmail.core.world import Disk, PosixDisk
+
+
+def read(folder: bytes, disk: Disk | None = None) -> Iterator[Stored]:
+    """Every message of the queue at `folder`, oldest first.  Raises QueueDamaged, HomeError, OSError."""
+    queue = _Queue(folder, disk or PosixDisk())
+    for number in oldest_first(queue.found.entries.values(), queue.residents):
+        one = queue.load(number)
+        if one is not None:
+            yield one
+
+
+def read_body(folder: bytes, number: int, disk: Disk | None = None) -> Body | None:
+    """A message of it; None when it is not there.  Raises QueueDamaged, HomeError, OSError,
+    TemporaryFailure."""
+    return _Queue(folder, disk or PosixDisk()).body(number)
+
+
+class _Queue:
+    def __init__(self, folder: bytes, disk: Disk) -> None:
+        self._disk = disk
+        self.found = Found()
+        self.residents: dict[int, Resident] = {}
+        self._layout: paths.Layout | None = None
+        self._kept: dict[int, list[Kept]] = {}
+        journal = os.path.join(folder, b"journal")
+        names = disk.names(folder)
+        if b"journal" in names:
+            self.found = recover(disk, journal)
+        for record in self.found.kept:
+            self._kept.setdefault(record.number, []).append(record)
+        self._layout = paths.find(disk, folder)
+        if self._layout is not None:
+            held = _held(disk, self._layout) if b"held" in names else []
+            elsewhere = {*self.found.entries, *_todo(disk, self._layout)}
+            self.residents = Scan(disk, self._layout, elsewhere, held).scan().residents
+
+    def load(self, number: int) -> Stored | None:
+        """None for a message that has ended."""
+        entry = self.found.entries.get(number)
+        if entry is not None:
+            return stored(self._disk, entry)
+        resident = self.residents[number]
+        assert self._layout is not None
+        held = None
+        files = self._layout.files(number)
+        if resident.held:
+            files = self._layout.held_files(number)
+            held = Held.reason_of(self._disk, self._layout, number).decode("utf-8", "replace")
+        queue = self.found.queue
+        one = reader.read(self._disk, files, number, resident, queue)
+        pending = [record for record in self._kept.get(number, ()) if record.key == one.id.key]
+        if any(record.ended for record in pending):
+            return None
+        if not pending and held is None:
+            return one
+        return reader.read(self._disk, files, number, resident, queue, pending, held)
+
+    def body(self, number: int) -> Body | None:
+        layout = self._layout
+        entry = self.found.entries.get(number)
+        if entry is not None and layout is not None:
+            if entry.large and not _exists(self._disk, layout.mess(number)):
+                return FileBody(self._disk, layout.pool(number), 0, entry.size, entry.digest)
+            return body_of(self._disk, layout, entry)
+        if layout is None or number not in self.residents:
+            return None
+        resident = self.residents[number]
+        path = (layout.held_files(number) if resident.held else layout.files(number)).mess
+        if resident.size >= LARGE:
+            return FileBody(self._disk, path, 0, resident.size)
+        return BytesBody(self._disk.contents(path)[0])
+
+
+def _exists(disk: Disk, path: bytes) -> bool:
+    try:
+        disk.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _held(disk: Disk, layout: paths.Layout) -> list[int]:
+    folder = os.path.join(layout.folder, b"held")
+    numbers = [int(name) for name, is_folder in disk.scan(folder) if is_folder and paths.plain_number(name)]
+    return [number for number in sorted(numbers) if _exists(disk, layout.held_files(number).info)]
+
+
+def _todo(disk: Disk, layout: paths.Layout) -> set[int]:
+    """Not taken in yet: the next start does that."""
+    return {
+        int(name)
+        for folder in layout.below(b"todo")
+        for name, is_folder in disk.scan(folder)
+        if paths.plain_number(name) and not is_folder
+    }

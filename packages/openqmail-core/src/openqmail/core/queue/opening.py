@@ -1,0 +1,214 @@
+"""Opening a queue: from what is on the disk to what is known in memory.
+
+The journal is read first.  Results of mail in the layout that may not be in its files go
+there; of a message that the journal still has, what a move had begun is withdrawn; held
+messages are made whole; then one look at the layout.  A second opening after a crash in the
+middle of this comes to the same.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable
+from hashlib import blake2b
+
+import msgspec
+
+from openqmail.core.queue.index import Entry, Resident
+from openqmail.core.queue.journal import FULL, RESERVE
+from openqmail.core.queue.layout.parts import Parts
+from openqmail.core.queue.layout.paths import Layout
+from openqmail.core.queue.layout.reader import read_info
+from openqmail.core.queue.layout.results import Applying
+from openqmail.core.queue.layout.scan import Scan
+from openqmail.core.queue.layout.syncing import Touched
+from openqmail.core.queue.records import Kept
+from openqmail.core.queue.recovery import Found
+from openqmail.core.values import QueueDamaged
+from openqmail.core.values.body import CHUNK
+from openqmail.core.world import Disk
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """`waiting`: results that could not be brought into the files; `reports`: sentences about what is
+    not as it should be."""
+
+    residents: dict[int, Resident]
+    waiting: list[Kept]
+    reports: list[str]
+
+
+class Opening:
+    """Blocks.  `salvage`: drop a message whose large body is damaged, and say so."""
+
+    def __init__(self, disk: Disk, layout: Layout, parts: Parts, found: Found, salvage: bool) -> None:
+        self._disk = disk
+        self._layout = layout
+        self._parts = parts
+        self._found = found
+        self._salvage = salvage
+        self._keys: dict[int, bytes] = {}
+        self._waiting: list[Kept] = []
+        self._reports: list[str] = []
+
+    def open(self) -> Opened:
+        """Raises QueueDamaged, OSError."""
+        numbers, foreign = self._parts.held.mend()
+        held = set(numbers)
+        try:
+            self._apply(held)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            with contextlib.suppress(FileNotFoundError):  # what it is there for
+                self._disk.unlink(os.path.join(self._layout.folder, b"journal", RESERVE))
+            self._apply(held)
+        self._large_bodies()
+        self._withdraw()
+        self._withdraw_ended()
+        for folder in (*self._layout.below(b"todo"), *self._layout.below(b"intd")):
+            self._disk.sync_folder(folder)  # what a killed process took in does not come back
+        elsewhere = {*self._found.entries, *self._parts.arrivals.numbers()}
+        scanned = Scan(self._disk, self._layout, elsewhere, sorted(held)).scan()
+        return Opened(scanned.residents, self._waiting, foreign + self._reports + scanned.reports)
+
+    # --- results in the journal -----------------------------------------------------------
+
+    def _apply(self, held: set[int]) -> None:
+        batch = []
+        self._waiting, self._reports = [], []
+        for record in self._found.kept:
+            is_held = record.number in held
+            if self._is_its(record, is_held):
+                batch.append(Applying(record, is_held))
+        if batch:
+            self._parts.results.apply(batch, again=True)
+            for one in batch:
+                if one.record.ended and one.held:
+                    held.discard(one.record.number)
+                    self._parts.held.remove(one.record.number)
+
+    def _is_its(self, record: Kept, held: bool) -> bool:
+        """Whether the message of that number in the layout is the one that the record is about; of
+        one that has ended, what is left may go."""
+        number = record.number
+        key = self._keys.get(number)
+        if key is None:
+            files = self._layout.held_files(number) if held else self._layout.files(number)
+            try:
+                key = read_info(self._disk, files.info, number, self._found.queue).key
+            except FileNotFoundError:
+                key = b""
+            except (QueueDamaged, PermissionError) as error:
+                self._waiting.append(msgspec.structs.replace(record, waits=True))
+                self._reports.append(f"{error}; what became of that message waits until it can be read")
+                return False
+            self._keys[number] = key
+        if key == record.key:
+            return True
+        return not key and record.ended and not self._exists(self._layout.todo(number))
+
+    @property
+    def _home(self) -> str:
+        return os.fsdecode(os.path.dirname(self._layout.folder))
+
+    def _exists(self, path: bytes) -> bool:
+        try:
+            self._disk.stat(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    # --- bodies ---------------------------------------------------------------------------
+
+    def _large_bodies(self) -> None:
+        """Every one that a message claims must be there, whole, in `mess/`; those of messages that
+        have ended go back to the pool when they are surely theirs."""
+        touched = Touched()
+        for number, entry in list(self._found.entries.items()):
+            if not entry.large or self._claimed(number, entry.size, touched):
+                continue
+            path = self._layout.mess(number)
+            size = self._size(path)
+            state = "is missing" if size is None else f"has {size} bytes instead of {entry.size}"
+            what = f"{os.fsdecode(path)} {state}: it is the body of message {number}"
+            if not self._salvage:
+                raise QueueDamaged(
+                    f"{what}; to go on without that message: openqmail --home {self._home} run --salvage"
+                )
+            self._found.reports.append(f"{what}; the message is dropped")
+            del self._found.entries[number]
+        for number, (size, digest) in self._found.ended_large.items():
+            if number not in self._found.entries and self._is_left_behind(number, size, digest):
+                self._parts.mover.recycle(number)
+        self._parts.syncer.sync(touched.paths, touched.folders)
+
+    def _claimed(self, number: int, size: int, touched: Touched) -> bool:
+        """The file is in `mess/`, by a repeated rename if need be, and has its size."""
+        if self._size(self._layout.pool(number)) == size:
+            self._parts.mover.claim(number, touched)
+        return self._size(self._layout.mess(number)) == size
+
+    def _size(self, path: bytes) -> int | None:
+        try:
+            return self._disk.stat(path).size
+        except FileNotFoundError:
+            return None
+
+    def _is_left_behind(self, number: int, size: int, digest: bytes) -> bool:
+        mess = self._layout.mess(number)
+        if self._size(mess) != size:
+            return False
+        others = (self._layout.files(number).info, self._layout.intd(number), self._layout.todo(number))
+        if any(self._exists(path) for path in others):
+            return False
+        return self._digest(mess, len(digest)) == digest
+
+    def _digest(self, path: bytes, length: int) -> bytes:
+        hashed = blake2b(digest_size=length)
+        file = self._disk.open(path)
+        try:
+            at = 0
+            while chunk := file.read_at(at, CHUNK):
+                hashed.update(chunk)
+                at += len(chunk)
+        finally:
+            file.close()
+        return hashed.digest()
+
+    # --- moves that were not finished -------------------------------------------------------
+
+    def _withdraw(self) -> None:
+        """Before a message has moved the journal is right."""
+        touched = Touched()
+        for number, entry in self._found.entries.items():
+            self._parts.mover.withdraw(number, large=entry.large, touched=touched)
+            entry.written = False
+        if touched.folders:
+            self._parts.syncer.sync(touched.paths, touched.folders)
+
+    def _withdraw_ended(self) -> None:
+        """Of messages that ended while they moved; their numbers may be another's by now."""
+        touched = Touched()
+        for number, key in self._found.withdrawn.items():
+            if number in self._found.entries:
+                continue
+            try:
+                info = read_info(self._disk, self._layout.files(number).info, number, self._found.queue)
+            except FileNotFoundError:
+                continue
+            if info.key == key:
+                self._parts.mover.withdraw(number, large=False, touched=touched)
+        if touched.folders:
+            self._parts.syncer.sync(touched.paths, touched.folders)
+
+
+def oldest_first(entries: Iterable[Entry], residents: dict[int, Resident]) -> list[int]:
+    """Numbers of all messages."""
+    births = {entry.number: entry.birth for entry in entries}
+    numbers = sorted(births, key=births.__getitem__)
+    settled = sorted(residents, key=lambda number: residents[number].birth)
+    if not numbers:
+        return settled
+    both = [*settled, *numbers]
+    both.sort(key=lambda number: births[number] if number in births else residents[number].birth)
+    return both

@@ -1,0 +1,63 @@
+"""A queued message as `openqmail queue list` tells it: pure, and quick enough for a long queue.
+
+Also serves the commands that look at a queue while no service runs.
+"""
+
+from typing import Literal
+
+from openqmail.core.ports import MessageSummary, RecipientSummary
+from openqmail.core.queue.store import Stored
+from openqmail.core.send.routing import Routes
+from openqmail.core.values import Outcome
+
+_SUCCESS = Outcome.SUCCESS  # an enum's attributes are slow to look up
+
+
+def summarize(stored: Stored, routes: Routes, now: float) -> MessageSummary:
+    """A message in the form of `openqmail queue list --json`, at `now` (seconds UTC)."""
+    envelope = stored.envelope
+    local, remote = stored.due
+    recipients = []
+    left = waits = False
+    for position, (recipient, progress) in enumerate(zip(envelope.recipients, stored.progress, strict=True)):
+        channel = routes.of(stored, position).channel
+        report, due = progress.text, None
+        state: Literal["todo", "done", "failed"] = "todo"
+        if progress.outcome is None:
+            left = True
+            due = local if channel == "local" else remote
+            if progress.attempts or due > now:
+                waits = True
+            else:
+                due = None
+        elif progress.outcome is _SUCCESS:
+            state = "done"
+        else:
+            state = "failed"
+            report = report.partition(b"\n")[2].removesuffix(b"\n")  # behind the address
+        address, last = _text(recipient.address), _text(report) if report else None
+        recipients.append(RecipientSummary(address, channel, state, progress.attempts, due, last))
+    return MessageSummary(
+        stored.id.number,
+        stored.id.key.hex(),
+        stored.birth,
+        stored.size,
+        _text(envelope.sender),
+        envelope.origin.uid,
+        _state(stored, left, waits),
+        tuple(recipients),
+        stored.held,
+    )
+
+
+def _state(stored: Stored, left: bool, waits: bool) -> Literal["new", "deferred", "held", "bouncing"]:
+    if stored.held is not None:
+        return "held"
+    if waits:
+        return "deferred"
+    return "bouncing" if stored.bounce and not left else "new"
+
+
+def _text(address: bytes) -> str:
+    """UTF-8, with bytes beyond it as \\xNN."""
+    return address.decode("utf-8", "backslashreplace")

@@ -1,0 +1,430 @@
+"""A history drawn from a seed: mail comes, is delivered, deferred, bounced, forwarded, held;
+the disk fills up or fails, the clock jumps, the power is cut; and at the end all is accounted for.
+
+`tell(seed)` plays it and raises AssertionError with the story when a promise was broken:
+every acknowledged message is delivered, queued or bounced; none twice without a crash in
+between; nothing comes back after its end was on the disk; a second recovery changes nothing.
+"""
+
+import asyncio
+import contextlib
+from random import Random
+
+from world import QUEUE, SETTINGS, SMALL, USERS, Loop, Machine, Process, Sent, name_of
+
+from openqmail.core.queue import LocalStore
+from openqmail.core.send import Routes
+from openqmail.core.values import Envelope, HomeError, OpenqmailError, Origin, Recipient
+from openqmail.core.world.simulated import PowerCut, SimulatedWorkers
+
+ADDRESSES = (
+    b"alice@here.test",
+    b"bob@here.test",
+    b"teller@here.test",
+    b"nobody@here.test",
+    b"x@virtual.test",
+    b"ok-1@there.test",
+    b"ok-2@there.test",
+    b"ok-3@else.test",
+    b"defer-1@there.test",
+    b"defer-2@else.test",
+    b"fail-1@there.test",
+)
+DAY = 86_400
+
+
+def tell(seed):
+    """Play the history of this seed."""
+    story = Story(seed)
+    try:
+        story.play()
+    except BaseException as error:
+        lines = "\n".join(story.ledger.events)
+        raise AssertionError(f"seed {seed}: {error!r}; the story:\n{lines}") from error
+    return story
+
+
+class Story:
+    def __init__(self, seed):
+        self.machine = Machine(seed)
+        self.chance = self.machine.chance
+        self.ledger = self.machine.ledger
+        self.count = 0
+        self.litter = False  # a qmail-queue of somebody else's broke off
+        self.spoiled = False  # an administrator took messages away, or a sync failed
+
+    def play(self):
+        for _ in range(self.chance.randint(1, 4)):
+            self.life(self.chance.choice(("cut", "kill", "stop", "cut")))
+        self.last_life()
+        self.account()
+
+    # --- lives ----------------------------------------------------------------------------
+
+    def life(self, end):
+        machine, chance = self.machine, self.chance
+        self.ledger.note(f"a life that ends by: {end}")
+        if end != "stop":
+            machine.disk.faults.stop_at = machine.disk.faults.calls + chance.randint(1, 2500)
+        loop = Loop(machine.clock)
+        machine.disk.faults.on_power_cut = loop.cut
+        try:
+            crashed = loop.run_until_complete(self.live(loop))
+        except PowerCut:
+            crashed = True
+        finally:
+            clean_up(loop)
+        machine.disk.faults.stop_at = None
+        if crashed:
+            self.ledger.crashes += 1
+            self.ledger.note(f"crashed in call {machine.disk.faults.calls}")
+            power = end == "cut"
+            machine.disk = machine.disk.after_power_cut(chance) if power else machine.disk.after_kill()
+            machine.disk.capacity = 1 << 40
+            if chance.random() < 0.3:
+                self.recover_twice()
+
+    async def live(self, loop):
+        """Whether the process gave up, because nothing could be made durable any more."""
+        process = self.started(loop)
+        lost = asyncio.ensure_future(process.lost.wait())
+        life = asyncio.ensure_future(self.steps(process))
+        await asyncio.wait((lost, life), return_when=asyncio.FIRST_COMPLETED)
+        if process.lost.is_set():
+            assert self.spoiled, process.fatal
+            self.ledger.note(f"the process gives up: {process.fatal}")
+            return True
+        await life
+        return False
+
+    def started(self, loop):
+        """A service that runs; while a sync fails it does not start, and says so."""
+        for _ in range(20):
+            process = Process(self.machine, loop)
+            try:
+                process.start()
+            except HomeError as error:
+                assert self.spoiled, error
+                self.ledger.note(f"it does not start: {error}")
+            else:
+                return process
+        raise AssertionError("it does not start at all")
+
+    async def steps(self, process):
+        self.under_way = []
+        for _ in range(self.chance.randint(3, 40)):
+            await self.step(process)
+        self.machine.disk.capacity = 1 << 40
+        await asyncio.gather(*self.under_way)
+        left = await process.stop()
+        self.ledger.note(f"stopped, {left} left in the journal")
+        assert self.spoiled or not left, f"{left} messages could not be moved: {process.reports}"
+
+    def last_life(self):
+        machine = self.machine
+        machine.kind = True
+        loop = Loop(machine.clock)
+        try:
+            loop.run_until_complete(self.drain(loop))
+        finally:
+            clean_up(loop)
+
+    async def drain(self, loop):
+        process = self.started(loop)
+        held = [number for number in process.store.numbers() if process.store.load(number).held is not None]
+        if held:
+            done = await process.admin.release(held)
+            self.ledger.note(f"released {held}: {done}")
+        for _ in range(5000):
+            await asyncio.sleep(100)
+            if not list(process.store.numbers()):
+                break
+        left = [(number, process.store.load(number)) for number in process.store.numbers()]
+        assert not left, f"these never end: {left}; {process.log.lines()[-20:]} {process.reports}"
+        await process.sender.drain()
+        await asyncio.sleep(10)
+        assert await process.stop() == 0
+
+    def recover_twice(self):
+        disk = self.machine.disk.after_kill()
+        first, disk = self.recovered(disk)
+        second, _ = self.recovered(disk)
+        assert first == second, f"a second recovery changed something: {first} {second}"
+
+    def recovered(self, disk):
+        """Everything in the queue, and the disk as opening and closing leaves it."""
+        loop = Loop(self.machine.clock)
+        chance = Random(1)
+        reports = []
+
+        async def look():
+            store = LocalStore(
+                disk,
+                self.machine.clock,
+                QUEUE,
+                reports.append,
+                route=Routes(SETTINGS).place,
+                report=reports.append,
+                limits=SMALL,
+                loop=loop,
+                workers=lambda count, name: SimulatedWorkers(loop, chance, count, loop.cut),
+                entropy=chance.randbytes,
+            )
+            due = dict(store.open())
+            seen = {}
+            for number in store.numbers():
+                stored = store.load(number)
+                body = b"".join(store.body(number).chunks())
+                where = bool(stored.channels), stored.held, stored.bounce
+                seen[number] = stored.id.key, due.get(number), stored.progress, where, name_of(body)
+            await store.close()
+            return seen
+
+        try:
+            return loop.run_until_complete(look()), disk.after_kill()
+        finally:
+            clean_up(loop)
+
+    # --- steps ----------------------------------------------------------------------------
+
+    async def step(self, process):
+        kind = self.chance.random()
+        if kind < 0.35:
+            self.submit(process, large=False)
+        elif kind < 0.43:
+            self.submit(process, large=True)
+        elif kind < 0.5:
+            self.foreign(process)
+        elif kind < 0.62:
+            await self.administer(process)
+        elif kind < 0.65:
+            self.trouble()
+        elif kind < 0.85:
+            await asyncio.sleep(self.chance.random() * 3)
+        else:
+            await asyncio.sleep(self.chance.randint(1, 3000))
+
+    def begin(self, work):
+        task = asyncio.ensure_future(work)
+        self.under_way.append(task)
+        return task
+
+    def compose(self):
+        chance = self.chance
+        self.count += 1
+        name = f"m{self.count}"
+        sender = chance.choice((b"back@here.test", b"back@here.test", b"", b"fail-sender@there.test"))
+        recipients = tuple(chance.sample(ADDRESSES, chance.choice((1, 1, 1, 2, 3, 6))))
+        text = b"X-Name: %s\n\n%s\n" % (name.encode(), chance.choice((b"short", b"long " * 300)))
+        sent = Sent(name, sender, recipients, text)
+        self.ledger.asked[name] = sent
+        return sent
+
+    def submit(self, process, large):
+        sent = self.compose()
+        self.ledger.note(f"{sent.name} comes in for {sent.recipients}{' (large)' if large else ''}")
+        self.begin(self.submitted(process, sent, large))
+
+    async def submitted(self, process, sent, large):
+        envelope = Envelope(sent.sender, tuple(map(Recipient, sent.recipients)), Origin(7, 8))
+        body = b"Received: by simulation\n" + sent.text
+        try:
+            if large:
+                writer = process.sender.large()
+                for at in range(0, len(body), 500):
+                    await writer.write(body[at : at + 500])
+                body = writer
+            identity = await process.sender.submit(envelope, body)
+        except OpenqmailError as error:
+            self.ledger.note(f"{sent.name} is refused: {error}")
+            return
+        self.ledger.accepted[sent.name] = sent
+        self.ledger.note(f"{sent.name} is accepted as {identity.number}")
+
+    def foreign(self, process):
+        """A qmail-queue of somebody else's, step by step."""
+        sent = self.compose()
+        self.ledger.note(f"{sent.name} is put into todo for {sent.recipients}")
+        self.begin(self.queued(process, sent))
+
+    async def queued(self, process, sent):
+        disk, chance = self.machine.disk, self.chance
+
+        def pause():
+            return asyncio.sleep(chance.random() * 0.01)
+
+        pid = QUEUE + b"/pid/%d" % self.count
+        try:
+            disk.write_new(pid, (b"",), 0o644)
+            number = disk.stat(pid).inode
+            mess = QUEUE + b"/mess/%d/%d" % (number % 23, number)
+            disk.link(pid, mess)
+            disk.unlink(pid)
+            await pause()
+            file = disk.open(mess, write=True)
+            file.append((b"Received: (qmail 1 invoked by uid 5)\n" + sent.text,))
+            file.close()
+            disk.sync_file(mess)
+            intd, todo = QUEUE + b"/intd/%d" % number, QUEUE + b"/todo/%d" % number
+            content = [b"u5", b"p6", b"F" + sent.sender, *(b"T" + one for one in sent.recipients)]
+            disk.write_new(intd, (b"".join(one + b"\0" for one in content),), 0o644)
+            disk.sync_file(intd)
+            for folder in (mess.rpartition(b"/")[0], QUEUE + b"/intd", QUEUE + b"/pid"):
+                disk.sync_folder(folder)
+            await pause()
+            disk.link(intd, todo)
+            disk.sync_folder(QUEUE + b"/todo")
+        except OSError as error:
+            self.litter = True
+            self.ledger.note(f"{sent.name} is not put into todo: {error}")
+            return
+        self.ledger.accepted[sent.name] = sent
+        self.ledger.note(f"{sent.name} is in todo as {number}")
+        process.store.look()
+
+    async def administer(self, process):
+        numbers = list(process.store.numbers())
+        if not numbers:
+            return
+        some = self.chance.sample(numbers, min(len(numbers), self.chance.randint(1, 3)))
+        verb = self.chance.choice(("hold", "release", "retry", "flush", "delete", "bounce", "release"))
+        admin = process.admin
+        work = {
+            "hold": lambda: admin.hold(some, "because"),
+            "release": lambda: admin.release(some),
+            "retry": lambda: admin.retry(some),
+            "flush": admin.flush,
+            "delete": lambda: admin.delete(some),
+            "bounce": lambda: admin.bounce(some, "Given back."),
+        }[verb]
+        if verb in ("delete", "bounce"):
+            self.spoiled = True
+        names = {}
+        for number in some:
+            try:
+                names[number] = name_of(b"".join(process.store.body(number).chunks()))
+            except (KeyError, OpenqmailError):
+                continue
+        if verb == "delete":
+            self.ledger.deleted.update(names.values())
+        elif verb == "bounce":  # the bounce of a double bounce is nobody's
+            self.ledger.deleted.update(name for name in names.values() if name.startswith("bounce of"))
+        self.ledger.note(f"{verb} {names}")
+        task = self.begin(work())
+        task.add_done_callback(lambda done: self.ledger.note(f"{verb} {names}: {outcome(done)}"))
+        if self.chance.random() < 0.5:
+            await asyncio.sleep(self.chance.random() * 2)
+
+    def trouble(self):
+        chance, disk = self.chance, self.machine.disk
+        kind = chance.random()
+        if kind < 0.4:
+            self.spoiled = True
+            self.ledger.note("a sync will fail")
+            disk.faults.fail_sync(times=chance.randint(1, 2))
+        elif kind < 0.7:
+            free, total = disk.room(QUEUE)
+            disk.capacity = (total - free) + chance.choice((0, 200, 3000, 1 << 40))
+            self.ledger.note(f"the disk has room for {disk.room(QUEUE)[0]} more bytes")
+        else:
+            days = chance.choice((-1, 1))
+            self.ledger.note(f"the clock jumps by {days} day")
+            self.machine.clock.set(self.machine.clock.now() + days * DAY)
+
+    # --- the account ------------------------------------------------------------------------
+
+    def account(self):
+        boxes = self.boxes()
+        calm = not self.ledger.crashes and not self.spoiled
+        for sent in self.ledger.accepted.values():
+            if any(name.rpartition(" ")[2] == sent.name for name in self.ledger.deleted):
+                continue  # it, or what was made of it
+            for address in sent.recipients:
+                got = self.got(boxes, sent, address)
+                told = self.told(boxes, sent, address)
+                assert got or told, f"{sent.name} to {address!r} is lost"
+                if calm:
+                    assert got + told == 1, f"{sent.name} to {address!r}: {got} times, {told} bounces"
+        self.nothing_is_left()
+
+    def boxes(self):
+        """user -> [(name, Delivered-To, content)]"""
+        disk, boxes = self.machine.disk, {}
+        for user in USERS:
+            folder = b"/home/" + user + b"/Maildir/new"
+            found = boxes[user] = []
+            for name in sorted(disk.names(folder)):
+                data = disk.contents(folder + b"/" + name)[0]
+                if not data.endswith(b"\n") or b",S=%d" % len(data) not in name:
+                    assert self.spoiled and self.ledger.crashes, f"{name!r} of {user!r} is torn"
+                    continue
+                to = data.partition(b"Delivered-To: ")[2].partition(b"\n")[0]
+                what = name_of(data)
+                sent = self.ledger.asked[what.rpartition(" ")[2]]
+                assert data.endswith(sent.text), f"{what} was changed on its way to {user!r}"
+                found.append((what, to, data))
+            places = [(what, to) for what, to, _ in found]
+            assert len(places) == len(set(places)), f"{user!r} got one message twice: {places}"
+        return boxes
+
+    def got(self, boxes, sent, address):
+        """How often a recipient has it."""
+        if address == b"teller@here.test":
+            forward = f"forward of {sent.name}"
+            return self.ledger.arrived[forward, b"ok-forwarded@there.test"] or sum(
+                what == forward for what, _, _ in boxes[b"alice"]
+            )
+        if address.endswith(b"@here.test"):
+            user = address.partition(b"@")[0]
+            return sum(what == sent.name and to == address for what, to, _ in boxes.get(user, ()))
+        return self.ledger.arrived[sent.name, address]
+
+    def told(self, boxes, sent, address):
+        """How often somebody was told that it could not be delivered there."""
+        line, name = b"<%s>:\n" % address, sent.name
+        if address == b"teller@here.test" and any("forward" in what for what, _, _ in boxes[b"back"]):
+            line, name = b"<", f"forward of {name}"  # what it is forwarded to has failed
+        if sent.sender == b"fail-sender@there.test" or not sent.sender:
+            times = 1 if not sent.sender else 2
+            name = "bounce of " * times + name
+            return sum(what == name and line in data for what, _, data in boxes[b"postmaster"])
+        return sum(what == f"bounce of {name}" and line in data for what, _, data in boxes[b"back"])
+
+    def nothing_is_left(self):
+        disk = self.machine.disk
+        clean = not (self.ledger.crashes or self.litter)
+        for kind in (b"info", b"local", b"remote", *((b"mess",) if clean else ())):
+            for part in range(23):
+                folder = QUEUE + b"/%s/%d" % (kind, part)
+                assert not disk.names(folder), f"{folder!r} has {disk.names(folder)}"
+        for kind in (b"bounce", b"todo", b"held", *((b"intd", b"pid") if clean else ())):
+            folder = QUEUE + b"/" + kind
+            assert not disk.names(folder), f"{folder!r} has {disk.names(folder)}"
+        segments = [name for name in disk.names(QUEUE + b"/journal") if name.endswith(b".seg")]
+        assert len(segments) == 1, f"the journal keeps {segments}"
+
+
+def outcome(task):
+    if task.cancelled():
+        return "cancelled"
+    return repr(task.exception() or task.result())
+
+
+def clean_up(loop):
+    """End what the process was doing; nothing of it happens any more."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks and not loop.is_cut:
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.set_exception_handler(lambda *_: None)
+    for task in tasks:
+        with contextlib.suppress(BaseException):
+            task.get_coro().close()
+    loop.close()
+
+
+if __name__ == "__main__":
+    import sys
+
+    print(*tell(int(sys.argv[1])).ledger.events, sep="\n")
