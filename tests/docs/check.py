@@ -90,7 +90,8 @@ def generated() -> Iterator[str]:
 
 def main() -> int:
     noxfile = (ROOT / "noxfile.py").read_text()
-    sessions = set(re.findall(r"^def ([a-z_]+)\(session", noxfile, re.MULTILINE)) | {"tests-packaging"}
+    sessions = set(re.findall(r"^def ([a-z_]+)\(session", noxfile, re.MULTILINE))
+    sessions |= set(re.findall(r'session\(name="([a-z-]+)"', noxfile))
     sessions |= {f"tests-core-{version}" for version in re.findall(r'"(3\.\d+)"', noxfile)}
     faults = list(generated())
     looked = pages()
