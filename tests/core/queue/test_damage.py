@@ -7,7 +7,7 @@ import pytest
 from stage import route
 
 from openqmail.core.queue import Change, Limits, LocalStore, read, read_body
-from openqmail.core.queue.records import HEAD_SIZE
+from openqmail.core.queue.journal.records import HEAD_SIZE
 from openqmail.core.values import Envelope, Outcome, QueueDamaged, Recipient
 from openqmail.core.world import PosixDisk, SystemClock
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openqmail.core.queue import Change
-from openqmail.core.queue.records import (
+from openqmail.core.queue.journal.records import (
     BATCH_SIZE,
     HEAD_SIZE,
     Applied,

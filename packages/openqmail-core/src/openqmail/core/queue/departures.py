@@ -8,14 +8,14 @@ written again; a message that ends in between is withdrawn.
 from asyncio import Future
 from collections.abc import Callable, Sequence
 
-from openqmail.core.queue.commit import Committer
 from openqmail.core.queue.index import Entry, Resident
 from openqmail.core.queue.journal import Item
+from openqmail.core.queue.journal.commit import Committer
+from openqmail.core.queue.journal.records import Moved, encode_record
 from openqmail.core.queue.keeper import Keeper
 from openqmail.core.queue.layout.mover import Mover
 from openqmail.core.queue.layout.outgoing import Departing, Ready, outgoing
 from openqmail.core.queue.pool import Pool
-from openqmail.core.queue.records import Moved, encode_record
 from openqmail.core.queue.store import Router
 from openqmail.core.queue.turns import AGAIN, Turns
 from openqmail.core.values import OpenqmailError, TemporaryFailure

@@ -11,15 +11,15 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
 
 from openqmail.core.ports import LARGE, LargeBody
-from openqmail.core.queue.commit import Committer
 from openqmail.core.queue.index import Entry
 from openqmail.core.queue.journal import Item
+from openqmail.core.queue.journal.commit import Committer
+from openqmail.core.queue.journal.reading import FRESH
+from openqmail.core.queue.journal.records import MAX_RECORD, Kept, Recorded, Submitted, encode_record
 from openqmail.core.queue.large import NO_NUMBER, LargeBodies, LargeWriter, Sealed
 from openqmail.core.queue.layout.paths import Layout
 from openqmail.core.queue.limits import Limits
 from openqmail.core.queue.pool import Pool
-from openqmail.core.queue.reading import FRESH
-from openqmail.core.queue.records import MAX_RECORD, Kept, Recorded, Submitted, encode_record
 from openqmail.core.queue.store import Change, Closes, Stored
 from openqmail.core.values import (
     Envelope,

@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from openqmail.core.queue.commit import Committer
 from openqmail.core.queue.index import Entry, Resident, Segment
 from openqmail.core.queue.journal import Item, Journal
+from openqmail.core.queue.journal.commit import Committer
+from openqmail.core.queue.journal.records import Applied, Kept, encode_record, kept
 from openqmail.core.queue.layout import reader
 from openqmail.core.queue.layout.arrivals import Arrivals, Arrived
 from openqmail.core.queue.layout.held import Held
@@ -23,7 +24,6 @@ from openqmail.core.queue.layout.parts import Parts
 from openqmail.core.queue.layout.paths import Files, Layout
 from openqmail.core.queue.layout.results import Applying, Results
 from openqmail.core.queue.pool import Pool
-from openqmail.core.queue.records import Applied, Kept, encode_record, kept
 from openqmail.core.queue.store import Change, Due, Stored
 from openqmail.core.queue.turns import Turns
 from openqmail.core.values import Outcome, TemporaryFailure

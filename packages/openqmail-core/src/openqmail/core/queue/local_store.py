@@ -14,11 +14,21 @@ from collections.abc import Callable, Iterable
 
 from openqmail.core.ports import LARGE, LargeBody, QueueTotals
 from openqmail.core.queue.body import FileBody
-from openqmail.core.queue.commit import Committer
 from openqmail.core.queue.departures import Departures
 from openqmail.core.queue.index import Entry, Resident
 from openqmail.core.queue.intake import Closing, Intake
 from openqmail.core.queue.journal import FULL, Item, Journal, JournalLost
+from openqmail.core.queue.journal.commit import Committer
+from openqmail.core.queue.journal.reading import body_of, stored
+from openqmail.core.queue.journal.records import (
+    Kept,
+    Recorded,
+    apply_changes,
+    encode_record,
+    recorded,
+)
+from openqmail.core.queue.journal.recovery import Found, recover
+from openqmail.core.queue.journal.salvage import carry_over
 from openqmail.core.queue.keeper import Keeper
 from openqmail.core.queue.layout import paths
 from openqmail.core.queue.layout.parts import parts
@@ -26,16 +36,6 @@ from openqmail.core.queue.layout.syncing import Syncer
 from openqmail.core.queue.limits import Limits
 from openqmail.core.queue.opening import Opening, oldest_first
 from openqmail.core.queue.pool import MOST, Pool
-from openqmail.core.queue.reading import body_of, stored
-from openqmail.core.queue.records import (
-    Kept,
-    Recorded,
-    apply_changes,
-    encode_record,
-    recorded,
-)
-from openqmail.core.queue.recovery import Found, recover
-from openqmail.core.queue.salvage import carry_over
 from openqmail.core.queue.store import Change, Closes, Due, Router, Stored
 from openqmail.core.queue.turns import Turns
 from openqmail.core.values import (

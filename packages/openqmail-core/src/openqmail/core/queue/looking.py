@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from openqmail.core.ports import LARGE
 from openqmail.core.queue.body import FileBody
 from openqmail.core.queue.index import Resident
+from openqmail.core.queue.journal.reading import body_of, stored
+from openqmail.core.queue.journal.records import Kept
+from openqmail.core.queue.journal.recovery import Found, recover
 from openqmail.core.queue.layout import paths, reader
 from openqmail.core.queue.layout.held import Held
 from openqmail.core.queue.layout.scan import Scan
 from openqmail.core.queue.opening import oldest_first
-from openqmail.core.queue.reading import body_of, stored
-from openqmail.core.queue.records import Kept
-from openqmail.core.queue.recovery import Found, recover
 from openqmail.core.queue.store import Stored
 from openqmail.core.values import Body, BytesBody
 from openqmail.core.world import Disk, PosixDisk

@@ -15,14 +15,14 @@ import msgspec
 
 from openqmail.core.queue.index import Entry, Resident
 from openqmail.core.queue.journal import FULL, RESERVE
+from openqmail.core.queue.journal.records import Kept
+from openqmail.core.queue.journal.recovery import Found
 from openqmail.core.queue.layout.parts import Parts
 from openqmail.core.queue.layout.paths import Layout
 from openqmail.core.queue.layout.reader import read_info
 from openqmail.core.queue.layout.results import Applying
 from openqmail.core.queue.layout.scan import Scan
 from openqmail.core.queue.layout.syncing import Touched
-from openqmail.core.queue.records import Kept
-from openqmail.core.queue.recovery import Found
 from openqmail.core.values import QueueDamaged
 from openqmail.core.values.body import CHUNK
 from openqmail.core.world import Disk

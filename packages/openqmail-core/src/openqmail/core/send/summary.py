@@ -16,11 +16,11 @@ _SUCCESS = Outcome.SUCCESS  # an enum's attributes are slow to look up
 def summarize(stored: Stored, routes: Routes, now: float) -> MessageSummary:
     """A message in the form of `openqmail queue list --json`, at `now` (seconds UTC)."""
     envelope = stored.envelope
-    local, remote = stored.due
+    (local, remote), channels = stored.due, stored.channels
     recipients = []
     left = waits = False
     for position, (recipient, progress) in enumerate(zip(envelope.recipients, stored.progress, strict=True)):
-        channel = routes.of(stored, position).channel
+        channel = channels[position] if channels else routes.route(recipient.address).channel
         report, due = progress.text, None
         state: Literal["todo", "done", "failed"] = "todo"
         if progress.outcome is None:

@@ -139,6 +139,7 @@ class Mover:
                 self._rewrite(mess, body)
             except FileNotFoundError:  # its reserved file was lost: a name that is not its inode
                 self._disk.write_new(mess, (body,), MESS_MODE)
+                self._disk.chmod(mess, MESS_MODE)  # whatever the umask is
         touched.new(mess)
 
     def _rewrite(self, path: bytes, body: bytes) -> None:

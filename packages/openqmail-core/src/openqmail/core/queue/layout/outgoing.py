@@ -3,11 +3,11 @@
 import msgspec
 
 from openqmail.core.queue.index import Entry
+from openqmail.core.queue.journal.reading import read_record, small_body
+from openqmail.core.queue.journal.records import bounce_of
 from openqmail.core.queue.layout.forms import Listed, encode_info, encode_recipients
 from openqmail.core.queue.layout.mover import Outgoing
 from openqmail.core.queue.layout.reader import FRESH, extra_of
-from openqmail.core.queue.reading import read_record, small_body
-from openqmail.core.queue.records import bounce_of
 from openqmail.core.queue.store import Due, Progress, Router, Stored
 from openqmail.core.values import MessageId
 from openqmail.core.world import Disk

@@ -21,6 +21,9 @@ _LAST = b"lock"
 SPLIT_FOLDERS = (b"mess", b"info", b"local", b"remote")
 FLAT_FOLDERS = (b"bounce", b"pid", b"lock")
 EITHER_FOLDERS = (b"todo", b"intd")
+SHARED = (b"mess", b"todo", b"lock")
+"""Where the parts of a qmail that has a user for each look in as its group."""
+
 OURS = (b"journal", b"pool", b"held")
 """What netqmail does not know and does not look into."""
 
@@ -127,11 +130,11 @@ def make(disk: Disk, folder: bytes, split: int = SPLIT) -> Layout:
     others are durable: without it the rest is not believed to be whole.  Raises OSError."""
     for name in folders(split):
         if name != _LAST:
-            _folder(disk, os.path.join(folder, name))
+            _folder(disk, os.path.join(folder, name), folder_mode(name))
     for kind in SPLIT_FOLDERS:
         disk.sync_folder(os.path.join(folder, kind))
     disk.sync_folder(folder)
-    _folder(disk, os.path.join(folder, _LAST))
+    _folder(disk, os.path.join(folder, _LAST), folder_mode(_LAST))
     for name, content, mode in FILES:
         with contextlib.suppress(FileExistsError):
             disk.write_new(os.path.join(folder, name), (content,), mode)
@@ -144,6 +147,11 @@ def folders(split: int = SPLIT) -> list[bytes]:
     """The folders of an empty layout, each after the one that it is in."""
     found = [*SPLIT_FOLDERS, *EITHER_FOLDERS, *FLAT_FOLDERS]
     return found + [b"%s/%d" % (kind, part) for kind in SPLIT_FOLDERS for part in range(split)]
+
+
+def folder_mode(name: bytes) -> int:
+    """The mode that qmail's install gives to one of `folders`; what is above them keeps others out."""
+    return 0o750 if name.partition(b"/")[0] in SHARED else 0o700
 
 
 def prepare(disk: Disk, folder: bytes) -> Layout:
@@ -163,9 +171,11 @@ def prepare(disk: Disk, folder: bytes) -> Layout:
     return layout
 
 
-def _folder(disk: Disk, path: bytes) -> None:
+def _folder(disk: Disk, path: bytes, mode: int = 0o700) -> None:
     with contextlib.suppress(FileExistsError):
-        disk.mkdir(path)
+        disk.mkdir(path, mode)
+        if mode & 0o077:
+            disk.chmod(path, mode)  # whatever the umask is
 
 
 def _numbered(disk: Disk, folder: bytes) -> set[int]:

@@ -11,6 +11,7 @@ from hashlib import blake2b
 import msgspec
 
 from openqmail.core.queue.index import Resident
+from openqmail.core.queue.journal.records import Kept
 from openqmail.core.queue.layout.forms import (
     Extra,
     Listed,
@@ -22,7 +23,6 @@ from openqmail.core.queue.layout.forms import (
     whole_paragraphs,
 )
 from openqmail.core.queue.layout.paths import Files
-from openqmail.core.queue.records import Kept
 from openqmail.core.queue.store import Channel, Due, Progress, Stored
 from openqmail.core.values import Envelope, MessageId, Origin, Outcome, QueueDamaged, Recipient
 from openqmail.core.world import Disk

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from openqmail.core.queue.journal.records import Kept
 from openqmail.core.queue.layout.forms import (
     MAX_TEXT,
     Tried,
@@ -23,7 +24,6 @@ from openqmail.core.queue.layout.forms import (
 )
 from openqmail.core.queue.layout.paths import Files, Layout
 from openqmail.core.queue.layout.syncing import Syncer, Touched
-from openqmail.core.queue.records import Kept
 from openqmail.core.world import Disk
 
 MAX_INFO = 1 << 20

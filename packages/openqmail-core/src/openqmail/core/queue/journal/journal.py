@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from openqmail.core.queue.index import Entry, Segment
-from openqmail.core.queue.records import (
+from openqmail.core.queue.journal.records import (
     BATCH_SIZE,
     HEAD_SIZE,
     MAX_BATCH,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from openqmail.core.queue.index import Entry, Segment
-from openqmail.core.queue.records import (
+from openqmail.core.queue.journal.records import (
     BATCH_MARK,
     BATCH_SIZE,
     HEAD_SIZE,

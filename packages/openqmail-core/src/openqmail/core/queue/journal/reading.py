@@ -4,8 +4,8 @@ import os
 
 from openqmail.core.queue.body import FileBody
 from openqmail.core.queue.index import Entry, Segment
+from openqmail.core.queue.journal.records import Submitted, bounce_of, decode_head
 from openqmail.core.queue.layout.paths import Layout
-from openqmail.core.queue.records import Submitted, bounce_of, decode_head
 from openqmail.core.queue.store import Progress, Stored
 from openqmail.core.values import Body, BytesBody, MessageId, QueueDamaged, TemporaryFailure
 from openqmail.core.world import Disk

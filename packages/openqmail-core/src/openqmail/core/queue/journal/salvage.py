@@ -10,9 +10,9 @@ import os
 import msgspec
 
 from openqmail.core.queue.journal import Item, Journal
-from openqmail.core.queue.reading import read_record, read_slice
-from openqmail.core.queue.records import encode_record, pack_progress
-from openqmail.core.queue.recovery import Found
+from openqmail.core.queue.journal.reading import read_record, read_slice
+from openqmail.core.queue.journal.records import encode_record, pack_progress
+from openqmail.core.queue.journal.recovery import Found
 from openqmail.core.values import HomeError
 from openqmail.core.world import Disk
 
