@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from random import Random
 
-from world import QUEUE, SETTINGS, SMALL, USERS, Loop, Machine, Process, Sent, name_of
+from world import QUEUE, SETTINGS, SMALL, USERS, Loop, Machine, Process, Sent, copied, name_of
 
 from openqmail.core.queue import LocalStore
 from openqmail.core.send import Routes
@@ -81,6 +81,9 @@ class Story:
             power = end == "cut"
             machine.disk = machine.disk.after_power_cut(chance) if power else machine.disk.after_kill()
             machine.disk.capacity = 1 << 40
+            if chance.random() < 0.15:
+                machine.disk = copied(machine.disk, chance, machine.clock)
+                self.ledger.note("its files are copied to another disk")
             if chance.random() < 0.3:
                 self.recover_twice()
 
@@ -382,7 +385,11 @@ class Story:
     def told(self, boxes, sent, address):
         """How often somebody was told that it could not be delivered there."""
         line, name = b"<%s>:\n" % address, sent.name
-        if address == b"teller@here.test" and any("forward" in what for what, _, _ in boxes[b"back"]):
+        if address == b"teller@here.test" and any(
+            what.endswith(f"forward of {name}")
+            for box in (b"back", b"postmaster")
+            for what, _, _ in boxes[box]
+        ):
             line, name = b"<", f"forward of {name}"  # what it is forwarded to has failed
         if sent.sender == b"fail-sender@there.test" or not sent.sender:
             times = 1 if not sent.sender else 2

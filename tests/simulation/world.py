@@ -6,6 +6,7 @@ on it.  Everything that is drawn is drawn from one seed.
 """
 
 import asyncio
+import os
 from collections import Counter
 from random import Random
 from types import SimpleNamespace
@@ -118,7 +119,9 @@ class Hosts:
 
     def deliver(self, job):
         future = self._loop.create_future()
-        self._loop.call_later(self._machine.chance.random() * 3, self._answer, job, future)
+        chance = self._machine.chance
+        seconds = chance.random() * (3 if chance.random() < 0.8 else 300)
+        self._loop.call_later(seconds, self._answer, job, future)
         return future
 
     def _answer(self, job, future):
@@ -169,9 +172,9 @@ class WatchedStore(LocalStore):
         future.add_done_callback(done)
         return future
 
-    def record(self, number, changes, due, ended):
+    def record(self, number, changes, due, ended, routed=False):
         named = self._named(number) if ended else None
-        future = super().record(number, changes, due, ended)
+        future = super().record(number, changes, due, ended, routed)
         return self._ending(number, future) if named is not None else future
 
     def submit(self, envelope, body, closes=None):
@@ -203,6 +206,29 @@ class Machine:
         assert data.endswith(sent.text), f"message {name} was changed on its way to {address!r}"
         assert name not in self.ledger.closed, f"message {name} came back after its end was on the disk"
         self.ledger.arrived[name, address] += 1
+
+
+def copied(disk, random, clock):
+    """The same files on another disk: names that were inodes are inodes no more."""
+    other = SimulatedDisk(random, clock, ordered=disk._ordered, whole=disk._whole)
+    for number in range(random.randrange(60)):  # so that inodes are other ones
+        other.make(b"/other/%d" % number, b"")
+
+    def copy(folder):
+        for name, is_folder in disk.scan(folder):
+            path = os.path.join(folder, name)
+            facts = disk.stat(path)
+            if is_folder:
+                other.make(path)
+                copy(path)
+            else:
+                other.make(path, disk.contents(path)[0], facts.mode & 0o7777)
+                other.touch(path, facts.mtime)
+                other.sync_file(path)
+
+    other.make(b"/home")
+    copy(b"/home")
+    return other
 
 
 class Process:

@@ -113,11 +113,13 @@ def test_a_damaged_file_is_named_when_its_message_is_wanted_and_others_go_on(kin
 
     async def story(store, found):
         assert dict(found).keys() >= {5001}
-        with pytest.raises(QueueDamaged) as caught:
-            store.load(5000)
-        assert (
-            path.decode() in str(caught.value) and "5000" in str(caught.value) and "mend" in str(caught.value)
-        )
+        if 5000 in dict(found):
+            with pytest.raises(QueueDamaged) as caught:
+                store.load(5000)
+            told = str(caught.value)
+        else:
+            [told] = [line for line in stage.reports if "5000" in line]
+        assert path.decode() in told and "5000" in told and "mend" in told
         assert store.load(5001).envelope.sender == b"s5001@remote"
         await store.record(5001, (), (0, 0), True)
         await store.settle()

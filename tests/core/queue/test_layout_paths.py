@@ -81,9 +81,17 @@ def test_half_a_layout_is_refused_with_what_is_missing_and_how_to_make_it(missin
 
 def test_todo_split_and_intd_not_is_refused():
     stage = Stage(1)
-    stage.disk.make(QUEUE + b"/todo/0")
-    with pytest.raises(HomeError, match="not split alike"):
+    stage.disk.make(QUEUE + b"/todo/0/0", b"u1\0p2\0Fs@example\0Tr@remote\0")
+    with pytest.raises(HomeError, match="intd/0 is missing"):
         stage.look()
+
+
+def test_a_stray_empty_folder_does_not_change_the_split():
+    stage = Stage(1)
+    for stray in (b"/mess/99", b"/todo/4"):
+        stage.disk.make(QUEUE + stray)
+    assert stage.look() == {}
+    assert any("/mess/99" in line for line in stage.reports)
 
 
 def test_an_empty_layout_is_qmails():

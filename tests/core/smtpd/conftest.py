@@ -27,7 +27,7 @@ class Large:
 
     def __init__(self, queue: "ListQueue") -> None:
         self.queue = queue
-        self.data = b""
+        self.data = bytearray()
         self.aborted = False
 
     def write(self, chunk: bytes) -> "Future[None]":

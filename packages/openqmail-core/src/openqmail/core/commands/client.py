@@ -34,6 +34,10 @@ class Stopped(OpenqmailError):
     """No service runs on this home."""
 
 
+class Incomplete(TemporaryFailure):
+    """All was told but for some messages, which the text names."""
+
+
 class Refused(OpenqmailError):
     """The service answered that it cannot."""
 
@@ -51,7 +55,9 @@ def messages(home: Home, numbers: Sequence[int] = ()) -> Iterator[bytes]:
                 if not line:
                     raise _broke_off(home)
                 yield line
-            _accepted(line, home)
+            missed = _accepted(line, home).get("missed") or []
+        if missed:
+            raise Incomplete("; ".join(f"message {one['number']} {one['why']}" for one in missed))
 
 
 def show(home: Home, number: int) -> Iterator[bytes]:

@@ -176,7 +176,7 @@ def _fill(home: Home, files: dict[str, str], names: Sequence[str], made: Made) -
     ):
         made.folder(folder, mode)
     for below in layout.folders():
-        made.folder(os.path.join(home.queue, os.fsdecode(below)), 0o700)
+        made.folder(os.path.join(home.queue, os.fsdecode(below)), layout.folder_mode(below))
     for below, content, mode in layout.FILES:
         made.file(os.path.join(home.queue, os.fsdecode(below)), content, mode)
     for name in names:

@@ -12,15 +12,15 @@ from typing import TypeVar
 
 import msgspec
 
-from openqmail.core.commands.client import Refused
+from openqmail.core.commands.client import Incomplete, Refused
 from openqmail.core.control.home import Home
 from openqmail.core.control.reader import read_settings
 from openqmail.core.ports import Acted, QueueAdmin
 from openqmail.core.queue import LocalStore, read, read_body
 from openqmail.core.queue.store import QueueStore
 from openqmail.core.send import Routes, StoredQueue, summarize
-from openqmail.core.service.lock import HomeLock
-from openqmail.core.values import HomeError, OpenqmailError, TemporaryFailure
+from openqmail.core.service.lock import HomeLock, Served
+from openqmail.core.values import OpenqmailError, TemporaryFailure
 from openqmail.core.world import PosixDisk, SystemClock
 
 _SLICE = 256
@@ -36,7 +36,8 @@ def messages(home: Home, numbers: Sequence[int] = ()) -> Iterator[bytes]:
     routes, now, encoder = Routes(read_settings(home)), SystemClock().now(), msgspec.json.Encoder()
     wanted = frozenset(numbers)
     some = []
-    for stored in read(os.fsencode(home.queue)):
+    missed: list[str] = []
+    for stored in read(os.fsencode(home.queue), missed=missed.append):
         if wanted and stored.id.number not in wanted:
             continue
         some.append(summarize(stored, routes, now))
@@ -44,6 +45,8 @@ def messages(home: Home, numbers: Sequence[int] = ()) -> Iterator[bytes]:
             yield encoder.encode_lines(some)
             some.clear()
     yield encoder.encode_lines(some)
+    if missed:
+        raise Incomplete("; ".join(missed))
 
 
 def show(home: Home, number: int) -> Iterator[bytes]:
@@ -67,15 +70,18 @@ def flush(home: Home) -> int:
     return _opened(home, lambda queue: queue.flush())[0]
 
 
-def settle(home: Home) -> tuple[int, int]:
-    """Move everything to qmail's layout: how many messages there are, how many could not be moved.
+def settle(home: Home) -> tuple[int, int, int]:
+    """Move everything to qmail's layout: how many messages there are, how many of them are held, and
+    how many could not be moved.
 
     Raises as `act`."""
 
-    async def count(queue: QueueAdmin) -> int:
-        return queue.totals().messages
+    async def count(queue: QueueAdmin) -> tuple[int, int]:
+        totals = queue.totals()
+        return totals.messages, totals.held
 
-    return _opened(home, count)
+    (messages, held), left = _opened(home, count)
+    return messages, held, left
 
 
 class _Nobody:
@@ -105,7 +111,7 @@ def _opened(home: Home, verb: Callable[[QueueAdmin], Awaitable[T]]) -> tuple[T, 
     """What the verb gives, and how many messages could not be settled."""
     try:
         lock = HomeLock(home)
-    except HomeError as error:
+    except Served as error:
         raise TemporaryFailure(f"{error}, which does not answer yet; try again in a moment") from None
     try:
         return asyncio.run(_act(home, verb))
@@ -119,6 +125,8 @@ async def _act(home: Home, verb: Callable[[QueueAdmin], Awaitable[T]]) -> tuple[
     store = LocalStore(PosixDisk(), clock, folder, lost.append, route=Routes(settings).place)
     waiting = [number for number, _ in store.open()]
     try:
+        store.arrivals(lambda stored: waiting.append(stored.id.number))
+        await store.settle()  # what lies in todo is taken in
         queue = StoredQueue(store, lambda: settings, _Nobody(store, waiting), clock, lambda event: None)
         result = await verb(queue)
         left = await store.settle()

@@ -123,7 +123,7 @@ class Queue(Protocol):
 
     def flush(self, home: Home) -> int: ...
 
-    def settle(self, home: Home) -> tuple[int, int]: ...
+    def settle(self, home: Home) -> tuple[int, int, int]: ...
 
 
 def run(home: Home | None, args: argparse.Namespace) -> int:
@@ -193,15 +193,20 @@ def _agreed(home: Home, args: argparse.Namespace, queue: Queue) -> bool:
     names = ", ".join(senders[:5]) + (f" and {len(senders) - 5} others" if len(senders) > 5 else "")
     question = VERBS[args.verb].asks.format(many=_many(len(found)), senders=names)
     print(question, "[y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    if sys.stdin.readline().strip().lower() in ("y", "yes"):
+        return True
+    print("nothing was done", file=sys.stderr)
+    return False
 
 
 def _settle(home: Home, as_json: bool, queue: Queue) -> int:
-    total, left = queue.settle(home)
+    total, held, left = queue.settle(home)
     if as_json:
-        print(f'{{"messages":{total},"left":{left}}}')
+        print(f'{{"messages":{total},"held":{held},"left":{left}}}')
     else:
-        print(f"{_many(total - left)} in qmail's own files")
+        print(f"{_many(total - held - left)} in qmail's own files")
+        if held:
+            print(f"{_many(held)} held: no other qmail sees {'them' if held > 1 else 'it'} before a release")
     if left:
         print(f"openqmail: {_many(left)} could not be moved and stay in the journal", file=sys.stderr)
     return LATER if left else DONE
@@ -253,13 +258,17 @@ def _list(messages: Iterable[bytes], as_json: bool) -> int:
             sys.stdout.buffer.write(lines)
         return DONE
     sums = {"messages": 0, "recipients": 0, "deferred": 0, "held": 0, "bytes": 0}
-    for one in (one for lines in messages for one in _decoded(lines)):
-        print(_for_people(one))
-        sums["messages"] += 1
-        sums["recipients"] += sum(rcpt["state"] == "todo" for rcpt in one["recipients"])
-        sums["bytes"] += one["size"]
-        if one["state"] in sums:
-            sums[one["state"]] += 1
+    try:
+        for one in (one for lines in messages for one in _decoded(lines)):
+            print(_for_people(one))
+            sums["messages"] += 1
+            sums["recipients"] += sum(rcpt["state"] == "todo" for rcpt in one["recipients"])
+            sums["bytes"] += one["size"]
+            if one["state"] in sums:
+                sums[one["state"]] += 1
+    except client.Incomplete:
+        print(f"queue: {totals(sums)}, and some that cannot be read")
+        raise
     print(f"queue: {totals(sums)}")
     return DONE
 

@@ -68,8 +68,8 @@ class QueueAdmin(Protocol):
 
     def totals(self) -> QueueTotals: ...
 
-    def messages(self, numbers: Iterable[int] | None = None) -> Iterable[MessageSummary]:
-        """Oldest first; or those of these numbers that are there."""
+    def messages(self, numbers: Iterable[int] | None = None) -> Iterable[MessageSummary | Missed]:
+        """Oldest first; or those of these numbers that are there.  `Missed`: one that cannot be read."""
         ...
 
     def content(self, number: int) -> Body | None:

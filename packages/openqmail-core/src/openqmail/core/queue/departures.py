@@ -54,10 +54,10 @@ class Departures:
         self._route = route
         self._forget = forget
         self._leaving: dict[int, None] = {}
-        self._unrecorded = 0
+        self._unrecorded: set[int] = set()
         self._waiting: dict[int, list[Future[None]]] = {}
         turns.add(lambda: bool(self._leaving), self._move)
-        turns.wait_for(lambda: self._unrecorded > 0)
+        turns.wait_for(lambda: bool(self._unrecorded))
 
     def leave(self, numbers: Sequence[int], gather: float = GATHER) -> None:
         """Have these moved to the layout."""
@@ -71,6 +71,8 @@ class Departures:
         if number in self._entries:
             self._waiting.setdefault(number, []).append(future)
             self.leave((number,), 0.0)
+        elif number in self._unrecorded:
+            self._waiting.setdefault(number, []).append(future)
         else:
             future.set_result(None)
         return future
@@ -110,9 +112,9 @@ class Departures:
             if entry.closing:
                 later.append(number)
                 continue
+            batch.append(Departing(entry, dict(entry.progress or {}), entry.due, entry.written))
             entry.moving = entry.written = True
             entry.changed = False
-            batch.append(Departing(entry, dict(entry.progress or {}), entry.due))
             size += entry.body_size
         if later:
             self.leave(later)
@@ -175,11 +177,11 @@ class Departures:
             has_remote=bool(ready.files.remote),
             has_bounce=bool(ready.files.bounce),
         )
-        self._keeper.settles(number, resident, () if any(entry.due) else ready.places)
-        self._unrecorded += 1
+        self._keeper.settles(number, resident, ready.places)
+        self._unrecorded.add(number)
 
         def settled(item: Item) -> None:
-            self._unrecorded -= 1
+            self._unrecorded.discard(number)
             self._tell(number, item.error)
             self._turns.look()
 

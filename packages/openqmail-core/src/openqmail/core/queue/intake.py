@@ -70,6 +70,8 @@ class Intake:
         self._report = report
         self._bodies = LargeBodies(disk, layout, pool, loop, workers, self._full)
         self._memory = 0
+        self.claiming = 0
+        """Large messages that are accepted, and whose files are just getting their names."""
         self._room_at = float("-inf")
         self._is_full = False
 
@@ -232,8 +234,10 @@ class Intake:
             self._accepted(entry, envelope, future)
             return
         pool, mess = self._layout.pool(entry.number), self._layout.mess(entry.number)
+        self.claiming += 1
 
         def claimed(_: None, error: BaseException | None) -> None:
+            self.claiming -= 1
             if error is not None:  # accepted all the same: its move, or the next opening, repeats it
                 self._report(f"message {entry.number} waits: {error}")
             self._accepted(entry, envelope, future)

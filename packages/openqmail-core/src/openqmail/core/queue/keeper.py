@@ -6,6 +6,7 @@ tried again: until then the journal has it.
 """
 
 import contextlib
+import os
 from asyncio import Future
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,7 +26,7 @@ from openqmail.core.queue.layout.paths import Files, Layout
 from openqmail.core.queue.layout.results import Applying, Results
 from openqmail.core.queue.pool import Pool
 from openqmail.core.queue.store import Change, Due, Stored
-from openqmail.core.queue.turns import Turns
+from openqmail.core.queue.turns import AGAIN, Turns
 from openqmail.core.values import Outcome, TemporaryFailure
 from openqmail.core.world import Disk
 
@@ -40,7 +41,8 @@ class _Durable(msgspec.Struct, frozen=True):
 
 
 class Keeper:
-    """`queue`: its id; `residents`: the messages in the layout."""
+    """`queue`: its id; `residents`: the messages in the layout; `elsewhere`: whether the journal has a
+    number."""
 
     def __init__(
         self,
@@ -53,6 +55,7 @@ class Keeper:
         pool: Pool,
         parts: Parts,
         residents: dict[int, Resident],
+        elsewhere: Callable[[int], bool],
     ) -> None:
         self._disk = disk
         self._layout = layout
@@ -66,26 +69,35 @@ class Keeper:
         self._held: Held = parts.held
         self._arrivals: Arrivals = parts.arrivals
         self.residents = residents
+        self._elsewhere = elsewhere
         self._arrived: Callable[[Stored], None] | None = None
         self._places: dict[int, tuple[tuple[str, int], ...]] = {}
-        """Of a message that moved while it was worked on: where each position went."""
+        """Of a message that moved in this life: where each recipient went, if not in its order."""
         self._pending: dict[int, list[Kept]] = {}
         """Results that are not in the files yet, by message."""
         self._durable: list[_Durable] = []
-        self._again = False
+        self._stuck: list[_Durable] = []
+        """Those of messages whose own files are not as they should be."""
+        self._again = self._try_stuck = False
         self._ended: deque[tuple[int, bool]] = deque()
         self._withdrawn: deque[Entry] = deque()
         self._touched: set[int] = set()
         self._look = False
-        turns.add(lambda: bool(self._durable), self._apply)
+        self._torn: set[int] = set()
+        """Messages that were to be held or released, which failed half-way."""
+        turns.add(lambda: bool(self._durable) or self._try_stuck, self._apply)
         turns.add(lambda: bool(self._ended or self._withdrawn), self._clear)
         turns.add(lambda: self._look, self._take)
+        turns.add(lambda: bool(self._torn), self._mend)
+        turns.wait_for(lambda: any(number not in self._stuck_numbers() for number in self._pending))
 
     # --- what is there --------------------------------------------------------------------
 
     def load(self, number: int) -> Stored:
         """Raises KeyError, TemporaryFailure, QueueDamaged."""
         resident = self.residents[number]
+        if number in self._torn:
+            raise TemporaryFailure(f"message {number} is being put right in {self._turns.where}")
         pending = self._pending.get(number, ())
         held = self._held.reason(number).decode("utf-8", "replace") if resident.held else None
         files = self.files(number)
@@ -104,15 +116,17 @@ class Keeper:
     # --- results --------------------------------------------------------------------------
 
     def settles(self, number: int, resident: Resident, places: tuple[tuple[str, int], ...]) -> None:
-        """From now on this message is one of the layout; `places`: of a message that is worked on, where
-        each recipient went."""
+        """From now on this message is one of the layout; `places`: where each recipient went,
+        as they were accepted."""
         self.residents[number] = resident
-        if places:
+        if any(place != _usual(position, resident.locals) for position, place in enumerate(places)):
             self._places[number] = places
 
-    def record(self, number: int, changes: tuple[Change, ...], due: Due, ended: bool) -> "Future[None]":
+    def record(
+        self, number: int, changes: tuple[Change, ...], due: Due, ended: bool, routed: bool
+    ) -> "Future[None]":
         """See `QueueStore.record`.  Raises KeyError, TemporaryFailure, QueueDamaged."""
-        record = self.kept(number, changes, due, ended)
+        record = self.kept(number, changes, due, ended, routed)
         self.seen(record, changes)
         future: Future[None] = self._turns.loop.create_future()
 
@@ -128,7 +142,7 @@ class Keeper:
         self._committer.add(Item(encode_record(record), pins=True, settled=settled))
         return future
 
-    def kept(self, number: int, changes: tuple[Change, ...], due: Due, ended: bool) -> Kept:
+    def kept(self, number: int, changes: tuple[Change, ...], due: Due, ended: bool, routed: bool) -> Kept:
         """The record of a change to a message.  Raises KeyError, OSError, QueueDamaged."""
         resident = self.residents[number]
         if resident.ended:
@@ -136,13 +150,11 @@ class Keeper:
         if not resident.key:
             info = reader.read_info(self._disk, self.files(number).info, number, self._queue)
             resident.key = info.key
-        places = self._places.get(number)
+        places = None if routed else self._places.get(number)
         locals_ = resident.locals
 
         def place(position: int) -> tuple[str, int]:
-            if places is not None:
-                return places[position]
-            return ("l", position) if position < locals_ else ("r", position - locals_)
+            return places[position] if places is not None else _usual(position, locals_)
 
         return kept(number, resident.key, changes, place, due, ended)
 
@@ -172,32 +184,62 @@ class Keeper:
         self._turns.plan()
 
     def _apply(self) -> None:
-        batch, self._durable = self._durable, []
-        applying = [Applying(one.record, one.held) for one in batch]
-        self._turns.start(
-            lambda _, error: self._applied(batch, error), self._results.apply, applying, self._again
-        )
+        batch, self._durable = [*self._stuck, *self._durable], []
+        again, self._stuck, self._try_stuck = self._again or bool(self._stuck), [], False
 
-    def _applied(self, batch: list[_Durable], error: BaseException | None) -> None:
+        def then(wrong: list[OSError | None] | None, error: BaseException | None) -> None:
+            self._applied(batch, wrong, error)
+
+        applying = [Applying(one.record, one.held) for one in batch]
+        self._turns.start(then, self._results.apply, applying, again)
+
+    def _applied(
+        self, batch: list[_Durable], wrong: list[OSError | None] | None, error: BaseException | None
+    ) -> None:
         self._again = error is not None
-        if error is not None:
+        if error is not None or wrong is None:
             self._durable[:0] = batch
-            self._turns.fail(f"results cannot be written to {self._turns.where}", error)
+            self._turns.fail(f"results cannot be written to {self._turns.where}", error or OSError())
             return
-        last = batch[-1]
-        for one in batch:
-            number = one.record.number
-            pending = self._pending[number]
-            pending.remove(one.record)
-            if not pending:
-                del self._pending[number]
-            if one.record.ended:
-                self._ended.append((number, one.held))
-                self._touched.discard(number)
-            elif one.record.changes:
-                self._touched.add(number)
-        self._committer.add(Item(encode_record(Applied(last.segment.sequence, last.offset))))
-        self.unpin([one.segment for one in batch])
+        for one, fault in zip(batch, wrong, strict=True):
+            if fault is None:
+                self._is_applied(one)
+            else:
+                self._stuck.append(one)
+                where = os.fsdecode(fault.filename or self._turns.where)
+                what = f"{where}: the result of message {one.record.number} cannot be written there"
+                self._turns.tell(what, f"{what}: {fault.strerror}; mend it")
+        if self._stuck:
+            self._turns.loop.call_later(AGAIN, self._again_stuck)
+        else:
+            last = batch[-1]
+            self._committer.add(Item(encode_record(Applied(last.segment.sequence, last.offset))))
+        self._turns.look()
+        self.unpin([one.segment for one, fault in zip(batch, wrong, strict=True) if fault is None])
+
+    def _is_applied(self, one: _Durable) -> None:
+        number = one.record.number
+        pending = self._pending[number]
+        pending.remove(one.record)
+        if not pending:
+            del self._pending[number]
+        if one.record.ended:
+            self._ended.append((number, one.held))
+            self._touched.discard(number)
+        elif one.record.changes:
+            self._touched.add(number)
+
+    def _again_stuck(self) -> None:
+        self._try_stuck = True
+        self._turns.plan()
+
+    def _stuck_numbers(self) -> set[int]:
+        return {one.record.number for one in self._stuck}
+
+    @property
+    def stuck(self) -> int:
+        """Messages of which a result is in the journal only, as their files are not what they should be."""
+        return len(self._stuck_numbers())
 
     # --- what has ended ---------------------------------------------------------------------
 
@@ -253,34 +295,56 @@ class Keeper:
     async def hold(self, number: int, reason: str) -> None:
         """Raises KeyError, TemporaryFailure."""
         await self._in_files(number)
-        await self._hold(number, self._turns.run(self._held.hold, number, reason.encode()))
+        await self._hold(number, True, self._turns.run(self._held.hold, number, reason.encode()))
 
     async def release(self, number: int) -> None:
         """Raises KeyError, TemporaryFailure."""
         await self._in_files(number)
-        await self._hold(number, self._turns.run(self._held.release, number))
+        await self._hold(number, False, self._turns.run(self._held.release, number))
 
     async def _in_files(self, number: int) -> None:
         while number in self._pending:
             await self._turns.quiet()
-            if self._turns.failed is not None:
-                raise TemporaryFailure(self._turns.failed)
+            if self._turns.failed is not None or number in self._stuck_numbers():
+                why = self._turns.failed or "what became of it cannot be written to its files"
+                raise TemporaryFailure(f"message {number}: {why}")
         if number not in self.residents:
             raise KeyError(number)
 
-    async def _hold(self, number: int, work: Awaitable[None]) -> None:
-        """What went wrong half-way leaves it held or not, and it shows as what it is."""
+    async def _hold(self, number: int, held: bool, work: Awaitable[None]) -> None:
+        """What goes wrong half-way is mended later, and until then nobody reads the message."""
         resident = self.residents[number]
+        self._torn.add(number)
         try:
             await work
-        finally:
-            resident.held = self._held.is_held(number)
+        except BaseException:
+            self._turns.plan()
+            raise
+        self._torn.discard(number)
+        resident.held = held
+
+    def _mend(self) -> None:
+        numbers = sorted(self._torn)
+
+        def then(held: list[bool] | None, error: BaseException | None) -> None:
+            if error is not None:
+                self._turns.fail(f"held mail in {self._turns.where} cannot be put right", error)
+            for number, is_held in zip(numbers, held or (), strict=False):
+                self._torn.discard(number)
+                if number in self.residents:
+                    self.residents[number].held = is_held
+
+        self._turns.start(then, lambda: [self._held.mend_one(number) for number in numbers])
 
     # --- what others bring --------------------------------------------------------------------
 
     def arrivals(self, arrived: Callable[[Stored], None]) -> None:
         self._arrived = arrived
         self.look()
+
+    def _is_busy(self, number: int) -> bool:
+        """Whether the number is a message's of ours (asked in the thread)."""
+        return number in self.residents or number in self._pending or self._elsewhere(number)
 
     def look(self) -> None:
         if self._arrived is not None:
@@ -289,7 +353,7 @@ class Keeper:
 
     def _take(self) -> None:
         self._look = False
-        self._turns.start(self._taken, self._arrivals.take)
+        self._turns.start(self._taken, self._arrivals.take, self._is_busy)
 
     def _taken(self, arrived: list[Arrived] | None, error: BaseException | None) -> None:
         if error is not None:
@@ -309,16 +373,14 @@ class Keeper:
                 has_remote=bool(one.remote),
                 has_bounce=False,
             )
-            if self._arrived is not None:
-                self._arrived(self.load(one.number))
+        if self._arrived is not None:
+            for one in arrived or ():
+                self._arrived(one.stored())
         if arrived:
             self.look()
 
-    def sweep(self, alive: Callable[[int], bool]) -> None:
-        """Remove what writers left that died.  `alive`: whether the journal has that number."""
-
-        def known(number: int) -> bool:
-            return alive(number) or number in self.residents or number in self._pending
+    def sweep(self) -> None:
+        """Remove what writers left that died."""
 
         def swept(count: int | None, error: BaseException | None) -> None:
             where = self._turns.where
@@ -327,11 +389,11 @@ class Keeper:
             elif count:
                 self._turns.report(f"{count} files of writers that died were removed from {where}")
 
-        self._turns.aside(swept, self._arrivals.sweep, known)
+        self._turns.aside(swept, self._arrivals.sweep, self._is_busy)
 
     async def tidy(self) -> None:
         """Leave the files as qmail-send does at its end.  Nothing that must be."""
-        if self._turns.failed is not None or self._durable:
+        if self._turns.failed is not None or self._durable or self._stuck:
             return
         touched, self._touched = sorted(self._touched), set()
         try:
@@ -339,3 +401,8 @@ class Keeper:
             await self._turns.run(self._pool.trim)
         except TemporaryFailure as error:
             self._turns.report(str(error))
+
+
+def _usual(position: int, locals_: int) -> tuple[str, int]:
+    """The list of a recipient, and its place there: first those in `local`, then those in `remote`."""
+    return ("l", position) if position < locals_ else ("r", position - locals_)

@@ -44,6 +44,7 @@ from openqmail.core.values import (
     Envelope,
     HomeError,
     OpenqmailError,
+    QueueDamaged,
     QueueFull,
     TemporaryFailure,
 )
@@ -143,6 +144,7 @@ class LocalStore:
         layout = self._layout = paths.prepare(disk, self._queue_folder)
         found = recover(disk, self._folder, self._salvage)
         self._write_again(found)  # first, as what follows acts on what it says
+        self._check_journal(found)
         found.queue = found.queue or self._entropy(16)
         files = parts(disk, clock, layout, self._route, self._report, self._entropy)
         opened = Opening(disk, layout, files, found, self._salvage).open()
@@ -150,15 +152,17 @@ class LocalStore:
         syncer = Syncer(disk, clock, self._queue_folder)  # one for each thread that syncs
         self._syncers = [files.syncer, syncer]
         pool = self._pool = Pool(disk, layout, syncer, residents.__contains__)
+        journal = self._journal = self._start(found, opened.waiting)
         many = self._workers(4, "large")
         reports = opened.reports + pool.open(set(entries), many)
-        journal = self._journal = self._start(found, opened.waiting)
         committer = self._committer = Committer(
             loop, self._workers(1, "journal"), journal, self._settle, self._on_fatal
         )
         where = os.fsdecode(self._queue_folder)
         turns = self._turns = Turns(loop, self._workers(1, "layout"), where, self._report)
-        self._keeper = Keeper(disk, layout, found.queue, turns, committer, journal, pool, files, residents)
+        self._keeper = Keeper(
+            disk, layout, found.queue, turns, committer, journal, pool, files, residents, entries.__contains__
+        )
         self._intake = Intake(
             loop,
             disk,
@@ -185,8 +189,22 @@ class LocalStore:
             self._route,
             self._intake.forget_body,
         )
+        self._departures.leave(pool.unreserved, 0.0)  # no stranger may come by such a number
         for sentence in (*found.reports, *reports):
             self._report(sentence)
+
+    def _check_journal(self, found: Found) -> None:
+        """A queue that was in use has a segment: numbers are reserved only after the first is begun."""
+        pool = os.path.join(self._queue_folder, b"pool")
+        if found.segments or found.damaged or self._salvage:
+            return
+        if not any(paths.plain_number(name) for name in self._disk.names(pool)):
+            return
+        home = os.fsdecode(os.path.dirname(self._queue_folder))
+        raise QueueDamaged(
+            f"{os.fsdecode(self._folder)} has no segment, though this queue was in use: put it back; if it "
+            f"is lost, and the mail in it: openqmail --home {home} run --salvage"
+        )
 
     def _crowded(self) -> None:
         self._departures.leave(list(self._entries))
@@ -206,7 +224,7 @@ class LocalStore:
 
     def unsettled(self) -> int:
         """How many messages are still on their way there."""
-        return len(self._entries)
+        return len(self._entries) + self._intake.claiming + self._keeper.stuck
 
     async def close(self) -> None:
         """Write and sync everything, and let go of the disk."""
@@ -272,7 +290,7 @@ class LocalStore:
     def _closing(self, closes: Closes) -> Closing:
         number = closes.number
         if number in self._residents:
-            return self._keeper.kept(number, closes.changes, (0, 0), closes.ended), None
+            return self._keeper.kept(number, closes.changes, (0, 0), closes.ended, closes.routed), None
         parent = self._live(number)
         withdrawn = parent.key if closes.ended and parent.written else b""
         return recorded(number, closes.changes, parent.due, closes.ended, withdrawn), parent
@@ -291,9 +309,11 @@ class LocalStore:
 
     # --- results --------------------------------------------------------------------------
 
-    def record(self, number: int, changes: tuple[Change, ...], due: Due, ended: bool) -> "Future[None]":
+    def record(
+        self, number: int, changes: tuple[Change, ...], due: Due, ended: bool, routed: bool = False
+    ) -> "Future[None]":
         if number in self._residents:
-            return self._keeper.record(number, changes, due, ended)
+            return self._keeper.record(number, changes, due, ended, routed)
         entry = self._live(number)
         withdrawn = entry.key if ended and entry.written else b""
         record = recorded(number, changes, due, ended, withdrawn)
@@ -342,7 +362,10 @@ class LocalStore:
         """Items are durable, or have failed."""
         for item in items:
             if item.settled is not None:
-                item.settled(item)
+                try:
+                    item.settled(item)
+                except Exception as error:  # a fault of ours: the others are not to suffer
+                    self._report(f"the queue is at fault, please tell its developers: {error!r}")
 
     def _gone(self, entry: Entry) -> None:
         if self._entries.pop(entry.number, None) is None:
@@ -391,7 +414,7 @@ class LocalStore:
         self._keeper.look()
         if now - self._swept > self._limits.sweep_every:
             self._swept = now
-            self._keeper.sweep(self._entries.__contains__)
+            self._keeper.sweep()
 
     # --- reading ----------------------------------------------------------------------------
 

@@ -25,7 +25,10 @@ class SendMutex:
         where = os.fsdecode(path)
         try:
             prepare(PosixDisk(), queue)
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+            if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+                os.close(self._descriptor)
+                raise OSError(errno.EINVAL, "it is not a regular file", path)
         except OSError as error:
             where = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else where
             raise HomeError(f"{where} cannot be opened: {error.strerror}; mend its owner and mode") from None

@@ -5,7 +5,7 @@ finished) is seen here as it will be then.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from openqmail.core.ports import LARGE
 from openqmail.core.queue.body import FileBody
@@ -13,22 +13,40 @@ from openqmail.core.queue.index import Resident
 from openqmail.core.queue.journal.reading import body_of, stored
 from openqmail.core.queue.journal.records import Kept
 from openqmail.core.queue.journal.recovery import Found, recover
-from openqmail.core.queue.layout import paths, reader
+from openqmail.core.queue.layout import forms, paths, reader
 from openqmail.core.queue.layout.held import Held
 from openqmail.core.queue.layout.scan import Scan
 from openqmail.core.queue.opening import oldest_first
 from openqmail.core.queue.store import Stored
-from openqmail.core.values import Body, BytesBody
+from openqmail.core.values import (
+    Body,
+    BytesBody,
+    Envelope,
+    MessageId,
+    OpenqmailError,
+    Origin,
+    Recipient,
+)
 from openqmail.core.world import Disk, PosixDisk
 
 
-def read(folder: bytes, disk: Disk | None = None) -> Iterator[Stored]:
-    """Every message of the queue at `folder`, oldest first.  Raises QueueDamaged, HomeError, OSError."""
+def read(
+    folder: bytes, disk: Disk | None = None, missed: Callable[[str], None] = lambda sentence: None
+) -> Iterator[Stored]:
+    """Every message of the queue at `folder`, oldest first; `missed` is told of those that cannot be
+    read.  Raises QueueDamaged (the journal is), HomeError, OSError."""
     queue = _Queue(folder, disk or PosixDisk())
+    for sentence in queue.reports:
+        missed(sentence)
     for number in oldest_first(queue.found.entries.values(), queue.residents):
-        one = queue.load(number)
+        try:
+            one = queue.load(number)
+        except (OSError, OpenqmailError) as error:
+            missed(f"message {number} cannot be read: {error}")
+            continue
         if one is not None:
             yield one
+    yield from queue.arriving(missed)
 
 
 def read_body(folder: bytes, number: int, disk: Disk | None = None) -> Body | None:
@@ -42,6 +60,8 @@ class _Queue:
         self._disk = disk
         self.found = Found()
         self.residents: dict[int, Resident] = {}
+        self.reports: list[str] = []
+        self._todo: list[int] = []
         self._layout: paths.Layout | None = None
         self._kept: dict[int, list[Kept]] = {}
         journal = os.path.join(folder, b"journal")
@@ -53,8 +73,10 @@ class _Queue:
         self._layout = paths.find(disk, folder)
         if self._layout is not None:
             held = _held(disk, self._layout) if b"held" in names else []
-            elsewhere = {*self.found.entries, *_todo(disk, self._layout)}
-            self.residents = Scan(disk, self._layout, elsewhere, held).scan().residents
+            self._todo = sorted(_todo(disk, self._layout))
+            scanned = Scan(disk, self._layout, {*self.found.entries, *self._todo}, held).scan()
+            self.residents = scanned.residents
+            self.reports = [line for line in scanned.reports if "message" in line]
 
     def load(self, number: int) -> Stored | None:
         """None for a message that has ended."""
@@ -77,6 +99,23 @@ class _Queue:
             return one
         return reader.read(self._disk, files, number, resident, queue, pending, held)
 
+    def arriving(self, missed: Callable[[str], None]) -> Iterator[Stored]:
+        """What a foreign qmail-queue has put into `todo/`: the next start takes it in."""
+        for number in self._todo:
+            assert self._layout is not None
+            path = self._layout.todo(number)
+            try:
+                content, mtime = self._disk.contents(path)
+                todo = forms.decode_todo(content)
+                size = self._disk.stat(self._layout.mess(number)).size
+            except (OSError, ValueError) as error:
+                missed(f"{os.fsdecode(path)} cannot be taken in: {error}")
+                continue
+            recipients = tuple([Recipient(address) for address in todo.recipients])
+            envelope = Envelope(todo.sender, recipients, Origin(todo.uid, todo.pid))
+            key = reader.foreign_key(self.found.queue, number, mtime)
+            yield Stored(MessageId(number, key), mtime, size, envelope, (reader.FRESH,) * len(recipients))
+
     def body(self, number: int) -> Body | None:
         layout = self._layout
         entry = self.found.entries.get(number)
@@ -84,6 +123,8 @@ class _Queue:
             if entry.large and not _exists(self._disk, layout.mess(number)):
                 return FileBody(self._disk, layout.pool(number), 0, entry.size, entry.digest)
             return body_of(self._disk, layout, entry)
+        if layout is not None and number in self._todo:
+            return FileBody(self._disk, layout.mess(number), 0, self._disk.stat(layout.mess(number)).size)
         if layout is None or number not in self.residents:
             return None
         resident = self.residents[number]

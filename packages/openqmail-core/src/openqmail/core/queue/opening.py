@@ -62,6 +62,9 @@ class Opening:
             with contextlib.suppress(FileNotFoundError):  # what it is there for
                 self._disk.unlink(os.path.join(self._layout.folder, b"journal", RESERVE))
             self._apply(held)
+        for number in sorted(held.intersection(self._found.entries)):  # its move was not finished
+            self._parts.held.release(number)
+            held.discard(number)
         self._large_bodies()
         self._withdraw()
         self._withdraw_ended()
@@ -81,9 +84,16 @@ class Opening:
             if self._is_its(record, is_held):
                 batch.append(Applying(record, is_held))
         if batch:
-            self._parts.results.apply(batch, again=True)
-            for one in batch:
-                if one.record.ended and one.held:
+            wrong = self._parts.results.apply(batch, again=True)
+            for one, fault in zip(batch, wrong, strict=True):
+                if fault is not None:
+                    self._waiting.append(msgspec.structs.replace(one.record, waits=True))
+                    where = os.fsdecode(fault.filename or self._layout.folder)
+                    self._reports.append(
+                        f"{where}: {fault.strerror}; what became of message {one.record.number} waits until "
+                        "it is mended"
+                    )
+                elif one.record.ended and one.held:
                     held.discard(one.record.number)
                     self._parts.held.remove(one.record.number)
 

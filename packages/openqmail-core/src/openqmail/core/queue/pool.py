@@ -8,6 +8,7 @@ by, and moving it out is a rename.  A number is handed out only when its file is
 
 import contextlib
 import os
+import stat
 from collections import deque
 from collections.abc import Callable
 
@@ -40,6 +41,9 @@ class Pool:
         self._taken = taken
         self._free: deque[int] = deque()
         self._out: set[int] = set()
+        self.unreserved: list[int] = []
+        """Numbers in use of which no file of ours keeps the inode: the queue was copied, or the file
+        is in `mess/` already."""
         self._growing = False
         self._serial = 0
         self._waiting: deque[Callable[[OSError | None], None]] = deque()
@@ -117,6 +121,7 @@ class Pool:
         about what does not belong there.  Raises OSError."""
         self._workers = workers
         foreign = []
+        reserved: set[int] = set()
         folder = os.path.join(self._layout.folder, b"pool")
         for name, is_folder in sorted(self._disk.scan(folder)):
             path = os.path.join(folder, name)
@@ -128,9 +133,16 @@ class Pool:
                 continue
             if plain_number(name):
                 number = int(name)
-                if number in in_use:
-                    continue
                 facts = self._disk.stat(path)
+                if not stat.S_ISREG(facts.mode) or facts.links != 1:
+                    foreign.append(
+                        f"{os.fsdecode(path)} is not ours alone; remove it when you know what it is"
+                    )
+                    continue
+                if number in in_use:
+                    if facts.inode == number:
+                        reserved.add(number)
+                    continue
                 if facts.inode == number and not self._taken(number):
                     if facts.size:
                         self._disk.truncate(path, 0)
@@ -139,6 +151,7 @@ class Pool:
             self._disk.unlink(path)  # made by halves, or copied from another disk
         self._syncer.sync((), (folder,))
         self._out = set(in_use)
+        self.unreserved = [number for number in sorted(in_use - reserved) if not self._is_inode(number)]
         missing = LEAST - len(self._free)
         if missing > 0:
             with contextlib.suppress(OSError):  # a full disk: accepted mail goes on, new mail is refused
@@ -158,7 +171,7 @@ class Pool:
             self._disk.write_new(new, (b"",), MESS_MODE)
             self._disk.chmod(new, MESS_MODE)
             number = self._disk.stat(new).inode
-            if self._taken(number) or self._exists(self._layout.mess(number)):
+            if number in self._out or self._taken(number) or self._exists(self._layout.mess(number)):
                 continue  # it stays, so that its inode does not come again
             path = self._layout.pool(number)
             self._disk.rename(new, path)
@@ -166,6 +179,13 @@ class Pool:
             made.append(number)
         self._syncer.sync(touched.paths, touched.folders)
         return made
+
+    def _is_inode(self, number: int) -> bool:
+        """Whether `mess/N` is there, and ours to be named so."""
+        try:
+            return self._disk.stat(self._layout.mess(number)).inode == number
+        except FileNotFoundError:
+            return False
 
     def _exists(self, path: bytes) -> bool:
         try:

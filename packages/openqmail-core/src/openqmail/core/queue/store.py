@@ -36,11 +36,14 @@ class Change(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Closes(msgspec.Struct, frozen=True, gc=False):
-    """What a submission does to the message it comes from: a crash leaves both or neither."""
+    """What a submission does to the message it comes from: a crash leaves both or neither.
+
+    `routed`: as in `QueueStore.record`."""
 
     number: int
     changes: tuple[Change, ...]
     ended: bool
+    routed: bool = False
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -63,6 +66,12 @@ class Stored(msgspec.Struct, frozen=True):
     channels: tuple[Channel, ...] = ()
     bounce: bytes = b""
     held: str | None = None
+
+    @property
+    def first_due(self) -> int:
+        """When the first recipient is to be tried; 0: at once."""
+        local, remote = self.due
+        return min(local, remote) or max(local, remote)
 
 
 Router = Callable[[bytes], tuple[Channel, bytes]]
@@ -95,11 +104,15 @@ class QueueStore(Protocol):
         submission is not refused at the watermark.  Raises QueueFull, TemporaryFailure."""
         ...
 
-    def record(self, number: int, changes: tuple[Change, ...], due: Due, ended: bool) -> Future[None]:
+    def record(
+        self, number: int, changes: tuple[Change, ...], due: Due, ended: bool, routed: bool = False
+    ) -> Future[None]:
         """Write what became of recipients, and when to try the rest; `ended`: the message is
         done with and is gone.  Done when it is synced, within 50 ms.  Never refused.
 
-        A record with a time in `due` says that nobody works on the message until then."""
+        `routed`: the positions are those of a `Stored` with `channels`, whose recipients stand in
+        another order than they were accepted in.  A record with a time in `due` says that nobody
+        works on the message until then."""
         ...
 
     def load(self, number: int) -> Stored:

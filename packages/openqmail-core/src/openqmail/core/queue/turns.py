@@ -16,6 +16,9 @@ AGAIN = 5.0
 TELL_AGAIN = 600.0
 """Seconds until it is told again that something still fails."""
 
+TOLD = 1000
+"""Things that are remembered for that."""
+
 Kind = tuple[Callable[[], bool], Callable[[], None]]
 """Whether there is work of this kind; and what begins a batch of it (by `start`)."""
 
@@ -68,7 +71,10 @@ class Turns:
             self._busy = False
             if error is None:
                 self.failed = None
-            then(result, error)
+            try:
+                then(result, error)
+            except Exception as fault:  # of ours: the rest is not to suffer
+                self.report(f"the queue is at fault, please tell its developers: {fault!r}")
             if self.failed is None:
                 self._go_on()
             else:
@@ -92,10 +98,16 @@ class Turns:
         """Work has failed, and will be tried again."""
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         self.failed = f"{what}: {why}; will try again"
+        self.tell(what, self.failed)
+
+    def tell(self, what: str, sentence: str) -> None:
+        """Report it, unless the same was told not long ago."""
         now = self.loop.time()
         if now >= self._told.get(what, float("-inf")) + TELL_AGAIN:
+            if len(self._told) >= TOLD:
+                self._told.clear()
             self._told[what] = now
-            self.report(self.failed)
+            self.report(sentence)
 
     def quiet(self) -> "Future[None]":
         """Done when there is nothing to do, or nothing that works just now."""

@@ -76,12 +76,15 @@ class StoredQueue:
     def totals(self) -> QueueTotals:
         return self._store.totals()
 
-    def messages(self, numbers: Iterable[int] | None = None) -> Iterator[MessageSummary]:
+    def messages(self, numbers: Iterable[int] | None = None) -> Iterator[MessageSummary | Missed]:
         routes, now = Routes(self._settings()), self._clock.now()
         for number in list(self._store.numbers() if numbers is None else numbers):
             try:
                 stored = self._store.load(number)
             except KeyError:  # not there, or delivered while we looked
+                continue
+            except OpenqmailError as error:
+                yield Missed(number, f"cannot be read: {error}")
                 continue
             yield summarize(stored, routes, now)
 
@@ -121,7 +124,7 @@ class StoredQueue:
     async def _release(self, stored: Stored) -> int:
         await self._store.release(stored.id.number)
         self._say(stored, "released by the administrator")
-        return min(stored.due)
+        return stored.first_due
 
     async def _retry(self, stored: Stored) -> int:
         self._say(stored, "is tried now, as the administrator wants")
@@ -140,7 +143,7 @@ class StoredQueue:
             if progress.outcome is None
         )
         if changes:
-            await self._store.record(number, changes, (0, 0), False)
+            await self._store.record(number, changes, (0, 0), False, bool(stored.channels))
         if stored.held is not None:
             await self._store.release(number)
         self._say(stored, "given back to its sender by the administrator")
@@ -196,7 +199,7 @@ class StoredQueue:
         due: int | None = _SOON
         try:
             stored = self._store.load(number)
-            due = None if stored.held is not None else min(stored.due)
+            due = None if stored.held is not None else stored.first_due
             due = await act(stored)
         except KeyError:  # it has ended meanwhile
             due = None

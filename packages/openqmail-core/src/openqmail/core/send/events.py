@@ -145,6 +145,7 @@ class Record(msgspec.Struct, frozen=True):
     changes: tuple[Change, ...]
     due: Due
     ended: bool
+    routed: bool = False
 
 
 class Bounce(msgspec.Struct, frozen=True):

@@ -377,7 +377,8 @@ class SendManager:
         message.ending = ended
         message.writing = True
         self._writes += 1
-        self._out.append(Record(message.number, changes, due, ended))
+        routed = bool(message.stored.channels)
+        self._out.append(Record(message.number, changes, due, ended, routed))
 
     def _bounce(self, message: Message) -> None:
         message.ending = message.bounced = message.writing = True

@@ -301,7 +301,7 @@ class Sender:
             stored.envelope.smtputf8,
         )
         change = Change(action.position, report.result.outcome, report.result.text)
-        closes = Closes(stored.id.number, (change,), False)
+        closes = Closes(stored.id.number, (change,), False, bool(stored.channels))
         try:
             body = await prefixed(self._store, forward.header, stored.id.number)
             new = await self._store.submit(envelope, body, closes)
@@ -336,7 +336,7 @@ class Sender:
             self._fault(delivery, recipients, error)
 
     def _record(self, action: events.Record) -> None:
-        done = self._store.record(action.number, action.changes, action.due, action.ended)
+        done = self._store.record(action.number, action.changes, action.due, action.ended, action.routed)
         done.add_done_callback(partial(self._recorded, action.number))
 
     def _recorded(self, number: int, done: Future[None]) -> None:

@@ -24,6 +24,9 @@ NUMBERS = 1000
 
 _LINE = 64 * 1024
 _PATIENCE = 10.0
+_MISSED = 100
+"""Messages that cannot be read of which a list tells."""
+
 _SLICE = 64
 
 
@@ -114,16 +117,14 @@ class AdminSocket:
         _write(writer, self._status())
 
     async def _list(self, request: Request, writer: asyncio.StreamWriter) -> None:
-        found = iter(self._queue.messages(request.numbers or None))
-        try:
-            while some := list(islice(found, _SLICE)):
-                writer.write(_encoder.encode_lines(some))
-                await asyncio.wait_for(writer.drain(), _PATIENCE)
-                await asyncio.sleep(0)  # mail goes on meanwhile
-        except OpenqmailError as error:
-            _write(writer, {"ok": False, "error": str(error)})
-            return
-        _write(writer, {"ok": True})
+        found, missed = iter(self._queue.messages(request.numbers or None)), list[Missed]()
+        while some := list(islice(found, _SLICE)):
+            told = [one for one in some if not isinstance(one, Missed)]
+            missed += [one for one in some if isinstance(one, Missed)]
+            writer.write(_encoder.encode_lines(told))
+            await asyncio.wait_for(writer.drain(), _PATIENCE)
+            await asyncio.sleep(0)  # mail goes on meanwhile
+        _write(writer, {"ok": True, "missed": missed[:_MISSED]})
 
     async def _show(self, request: Request, writer: asyncio.StreamWriter) -> None:
         try:
@@ -135,7 +136,8 @@ class AdminSocket:
             _write(writer, {"ok": False, "error": f"no message {request.number} in the queue"})
             return
         _write(writer, {"ok": True, "size": body.size})
-        for chunk in body.chunks():
+        chunks, loop = body.chunks(), asyncio.get_running_loop()
+        while chunk := await loop.run_in_executor(None, next, chunks, b""):
             writer.write(chunk)
             await asyncio.wait_for(writer.drain(), _PATIENCE)
 

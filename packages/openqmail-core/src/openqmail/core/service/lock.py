@@ -9,6 +9,10 @@ from openqmail.core.queue import SendMutex
 from openqmail.core.values import HomeError
 
 
+class Served(HomeError):
+    """Another process serves the home."""
+
+
 class HomeLock:
     """Taken when it is made; the kernel gives it back when the process ends, however it ends."""
 
@@ -21,7 +25,7 @@ class HomeLock:
         except BlockingIOError:
             pid = os.pread(self._descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._descriptor)
-            raise HomeError(f"{home.path} is served already, by process {pid}") from None
+            raise Served(f"{home.path} is served already, by process {pid}") from None
         try:
             self._mutex = SendMutex(os.fsencode(home.queue))
         except HomeError:

@@ -212,7 +212,7 @@ class Mta:
         self._sender.stop()
         await self._remote.close()
         await self._local.close()
-        await self._queue.close()
+        await self._in_time(self._queue.close(), until)
         if not self._hurried.is_set():
             await self._settle(until)
         await self._store.close()

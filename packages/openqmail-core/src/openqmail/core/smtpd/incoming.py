@@ -7,6 +7,7 @@ queue, and while any is `pending` the client should be read no further.
 from asyncio import Future
 from collections.abc import Callable
 
+from openqmail.core.message.header import hops
 from openqmail.core.ports import LARGE, LargeBody, Submission
 from openqmail.core.smtp.events import Mail
 from openqmail.core.values import Envelope, OpenqmailError, Origin, Recipient, TemporaryFailure
@@ -16,7 +17,7 @@ class Incoming:
     """One mail transaction, from MAIL to the answer to its end of data."""
 
     __slots__ = (
-        "_head",
+        "_hops",
         "_large",
         "_pieces",
         "_resume",
@@ -35,7 +36,7 @@ class Incoming:
         self._resume = resume
         self._pieces: list[bytes] = []
         self._size = 0
-        self._head = b""
+        self._hops = 0
         self._large: LargeBody | None = None
         self.pending = 0  # pieces that the disk has not yet taken
         self.error: OpenqmailError | None = None
@@ -48,16 +49,17 @@ class Incoming:
         self._pieces.append(chunk)
         self._size += len(chunk)
         if self._size >= LARGE:
-            self._head = b"".join(self._pieces)
+            head = self._whole()
             self._pieces.clear()
+            self._hops = hops(head)  # now, so that nothing of it need stay
             self._large = self._submission.large()
-            self._stream(self._head)
+            self._stream(head)
 
-    def end(self) -> bytes:
-        """No more will come; the beginning of the message: all of it, or `LARGE` bytes and more."""
+    def end(self) -> int:
+        """No more will come; how often it was handed on, as its first `LARGE` bytes and more tell."""
         if self._large is None:
-            self._head = b"".join(self._pieces)
-        return self._head
+            self._hops = hops(self._whole())
+        return self._hops
 
     def envelope(self, origin: Origin) -> Envelope:
         mail = self.mail
@@ -67,13 +69,19 @@ class Incoming:
         """What to submit after the end.  Raises what the disk had to say on the way."""
         if self.error is not None:
             raise self.error
-        return self._head if self._large is None else self._large
+        return self._whole() if self._large is None else self._large
 
     def abort(self) -> None:
         """Nothing of it is wanted any more."""
         self._pieces.clear()
         if self._large is not None:
             self._large.abort()
+
+    def _whole(self) -> bytes:
+        """What is in memory, in one piece."""
+        if len(self._pieces) != 1:
+            self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0]
 
     def _stream(self, chunk: bytes) -> None:
         if self._large is None or self.error is not None:

@@ -15,6 +15,9 @@ from openqmail.core.smtpd.policy import admit
 from openqmail.core.smtpd.session import SmtpSession
 from openqmail.core.values import Origin
 
+READ = 64 * 1024
+"""Bytes that are read at once.  While the disk is behind, each large message has so many in memory."""
+
 
 class SmtpService:
     """What core registers as `smtp` in the group `openqmail.services`."""
@@ -22,6 +25,7 @@ class SmtpService:
     def __init__(self, context: ServiceContext) -> None:
         self.reconfigure(context)
         self.sessions: set[SmtpSession] = set()
+        self.buffer = memoryview(bytearray(READ))
         self.origin = Origin(os.getuid(), os.getpid())
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         self._sweep: asyncio.TimerHandle | None = None

@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from openqmail.core.hooks import SessionFacts
-from openqmail.core.message.header import hops
 from openqmail.core.message.trace import received
 from openqmail.core.smtp import events
 from openqmail.core.smtp.events import PAUSED
@@ -42,7 +41,7 @@ _FULL = Reply(452, b"4.3.1", (b"too little room in the queue, try again later",)
 _TROUBLE = Reply(451, b"4.3.0", (b"the queue has a problem, try again later",))
 
 
-class SmtpSession(asyncio.Protocol):
+class SmtpSession(asyncio.BufferedProtocol):
     """A connection that was just accepted; it keeps the settings that it began with."""
 
     # How every session begins: what most never change is not set anew for each.
@@ -67,6 +66,7 @@ class SmtpSession(asyncio.Protocol):
         self._admit = service.admit
         self._asked = service.asked
         self._loop = loop
+        self._read_into = service.buffer
 
     # --- the connection ---------------------------------------------------------------
 
@@ -105,9 +105,12 @@ class SmtpSession(asyncio.Protocol):
             self._leased = False
             self._context.gate.release(CONNECTIONS)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._read_into  # one for all sessions: what was read is copied before another reads
+
+    def buffer_updated(self, count: int) -> None:
         if self._leased:
-            self._machine.receive_data(data)
+            self._machine.receive_data(bytes(self._read_into[:count]))
             self._pump()
 
     def pause_writing(self) -> None:
@@ -283,7 +286,7 @@ class SmtpSession(asyncio.Protocol):
         incoming = self._incoming
         if incoming is None:
             return
-        if hops(incoming.end()) > HOPS:
+        if incoming.end() > HOPS:
             self._forget()
             self._machine.send(TOO_MANY_HOPS)
             return

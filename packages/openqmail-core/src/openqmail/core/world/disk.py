@@ -66,6 +66,10 @@ class Filesystem(Protocol):
     def close(self) -> None: ...
 
 
+WHOLE = 64 * 1024 * 1024
+"""Bytes of a file that is read whole: beyond that it is none that we or qmail wrote."""
+
+
 class Disk(Protocol):
     """A tree of files."""
 
@@ -84,7 +88,9 @@ class Disk(Protocol):
         ...
 
     def contents(self, path: bytes) -> tuple[bytes, int]:
-        """All of a file, and when it was last changed (whole seconds UTC)."""
+        """All of a file, and when it was last changed (whole seconds UTC).
+
+        Of a regular file of at most `WHOLE` bytes: EINVAL or EFBIG for any other."""
         ...
 
     def overwrite(self, path: bytes, offset: int, data: bytes) -> None:

@@ -1,11 +1,13 @@
 """The real disk: the kernel's own file system calls (Linux first, POSIX where it has them)."""
 
 import ctypes
+import errno
 import os
 import platform
+import stat
 from collections.abc import Sequence
 
-from openqmail.core.world.disk import Facts, File, Filesystem
+from openqmail.core.world.disk import WHOLE, Facts, File, Filesystem
 
 
 class PosixFile:
@@ -87,6 +89,10 @@ class PosixDisk:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(errno.EINVAL, "it is not a regular file", path)
+            if found.st_size > WHOLE:
+                raise OSError(errno.EFBIG, f"it has more than {WHOLE} bytes", path)
             data = os.read(descriptor, found.st_size + 1)
             while more := os.read(descriptor, _MORE) if len(data) > found.st_size else b"":
                 data += more

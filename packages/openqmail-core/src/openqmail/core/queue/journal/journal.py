@@ -115,7 +115,10 @@ class Journal:
         batch = [*self.held, *items] if self.held else items
         self.held = []
         for run, size in _runs(batch):
-            self._write(run, size, settled)
+            if self.held:  # nothing may stand before what waits for room
+                self._hold_back(run, settled)
+            else:
+                self._write(run, size, settled)
         if sync and self._unsynced:
             self._sync(settled)
         return settled
@@ -298,6 +301,14 @@ class Journal:
             return
         self._file.sync()
         self._facts(settled)
+
+    def _hold_back(self, batch: Sequence[Item], settled: list[Item]) -> None:
+        for item in batch:
+            if item.submission:
+                item.error = QueueFull(_NO_ROOM)
+                settled.append(item)
+            else:
+                self.held.append(item)
 
     def _write_what_must_be(self, batch: Sequence[Item], settled: list[Item]) -> None:
         """No room: refuse plain submissions, then those with `closes`; keep results."""

@@ -40,8 +40,9 @@ def body_of(disk: Disk, layout: Layout, entry: Entry) -> Body:
 
 def small_body(disk: Disk, entry: Entry) -> bytes:
     """Raises TemporaryFailure."""
-    if entry.body is not None:
-        return entry.body
+    body = entry.body  # the loop may let go of it just now
+    if body is not None:
+        return body
     assert entry.segment is not None
     return read_slice(disk, entry.segment, entry.offset + entry.head_size, entry.body_size)
 

@@ -20,10 +20,17 @@ from openqmail.core.queue.layout.forms import (
     encode_info,
     encode_recipients,
 )
-from openqmail.core.queue.layout.paths import Layout, plain_number
+from openqmail.core.queue.layout.paths import ITS_OWN, Layout, plain_number
+from openqmail.core.queue.layout.reader import Info, stored
 from openqmail.core.queue.layout.syncing import Syncer, Touched
-from openqmail.core.queue.store import Router
+from openqmail.core.queue.store import Router, Stored
 from openqmail.core.world import Clock, Disk
+
+TELL_AGAIN = 3600.0
+"""Seconds until it is told again that a file cannot be taken in."""
+
+TOLD = 1000
+"""Files that are remembered for that."""
 
 BATCH = 256
 """Messages that are taken in at once."""
@@ -43,6 +50,14 @@ class Arrived(msgspec.Struct, frozen=True):
     todo: Todo
     local: tuple[bytes, ...]
     remote: tuple[bytes, ...]
+
+    def stored(self) -> Stored:
+        """As the queue has it."""
+        todo = self.todo
+        info = Info(todo.sender, Extra(self.key.hex(), self.birth, todo.uid, todo.pid), self.key, self.birth)
+        lists = [Listed(False, one) for one in self.local], [Listed(False, one) for one in self.remote]
+        due = self.birth if self.local else 0, self.birth if self.remote else 0
+        return stored(self.number, self.size, info, lists, b"", due)
 
 
 class Arrivals:
@@ -65,7 +80,7 @@ class Arrivals:
         self._route = route
         self._report = report
         self._entropy = entropy
-        self._reported: set[bytes] = set()
+        self._told: dict[bytes, float] = {}
         self._sorted: list[Arrived] = []
         """Their files are durable; `intd` and `todo` may not be gone yet."""
 
@@ -80,11 +95,11 @@ class Arrivals:
                     self._complain(os.path.join(folder, name), "is not a message that was queued")
         return sorted(found)
 
-    def take(self) -> list[Arrived]:
-        """Take in some of what is there; empty when there is nothing (more).  Raises OSError: the
-        next call goes on."""
+    def take(self, busy: Callable[[int], bool]) -> list[Arrived]:
+        """Take in some of what is there; empty when there is nothing (more).  `busy`: whether a number
+        is another message's.  Raises OSError: the next call goes on."""
         if not self._sorted:
-            self._sorted = self._sort_some()
+            self._sorted = self._sort_some(busy)
         if not self._sorted:
             return []
         touched = Touched()
@@ -97,14 +112,23 @@ class Arrivals:
         taken, self._sorted = self._sorted, []
         return taken
 
-    def _sort_some(self) -> list[Arrived]:
+    def _sort_some(self, busy: Callable[[int], bool]) -> list[Arrived]:
         """Up to `BATCH` messages, of which info, local and remote are durable when it returns."""
         touched = Touched()
         found = []
         for number in self.numbers():
-            if self._layout.todo(number) in self._reported:
+            if busy(number):  # in a queue that was copied numbers are no inodes
+                path = self._layout.todo(number)
+                self._complain(path, "waits: its number is another message's", "it comes when that has ended")
                 continue
-            arrived = self._sort(number, touched)
+            try:
+                arrived = self._sort(number, touched)
+            except OSError as error:
+                if error.errno not in ITS_OWN:
+                    raise
+                where = os.fsdecode(error.filename or self._layout.todo(number))
+                self._complain(self._layout.todo(number), f"waits: {where}: {error.strerror}", "mend that")
+                continue
             if arrived is not None:
                 found.append(arrived)
             if len(found) == BATCH:
@@ -150,10 +174,14 @@ class Arrivals:
                 touched.new(file)
         return Arrived(number, key, birth, size, todo, local, remote)
 
-    def _complain(self, path: bytes, what: str) -> None:
-        if path not in self._reported:
-            self._reported.add(path)
-            self._report(f"{os.fsdecode(path)} {what}; it is left alone, look at it and remove it")
+    def _complain(self, path: bytes, what: str, remedy: str = "look at it and remove it") -> None:
+        """Not too often: it is looked at again each time."""
+        now = self._clock.monotonic()
+        if now >= self._told.get(path, float("-inf")) + TELL_AGAIN:
+            if len(self._told) >= TOLD:
+                self._told.clear()
+            self._told[path] = now
+            self._report(f"{os.fsdecode(path)} {what}; it is left alone, {remedy}")
 
     # --- litter -------------------------------------------------------------------------------
 
@@ -166,7 +194,8 @@ class Arrivals:
         lost = [number for number, _ in self._numbered(b"intd") if number not in todo]
         count += self._sweep([self._layout.intd(number) for number in lost], oldest)
         claimed = todo.union(number for number, _ in self._numbered(b"intd"))
-        claimed.update(number for number, _ in self._numbered(b"info"))
+        for kind in (b"info", b"local", b"remote", b"bounce"):  # somebody may put a lost `info` back
+            claimed.update(number for number, _ in self._numbered(kind))
         orphans = [
             path for number, path in self._numbered(b"mess") if number not in claimed and not alive(number)
         ]

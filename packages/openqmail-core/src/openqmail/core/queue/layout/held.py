@@ -6,6 +6,7 @@ at any point leaves one or the other, and `mend` completes it.
 """
 
 import contextlib
+import errno
 import os
 
 from openqmail.core.queue.layout.paths import Files, Layout, plain_number
@@ -45,14 +46,6 @@ class Held:
         self._move(self._layout.held_files(number), self._layout.files(number), ("info",))
         self._remove(number)
 
-    def is_held(self, number: int) -> bool:
-        """Raises OSError."""
-        try:
-            self._disk.stat(self._layout.held_files(number).info)
-        except FileNotFoundError:
-            return False
-        return True
-
     def reason(self, number: int) -> bytes:
         return self.reason_of(self._disk, self._layout, number)
 
@@ -81,27 +74,43 @@ class Held:
                     f"{where} is not a held message; it is left alone, remove it when you know what it is"
                 )
                 continue
-            number = int(name)
-            inside, outside = self._layout.held_files(number), self._layout.files(number)
-            there = set(self._disk.names(self._layout.held(number)))
-            if b"info" in there:
-                self._move(outside, inside, _REST)
-                numbers.append(number)
-                continue
-            if there - {_REASON}:
-                self._move(inside, outside, _REST)
-            self._remove(number)
+            if self.mend_one(int(name)):
+                numbers.append(int(name))
         return numbers, foreign
+
+    def mend_one(self, number: int) -> bool:
+        """Complete what was begun; whether the message is held.  Raises OSError."""
+        inside, outside = self._layout.held_files(number), self._layout.files(number)
+        try:
+            there = set(self._disk.names(self._layout.held(number)))
+        except FileNotFoundError:
+            return False
+        if b"info" in there:
+            self._move(outside, inside, _REST)
+            return True
+        if there - {_REASON}:
+            self._move(inside, outside, _REST)
+        self._remove(number)
+        return False
 
     def _move(self, source: Files, target: Files, parts: tuple[str, ...]) -> None:
         touched = Touched()
         for part in parts:
             old, new = getattr(source, part), getattr(target, part)
             with contextlib.suppress(FileNotFoundError):
+                if self._exists(old) and self._exists(new):  # another message has this number now
+                    raise FileExistsError(errno.EEXIST, f"{os.fsdecode(new)} is another message's", new)
                 self._disk.rename(old, new)
             touched.name(old)  # even if it was done before: perhaps that could not be synced
             touched.name(new)
         self._syncer.sync(touched.paths, touched.folders)
+
+    def _exists(self, path: bytes) -> bool:
+        try:
+            self._disk.stat(path)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _remove(self, number: int) -> None:
         folder = self._layout.held(number)

@@ -6,6 +6,7 @@ the inode of its file in `pool/`, which is filled and renamed to `mess/`.
 """
 
 import contextlib
+import errno
 from collections.abc import Sequence
 
 import msgspec
@@ -21,7 +22,7 @@ MESS_MODE = 0o644
 
 class Outgoing(msgspec.Struct, frozen=True):
     """A message as its files are to be.  `body`: None when it is in `mess/` already; `local`,
-    `remote`, `bounce`: empty for no such file."""
+    `remote`, `bounce`: empty for no such file.  `again`: an earlier attempt may have left files."""
 
     number: int
     birth: int
@@ -31,6 +32,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     remote: bytes
     bounce: bytes
     body: bytes | None
+    again: bool = False
 
 
 class Mover:
@@ -57,7 +59,9 @@ class Mover:
         the pool again.  Whether there was anything to do.  Raises OSError."""
         files = self._layout.files(number)
         there = [self._gone(path, touched) for path in (files.info, files.local, files.remote, files.bounce)]
-        return self._to_pool(files.mess, number, touched) or any(there) if not large else any(there)
+        if not large and not self._exists(self._layout.pool(number)):  # else `mess/N` is a stranger's
+            there.append(self._to_pool(files.mess, number, touched))
+        return any(there)
 
     def withdraw_all(self, numbers: Sequence[int]) -> None:
         """The same of messages that have ended, but for `mess/N`; durable when it returns."""
@@ -72,9 +76,9 @@ class Mover:
 
     def recycle(self, number: int) -> bool:
         """A message has ended, and durably so: whether its number is in the pool again.  Raises OSError."""
-        if not self._to_pool(self._layout.mess(number), number, None):
-            return False
         pool = self._layout.pool(number)
+        if not self._exists(pool) and not self._to_pool(self._layout.mess(number), number, None):
+            return False
         if self._disk.stat(pool).inode == number:
             return True
         self._disk.unlink(pool)  # the queue was copied from another disk
@@ -104,7 +108,7 @@ class Mover:
         files = self._layout.files(message.number)
         due_local, due_remote = message.due
         if message.body is not None:
-            self._fill(files.mess, message.number, message.body, touched)
+            self._fill(files.mess, message, message.body, touched)
         else:
             self.claim(message.number)
             touched.name(self._layout.pool(message.number))  # whoever it was that renamed it
@@ -128,19 +132,29 @@ class Mover:
             self._disk.touch(path, mtime)
             touched.new(path)
 
-    def _fill(self, mess: bytes, number: int, body: bytes, touched: Touched) -> None:
-        pool = self._layout.pool(number)
-        try:
+    def _fill(self, mess: bytes, message: Outgoing, body: bytes, touched: Touched) -> None:
+        pool = self._layout.pool(message.number)
+        reserved, there = self._exists(pool), self._exists(mess)
+        if there and (reserved or not message.again):
+            # A queue that was copied has numbers that are nobody's inode, and one came up again.
+            raise FileExistsError(errno.EEXIST, "a foreign qmail-queue has this number just now", mess)
+        if reserved:
             self._rewrite(pool, body)
             self._disk.rename(pool, mess)
             touched.name(pool)
-        except FileNotFoundError:
-            try:  # an attempt that failed has renamed it already
-                self._rewrite(mess, body)
-            except FileNotFoundError:  # its reserved file was lost: a name that is not its inode
-                self._disk.write_new(mess, (body,), MESS_MODE)
-                self._disk.chmod(mess, MESS_MODE)  # whatever the umask is
+        elif there:  # an attempt that failed has renamed it already
+            self._rewrite(mess, body)
+        else:
+            self._disk.write_new(mess, (body,), MESS_MODE)
+            self._disk.chmod(mess, MESS_MODE)  # whatever the umask is
         touched.new(mess)
+
+    def _exists(self, path: bytes) -> bool:
+        try:
+            self._disk.stat(path)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _rewrite(self, path: bytes, body: bytes) -> None:
         file = self._disk.open(path, write=True)
@@ -154,6 +168,9 @@ class Mover:
     def _to_pool(self, mess: bytes, number: int, touched: Touched | None) -> bool:
         pool = self._layout.pool(number)
         with contextlib.suppress(FileNotFoundError):
+            if self._disk.stat(mess).links != 1:  # somebody's backup: it keeps what it has
+                self._gone(mess, touched)
+                return False
             self._disk.truncate(mess, 0)
             self._disk.rename(mess, pool)
             if touched is not None:

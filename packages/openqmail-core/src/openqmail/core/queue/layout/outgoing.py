@@ -14,11 +14,13 @@ from openqmail.core.world import Disk
 
 
 class Departing(msgspec.Struct, frozen=True):
-    """A message that is to move, with its state at that moment."""
+    """A message that is to move, with its state at that moment; `again`: an earlier attempt may have
+    left files."""
 
     entry: Entry
     progress: dict[int, Progress]
     due: Due
+    again: bool
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -58,6 +60,7 @@ def outgoing(disk: Disk, departing: Departing, route: Router) -> Ready:
         encode_recipients(lists["r"]) if left["r"] else b"",
         bounce_of(progress),
         None if entry.large else small_body(disk, entry),
+        departing.again,
     )
     locals_ = len(lists["l"]) if left["l"] else 0
     return Ready(files, tuple(places), locals_, left["l"], left["r"])

@@ -6,6 +6,7 @@ queue as qmail's install does, all of it the caller's.  See INTERNALS and conf-s
 """
 
 import contextlib
+import errno
 import os
 
 import msgspec
@@ -29,6 +30,12 @@ OURS = (b"journal", b"pool", b"held")
 
 FILES = ((b"lock/sendmutex", b"", 0o600), (b"lock/tcpto", bytes(1024), 0o644))
 """Name, content and mode of the files of an empty layout; the FIFO `lock/trigger` is made by who reads it."""
+
+
+ITS_OWN = frozenset(
+    (errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EINVAL, errno.EFBIG)
+)
+"""Errors that say what is wrong with a file of one message, and not with the disk."""
 
 
 class Files(msgspec.Struct, frozen=True):
@@ -110,7 +117,7 @@ def find(disk: Disk, folder: bytes) -> Layout | None:
     for name in wanted:
         if name not in there:
             raise _missing(folder, name)
-    split = max(_parts(disk, os.path.join(folder, kind)) for kind in SPLIT_FOLDERS)
+    split = _split(disk, folder, SPLIT_FOLDERS)
     if not split:
         raise _missing(folder, b"mess/0")
     for kind in SPLIT_FOLDERS:
@@ -118,10 +125,12 @@ def find(disk: Disk, folder: bytes) -> Layout | None:
         for part in range(split):
             if part not in parts:
                 raise _missing(folder, b"%s/%d" % (kind, part))
-    todo_split = _parts(disk, os.path.join(folder, b"todo"))
-    if todo_split != _parts(disk, os.path.join(folder, b"intd")):
-        where = os.fsdecode(folder)
-        raise HomeError(f"{where}: todo and intd are not split alike; make the missing folders")
+    todo_split = _split(disk, folder, EITHER_FOLDERS)
+    for kind in EITHER_FOLDERS:
+        parts = _numbered(disk, os.path.join(folder, kind))
+        for part in range(todo_split):
+            if part not in parts:
+                raise _missing(folder, b"%s/%d" % (kind, part))
     return Layout(folder, split, todo_split)
 
 
@@ -183,10 +192,17 @@ def _numbered(disk: Disk, folder: bytes) -> set[int]:
     return {int(name) for name, is_folder in disk.scan(folder) if is_folder and plain_number(name)}
 
 
-def _parts(disk: Disk, folder: bytes) -> int:
-    """How many subfolders 0, 1, 2 … there are; 0 when the folder is flat."""
-    found = _numbered(disk, folder)
-    return max(found) + 1 if found else 0
+def _split(disk: Disk, folder: bytes, kinds: tuple[bytes, ...]) -> int:
+    """Into how many subfolders 0, 1, 2 … these folders are split; 0 when they are flat.  A folder that
+    only one of them has, and nothing is in, is a stray one."""
+    numbers: dict[int, list[bytes]] = {}
+    for kind in kinds:
+        for number in _numbered(disk, os.path.join(folder, kind)):
+            numbers.setdefault(number, []).append(os.path.join(folder, kind, b"%d" % number))
+    shared = [
+        number for number, found in numbers.items() if len(found) > 1 or any(disk.names(one) for one in found)
+    ]
+    return max(shared) + 1 if shared else 0
 
 
 def plain_number(name: bytes) -> bool:

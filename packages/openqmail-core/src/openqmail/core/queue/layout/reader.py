@@ -62,10 +62,11 @@ def foreign_key(queue: bytes, number: int, birth: int) -> bytes:
 def read_list(disk: Disk, path: bytes, number: int) -> list[Listed]:
     """Raises OSError, QueueDamaged."""
     try:
-        return decode_recipients(disk.contents(path)[0])
-    except FileNotFoundError:
-        return []
-    except ValueError as error:
+        listed = decode_recipients(disk.contents(path)[0])
+        if not listed:
+            raise ValueError("it lists nobody")
+        return listed
+    except (FileNotFoundError, ValueError) as error:
         raise _damaged(path, number, error) from error
 
 

@@ -22,7 +22,7 @@ from openqmail.core.queue.layout.forms import (
     text_of,
     whole_paragraphs,
 )
-from openqmail.core.queue.layout.paths import Files, Layout
+from openqmail.core.queue.layout.paths import ITS_OWN, Files, Layout
 from openqmail.core.queue.layout.syncing import Syncer, Touched
 from openqmail.core.world import Disk
 
@@ -45,16 +45,31 @@ class Results:
         self._layout = layout
         self._syncer = syncer
 
-    def apply(self, batch: Sequence[Applying], again: bool = False) -> None:
-        """All of it is durable when it returns.  Raises OSError: then do it `again`."""
+    def apply(self, batch: Sequence[Applying], again: bool = False) -> list[OSError | None]:
+        """What was wrong with each; all others are durable when it returns.  Of a message with which
+        something is wrong nothing more is applied.  Raises OSError: then do all of it `again`."""
         touched = Touched()
+        wrong: dict[int, OSError] = {}
+        found: list[OSError | None] = []
         for one in batch:
-            files = self._files(one)
-            if one.record.ended:
-                self._end(files, touched)
-            else:
-                self._change(files, one.record, again, touched)
+            number = one.record.number
+            if number not in wrong:
+                try:
+                    self._apply(one, again, touched)
+                except OSError as error:
+                    if error.errno not in ITS_OWN:
+                        raise
+                    wrong[number] = error
+            found.append(wrong.get(number))
         self._syncer.sync(touched.paths, touched.folders)
+        return found
+
+    def _apply(self, one: Applying, again: bool, touched: Touched) -> None:
+        files = self._files(one)
+        if one.record.ended:
+            self._end(files, touched)
+        else:
+            self._change(files, one.record, again, touched)
 
     def _files(self, one: Applying) -> Files:
         number = one.record.number

@@ -45,6 +45,8 @@ class Scan:
         self._held = held
         self._found = Scanned()
         self._bounces: set[int] = set()
+        self._odd: set[int] = set()
+        """Numbers of which some file is not what or where it should be: they wait."""
         self._told: dict[bytes, int] = {}
 
     def scan(self) -> Scanned:
@@ -53,6 +55,7 @@ class Scan:
         self._folders()
         self._bounces = self._numbers(b"%s/bounce" % self._layout.folder, None)
         messages = self._elsewhere.union(self._held)
+        self._find_odd()
         for part in range(self._layout.split):
             mess, info, local, remote = (
                 self._numbers(b"%s/%s/%d" % (self._layout.folder, kind, part), part)
@@ -60,6 +63,8 @@ class Scan:
             )
             for number in info:
                 if number in self._elsewhere:
+                    continue
+                if number in self._odd:
                     continue
                 if number not in mess:
                     path = self._layout.mess(number)
@@ -100,6 +105,18 @@ class Scan:
             if is_folder or not name.replace(b".", b"").isdigit():
                 self._tell(os.path.join(pid, name), _STRANGE)
 
+    def _find_odd(self) -> None:
+        """A list in the wrong place, or a folder of its name, must not look like no list at all."""
+        for kind in (b"local", b"remote"):
+            for part, folder in enumerate(self._layout.below(kind)):
+                for name, is_folder in self._disk.scan(folder):
+                    if plain_number(name) and (is_folder or int(name) % self._layout.split != part):
+                        self._odd.add(int(name))
+        for number in sorted(self._odd):
+            self._tell(
+                self._layout.files(number).info, "waits: its lists are not where they belong (see there)"
+            )
+
     def _alone(self, kind: bytes, numbers: set[int]) -> None:
         for number in sorted(numbers):
             files = self._layout.files(number)
@@ -134,20 +151,22 @@ class Scan:
             size = disk.stat(path).size
             path = files.info
             birth = disk.stat(path).mtime
+            if held:
+                inside = self._disk.names(layout.held(number))
+                has_local, has_remote = b"local" in inside, b"remote" in inside
             if has_local:
                 path = files.local
-                locals_, todo, mtime = self._list(path, held)
+                locals_, todo, mtime = self._list(path)
                 left += todo
                 due_local = mtime if todo else 0
             if has_remote:
                 path = files.remote
-                _, todo, mtime = self._list(path, held)
+                _, todo, mtime = self._list(path)
                 left += todo
                 due_remote = mtime if todo else 0
-        except OSError as error:
-            self._tell(
-                path, f"cannot be read: {error.strerror}; message {number} waits until it can; mend it"
-            )
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            self._tell(path, f"cannot be read: {why}; message {number} waits; mend it, then restart")
             return
         has_bounce = held or number in self._bounces
         resident = Resident(
@@ -155,14 +174,11 @@ class Scan:
         )
         self._found.residents[number] = resident
 
-    def _list(self, path: bytes, held: bool) -> tuple[int, int, int]:
-        """Recipients in all, those that are left, and the mtime (at least 1)."""
-        try:
-            data, mtime = self._disk.contents(path)
-        except FileNotFoundError:
-            if not held:
-                raise
-            return 0, 0, 0
+    def _list(self, path: bytes) -> tuple[int, int, int]:
+        """Recipients in all, those that are left, and the mtime (at least 1).  Raises OSError, ValueError."""
+        data, mtime = self._disk.contents(path)
+        if not data.endswith(b"\0"):
+            raise ValueError("it is no list of recipients")
         left = data.count(b"\0T") + data.startswith(b"T")
         return data.count(b"\0"), left, max(mtime, 1)
 

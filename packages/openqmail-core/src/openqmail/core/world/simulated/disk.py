@@ -16,7 +16,7 @@ from random import Random
 from threading import RLock
 
 from openqmail.core.world.clock import Clock, SimulatedClock
-from openqmail.core.world.disk import Facts
+from openqmail.core.world.disk import WHOLE, Facts
 from openqmail.core.world.simulated.content import Content
 from openqmail.core.world.simulated.faults import Faults
 from openqmail.core.world.simulated.tree import Inode, Tree
@@ -78,6 +78,8 @@ class SimulatedDisk:
             file = self.open(path)
             try:
                 facts = file.facts()
+                if facts.size > WHOLE:
+                    raise _error(errno.EFBIG, path)
                 return file.read_at(0, facts.size), facts.mtime
             finally:
                 file.close()
