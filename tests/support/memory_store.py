@@ -68,7 +68,9 @@ class MemoryStore:
             self._apply(closes.number, closes.changes, (0, 0), closes.ended)
         return _done(stored)
 
-    def record(self, number: int, changes: tuple[Change, ...], due: Due, ended: bool) -> "Future[None]":
+    def record(
+        self, number: int, changes: tuple[Change, ...], due: Due, ended: bool, routed: bool = False
+    ) -> "Future[None]":
         self.results.append((number, changes, due, ended))
         self._apply(number, changes, due, ended)
         return _done(None)

@@ -147,7 +147,7 @@ def test_flush_and_settle_while_no_service_runs(home: Home) -> None:
     home.kill()
     ran = home.run("queue", "settle")
     assert ran.stdout == "1 message in qmail's own files\n"
-    assert home.run("queue", "settle", "--json").stdout == '{"messages":1,"left":0}\n'
+    assert home.run("queue", "settle", "--json").stdout == '{"messages":1,"held":0,"left":0}\n'
     assert "1 message that waited will be tried when the service starts" in home.run("queue", "flush").stdout
     assert b"Subject: hello" in home.run("queue", "show", number).stdout.encode()
     home.start()

@@ -202,3 +202,16 @@ def test_a_large_body_that_was_changed_on_the_disk_is_never_read_whole(folder):
     [stored] = read(folder)
     with pytest.raises(QueueDamaged, match="damaged"):
         list(read_body(folder, stored.id.number).chunks())
+
+
+@pytest.mark.parametrize("whole_folder", [True, False])
+def test_a_journal_that_is_gone_stops_the_start(folder, whole_folder):
+    fill(folder, 3)
+    journal = os.path.join(folder, b"journal")
+    for name in os.listdir(journal):
+        os.unlink(os.path.join(journal, name))
+    if whole_folder:
+        os.rmdir(journal)
+    with pytest.raises(QueueDamaged, match="no segment.*--salvage"):
+        look(folder)
+    look(folder, salvage=True)

@@ -34,7 +34,7 @@ def test_a_pool_that_was_copied_from_another_disk_is_made_anew():
     for number in range(5000, 5006):
         stage.put(POOL + b"/%d" % number, b"")
     stage.put(POOL + b"/new-3", b"")
-    stage.look()
+    stage.look(salvage=True)
     assert all(found.inode == number for number, found in pool_of(stage).items())
 
 
@@ -42,7 +42,7 @@ def test_what_does_not_belong_in_the_pool_is_named_and_left_alone():
     stage = Stage(1)
     stage.put(POOL + b"/strange", b"?")
     stage.disk.make(POOL + b"/77")
-    stage.look()
+    stage.look(salvage=True)
     assert len(stage.reports) == 2 and all(POOL.decode() in told for told in stage.reports)
     assert all("left alone" in told for told in stage.reports)
     assert stage.disk.contents(POOL + b"/strange")[0] == b"?"

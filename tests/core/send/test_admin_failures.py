@@ -31,6 +31,9 @@ class Failing(MemoryStore):
         super().__init__()
         self.fails, self.late, self.wait = [], False, None
 
+    def open(self):
+        return [(number, one.first_due) for number, one in self.messages.items() if one.held is None]
+
     def _goes_wrong(self, call):
         if call not in self.fails:
             return False
@@ -89,7 +92,7 @@ class Scene:
         manager = SendManager(settings, 99, 1)
         self.sender = Sender(manager, self.store, self.local, None, settings, self.clock, self.log)
         self.sender.start()
-        self.queue = StoredQueue(self.store, lambda: settings, self.sender, self.clock, self.log, 30)
+        self.queue = StoredQueue(self.store, lambda: settings, self.sender, self.clock, self.log, 2)
 
     async def passes(self):
         """All that is under way in the loop is handled; nothing here waits for the real time."""

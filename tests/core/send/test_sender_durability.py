@@ -43,7 +43,9 @@ class Store(LocalStore):
             self.closed.append(closes)
         return super().submit(envelope, body, closes)
 
-    def record(self, number: int, changes: tuple[Change, ...], due: Due, ended: bool) -> "Future[None]":
+    def record(
+        self, number: int, changes: tuple[Change, ...], due: Due, ended: bool, routed: bool = False
+    ) -> "Future[None]":
         self.results.append((number, changes, ended))
         return super().record(number, changes, due, ended)
 

@@ -104,7 +104,8 @@ class Keeper:
         try:
             stored = reader.read(self._disk, files, number, resident, self._queue, pending, held)
         except OSError as error:
-            raise TemporaryFailure(f"message {number} cannot be read: {error}") from error
+            where = os.fsdecode(error.filename or files.info)
+            raise TemporaryFailure(f"message {number}: {where}: {error.strerror or error}") from error
         resident.key = stored.id.key
         return stored
 

@@ -92,7 +92,7 @@ class LocalStore:
         self._entropy = entropy
         self._entries: dict[int, Entry] = {}
         self._residents: dict[int, Resident] = {}
-        self._swept = clock.monotonic()
+        self._swept = float("-inf")
         self._timer: TimerHandle | None = None
         self._threads: list[Workers] = []
         self._loop: AbstractEventLoop

@@ -25,9 +25,6 @@ from openqmail.core.world import Clock
 PATIENCE = 20.0
 """Seconds that a verb waits for deliveries that are under way before it answers `later`."""
 
-_SOON = 1
-"""When a message is due that cannot be read: the time that it has."""
-
 _ABSENT = "is not in the queue"
 _ENDING = "is left as it is: the service is ending; ask again"
 
@@ -68,6 +65,7 @@ class StoredQueue:
         self._log = log
         self._patience = patience
         self._taking: dict[int, Future[None]] = {}
+        self._dues: dict[int, int | None] = {}
         self._tasks: dict[int, Task[str]] = {}
         self._ending = False
 
@@ -155,7 +153,7 @@ class StoredQueue:
     # --- take out, act, put back --------------------------------------------------------
 
     async def _each(self, numbers: Sequence[int], act: Act, unfit: Unfit = lambda stored: "") -> Acted:
-        why = {number: self._missed(number, unfit) for number in numbers}
+        why = {number: self._missed(number, unfit) for number in dict.fromkeys(numbers)}
         free = [number for number, missed in why.items() if not missed]
         self._taking |= self._deliveries.take(free)
         tasks = {number: asyncio.create_task(self._one(number, act)) for number in free}
@@ -182,7 +180,9 @@ class StoredQueue:
         if number in self._tasks:
             return "is in the hands of another command; try again"
         try:
-            return unfit(self._store.load(number))
+            stored = self._store.load(number)
+            self._dues[number] = None if stored.held is not None else stored.first_due
+            return unfit(stored)
         except KeyError:
             return _ABSENT
         except (OSError, OpenqmailError) as error:
@@ -191,12 +191,13 @@ class StoredQueue:
     def _forget(self, number: int, task: "Task[str]") -> None:
         del self._tasks[number]
         self._taking.pop(number, None)
+        self._dues.pop(number, None)
 
     async def _one(self, number: int, act: Act) -> str:
         """Take it, act on it, put it back; empty when it is done, or why not."""
         await self._taking[number]
         del self._taking[number]
-        due: int | None = _SOON
+        due = self._dues.pop(number)  # as it was, should it not be readable now
         try:
             stored = self._store.load(number)
             due = None if stored.held is not None else stored.first_due

@@ -178,7 +178,7 @@ class SendManager:
             return
         if number in self._wanted:
             self._let_go(number)
-        elif stored is not None and number not in self._active:
+        elif stored is not None and stored.held is None and number not in self._active:
             if self._stopped:
                 self._due.add(number, 0)
             else:

@@ -235,7 +235,7 @@ class Sender:
         try:
             return self._store.body(number)
         except (KeyError, OSError, OpenqmailError) as error:
-            self._log(Alert(f"cannot read message {number} in the queue: {error!r}; deferred"))
+            self._log(Alert(f"cannot read message {number} in the queue: {error}; deferred"))
             self._tell(events.Reported(delivery, (_UNREADABLE,) * recipients))
             return None
 

@@ -124,7 +124,7 @@ class AdminSocket:
             writer.write(_encoder.encode_lines(told))
             await asyncio.wait_for(writer.drain(), _PATIENCE)
             await asyncio.sleep(0)  # mail goes on meanwhile
-        _write(writer, {"ok": True, "missed": missed[:_MISSED]})
+        _write(writer, {"ok": True, "missed": missed[:_MISSED]} if missed else {"ok": True})
 
     async def _show(self, request: Request, writer: asyncio.StreamWriter) -> None:
         try:

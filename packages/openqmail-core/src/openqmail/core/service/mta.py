@@ -118,7 +118,10 @@ class Mta:
         self._state = "serving"
         where = ", ".join(f"{service} {address}" for service, address in self._listeners.addresses())
         where = where or "no listeners, control/listen names none"
-        found = f"; {count} messages in the queue" if count else ""
+        held = self._store.totals().held
+        count += held
+        found = f"; {count} message{'s' * (count != 1)} in the queue" if count else ""
+        found += f", {held} of them held" if held else ""
         self._log(
             Notice(f"openqmail {__version__} serving {self._home.path}: {where}, pid {os.getpid()}{found}")
         )
