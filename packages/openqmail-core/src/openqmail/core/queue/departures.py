@@ -126,9 +126,15 @@ class Departures:
         ready: list[Ready | OpenqmailError] = []
         for departing in batch:
             try:
-                ready.append(outgoing(self._disk, departing, self._route))
+                one = outgoing(self._disk, departing, self._route)
             except OpenqmailError as error:
                 ready.append(error)
+                continue
+            if self._mover.is_taken(one.files):
+                number = one.files.number
+                ready.append(TemporaryFailure(f"a foreign qmail-queue has the number {number} just now"))
+                continue
+            ready.append(one)
         self._mover.write([one.files for one in ready if isinstance(one, Ready)])
         return ready
 
@@ -149,6 +155,8 @@ class Departures:
                 self._resides(entry, one)
             elif not entry.ended:
                 again.append(entry.number)
+                if not isinstance(one, Ready) and ready is not None:
+                    entry.written = departing.again
                 if isinstance(one, OpenqmailError):
                     error = error or one
         if error is not None:

@@ -66,7 +66,8 @@ class Pool:
     def give(self, number: int) -> None:
         """Its file is in the pool, and empty or soon to be written over."""
         self._out.discard(number)
-        self._free.append(number)
+        if number not in self.unreserved:
+            self._free.append(number)
 
     def moved(self, number: int) -> None:
         """Its file is in `mess/`, and the number the layout's."""
@@ -182,6 +183,8 @@ class Pool:
 
     def _is_inode(self, number: int) -> bool:
         """Whether `mess/N` is there, and ours to be named so."""
+        if self._exists(self._layout.todo(number)) or self._exists(self._layout.intd(number)):
+            return False
         try:
             return self._disk.stat(self._layout.mess(number)).inode == number
         except FileNotFoundError:

@@ -216,8 +216,7 @@ class Mta:
         await self._remote.close()
         await self._local.close()
         await self._in_time(self._queue.close(), until)
-        if not self._hurried.is_set():
-            await self._settle(until)
+        await self._settle(until)
         await self._store.close()
         self._admin.close()
         self._log(Exiting())
@@ -236,7 +235,8 @@ class Mta:
 
     async def _settle(self, until: float) -> None:
         """Everything that can be moved to qmail's layout is; the rest stays where it is as safe."""
-        await self._in_time(self._store.settle(), until)
+        if not self._hurried.is_set():
+            await self._in_time(self._store.settle(), until)
         left = self._store.unsettled()
         if not left:
             return

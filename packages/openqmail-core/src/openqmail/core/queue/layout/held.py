@@ -74,8 +74,14 @@ class Held:
                     f"{where} is not a held message; it is left alone, remove it when you know what it is"
                 )
                 continue
-            if self.mend_one(int(name)):
-                numbers.append(int(name))
+            try:
+                if self.mend_one(int(name)):
+                    numbers.append(int(name))
+            except FileExistsError as error:
+                where = os.fsdecode(os.path.join(folder, name))
+                foreign.append(
+                    f"{where} waits: {error.strerror}; it is put right when that has ended, at a start"
+                )
         return numbers, foreign
 
     def mend_one(self, number: int) -> bool:
@@ -85,8 +91,8 @@ class Held:
             there = set(self._disk.names(self._layout.held(number)))
         except FileNotFoundError:
             return False
-        if b"info" in there:
-            self._move(outside, inside, _REST)
+        if b"info" in there:  # what is inside already has a stranger's namesake outside, if any
+            self._move(outside, inside, tuple(part for part in _REST if part.encode() not in there))
             return True
         if there - {_REASON}:
             self._move(inside, outside, _REST)

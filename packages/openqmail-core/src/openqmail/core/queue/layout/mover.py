@@ -6,7 +6,6 @@ the inode of its file in `pool/`, which is filled and renamed to `mess/`.
 """
 
 import contextlib
-import errno
 from collections.abc import Sequence
 
 import msgspec
@@ -59,9 +58,23 @@ class Mover:
         the pool again.  Whether there was anything to do.  Raises OSError."""
         files = self._layout.files(number)
         there = [self._gone(path, touched) for path in (files.info, files.local, files.remote, files.bounce)]
-        if not large and not self._exists(self._layout.pool(number)):  # else `mess/N` is a stranger's
+        if not large and not self._is_strangers(number):
             there.append(self._to_pool(files.mess, number, touched))
         return any(there)
+
+    def is_taken(self, message: Outgoing) -> bool:
+        """Whether a foreign qmail-queue has this number just now: a queue that was copied has numbers
+        that are nobody's inode, and one came up again.  Raises OSError."""
+        if message.body is None or not self._exists(self._layout.mess(message.number)):
+            return False
+        return not message.again or self._is_strangers(message.number)
+
+    def _is_strangers(self, number: int) -> bool:
+        """Whether `mess/N`, if there is one, is not of a move of ours."""
+        layout = self._layout
+        return any(
+            self._exists(path) for path in (layout.pool(number), layout.todo(number), layout.intd(number))
+        )
 
     def withdraw_all(self, numbers: Sequence[int]) -> None:
         """The same of messages that have ended, but for `mess/N`; durable when it returns."""
@@ -76,7 +89,10 @@ class Mover:
 
     def recycle(self, number: int) -> bool:
         """A message has ended, and durably so: whether its number is in the pool again.  Raises OSError."""
-        pool = self._layout.pool(number)
+        layout = self._layout
+        pool = layout.pool(number)
+        if any(self._exists(path) for path in (layout.todo(number), layout.intd(number))):
+            return False  # `mess/N` is a stranger's
         if not self._exists(pool) and not self._to_pool(self._layout.mess(number), number, None):
             return False
         if self._disk.stat(pool).inode == number:
@@ -134,15 +150,11 @@ class Mover:
 
     def _fill(self, mess: bytes, message: Outgoing, body: bytes, touched: Touched) -> None:
         pool = self._layout.pool(message.number)
-        reserved, there = self._exists(pool), self._exists(mess)
-        if there and (reserved or not message.again):
-            # A queue that was copied has numbers that are nobody's inode, and one came up again.
-            raise FileExistsError(errno.EEXIST, "a foreign qmail-queue has this number just now", mess)
-        if reserved:
+        if self._exists(pool):
             self._rewrite(pool, body)
             self._disk.rename(pool, mess)
             touched.name(pool)
-        elif there:  # an attempt that failed has renamed it already
+        elif self._exists(mess):  # an attempt that failed has renamed it already
             self._rewrite(mess, body)
         else:
             self._disk.write_new(mess, (body,), MESS_MODE)
