@@ -206,7 +206,11 @@ class Opening:
                 info = read_info(self._disk, self._layout.files(number).info, number, self._found.queue)
             except FileNotFoundError:
                 continue
-            if info.key == key:
+            except QueueDamaged:  # torn: it was never said to be there
+                ours = True
+            else:
+                ours = info.key == key
+            if ours:
                 self._parts.mover.withdraw(number, large=False, touched=touched)
         if touched.folders:
             self._parts.syncer.sync(touched.paths, touched.folders)

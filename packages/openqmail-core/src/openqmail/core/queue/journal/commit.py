@@ -13,8 +13,8 @@ from openqmail.core.queue.journal import Item, Journal, JournalLost
 from openqmail.core.values import TemporaryFailure
 from openqmail.core.world import Workers
 
-SYNC_WITHIN = 0.04
-"""Seconds until results that came alone are synced: 50 ms with the sync itself."""
+SYNC_WITHIN = 0.01
+"""Seconds until results that came alone are synced; 50 ms with the sync itself are promised."""
 
 RETRY_AFTER = 1.0
 """Seconds until results that found no room are tried again."""

@@ -248,6 +248,7 @@ class _Reader:
         apply_changes(entry.progress, record)
 
     def _moved(self, record: Moved) -> None:
+        self._found.withdrawn.pop(record.number, None)  # by now the files are another message's
         entry = self._found.entries.get(record.number)
         if entry is not None and entry.key == record.key:
             del self._found.entries[record.number]
