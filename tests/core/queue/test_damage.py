@@ -212,6 +212,6 @@ def test_a_journal_that_is_gone_stops_the_start(folder, whole_folder):
         os.unlink(os.path.join(journal, name))
     if whole_folder:
         os.rmdir(journal)
-    with pytest.raises(QueueDamaged, match="no segment.*--salvage"):
+    with pytest.raises(QueueDamaged, match=r"no segment.*--salvage"):
         look(folder)
     look(folder, salvage=True)
