@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 
+from progress import Progress
 from story import tell
 
 
@@ -21,7 +22,9 @@ def main():
         print(*tell(args.seed).ledger.events, sep="\n")
         return 0
     begun, crashes, failed = time.monotonic(), 0, 0
-    for seed in range(args.first, args.first + args.seeds):
+    bar = Progress("histories", args.seeds)
+    for done, seed in enumerate(range(args.first, args.first + args.seeds)):
+        bar.to(done)
         try:
             crashes += tell(seed).ledger.crashes
         except AssertionError as error:
@@ -29,6 +32,7 @@ def main():
             cause = error.__cause__
             where = traceback.extract_tb(cause.__traceback__)[-1] if cause else ""
             print(f"{error}\n{where}", file=sys.stderr)
+    bar.done(args.seeds)
     took = time.monotonic() - begun
     print(f"{args.seeds} histories, {crashes} crashes, {failed} broken promises, {took:.0f} s")
     return 1 if failed else 0
