@@ -8,8 +8,9 @@ import sys
 import time
 import traceback
 
-from progress import Progress
 from story import tell
+
+from progress import Progress
 
 
 def main():
