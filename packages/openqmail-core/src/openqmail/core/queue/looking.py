@@ -120,7 +120,7 @@ class _Queue:
         layout = self._layout
         entry = self.found.entries.get(number)
         if entry is not None and layout is not None:
-            if entry.large and not _exists(self._disk, layout.mess(number)):
+            if entry.large and not paths.exists(self._disk, layout.mess(number)):
                 return FileBody(self._disk, layout.pool(number), 0, entry.size, entry.digest)
             return body_of(self._disk, layout, entry)
         if layout is not None and number in self._todo:
@@ -134,18 +134,10 @@ class _Queue:
         return BytesBody(self._disk.contents(path)[0])
 
 
-def _exists(disk: Disk, path: bytes) -> bool:
-    try:
-        disk.stat(path)
-    except FileNotFoundError:
-        return False
-    return True
-
-
 def _held(disk: Disk, layout: paths.Layout) -> list[int]:
     folder = os.path.join(layout.folder, b"held")
     numbers = [int(name) for name, is_folder in disk.scan(folder) if is_folder and paths.plain_number(name)]
-    return [number for number in sorted(numbers) if _exists(disk, layout.held_files(number).info)]
+    return [number for number in sorted(numbers) if paths.exists(disk, layout.held_files(number).info)]
 
 
 def _todo(disk: Disk, layout: paths.Layout) -> set[int]:

@@ -18,7 +18,7 @@ from openqmail.core.queue.journal import FULL, RESERVE
 from openqmail.core.queue.journal.records import Kept
 from openqmail.core.queue.journal.recovery import Found
 from openqmail.core.queue.layout.parts import Parts
-from openqmail.core.queue.layout.paths import Layout
+from openqmail.core.queue.layout.paths import Layout, exists
 from openqmail.core.queue.layout.reader import read_info
 from openqmail.core.queue.layout.results import Applying
 from openqmail.core.queue.layout.scan import Scan
@@ -115,18 +115,11 @@ class Opening:
             self._keys[number] = key
         if key == record.key:
             return True
-        return not key and record.ended and not self._exists(self._layout.todo(number))
+        return not key and record.ended and not exists(self._disk, self._layout.todo(number))
 
     @property
     def _home(self) -> str:
         return os.fsdecode(os.path.dirname(self._layout.folder))
-
-    def _exists(self, path: bytes) -> bool:
-        try:
-            self._disk.stat(path)
-        except FileNotFoundError:
-            return False
-        return True
 
     # --- bodies ---------------------------------------------------------------------------
 
@@ -169,7 +162,7 @@ class Opening:
         if self._size(mess) != size:
             return False
         others = (self._layout.files(number).info, self._layout.intd(number), self._layout.todo(number))
-        if any(self._exists(path) for path in others):
+        if any(exists(self._disk, path) for path in others):
             return False
         return self._digest(mess, len(digest)) == digest
 

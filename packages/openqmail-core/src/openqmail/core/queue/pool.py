@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 from openqmail.core.queue.layout.mover import MESS_MODE
-from openqmail.core.queue.layout.paths import Layout, plain_number
+from openqmail.core.queue.layout.paths import Layout, exists, plain_number
 from openqmail.core.queue.layout.syncing import Syncer, Touched
 from openqmail.core.world import Disk, Workers
 
@@ -172,7 +172,7 @@ class Pool:
             self._disk.write_new(new, (b"",), MESS_MODE)
             self._disk.chmod(new, MESS_MODE)
             number = self._disk.stat(new).inode
-            if number in self._out or self._taken(number) or self._exists(self._layout.mess(number)):
+            if number in self._out or self._taken(number) or exists(self._disk, self._layout.mess(number)):
                 continue  # it stays, so that its inode does not come again
             path = self._layout.pool(number)
             self._disk.rename(new, path)
@@ -183,19 +183,12 @@ class Pool:
 
     def _is_inode(self, number: int) -> bool:
         """Whether `mess/N` is there, and ours to be named so."""
-        if self._exists(self._layout.todo(number)) or self._exists(self._layout.intd(number)):
+        if exists(self._disk, self._layout.todo(number)) or exists(self._disk, self._layout.intd(number)):
             return False
         try:
             return self._disk.stat(self._layout.mess(number)).inode == number
         except FileNotFoundError:
             return False
-
-    def _exists(self, path: bytes) -> bool:
-        try:
-            self._disk.stat(path)
-        except FileNotFoundError:
-            return False
-        return True
 
     def trim(self) -> None:
         """Leave `KEPT` free numbers.  Raises OSError."""

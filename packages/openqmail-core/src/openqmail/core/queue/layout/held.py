@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 
-from openqmail.core.queue.layout.paths import Files, Layout, plain_number
+from openqmail.core.queue.layout.paths import Files, Layout, exists, plain_number
 from openqmail.core.queue.layout.syncing import Syncer, Touched
 from openqmail.core.world import Disk
 
@@ -104,19 +104,12 @@ class Held:
         for part in parts:
             old, new = getattr(source, part), getattr(target, part)
             with contextlib.suppress(FileNotFoundError):
-                if self._exists(old) and self._exists(new):  # another message has this number now
+                if exists(self._disk, old) and exists(self._disk, new):  # another message has this number now
                     raise FileExistsError(errno.EEXIST, f"{os.fsdecode(new)} is another message's", new)
                 self._disk.rename(old, new)
             touched.name(old)  # even if it was done before: perhaps that could not be synced
             touched.name(new)
         self._syncer.sync(touched.paths, touched.folders)
-
-    def _exists(self, path: bytes) -> bool:
-        try:
-            self._disk.stat(path)
-        except FileNotFoundError:
-            return False
-        return True
 
     def _remove(self, number: int) -> None:
         folder = self._layout.held(number)

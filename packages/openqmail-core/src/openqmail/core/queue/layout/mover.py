@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from openqmail.core.queue.layout.paths import Layout
+from openqmail.core.queue.layout.paths import Layout, exists
 from openqmail.core.queue.layout.syncing import Syncer, Touched
 from openqmail.core.queue.store import Due
 from openqmail.core.world import Disk
@@ -65,7 +65,7 @@ class Mover:
     def is_taken(self, message: Outgoing) -> bool:
         """Whether a foreign qmail-queue has this number just now: a queue that was copied has numbers
         that are nobody's inode, and one came up again.  Raises OSError."""
-        if message.body is None or not self._exists(self._layout.mess(message.number)):
+        if message.body is None or not exists(self._disk, self._layout.mess(message.number)):
             return False
         return not message.again or self._is_strangers(message.number)
 
@@ -73,7 +73,8 @@ class Mover:
         """Whether `mess/N`, if there is one, is not of a move of ours."""
         layout = self._layout
         return any(
-            self._exists(path) for path in (layout.pool(number), layout.todo(number), layout.intd(number))
+            exists(self._disk, path)
+            for path in (layout.pool(number), layout.todo(number), layout.intd(number))
         )
 
     def withdraw_all(self, numbers: Sequence[int]) -> None:
@@ -91,9 +92,9 @@ class Mover:
         """A message has ended, and durably so: whether its number is in the pool again.  Raises OSError."""
         layout = self._layout
         pool = layout.pool(number)
-        if any(self._exists(path) for path in (layout.todo(number), layout.intd(number))):
+        if any(exists(self._disk, path) for path in (layout.todo(number), layout.intd(number))):
             return False  # `mess/N` is a stranger's
-        if not self._exists(pool) and not self._to_pool(self._layout.mess(number), number, None):
+        if not exists(self._disk, pool) and not self._to_pool(self._layout.mess(number), number, None):
             return False
         if self._disk.stat(pool).inode == number:
             return True
@@ -150,23 +151,16 @@ class Mover:
 
     def _fill(self, mess: bytes, message: Outgoing, body: bytes, touched: Touched) -> None:
         pool = self._layout.pool(message.number)
-        if self._exists(pool):
+        if exists(self._disk, pool):
             self._rewrite(pool, body)
             self._disk.rename(pool, mess)
             touched.name(pool)
-        elif self._exists(mess):  # an attempt that failed has renamed it already
+        elif exists(self._disk, mess):  # an attempt that failed has renamed it already
             self._rewrite(mess, body)
         else:
             self._disk.write_new(mess, (body,), MESS_MODE)
             self._disk.chmod(mess, MESS_MODE)  # whatever the umask is
         touched.new(mess)
-
-    def _exists(self, path: bytes) -> bool:
-        try:
-            self._disk.stat(path)
-        except FileNotFoundError:
-            return False
-        return True
 
     def _rewrite(self, path: bytes, body: bytes) -> None:
         file = self._disk.open(path, write=True)

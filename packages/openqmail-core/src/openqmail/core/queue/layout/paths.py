@@ -221,3 +221,12 @@ def _has_messages(disk: Disk, folder: bytes) -> bool:
 def _missing(folder: bytes, name: bytes) -> HomeError:
     path = os.fsdecode(os.path.join(folder, name))
     return HomeError(f"{path} is missing; make it with: mkdir -m 700 {path}")
+
+
+def exists(disk: Disk, path: bytes) -> bool:
+    """Whether there is such a name.  Raises OSError."""
+    try:
+        disk.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
