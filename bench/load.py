@@ -9,11 +9,13 @@ import contextlib
 import os
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import NamedTuple
 
 CONNECTIONS = 20
@@ -63,6 +65,41 @@ def send(host: str, port: int, to: str, messages: int, load: Load) -> None:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
         if ran.returncode or "fatal" in ran.stderr or "warning" in ran.stderr:
             raise LoadError(f"smtp-source: exit {ran.returncode}: {ran.stderr[-500:]}")
+
+
+def send_ahead(host: str, port: int, to: str, recipients: int, size: int = SIZE) -> None:
+    """One message to many, its recipients named as smtp-source names them, and returns when it was
+    answered.  Commands go ahead of their replies (RFC 2920), as mailing list managers and MTAs send
+    them; smtp-source waits for each reply, which takes longer than most servers need to give it."""
+    names = [to, *(f"{number}{to}" for number in range(2, recipients + 1))]
+    commands = [f"MAIL FROM:<{SENDER}>", *(f"RCPT TO:<{name}>" for name in names), "DATA"]
+    body = "X" * 78 + "\r\n"
+    message = f"From: <{SENDER}>\r\nTo: <{to}>\r\n\r\n{body * (size // len(body))}.\r\n"
+    with socket.create_connection((host, port), TIMEOUT) as client, client.makefile("rb") as replies:
+
+        def say(text: str) -> None:
+            client.sendall(text.encode("ascii"))
+
+        def hear(expected: bytes) -> None:
+            line = replies.readline()
+            while line[3:4] == b"-":
+                line = replies.readline()
+            if line[:3] != expected:
+                raise LoadError(f"expected {expected!r} from {host}:{port}, it said {line[:200]!r}")
+
+        hear(b"220")
+        say("EHLO client.example\r\n")
+        hear(b"250")
+        sending = Thread(target=say, args=("".join(f"{command}\r\n" for command in commands),))
+        sending.start()  # beside it replies are read, else both sides could wait for the other
+        for _ in range(1 + recipients):
+            hear(b"250")
+        sending.join()
+        hear(b"354")
+        say(message)
+        hear(b"250")
+        say("QUIT\r\n")
+        hear(b"221")
 
 
 class Sink:

@@ -6,12 +6,24 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from load import Disk, Load, LoadError, LogCounts, Sink, cpu_of, send, settled_cpu, settled_disk, wait_until
+from load import (
+    Disk,
+    Load,
+    LoadError,
+    LogCounts,
+    Sink,
+    cpu_of,
+    send,
+    send_ahead,
+    settled_cpu,
+    settled_disk,
+    wait_until,
+)
 from peers import DOMAIN, SINK, Peer
 
 LARGE = Load(size=10 << 20, connections=4)
-MANY = Load(recipients=2000, connections=1)
-MANY_FAR = Load(recipients=5000, connections=1)
+MANY = 2000
+MANY_FAR = 5000
 TRANSACTIONS = 50
 """At most so many for the recipients of W9r, in one of ours."""
 
@@ -58,6 +70,15 @@ class Work(NamedTuple):
     messages: int | None = None
     each: int = 1
     hold: bool = False
+
+
+SendMany = Callable[[str, int, str, int], None]
+"""Sends one message to many: host, port, the first recipient, how many."""
+
+
+def one_by_one(host: str, port: int, to: str, recipients: int) -> None:
+    """By smtp-source, which waits for the reply to each RCPT."""
+    send(host, port, to, 1, Load(recipients=recipients, connections=1))
 
 
 # --- courses ------------------------------------------------------------------------------
@@ -117,14 +138,14 @@ class Accept:
 class ManyLocal:
     """To many users, until each has it; their Maildirs are the same ones in all rounds."""
 
-    def __init__(self, at: Round, load: Load) -> None:
-        self._at, self._load = at, load
+    def __init__(self, at: Round, send: SendMany) -> None:
+        self._at, self._send = at, send
         self._folders = [at.peer.maildir(user) / "new" for user in many()]
         self._before = [self._count(number) for number in range(len(self._folders))]
 
     def run(self) -> None:
         at = self._at
-        send(at.host, at.peer.port, f"{MANY_NAME}@{DOMAIN}", at.messages, self._load)
+        self._send(at.host, at.peer.port, f"{MANY_NAME}@{DOMAIN}", MANY)
         for number, folder in enumerate(self._folders):
             wait_until(partial(self._has, number), f"{folder} has it")
 
@@ -149,8 +170,8 @@ class ManyLocal:
 class ManyRemote:
     """To many at one other host, until the log says that the message has left the queue."""
 
-    def __init__(self, at: Round, load: Load) -> None:
-        self._at, self._load = at, load
+    def __init__(self, at: Round, send: SendMany) -> None:
+        self._at, self._send = at, send
         self._log = LogCounts(at.peer.log, at.peer.ended, at.peer.delivered)
         self._before = at.sink.received()
 
@@ -160,11 +181,11 @@ class ManyRemote:
 
     def run(self) -> None:
         at = self._at
-        send(at.host, at.peer.port, f"{at.user}@{SINK}", at.messages, self._load)
+        self._send(at.host, at.peer.port, f"{at.user}@{SINK}", MANY_FAR)
         wait_until(lambda: self._log.count(at.peer.ended) >= at.messages, "the message has left the queue")
 
     def check(self) -> None:
-        wanted = self._at.messages * self._load.recipients
+        wanted = self._at.messages * MANY_FAR
         if (count := self._log.count(self._at.peer.delivered)) != wanted:
             raise LoadError(f"{self._at.peer.name} delivered to {count} of {wanted} recipients")
 
@@ -174,7 +195,7 @@ MANY_NAME = "many"
 
 def many() -> list[str]:
     """The users of W9, as smtp-source names them: only the last has no number."""
-    return [MANY_NAME, *(f"{number}{MANY_NAME}" for number in range(2, MANY.recipients + 1))]
+    return [MANY_NAME, *(f"{number}{MANY_NAME}" for number in range(2, MANY + 1))]
 
 
 # --- works --------------------------------------------------------------------------------
@@ -186,16 +207,10 @@ WORKS = {
     "W2n": Work("relay, new", lambda at: Relay(at, Load())),
     "W3": Work("accept, hold", Accept, hold=True),
     "W4": Work("10 MiB to Maildir", lambda at: Local(at, LARGE), asked=0.9, messages=20),
-    "W9": Work(
-        "2,000 local recipients", lambda at: ManyLocal(at, MANY), asked=5.0, messages=1, each=MANY.recipients
-    ),
-    "W9r": Work(
-        "5,000 of one domain",
-        lambda at: ManyRemote(at, MANY_FAR),
-        asked=5.0,
-        messages=1,
-        each=MANY_FAR.recipients,
-    ),
+    "W9": Work("2,000 local recipients", lambda at: ManyLocal(at, send_ahead), 5.0, 1, MANY),
+    "W9s": Work("the same, smtp-source", lambda at: ManyLocal(at, one_by_one), None, 1, MANY),
+    "W9r": Work("5,000 of one domain", lambda at: ManyRemote(at, send_ahead), 5.0, 1, MANY_FAR),
+    "W9rs": Work("the same, smtp-source", lambda at: ManyRemote(at, one_by_one), None, 1, MANY_FAR),
 }
 
 
