@@ -61,6 +61,10 @@ class WatchedDisk(PosixDisk):
     def open(self, path: bytes, *, write: bool = False) -> File:
         return _WatchedFile(super().open(path, write=write), path, self)
 
+    def sync_file(self, path: bytes) -> None:
+        self.files.append(path)
+        super().sync_file(path)
+
     def sync_folder(self, folder: bytes) -> None:
         self.folders.append(folder)
         if self.folder_fails:

@@ -84,19 +84,6 @@ def test_after_a_failed_sync_the_file_in_memory_is_not_believed(rig: Any) -> Non
     assert rig.disk.folders == [os.fsencode(rig.maildir / "new")]
 
 
-def test_a_doubted_file_that_was_read_gets_a_second_copy(rig: Any) -> None:
-    async def story(local: LocalDeliveries) -> None:
-        first = await local.deliver(rig.job())
-        rig.disk.fails = True
-        await local.sync(first.written)
-        file = only(rig)
-        os.rename(file, rig.maildir / "cur" / (file.name + ":2,S"))
-        await local.deliver(rig.job(again=True))
-
-    rig.run(story)
-    assert only(rig).read_bytes() == only(rig, "cur").read_bytes()
-
-
 def test_a_slow_or_failed_sync_makes_the_file_system_sync_singly_for_a_minute(rig: Any) -> None:
     async def story(local: LocalDeliveries) -> list[int]:
         seen = []

@@ -1,9 +1,9 @@
 """Making delivered files durable: many at once by syncing their file system, or one by one.
 
 A file system is opened before the first file is written to it, so that its sync reports
-every error since (rule 6 of the queue).  After a failed sync what is in memory proves
-nothing: those files count as not durable, and `doubted` tells who recognises files to write
-them anew.  A slow or failed sync makes its file system sync file by file for a minute.
+every error since (rule 6 of the queue).  After a failed sync its files count as not durable;
+who repeats their delivery writes them anew.  A slow or failed sync makes its file system sync
+file by file for a minute.
 Blocks; `meet` may run beside `sync`, which runs in one thread at a time.
 """
 
@@ -35,7 +35,6 @@ class Durability:
         self._folders: dict[bytes, int] = {}
         self._filesystems: dict[int, Filesystem | None] = {}
         self._singly_until: dict[int, float] = {}
-        self._doubted: set[bytes] = set()
         self._lock = Lock()
 
     def meet(self, maildir: bytes) -> None:
@@ -55,18 +54,6 @@ class Durability:
     def forget(self, maildir: bytes) -> None:
         """Something was wrong with it: look anew the next time."""
         self._folders.pop(maildir + b"new", None)
-
-    def doubted(self, stem: bytes) -> bool:
-        """Whether a file of this name may look complete and not be on the disk."""
-        return stem in self._doubted
-
-    def doubt(self, stem: bytes) -> None:
-        """Its sync failed."""
-        self._doubted.add(stem)
-
-    def trust(self, stem: bytes) -> None:
-        """It has been written anew, and synced."""
-        self._doubted.discard(stem)
 
     def sync(self, written: Sequence[Written]) -> tuple[bool, ...]:
         """Whether each file is durable now, with its name."""
@@ -93,10 +80,6 @@ class Durability:
                 durable.update(
                     self._sync_folder(folder, paths) if whole is None else dict.fromkeys(paths, whole)
                 )
-        if not all(durable.values()):
-            self._doubted.update(
-                stem_of(os.path.basename(path)) for path, good in durable.items() if not good
-            )
         return tuple([durable[file.path] for file in written])
 
     def close(self) -> None:

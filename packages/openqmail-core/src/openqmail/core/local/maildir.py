@@ -2,10 +2,11 @@
 
 A file is named `birth.Q<digest>.host,S=size`; the digest is of the message's key, the
 recipient, the Maildir and its place in the plan, so a repeated delivery finds what an earlier
-one left: complete and equal is done; otherwise it is written anew, synced, over what is in
-`new/`.  What is in `cur/` is the reader's and is never overwritten.  Names hold nothing that
-a stranger chose.  A new file is written, and synced only where that is asked for: see
-`durability` for the others.  Blocks.
+one left.  That may read well and not be on the disk: its sync may have failed, also in a
+process that is no more.  So in `new/` it is written anew, synced; in `cur/`, which is the
+reader's, what is equal is written over with itself.  Names hold nothing that a stranger chose.
+A new file is written, and synced only where that is asked for: see `durability` for the others.
+Blocks.
 """
 
 import os
@@ -42,6 +43,7 @@ class Maildirs:
         self._disk = disk
         self._clock = clock
         self._durability = durability
+        self._pid = os.getpid()  # an earlier process may still be at it
         self._writing: set[bytes] = set()
         self._listings: dict[bytes, tuple[float, dict[bytes, bytes]]] = {}
 
@@ -61,7 +63,7 @@ class Maildirs:
         self._durability.meet(path)
         data = body.data
         size = len(head) + (body.size if data is None else len(data))
-        temporary = b"%stmp/%s-%d.%s" % (path, name, delivery, host)
+        temporary = b"%stmp/%s-%d-%d.%s" % (path, name, self._pid, delivery, host)
         final = b"%snew/%s.%s,S=%d" % (path, name, host, size)
         self._writing.add(temporary)
         try:
@@ -82,7 +84,7 @@ class Maildirs:
     ) -> None:
         """The same, and the file is durable with its name when it returns.  Raises as `write` does."""
         self.write(path, name, host, head, body, delivery, synced=True)
-        self._sync_name(path, name)
+        self._disk.sync_folder(path + b"new")
 
     def write_once(
         self,
@@ -101,46 +103,31 @@ class Maildirs:
         for copy in range(1, COPIES + 1):
             mine = name if copy == 1 else b"%s_%d" % (name, copy)
             there = self._find(path, mine, host, len(head) + body.size)
-            if there is None:
+            if there is None or there.startswith(path + b"new/"):
                 break
-            if not self._durability.doubted(mine) and self._equal(there, head, body):
-                self._sync(there, mine)
+            if self._equal(there, head, body):
+                self._write_over(there, head, body)
                 return None
-            if there.startswith(path + b"new/"):
-                break
         else:
             raise TemporaryFailure("too many different copies of one delivery")
-        if there is None and mine == name and not synced and not self._durability.doubted(mine):
+        if there is None and mine == name and not synced:
             return self.write(path, mine, host, head, body, delivery)
         written = self.write(path, mine, host, head, body, delivery, synced=True)
         if there is not None and there != written.path:  # it had another size in its name
             self._forget_file(there)
-        self._sync_name(path, mine)
+        self._disk.sync_folder(path + b"new")
         return None
 
-    def _sync(self, path: bytes, name: bytes) -> None:
-        """Who wrote it may have ended before its errors came: what a later syncfs says of it
-        proves nothing.  A sync that fails once may say anything the next time."""
-        file = self._disk.open(path)
-        try:
-            file.sync()
-            self._disk.sync_folder(os.path.dirname(path))
-        except OSError:
-            self._durability.doubt(name)
-            raise
-        finally:
-            file.close()
-
-    def _sync_name(self, path: bytes, name: bytes) -> None:
-        """The name of a file that was written and synced just now."""
-        try:
-            self._disk.sync_folder(path + b"new")
-        except OSError:
-            self._durability.doubt(name)
-            raise
-        self._durability.trust(name)
-
     # --- writing ----------------------------------------------------------------------
+
+    def _write_over(self, path: bytes, head: bytes, body: Body) -> None:
+        """A file that is the message already, with the message: now its sync tells the truth."""
+        at = 0
+        for piece in _pieces(head, body):
+            self._disk.overwrite(path, at, piece)
+            at += len(piece)
+        self._disk.sync_file(path)
+        self._disk.sync_folder(os.path.dirname(path))
 
     def _put(self, temporary: bytes, head: bytes, data: bytes) -> None:
         try:
