@@ -151,7 +151,7 @@ class Played:
                 assert serving.done(), served.exception()
                 envelope = Envelope(b"s@c.example", (Recipient(b"alice@a.example"),))
                 for _ in range(2):
-                    await service._sender.submit(envelope, b"Subject: x\n\nx\n")
+                    await service._queueing.sender.submit(envelope, b"Subject: x\n\nx\n")
                 await story(service)
                 return await served
         finally:

@@ -5,6 +5,7 @@ import signal
 import smtplib
 import socket
 import threading
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,10 @@ def test_run_says_on_one_line_that_it_serves_and_status_agrees(home: Home) -> No
     assert (status["v"], status["state"]) == (1, "serving")
     assert status["listen"] == [{"service": "smtp", "address": f"127.0.0.1:{home.port}"}]
     assert status["pid"] == int((home.path / "run/lock").read_text())
-    [process] = status["processes"]
-    assert process["pid"] == status["pid"] and process["rss"] > 1_000_000
+    processes = {one["name"]: one for one in status["processes"]}
+    assert set(processes) == {"supervisor", "gate", "local", "remote", "send", "smtpd"}
+    assert processes["supervisor"]["pid"] == status["pid"]
+    assert all(one["rss"] > 1_000_000 and one["generation"] == 1 for one in processes.values())
     assert set(status["queue"]) == {"messages", "recipients", "deferred", "held", "bytes"}
     assert home.stop() == 0
     assert home.run("status", check=False).returncode == 100
@@ -69,8 +72,9 @@ def test_root_becomes_the_owner_of_the_home(home: Home) -> None:
     import pwd
 
     home.start()
-    assert home.status()["processes"][0]["uid"] == pwd.getpwnam(OWNER).pw_uid
+    assert {one["uid"] for one in home.status()["processes"]} == {pwd.getpwnam(OWNER).pw_uid}
     send(home, "alice@a.example")
+    home.wait_mails("alice", 1)
     [file] = [*(home.maildir("alice") / "new").iterdir()]
     assert file.stat().st_uid == pwd.getpwnam(OWNER).pw_uid
 
@@ -82,7 +86,8 @@ def test_nothing_of_root_stays_with_the_service(home: Home) -> None:
     home.spawn(groups=[0, 4, 27])
     home.wait_serving()
     owner = pwd.getpwnam(OWNER)
-    for task in Path(f"/proc/{home.status()['pid']}/task").iterdir():
+    tasks = [Path(f"/proc/{one['pid']}/task").iterdir() for one in home.status()["processes"]]
+    for task in chain.from_iterable(tasks):
         lines = (task / "status").read_text().splitlines()
         facts = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
         assert facts["Uid"] == [str(owner.pw_uid)] * 4
@@ -92,11 +97,13 @@ def test_nothing_of_root_stays_with_the_service(home: Home) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a home away")
-def test_a_home_of_roots_is_refused_for_now(home: Home) -> None:
-    for folder, _, _ in os.walk(home.path):
-        os.chown(folder, 0, 0)
+def test_a_home_of_roots_whose_processes_have_no_users_is_refused_with_the_remedy(home: Home) -> None:
+    home.control("accounts", "send nobody-has-this-name")
+    for folder, _, files in os.walk(home.path):
+        for name in (folder, *(os.path.join(folder, file) for file in files)):
+            os.chown(name, 0, 0)
     refused = home.run("run", check=False)
-    assert refused.returncode == 100 and "chown" in refused.stderr
+    assert refused.returncode == 100 and "nobody-has-this-name" in refused.stderr
 
 
 def test_hup_takes_new_settings_whole_or_not_at_all(home: Home) -> None:

@@ -1,10 +1,16 @@
-"""A real SMTP service on loopback in front of a queue that is only a list."""
+"""A real SMTP service on loopback in front of a queue that is only a list, and of a gate.
+
+Every story is told twice: with direct calls, and with frames over a socket in between.
+"""
 
 import asyncio
+import socket
 from asyncio import Future
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,12 +18,13 @@ import pytest
 from openqmail.core.control.home import Home
 from openqmail.core.control.reader import read_settings
 from openqmail.core.control.settings import Listener, Settings
-from openqmail.core.gate import LocalGate
+from openqmail.core.gate import LocalGate, limits_of
 from openqmail.core.hooks import HookChain
 from openqmail.core.log import MemoryLog
-from openqmail.core.ports import LargeBody, ServiceContext
+from openqmail.core.ports import CONNECTIONS, LargeBody, ServiceContext
+from openqmail.core.service.frames.gate import GateClient, GateServer
+from openqmail.core.service.frames.submission import SubmissionClient, SubmissionServer
 from openqmail.core.smtpd import SmtpService
-from openqmail.core.smtpd.session import CONNECTIONS
 from openqmail.core.values import Envelope, MessageId, OpenqmailError
 from openqmail.core.world import SimulatedClock
 
@@ -143,21 +150,33 @@ def settings(tmp_path: Path) -> Settings:
     return read_settings(Home(str(tmp_path)))
 
 
+def _connected(client: Any, server: Any) -> Any:
+    ours, theirs = socket.socketpair()
+    client.attach(ours)
+    server.serve(theirs)
+    return client
+
+
 @asynccontextmanager
 async def _running(
-    settings: Settings, hooks: Sequence[tuple[str, object]] = (), **changes: object
+    frames: bool, settings: Settings, hooks: Sequence[tuple[str, object]] = (), **changes: object
 ) -> AsyncIterator[Server]:
     settings = msgspec.structs.replace(settings, **changes)
-    queue, log = ListQueue(), MemoryLog()
-    gate = LocalGate({CONNECTIONS: settings.concurrencyincoming})
+    queue, log, clock = ListQueue(), MemoryLog(), SimulatedClock()
+    gate = LocalGate(limits_of(settings), clock)
+    submission: Any = queue
+    gate_port: Any = gate
+    if frames:
+        submission = _connected(SubmissionClient(), SubmissionServer(queue))
+        gate_port = _connected(GateClient(batches={}), GateServer(gate))
     context = ServiceContext(
         listener=Listener("smtp", "127.0.0.1", 0),
         settings=settings,
-        submission=queue,
-        gate=gate,
+        submission=submission,
+        gate=gate_port,
         hooks=HookChain(hooks, log),
         log=log,
-        clock=SimulatedClock(),
+        clock=clock,
     )
     service = SmtpService(context)
     loop = asyncio.get_running_loop()
@@ -169,9 +188,12 @@ async def _running(
         server.hang_up()
         service.abort()
         listening.close()
+        if frames:
+            submission.close()
+            gate_port.close()
 
 
-@pytest.fixture
-def running() -> object:
+@pytest.fixture(params=["direct", "frames"])
+def running(request: pytest.FixtureRequest) -> object:
     """`async with running(settings, hooks, **changes of settings) as server`."""
-    return _running
+    return partial(_running, request.param == "frames")

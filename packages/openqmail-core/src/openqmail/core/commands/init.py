@@ -1,7 +1,8 @@
 """`openqmail init`: make a home that runs as its owner.
 
 It never overwrites: the folder must be new or empty.  Root names the owner, and becomes that
-user before anything is made inside.  What fails half-way leaves nothing behind.
+user before anything is made inside, or makes a home of root's (`--system`, system.py).  What
+fails half-way leaves nothing behind.
 """
 
 import argparse
@@ -10,22 +11,20 @@ import pwd
 import shlex
 from collections.abc import Sequence
 
-from openqmail.core.commands import boxes
+from openqmail.core.commands import boxes, contents, system
 from openqmail.core.commands.command import DONE, example
 from openqmail.core.commands.writing import Made, all_or_nothing
 from openqmail.core.control import extensions, syntax
-from openqmail.core.control.assign import compile_cdb
 from openqmail.core.control.home import Home, check_socket_paths
+from openqmail.core.control.modes import PARTS
 from openqmail.core.control.owner import acting_as, user_name
 from openqmail.core.control.text import shown
-from openqmail.core.queue.layout import paths as layout
 from openqmail.core.values import HomeError, OpenqmailError
 
 help = "make a home: control files, queue, mailboxes"
 
 LISTEN = "smtp 127.0.0.1:2525"
 RULES = '127.:allow,RELAYCLIENT=""\n[::1]:allow,RELAYCLIENT=""\n'
-ALIASES = ("postmaster", "mailer-daemon", "root", "abuse")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         action="append",
         metavar="NAME",
-        help="a mailbox, once for each; the first gets postmaster's mail",
+        help="a mailbox, once for each; with --system a user of this host; the first gets postmaster's mail",
     )
     parser.add_argument(
         "--local",
@@ -52,16 +51,34 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="'SERVICE ADDRESS:PORT'",
-        help=f"a listener, once for each; else {LISTEN}",
+        help=f"a listener, once for each; else {LISTEN}, with --system {system.LISTEN}",
     )
-    parser.add_argument("--owner", metavar="USER", help="who owns and runs it; root has to say")
+    parser.add_argument("--owner", metavar="USER", help="who owns and runs it; root has to say, or --system")
+    parser.add_argument(
+        "--system",
+        action="store_true",
+        help="a home of root's: each process gets a user of its own, mail goes to users of this host",
+    )
+    parser.add_argument(
+        "--account",
+        action="append",
+        default=[],
+        metavar="ROLE=USER",
+        help="with --system, a user to run a process as; else qmail's users",
+    )
     example(
-        parser, "openqmail init mail --me a.example --user alice --user bob --listen 'smtp 127.0.0.1:2525'"
+        parser,
+        "openqmail init mail --me a.example --user alice --user bob --listen 'smtp 127.0.0.1:2525'",
+        "openqmail init /var/qmail --system --me a.example --user alice",
     )
 
 
 def run(home: Home | None, args: argparse.Namespace) -> int:
     path = os.path.abspath(args.folder)
+    if args.system and args.owner:
+        raise HomeError("--owner: a --system home is root's; leave one of the two out")
+    if args.account and not args.system:
+        raise HomeError("--account: only a --system home has users for its processes; add --system")
     files = _control_files(args)
     for name in args.user:
         boxes.check_name(name)
@@ -72,6 +89,13 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
             f"{path!r}: users/assign cannot hold a path with a colon or a line end; choose another"
         )
     check_socket_paths(path)
+    if args.system:
+        plan = system.Plan(args.account, args.user, path)
+        with plan.accounts() as accounts, all_or_nothing() as made:
+            _make_folder(path, 0, 0, made)
+            plan.fill(Home(path), accounts, files, made)
+        _say(path, args, 0)
+        return DONE
     uid, gid = _owner(args.owner)
     with all_or_nothing() as outside:
         _make_folder(path, uid, gid, outside)
@@ -104,7 +128,7 @@ def _control_files(args: argparse.Namespace) -> dict[str, str]:
             domains += [name.decode() for name in syntax.domain(text)[:1]]
         except ValueError as error:
             raise HomeError(f"--local: {error}") from None
-    listen = args.listen or [LISTEN]
+    listen = _listen(args)
     for text in listen:
         try:
             extensions.find("openqmail.services", syntax.listener(text).service)
@@ -121,19 +145,23 @@ def _control_files(args: argparse.Namespace) -> dict[str, str]:
     }
 
 
+def _listen(args: argparse.Namespace) -> list[str]:
+    return args.listen or [system.LISTEN if args.system else LISTEN]
+
+
 def _owner(name: str | None) -> tuple[int, int]:
     """uid and gid of the new home."""
     me = os.geteuid()
     if name is None:
         if me == 0:
-            raise HomeError("root must say who owns the home and runs it: --owner USER")
+            raise HomeError("root must say who owns the home and runs it: --owner USER, or --system")
         return me, os.getegid()
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
         raise HomeError(f"--owner: there is no user '{shown(name)}'; see getent passwd") from None
     if entry.pw_uid == 0:
-        raise HomeError("--owner: a home of root's is not there yet; name another user")
+        raise HomeError("--owner: root runs no home whole; name another user, or use --system")
     if me not in (0, entry.pw_uid):
         raise HomeError(f"--owner: only root can make a home for {name}; leave --owner out, or be root")
     return entry.pw_uid, entry.pw_gid
@@ -166,34 +194,21 @@ def _make_folder(path: str, uid: int, gid: int, made: Made) -> None:
 
 
 def _fill(home: Home, files: dict[str, str], names: Sequence[str], made: Made) -> None:
-    for folder, mode in (
-        (home.queue, 0o700),
-        (home.run, 0o700),
-        (home.alias, 0o755),
-        (home.mail, 0o755),
-        (home.users, 0o755),
-        (home.control, 0o755),
-    ):
-        made.folder(folder, mode)
-    for below in layout.folders():
-        made.folder(os.path.join(home.queue, os.fsdecode(below)), layout.folder_mode(below))
-    for below, content, mode in layout.FILES:
-        made.file(os.path.join(home.queue, os.fsdecode(below)), content, mode)
+    for name, part in PARTS.items():
+        if name:
+            made.folder(os.path.join(home.path, name), part.private)
+    contents.queue(home, made)
     for name in names:
         made.maildir(os.path.join(home.mail, name))
-    me = files["me"].strip()
-    for alias in ALIASES:
-        made.file(os.path.join(home.alias, f".qmail-{alias}"), f"&{names[0]}@{me}\n".encode(), 0o644)
-    lines = boxes.assignments(home, names)
-    made.file(os.path.join(home.users, "assign"), boxes.written(lines) + b".\n", 0o644)
-    made.file(os.path.join(home.users, "cdb"), compile_cdb(lines), 0o644)
-    for name, text in files.items():
-        made.file(os.path.join(home.control, name), text.encode(), 0o644)
+    contents.aliases(home, f"{names[0]}@{files['me'].strip()}", made)
+    contents.users(home, boxes.assignments(home, names), made)
+    contents.control(home, files, made)
 
 
 def _say(path: str, args: argparse.Namespace, uid: int) -> None:
     print(f"made {path}, which belongs to {user_name(uid)}:")
-    print(f"  control/  this is {args.me}, listening at {', '.join(args.listen or [LISTEN])}")
-    print(f"  mail/     mailboxes: {', '.join(args.user)}; postmaster's mail goes to {args.user[0]}")
+    print(f"  control/  this is {args.me}, listening at {', '.join(_listen(args))}")
+    where = "users/    mail for" if args.system else "mail/     mailboxes"
+    print(f"  {where}: {', '.join(args.user)}; postmaster's mail goes to {args.user[0]}")
     print("  queue/    empty")
     print(f"next: openqmail --home {shlex.quote(path)} run")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from openqmail.core.__about__ import __version__
-from openqmail.core.commands import control, init, mailbox, queue, run, status
+from openqmail.core.commands import check, control, init, mailbox, queue, run, status, upgrade
 from openqmail.core.commands.command import CANNOT, DONE, LATER, Command, Parser, example
 from openqmail.core.control import extensions
 from openqmail.core.control.home import Home
@@ -19,10 +19,12 @@ from openqmail.core.values import HomeError, OpenqmailError, TemporaryFailure
 COMMANDS: dict[str, Command] = {
     "init": init,
     "run": run,
+    "upgrade": upgrade,
     "status": status,
     "queue": queue,
     "mailbox": mailbox,
     "control": control,
+    "check": check,
 }
 
 GROUP = "openqmail.commands"

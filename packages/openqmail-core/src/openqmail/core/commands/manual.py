@@ -1,7 +1,7 @@
 """The manual pages, made from what they describe: the command line and the definitions.
 
-`python -m openqmail.core.commands.manual DIR` writes openqmail.1 and openqmail-control.5
-there.  They carry neither date nor version, so that they change only with what they say.
+`python -m openqmail.core.commands.manual DIR` writes openqmail.1, openqmail-control.5 and
+sendmail.8 there.  They carry neither date nor version, so that they change only with what they say.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 
+from openqmail.core.commands import sendmail
 from openqmail.core.commands.main import COMMANDS, build_parser
 from openqmail.core.control.definitions import DEFINITIONS, Definition
 
@@ -22,7 +23,11 @@ _EXITS = (
 
 def pages() -> dict[str, str]:
     """Every page by the name of its file."""
-    return {"openqmail.1": _command_page(), "openqmail-control.5": _control_page()}
+    return {
+        "openqmail.1": _command_page(),
+        "openqmail-control.5": _control_page(),
+        "sendmail.8": _sendmail_page(),
+    }
 
 
 def _command_page() -> str:
@@ -66,6 +71,66 @@ def _control_page() -> str:
     for definition in sorted(DEFINITIONS, key=lambda one: one.name):
         lines += _definition(definition)
     lines += [".SH SEE ALSO", ".BR openqmail (1)"]
+    return "\n".join(lines) + "\n"
+
+
+_SENDMAIL_EXITS = (
+    ("0", "the message is in the queue, on the disk"),
+    ("100", "cannot: misuse, or a message that is refused; the sentence on standard error says why"),
+    ("111", "not now: try later; the sentence says when the message may have been sent all the same"),
+)
+_SENDMAIL_ENVIRONMENT = (
+    ("OPENQMAIL_HOME", "the home, when --home is not given"),
+    ("QMAILUSER, MAILUSER, USER, LOGNAME", "who writes, the first that is set; else the login name"),
+    ("QMAILHOST, MAILHOST", "the host behind it; else control/defaulthost"),
+    ("QMAILNAME, MAILNAME, NAME", "the name for people, without -F and -f"),
+    ("QMAILSUSER, QMAILSHOST", "the envelope's sender, where it is another"),
+    (
+        "QMAILDEFAULTHOST, QMAILDEFAULTDOMAIN, QMAILPLUSDOMAIN, QMAILIDHOST",
+        "take the place of the control files of the same name",
+    ),
+)
+
+
+def _sendmail_page() -> str:
+    lines = _head("SENDMAIL", 8, "sendmail", "send a message by the service of this host")
+    lines += [".SH SYNOPSIS", f".B {_escaped(sendmail.USAGE.removeprefix('usage: '))}", ".SH DESCRIPTION"]
+    lines += [
+        _text(
+            "reads a message from standard input, makes its header whole, and hands it to the "
+            "service over the socket run/submit of the home. It is no privileged program: the system tells "
+            "the service who calls. The home is --home, OPENQMAIL_HOME, /var/qmail or /etc/openqmail."
+        ),
+        ".PP",
+        _text(
+            "While the service restarts it waits, up to 60 seconds. It sends a message again only when the "
+            "service cannot have taken it."
+        ),
+        ".PP",
+        _text(
+            "Date, Message-ID and From are put in where they are missing; of a resent message, which has "
+            "any Resent- field, their Resent- twins. Bcc, Resent-Bcc, Return-Path and Content-Length are "
+            "taken out. An address without a host gets control/defaulthost, a host without a dot "
+            "control/defaultdomain, one that ends with + control/plusdomain. Recipients are the arguments "
+            "and, with -t, those of the header. The envelope's sender is -f, else Return-Path, else whoever "
+            "writes."
+        ),
+        ".PP",
+        _text(
+            "Without -i a line that is only a dot ends the message. A message whose lines all end with CRLF "
+            "is taken as text; one that mixes line ends keeps them, and cannot be sent to other hosts."
+        ),
+        ".SH OPTIONS",
+    ]
+    for option, text in sendmail.OPTIONS:
+        lines += [".TP", f".B {_escaped(option)}", _text(text)]
+    lines.append(".SH EXIT STATUS")
+    for code, meaning in _SENDMAIL_EXITS:
+        lines += [".TP", f".B {code}", _text(meaning)]
+    lines.append(".SH ENVIRONMENT")
+    for names, meaning in _SENDMAIL_ENVIRONMENT:
+        lines += [".TP", f".B {names}", _text(meaning)]
+    lines += [".SH SEE ALSO", ".BR openqmail (1),", ".BR openqmail\\-control (5)"]
     return "\n".join(lines) + "\n"
 
 

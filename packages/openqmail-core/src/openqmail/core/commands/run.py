@@ -20,6 +20,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(home: Home | None, args: argparse.Namespace) -> int:
-    from openqmail.core import service  # noqa: PLC0415  # what only this command needs
+    from openqmail.core.service.run import run as serve  # noqa: PLC0415  # what only this command needs
 
-    return service.run(needed(home), salvage=args.salvage)
+    return serve(needed(home), salvage=args.salvage)

@@ -12,7 +12,7 @@ from openqmail.core.__about__ import __version__
 from openqmail.core.commands import client
 from openqmail.core.commands.command import CANNOT, DONE, example, needed
 from openqmail.core.control.home import Home
-from openqmail.core.control.owner import as_owner
+from openqmail.core.control.owner import as_owner, user_name
 
 help = "say whether the service runs, and what it does; exit 0 only while it serves"
 
@@ -58,10 +58,15 @@ def _for_people(found: dict[str, Any], home: Home) -> str:
     lines.append(f"  queue      {totals(queue)}")
     running = found.get("running") or {}
     lines.append(f"  deliveries {running.get('local', 0)} local, {running.get('remote', 0)} remote")
-    for one in found.get("processes") or ():
-        size = in_units(one.get("rss") or 0)
-        lines.append(f"  process    {one.get('name')} {one.get('pid')}: {size}, {one.get('work')} in hand")
+    lines += [_process(one) for one in found.get("processes") or ()]
     return "\n".join(lines)
+
+
+def _process(one: dict[str, Any]) -> str:
+    who = user_name(one.get("uid") or 0)
+    what = f"{one.get('name')} {one.get('pid')}"
+    size = in_units(one.get("rss") or 0)
+    return f"  {what:<18} {who}, generation {one.get('generation')}, {size}, {one.get('work')} in hand"
 
 
 def totals(queue: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """The home and its control files: found, read, checked, explained."""
 
+from openqmail.core.control.accounts import Account, Accounts, find_accounts
 from openqmail.core.control.assign import Assignment, User, Users, compile_cdb, parse_assign
 from openqmail.core.control.cdb import Cdb, CdbDamaged, make_cdb
 from openqmail.core.control.definitions import DEFINITIONS, Definition
@@ -10,6 +11,8 @@ from openqmail.core.control.settings import Listener, Resolver, Route, Settings
 
 __all__ = [
     "DEFINITIONS",
+    "Account",
+    "Accounts",
     "Assignment",
     "Cdb",
     "CdbDamaged",
@@ -27,6 +30,7 @@ __all__ = [
     "all_definitions",
     "check",
     "compile_cdb",
+    "find_accounts",
     "make_cdb",
     "parse_assign",
     "read_settings",

@@ -15,6 +15,7 @@ from openqmail.core.control.rules import parse_rules
 from openqmail.core.control.text import ControlText, integer, mapping, members, sequence, value
 
 COUNT = 100_000
+MANY = 100_000_000
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +84,20 @@ DEFINITIONS: tuple[Definition, ...] = (
         ),
         example="mail.example.org",
         parse=value(syntax.host),
+    ),
+    Definition(
+        name="accounts",
+        kind="a list of ROLE USER",
+        default="",
+        readers=("service",),
+        explanation=(
+            "The system's users that the processes run as in a home of root's, a line each: smtpd, gate, "
+            "send, remote, and alias, who gets the mail of nobody else. A role without a line has qmail's: "
+            "qmaild, qmailp, qmails, qmailr, alias. In any other home all run as its owner. Read at the "
+            "start only."
+        ),
+        example="smtpd mailin\nsend mailqueue",
+        parse=mapping(syntax.account),
     ),
     Definition(
         name="listen",
@@ -163,6 +178,36 @@ DEFINITIONS: tuple[Definition, ...] = (
         "a number of connections",
         reader="smtpd",
         explanation="How many connections from the network are served at once, over all listeners.",
+    ),
+    _number(
+        "smtpdworkers",
+        1,
+        1,
+        64,
+        "a number of processes",
+        reader="supervisor",
+        explanation="How many processes serve clients. One is enough for a few thousand connections; more "
+        "use more processors.",
+    ),
+    _number(
+        "connectionsperhour",
+        0,
+        0,
+        MANY,
+        "a number of connections",
+        reader="smtpd",
+        explanation="How many connections a client's network (/24 of IPv4, /64 of IPv6) may open in an hour; "
+        "more are turned away with 421. 0 sets no limit. Clients with RELAYCLIENT are not counted.",
+    ),
+    _number(
+        "messagesperhour",
+        0,
+        0,
+        MANY,
+        "a number of messages",
+        reader="smtpd",
+        explanation="How many messages a client's network (/24 of IPv4, /64 of IPv6) may begin in an hour, "
+        "taken or not; more are put off with 450. 0 sets no limit. Clients with RELAYCLIENT are not counted.",
     ),
     _number(
         "timeoutsmtpd",

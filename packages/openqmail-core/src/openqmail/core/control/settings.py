@@ -10,6 +10,9 @@ import msgspec
 
 from openqmail.core.control.rules import Rules
 
+ACCOUNTS = {"smtpd": "qmaild", "gate": "qmailp", "send": "qmails", "remote": "qmailr", "alias": "alias"}
+"""A role -> the user that it has when `control/accounts` names none: qmail's."""
+
 
 class Listener(msgspec.Struct, frozen=True):
     """A line of `control/listen`; `host` without brackets."""
@@ -45,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `locals`: domains delivered here.  `virtualdomains`: full address, domain, `.suffix` or the
     empty catch-all -> prefix (an empty prefix: not virtual).  `smtproutes`: domain, `.suffix` or
     empty -> route.  Times in seconds, sizes in bytes; `databytes` 0: no limit.  `added`: the values
-    of control files that add-ons declare, by name.
+    of control files that add-ons declare, by name.  `accounts`: role -> user, where it is not `ACCOUNTS`.
     """
 
     me: bytes
@@ -57,6 +60,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     databytes: int
     maxrecipients: int
     concurrencyincoming: int
+    connectionsperhour: int = 0
+    messagesperhour: int = 0
     timeoutsmtpd: int
     hooks: tuple[str, ...]
     # where mail goes
@@ -81,5 +86,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     resolvers: tuple[Resolver, ...]
     timeoutconnect: int
     timeoutremote: int
+    # as whom the processes run
+    accounts: Mapping[bytes, str] = {}
+    # which processes there are
+    smtpdworkers: int = 1
     # what add-ons read
     added: Mapping[str, object] = {}

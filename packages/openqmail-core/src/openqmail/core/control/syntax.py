@@ -8,11 +8,12 @@ case; one beyond ASCII is kept in both its spellings (RFC 5891), for mail may us
 import ipaddress
 import re
 
-from openqmail.core.control.settings import Listener, Resolver, Route
+from openqmail.core.control.settings import ACCOUNTS, Listener, Resolver, Route
 from openqmail.core.control.text import integer, shown
 
 _LABELS = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
 _WORD = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}")
 _COLON = re.compile(r":(?![^\[]*\])")
 """A colon that does not stand within brackets, as those of an IPv6 literal do."""
@@ -154,6 +155,21 @@ def word(text: str) -> str:
     if not _WORD.fullmatch(text):
         raise ValueError(f"'{shown(text)}' is not a name; write one of small letters and digits, like smtp")
     return text
+
+
+def account(text: str) -> tuple[tuple[bytes, ...], str]:
+    """`ROLE USER`: a process, and the system's user that it runs as."""
+    words = text.split()
+    if len(words) != 2:
+        raise ValueError("is not ROLE USER; write one like 'smtpd qmaild'")
+    role, user = words
+    if role not in ACCOUNTS:
+        raise ValueError(f"'{shown(role)}' is not a role; the roles are {', '.join(ACCOUNTS)}")
+    if not _USER.fullmatch(user):
+        raise ValueError(f"'{shown(user)}' is not the name of a user; write one like {ACCOUNTS[role]}")
+    if user == "root":
+        raise ValueError(f"root is nobody's user here; write one of its own for {role}")
+    return (role.encode(),), user
 
 
 def hook(text: str) -> str:

@@ -1,5 +1,5 @@
 """How much is too much."""
 
-from openqmail.core.gate.local import LocalGate
+from openqmail.core.gate.local import Limits, LocalGate, limits_of
 
-__all__ = ["LocalGate"]
+__all__ = ["Limits", "LocalGate", "limits_of"]

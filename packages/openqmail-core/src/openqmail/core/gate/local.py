@@ -1,28 +1,72 @@
-"""The gate of a service that is one process: counters, each with its limit.
+"""The gate itself: counters, each with its limit, and rates an hour.
 
-`lease` takes at once or refuses; it never waits.  A counter without a limit is counted but never
-refused.  Nothing is kept for a counter whose leases have all come back, so counters named after
-clients do not add up.
+It answers at once and never waits.  A counter without a limit is counted but never refused; a
+rate without one is not even counted.  Nothing is kept for a counter whose leases have all come
+back, nor for a key that has spent nothing lately, so names of clients do not add up.
 """
 
+import asyncio
+from asyncio import Future
 from collections.abc import Mapping
+
+import msgspec
+
+from openqmail.core.control.settings import Settings
+from openqmail.core.limits import Buckets
+from openqmail.core.ports.gate import CONNECTIONS, CONNECTIONS_PER_HOUR, MESSAGES_PER_HOUR
+from openqmail.core.world import Clock, SystemClock
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How much each counter has to give, and how much of each rate a key may have in an hour (0: as
+    much as it likes)."""
+
+    counters: Mapping[bytes, int]
+    rates: Mapping[bytes, int] = {}
+
+
+def limits_of(settings: Settings) -> Limits:
+    counters = {CONNECTIONS: settings.concurrencyincoming}
+    rates = {
+        CONNECTIONS_PER_HOUR: settings.connectionsperhour,
+        MESSAGES_PER_HOUR: settings.messagesperhour,
+    }
+    return Limits(counters, rates)
 
 
 class LocalGate:
-    """Serves the port `Gate`; `limits` says how much each counter has to give."""
+    """Serves the port `Gate`.
 
-    def __init__(self, limits: Mapping[bytes, int]) -> None:
-        self._limits = dict(limits)
+    `take` and `charge` are what the port's `lease` and `spend` answer, without a future."""
+
+    def __init__(self, limits: Limits, clock: Clock | None = None) -> None:
+        self._clock: Clock = SystemClock() if clock is None else clock
         self._taken: dict[bytes, int] = {}
+        self._buckets: dict[bytes, Buckets] = {}
+        self.reconfigure(limits)
 
-    def lease(self, counter: bytes, count: int = 1) -> bool:
+    def lease(self, counter: bytes, count: int = 1) -> "Future[bool]":
+        return _answered(self.take(counter, count))
+
+    def spend(self, rate: bytes, key: bytes, count: int = 1) -> "Future[bool]":
+        return _answered(self.charge(rate, key, count))
+
+    def take(self, counter: bytes, count: int = 1) -> bool:
         """Take `count` of what `counter` still has to give; False when that is too much."""
-        taken = self._taken.get(counter, 0) + count
-        limit = self._limits.get(counter)
-        if limit is not None and taken > limit:
+        limit = self._limits.counters.get(counter)
+        if limit is not None and self._taken.get(counter, 0) + count > limit:
             return False
-        self._taken[counter] = taken
+        self.hold(counter, count)
         return True
+
+    def hold(self, counter: bytes, count: int) -> None:
+        """Count what is held already, as from a gate that is gone, also beyond the limit."""
+        self._taken[counter] = self._taken.get(counter, 0) + count
+
+    def charge(self, rate: bytes, key: bytes, count: int = 1) -> bool:
+        """Take `count` of what `key` may have of `rate`; False when that is too much."""
+        buckets = self._buckets.get(rate)
+        return buckets is None or buckets.take(key, count, self._clock.monotonic())
 
     def release(self, counter: bytes, count: int = 1) -> None:
         """Give back what was leased; giving back more than that is the caller's error."""
@@ -38,6 +82,15 @@ class LocalGate:
         """How much is leased now."""
         return self._taken.get(counter, 0)
 
-    def reconfigure(self, limits: Mapping[bytes, int]) -> None:
-        """New limits; what is leased stays leased, also where it is now over the limit."""
-        self._limits = dict(limits)
+    def reconfigure(self, limits: Limits) -> None:
+        """New limits; what is leased stays leased, also where it is now over the limit, and what is
+        spent stays spent."""
+        self._limits = limits
+        for name, rate in limits.rates.items():
+            self._buckets.setdefault(name, Buckets(rate)).reconfigure(rate)
+
+
+def _answered(yes: bool) -> "Future[bool]":
+    answer = asyncio.get_running_loop().create_future()
+    answer.set_result(yes)
+    return answer

@@ -5,9 +5,12 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from openqmail.core.hooks.interface import STEPS, Refuse
+from openqmail.core.control import extensions
+from openqmail.core.control.settings import Settings
+from openqmail.core.hooks.interface import STEPS, HookContext, Refuse
 from openqmail.core.log import Alert, Log
 from openqmail.core.values import Reply
+from openqmail.core.world import Clock
 
 TIMEOUT = 60.0
 """Seconds that one hook may take for one step."""
@@ -44,3 +47,10 @@ class HookChain:
             if isinstance(answer, Refuse):
                 return answer.reply
         return None
+
+
+def load_chain(settings: Settings, log: Log, clock: Clock) -> HookChain:
+    """The hooks that `control/hooks` names.  Raises ControlError for one that is not installed."""
+    context = HookContext(settings, log, clock)
+    named = [(name, extensions.load("openqmail.hooks", name)(context)) for name in settings.hooks]
+    return HookChain(named, log)

@@ -5,6 +5,7 @@ all at once.  A full pipe makes the writer wait, as it makes qmail-send wait.
 """
 
 import os
+import select
 import stat
 import time
 from collections.abc import Callable
@@ -46,7 +47,9 @@ class LogWriter:
         self._clock = clock
         self._soon = soon
         self._events: list[Event] = []
-        self._stamped = os.isatty(descriptor) or stat.S_ISREG(os.fstat(descriptor).st_mode)
+        mode = os.fstat(descriptor).st_mode
+        self._stamped = os.isatty(descriptor) or stat.S_ISREG(mode)
+        self._piped = stat.S_ISFIFO(mode)
 
     def __call__(self, event: Event) -> None:
         events = self._events
@@ -67,9 +70,15 @@ class LogWriter:
         data = stamp + (b"\n" + stamp).join(lines) + b"\n"
         try:
             while data:
-                data = data[os.write(self._descriptor, data) :]
+                data = data[os.write(self._descriptor, self._portion(data)) :]
         except OSError:
             return
+
+    def _portion(self, data: bytes) -> bytes:
+        """As much as is written in one piece: others write to the same pipe."""
+        if not self._piped or len(data) <= select.PIPE_BUF:
+            return data
+        return data[: data.rfind(b"\n", 0, select.PIPE_BUF) + 1] or data[: select.PIPE_BUF]
 
     def _time(self) -> bytes:
         now = self._clock.now()

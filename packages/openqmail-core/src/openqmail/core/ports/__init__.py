@@ -22,12 +22,15 @@ from openqmail.core.ports.delivery import (
     RemoteJob,
     Written,
 )
-from openqmail.core.ports.gate import Gate
+from openqmail.core.ports.gate import CONNECTIONS, CONNECTIONS_PER_HOUR, MESSAGES_PER_HOUR, Gate
 from openqmail.core.ports.service import InboundHooks, Service, ServiceContext
 from openqmail.core.ports.submission import LARGE, LargeBody, Submission
 
 __all__ = [
+    "CONNECTIONS",
+    "CONNECTIONS_PER_HOUR",
     "LARGE",
+    "MESSAGES_PER_HOUR",
     "Acted",
     "Forward",
     "Gate",

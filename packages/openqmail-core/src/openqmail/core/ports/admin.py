@@ -45,11 +45,13 @@ class QueueTotals(msgspec.Struct, frozen=True):
     bytes: int
 
 
-class Missed(msgspec.Struct, frozen=True, gc=False):
-    """A message on which a verb could do nothing; `why` follows "message N"."""
+class Missed(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A message on which a verb could do nothing; `why` follows "message N".  `passes`: it may be
+    otherwise in a while, by itself or when something has been mended: ask again."""
 
     number: int
     why: str
+    passes: bool = False
 
 
 class Acted(msgspec.Struct, frozen=True):

@@ -1,7 +1,8 @@
 """A stored body that is read from the disk: a slice of a segment, or a file of its own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
+from os import fsdecode
 
 from openqmail.core.values import QueueDamaged, TemporaryFailure
 from openqmail.core.values.body import CHUNK
@@ -14,36 +15,44 @@ class FileBody:
     With a `digest` (BLAKE2b) the last piece is given only when the whole has proved right, so
     nobody ever has a damaged message whole."""
 
-    __slots__ = ("_digest", "_disk", "_offset", "_path", "_size")
+    __slots__ = ("_disk", "digest", "offset", "path", "size")
 
     def __init__(self, disk: Disk, path: bytes, offset: int, size: int, digest: bytes = b"") -> None:
-        self._disk, self._path, self._offset, self._size = disk, path, offset, size
-        self._digest = digest
-
-    @property
-    def size(self) -> int:
-        return self._size
+        self._disk = disk
+        self.path = path
+        self.offset = offset
+        self.size = size
+        self.digest = digest
 
     @property
     def data(self) -> bytes | None:
         return None
 
     def chunks(self) -> Iterator[bytes]:
-        """Raises TemporaryFailure when the file has become shorter than it was, QueueDamaged when
-        it is not what was written."""
-        hashed = blake2b(digest_size=len(self._digest)) if self._digest else None
-        file = self._disk.open(self._path)
+        """Raises OSError, and what `read_whole` raises."""
+        file = self._disk.open(self.path)
         try:
-            done = 0
-            while done < self._size:
-                chunk = file.read_at(self._offset + done, min(CHUNK, self._size - done))
-                if not chunk:
-                    raise TemporaryFailure(f"{self._path!r} ends before the message does")
-                done += len(chunk)
-                if hashed is not None:
-                    hashed.update(chunk)
-                    if done == self._size and hashed.digest() != self._digest:
-                        raise QueueDamaged(f"{self._path!r} is damaged: it is not what was written")
-                yield chunk
+            yield from read_whole(file.read_at, self.offset, self.size, self.digest, fsdecode(self.path))
         finally:
             file.close()
+
+
+def read_whole(
+    read_at: Callable[[int, int], bytes], offset: int, size: int, digest: bytes, name: str
+) -> Iterator[bytes]:
+    """`size` bytes from `offset` in pieces; with a `digest`, the last one only when the whole has it.
+
+    Raises TemporaryFailure when the file, `name`, has become shorter than it was, QueueDamaged
+    when it is not what was written."""
+    hashed = blake2b(digest_size=len(digest)) if digest else None
+    done = 0
+    while done < size:
+        chunk = read_at(offset + done, min(CHUNK, size - done))
+        if not chunk:
+            raise TemporaryFailure(f"{name} ends before the message does")
+        done += len(chunk)
+        if hashed is not None:
+            hashed.update(chunk)
+            if done == size and hashed.digest() != digest:
+                raise QueueDamaged(f"{name} is damaged: it is not what was written")
+        yield chunk

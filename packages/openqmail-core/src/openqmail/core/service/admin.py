@@ -1,21 +1,19 @@
 """The socket `run/admin`: a request a connection, one JSON line, answered in JSON lines.
 
-Only the owner of the home can connect (0600 in a folder of 0700).  The forms are those of
+Only the owner of the home can connect (0600).  The forms are those of
 `openqmail status --json` and `openqmail queue list --json`; a list ends with a line
 `{"ok":true}` and a message has its size in front, so that nothing cut off looks whole.
 A verb on messages is answered when it is done: `{"ok":true,"done":[…],"missed":[…],"later":[…]}`.
 """
 
 import asyncio
-import contextlib
-import os
+import socket
 from collections.abc import Awaitable, Callable
 from itertools import islice
 from typing import Annotated
 
 import msgspec
 
-from openqmail.core.control.home import Home
 from openqmail.core.ports import Acted, Missed, QueueAdmin
 from openqmail.core.values import OpenqmailError
 
@@ -55,33 +53,24 @@ class Answer(msgspec.Struct, frozen=True):
     later: tuple[int, ...]
 
 
-Status = Callable[[], msgspec.Struct]
+Status = Callable[[], Awaitable[msgspec.Struct]]
 
 
 class AdminSocket:
     """Answers people's commands while the service runs."""
 
-    def __init__(self, home: Home, queue: QueueAdmin, status: Status) -> None:
-        self._path = os.path.join(home.run, "admin")
+    def __init__(self, queue: QueueAdmin, status: Status) -> None:
         self._queue = queue
         self._status = status
         self._server: asyncio.Server | None = None
 
-    async def open(self) -> None:
-        """Raises OSError."""
-        if os.path.lexists(self._path):
-            os.unlink(self._path)  # left behind by a process that was killed: we hold the lock
-        before = os.umask(0o177)
-        try:
-            self._server = await asyncio.start_unix_server(self._connected, self._path, limit=_LINE)
-        finally:
-            os.umask(before)
+    async def serve(self, listening: socket.socket) -> None:
+        """On a socket that listens already."""
+        self._server = await asyncio.start_unix_server(self._connected, sock=listening, limit=_LINE)
 
     def close(self) -> None:
         if self._server is not None:
             self._server.close()
-            with contextlib.suppress(FileNotFoundError):  # Python 3.13 removes it by itself
-                os.unlink(self._path)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -114,7 +103,7 @@ class AdminSocket:
         await answer(request, writer)
 
     async def _tell_status(self, request: Request, writer: asyncio.StreamWriter) -> None:
-        _write(writer, self._status())
+        _write(writer, await self._status())
 
     async def _list(self, request: Request, writer: asyncio.StreamWriter) -> None:
         found, missed = iter(self._queue.messages(request.numbers or None)), list[Missed]()

@@ -52,7 +52,7 @@ class SmtpService:
         return len(self.sessions)
 
     def opened(self, session: SmtpSession) -> None:
-        """Called by a session once it has a connection; it leaves `sessions` by itself."""
+        """Called by a session that the rules let in; it leaves `sessions` by itself."""
         self.sessions.add(session)
         if self._sweep is None:
             self._sweep = self._loop.call_later(1.0, self._look_for_silence)

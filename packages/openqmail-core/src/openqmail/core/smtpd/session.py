@@ -3,7 +3,7 @@
 Bytes go in, events come out, each is answered from the policy, the hooks or the queue; what
 is to be sent is written once a turn.  250 after the data is said only when the queue's
 promise has come true.  The client is read no further while the machine waits for an answer
-with a full buffer, or while the disk is behind.
+with a full buffer, or while the disk is behind; nor before the gate has let it in.
 """
 
 import asyncio
@@ -13,7 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from openqmail.core.hooks import SessionFacts
+from openqmail.core.limits import network_of
 from openqmail.core.message.trace import received
+from openqmail.core.ports import CONNECTIONS, CONNECTIONS_PER_HOUR, MESSAGES_PER_HOUR
 from openqmail.core.smtp import events
 from openqmail.core.smtp.events import PAUSED
 from openqmail.core.smtp.server import ServerSession
@@ -32,10 +34,12 @@ TURN = 64
 LINGER = 10
 """Seconds that a client has to read our last words."""
 
-CONNECTIONS = b"connections"
-"""The gate's counter of connections that are open."""
+PATIENCE = 60
+"""Seconds that a client waits for a gate that does not answer, which is one that is being restarted."""
 
 _BUSY = Reply(421, b"", (b"too many connections, try again later",))
+_TOO_OFTEN = Reply(421, b"4.7.0", (b"too many connections from your network, try again later",))
+_TOO_MUCH = Reply(450, b"4.7.1", (b"too many messages from your network, try again later",))
 _LEAVING = Reply(421, b"4.3.2", (b"shutting down, try again later",))
 _FULL = Reply(452, b"4.3.1", (b"too little room in the queue, try again later",))
 _TROUBLE = Reply(451, b"4.3.0", (b"the queue has a problem, try again later",))
@@ -47,7 +51,7 @@ class SmtpSession(asyncio.BufferedProtocol):
     # How every session begins: what most never change is not set anew for each.
     _transport: asyncio.Transport | None = None
     _incoming: Incoming | None = None
-    _leased = False  # and so there is a policy, and a machine
+    _leased = False  # and so there is a machine
     _paused = False
     _draining = False
     _submitting = False
@@ -76,20 +80,36 @@ class SmtpSession(asyncio.BufferedProtocol):
         if not client:  # gone before we looked
             self._transport.abort()
             return
-        context = self._context
-        if not context.gate.lease(CONNECTIONS):
-            self._refuse(_BUSY)
-            return
         self._client: tuple[str, int] = client
         policy = self._admit(client[0])
         if policy is None:
-            context.gate.release(CONNECTIONS)
             self._refuse(DENIED)
             return
-        self._leased = True
         self._policy: Policy = policy
-        self._machine = ServerSession(policy.offer)
         self._service.opened(self)
+        if self._context.settings.connectionsperhour and not policy.relay:
+            self._when(self._spend(CONNECTIONS_PER_HOUR), self._ask_in)
+        else:
+            self._ask_in(True)
+        if not self._leased and not self._closing:  # the gate is not so quick
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _ask_in(self, seldom: bool) -> None:
+        if not seldom:
+            self._refuse(_TOO_OFTEN)
+        elif self._transport is not None and not self._closing:
+            self._when(self._context.gate.lease(CONNECTIONS), self._enter)
+
+    def _enter(self, leased: bool) -> None:
+        if not leased:
+            self._refuse(_BUSY)
+            return
+        if self._transport is None or self._closing:  # it left, or was sent away, meanwhile
+            self._context.gate.release(CONNECTIONS)
+            return
+        self._leased = True
+        self._machine = ServerSession(self._policy.offer)
         if "connect" in self._asked:
             self._decide("connect", (), self._machine.accept)
         else:
@@ -137,6 +157,10 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._lingered += 1
             if self._lingered > LINGER:
                 self.abort()
+        elif not self._leased:
+            self._lingered += 1
+            if self._lingered > PATIENCE:
+                self._refuse(_BUSY)
         elif self._heard:
             wait = self._machine.deadline()
             self._expires = _NEVER if wait is None else now + wait
@@ -148,7 +172,9 @@ class SmtpSession(asyncio.BufferedProtocol):
     def drain(self) -> None:
         """End as soon as no message is under way."""
         self._draining = True
-        if self._transport is not None and self._incoming is None:
+        if not self._leased:
+            self._refuse(_LEAVING)
+        elif self._transport is not None and self._incoming is None:
             self._machine.shutdown(_LEAVING)
             self._pump()
 
@@ -204,6 +230,18 @@ class SmtpSession(asyncio.BufferedProtocol):
         task = self._loop.create_task(self._ask(step, facts, accepted))
         self._asking = task
 
+    def _when(self, answer: "Future[bool]", then: Callable[[bool], None]) -> None:
+        """Go on by `then` now where the gate's answer is there, which is the rule, else when it comes."""
+        if answer.done():
+            then(answer.result())
+        else:
+            answer.add_done_callback(partial(self._told, then))
+
+    def _told(self, then: Callable[[bool], None], answer: "Future[bool]") -> None:
+        then(answer.result())
+        if self._leased:
+            self._pump()
+
     async def _ask(self, step: str, facts: tuple[Any, ...], accepted: Callable[[], None]) -> None:
         reply = await self._context.hooks.ask(step, self._session_facts(), *facts)
         if self._transport is None:
@@ -226,7 +264,17 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._machine.accept()
 
     def _on_mail(self, event: events.Mail) -> None:
-        if "mail" in self._asked:
+        if self._context.settings.messagesperhour and not self._policy.relay:
+            self._when(self._spend(MESSAGES_PER_HOUR), partial(self._mail, event))
+        else:
+            self._mail(event, True)
+
+    def _mail(self, event: events.Mail, seldom: bool) -> None:
+        if self._transport is None:
+            return
+        if not seldom:
+            self._machine.send(_TOO_MUCH)
+        elif "mail" in self._asked:
             self._decide("mail", (event.sender,), partial(self._begin, event))
         else:
             self._begin(event)
@@ -342,9 +390,13 @@ class SmtpSession(asyncio.BufferedProtocol):
 
     # --- parts ------------------------------------------------------------------------
 
+    def _spend(self, rate: bytes) -> "Future[bool]":
+        return self._context.gate.spend(rate, network_of(self._client[0]))
+
     def _refuse(self, reply: Reply) -> None:
         """Say why there is no service, and hang up."""
-        if self._transport is not None:
+        if self._transport is not None and not self._closing:
+            self._closing = True
             self._transport.write(reply.encode())
             self._transport.close()
 

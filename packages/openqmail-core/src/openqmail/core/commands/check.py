@@ -1,0 +1,46 @@
+"""`openqmail check`: whether owners and modes of a home keep everybody to what is theirs.
+
+Exit code 0 when nothing is found, 100 with a line for each finding: place, fault, remedy.  What
+the control files say is the matter of `openqmail control check`.
+"""
+
+import argparse
+
+import msgspec
+
+from openqmail.core.commands.command import CANNOT, DONE, example, needed
+from openqmail.core.control.accounts import find_accounts
+from openqmail.core.control.home import Home
+from openqmail.core.control.modes import examine
+from openqmail.core.control.owner import as_owner
+
+help = "look for owners and modes that let a process, or anybody, reach what it should not"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--json", action="store_true", help="print a JSON object a finding: thing, place, remedy"
+    )
+    example(parser, "openqmail --home /var/qmail check")
+
+
+def run(home: Home | None, args: argparse.Namespace) -> int:
+    from openqmail.core.service.confine import landlock, seccomp  # noqa: PLC0415  # only this command's
+
+    here = needed(home)
+    accounts = find_accounts(here)
+    with as_owner(here):
+        found = examine(here, accounts)
+    for one in found:
+        print(msgspec.json.encode(one).decode() if args.json else _on_a_line(str(one)))
+    if not args.json:
+        for lacking in (landlock.lacking(), seccomp.lacking()):
+            if lacking:
+                print(f"note: {lacking}")
+        if not found:
+            print(f"{here.path}: owners and modes are as they should be")
+    return CANNOT if found else DONE
+
+
+def _on_a_line(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,0 +1,63 @@
+"""`openqmail upgrade`: the running service goes on as the program that is installed now.
+
+The first process executes it anew, with the same pid and the sockets that listen; no connection
+is refused.  Connections that are open end with the program they began with.
+"""
+
+import argparse
+import os
+import signal
+import time
+
+from openqmail.core.commands import client
+from openqmail.core.commands.command import DONE, example, needed
+from openqmail.core.control.home import Home
+from openqmail.core.control.owner import as_owner
+from openqmail.core.values import HomeError, TemporaryFailure
+
+help = "have the running service go on as the version that is installed now"
+
+PATIENCE = 90.0
+"""Seconds that it may take."""
+
+_LOOK_AGAIN = 0.1
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    example(parser, "pip install --upgrade openqmail-core", "openqmail --home mail upgrade")
+
+
+def run(home: Home | None, args: argparse.Namespace) -> int:
+    here = needed(home)
+    with as_owner(here):
+        try:
+            before = client.status(here)
+        except client.Stopped:
+            raise HomeError(f"{here.path}: no service runs; 'openqmail run' starts the new version") from None
+        if before.get("state") != "serving":
+            raise TemporaryFailure(
+                f"{here.path}: the service is {before.get('state')}; try again in a moment"
+            )
+        os.kill(before["pid"], signal.SIGUSR2)
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            time.sleep(_LOOK_AGAIN)
+            try:
+                now = client.status(here)
+            except (client.Stopped, TemporaryFailure):
+                continue
+            if now.get("state") == "serving" and _generation(now) > _generation(before):
+                print(f"{here.path}: version {now.get('version')} serves, process {now.get('pid')}")
+                return DONE
+    raise TemporaryFailure(f"{here.path}: the service goes on as it was; its log says why")
+
+
+def _generation(status: dict[str, object]) -> int:
+    """Of the front ends."""
+    processes = status.get("processes")
+    return max(
+        (one.get("generation", 0) for one in processes if one.get("name") == "smtpd")
+        if isinstance(processes, list)
+        else (0,),
+        default=0,
+    )

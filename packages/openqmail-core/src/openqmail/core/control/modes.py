@@ -1,0 +1,332 @@
+"""Whose each part of a home is, and its mode: one table, which `init` makes and `check` asks for.
+
+`examine` looks at a home by its owners and modes alone: for each process and for anybody else
+it works out what can be searched, read and written from `/` on, and says what is more than the
+table gives, or less.  Nothing is changed and no file is opened but users/assign.  Access
+control lists are not looked at, nor groups beyond the one that `become` leaves.
+"""
+
+import os
+import shlex
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from openqmail.core.control.accounts import Account, Accounts
+from openqmail.core.control.assign import parse_assign
+from openqmail.core.control.home import Home
+from openqmail.core.control.owner import user_name
+from openqmail.core.control.settings import ACCOUNTS
+
+ROOT, ANY = "root", "any"
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A folder of a home.  `owner`: root or a role, in a home of root's; in any other all is its
+    owner's.  `mode`: in a home of root's; `private`: in any other.  `inside`: whose what is in it
+    is, and with which mode, of a folder; a file has it without the right to run.  `users`: the roles
+    that have to come in ("" for anybody), so far as the mode lets them."""
+
+    owner: str
+    mode: int
+    private: int
+    inside: tuple[str, int]
+    users: tuple[str, ...] = ()
+
+
+PARTS = {
+    "": Part(ROOT, 0o755, 0o755, (ANY, 0o755), ("", *ACCOUNTS)),
+    "control": Part(ROOT, 0o755, 0o755, (ROOT, 0o755), ("smtpd", "gate", "send", "remote")),
+    "users": Part(ROOT, 0o755, 0o755, (ROOT, 0o755), ("gate", "send")),
+    "alias": Part("alias", 0o2755, 0o755, ("alias", 0o755), ("alias",)),
+    "queue": Part("send", 0o700, 0o700, ("send", 0o700), ("send",)),
+    "run": Part(ROOT, 0o711, 0o700, (ANY, 0o700), ("",)),
+    "mail": Part(ROOT, 0o755, 0o755, (ANY, 0o700)),
+}
+"""The folders of a home; "" is the home itself."""
+
+FILES = {
+    "run/submit": (ANY, 0o666),
+    "users/smtpauth": ("gate", 0o400),
+    "control/servercert.pem": ("smtpd", 0o400),
+    "control/clientcert.pem": ("remote", 0o400),
+}
+"""Owner and mode of single files.  A secret is its one reader's: qmail's groups have several users
+each, so a group that may read it would be too many.  Root may own it as well."""
+
+FEW = 3
+"""Files of one folder that are named for the same fault."""
+
+_READ, _WRITE, _SEARCH = 4, 2, 1
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """`thing`: what is wrong, `place`: the path, `remedy`: what to do."""
+
+    thing: str
+    place: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.thing}; {self.remedy}"
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """Of stat(2), what decides."""
+
+    uid: int
+    gid: int
+    mode: int
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """Who might read or write: a process, or somebody of no consequence (uid -1)."""
+
+    role: str
+    label: str
+    uid: int
+    gid: int
+
+    def may(self, what: int, found: Facts) -> bool:
+        shift = 6 if self.uid == found.uid else 3 if self.gid == found.gid else 0
+        return bool(found.mode >> shift & what)
+
+
+ANYBODY = Subject("", "anybody", -1, -1)
+
+Subjects = tuple[Subject, ...]
+
+
+def examine(home: Home, accounts: Accounts) -> list[Finding]:
+    """All that is wrong in owners and modes.  To be called as root in a home of root's, else as its
+    owner.  Raises HomeError, OSError."""
+    return list(_few(_Examination(home, accounts).findings()))
+
+
+class _Examination:
+    def __init__(self, home: Home, accounts: Accounts) -> None:
+        self._home = home
+        self._accounts = accounts.by_role()
+        self._system = home.uid == 0
+        self._roles: Subjects = ()
+        if self._system:
+            self._roles = tuple(
+                Subject(role, f"{one.name} ({role})", one.uid, one.gid)
+                for role, one in self._accounts.items()
+            )
+        group = Subject("", "its group", -1, home.gid)
+        self._subjects = (*self._roles, ANYBODY) if self._system else (ANYBODY, group)
+
+    def findings(self) -> Iterator[Finding]:
+        yield from self._shared()
+        within, cannot = self._reaching(self._home.path, self._subjects)
+        for one, folder in cannot:
+            if one.role:
+                remedy = f"move the home, or: chmod a+x {shlex.quote(folder)}"
+                yield Finding(f"{one.label} cannot pass", folder, remedy)
+        yield from self._above()
+        yield from self._look("", self._home.path, within)
+        if self._system:
+            yield from self._users()
+
+    # --- one thing of the home ----------------------------------------------------------------
+
+    def _look(self, name: str, path: str, within: Subjects) -> Iterator[Finding]:
+        part = PARTS.get(name)
+        try:
+            found = _facts(os.lstat(path) if part is None else os.stat(path))
+        except FileNotFoundError:  # a file of a running service that has gone
+            if part is not None and name != "mail":  # which another qmail does not have
+                mode = part.mode if self._system else part.private
+                owner = user_name(self._uid(part.owner, 0))
+                made = f"mkdir -m {mode:o} {shlex.quote(path)} && chown {owner} {shlex.quote(path)}"
+                yield Finding("is missing", path, made)
+            return
+        if name == "queue" and self._system and (foreign := _foreign(path, self._accounts["send"])):
+            yield self._takeover(path, foreign)
+            return
+        folder = stat.S_ISDIR(found.mode)
+        owner, mode = self._wanted(name, folder)
+        uid = self._uid(owner, found.uid)
+        if found.uid != uid and not (found.uid == 0 and self._system and owner != "send"):
+            recursive = "-R " if folder and name else ""
+            remedy = f"chown {recursive}{user_name(uid)} {shlex.quote(path)}"
+            yield Finding(f"belongs to {user_name(found.uid)}, not to {user_name(uid)}", path, remedy)
+            return
+        if stat.S_ISLNK(found.mode):
+            return
+        told: set[Subject] = set()
+        for who, verb, remedy in self._access(name, found, Facts(uid, found.gid, mode), within):
+            told.update(who)
+            place = shlex.quote(path)
+            change = f"{mode:o}" if name in PARTS or name in FILES else remedy
+            yield Finding(f"{', '.join(one.label for one in who)} {verb}", path, f"chmod {change} {place}")
+        if folder:
+            entered = tuple(one for one in within if one not in told and one.may(_SEARCH, found))
+            yield from self._inside(name, path, entered)
+
+    def _inside(self, name: str, path: str, within: Subjects) -> Iterator[Finding]:
+        try:
+            names = sorted(os.listdir(path))
+        except FileNotFoundError:
+            return
+        if not name:
+            names = [part for part in PARTS if part] + [one for one in names if one not in PARTS]
+        for one in names:
+            yield from self._look(os.path.join(name, one), os.path.join(path, one), within)
+
+    def _access(
+        self, name: str, found: Facts, meant: Facts, within: Subjects
+    ) -> Iterator[tuple[Subjects, str, str]]:
+        """Who may do more than the table gives, or less: (who, what, change of the mode)."""
+        part = PARTS.get(name.partition("/")[0])
+        users = part.users if part is not None and self._system and name not in FILES else ()
+        bits = (_READ, _SEARCH) if stat.S_ISDIR(found.mode) else (_READ,)
+        for what, verb, remedy in (
+            (_WRITE, "may write to it, and must not", "go-w"),
+            (_READ, "may read it, and must not", "go-rwx"),
+        ):
+            more = tuple(one for one in within if one.may(what, found) and not one.may(what, meant))
+            if more:
+                yield more, verb, remedy
+        less = tuple(
+            one
+            for one in within
+            if one.role in users and any(one.may(bit, meant) and not one.may(bit, found) for bit in bits)
+        )
+        if less:
+            yield less, "cannot come by it, and has to", "a+rX"
+
+    def _wanted(self, name: str, folder: bool) -> tuple[str, int]:
+        """Owner and mode by the table."""
+        if name in PARTS:
+            part = PARTS[name]
+            return part.owner, part.mode if self._system else part.private
+        if name in FILES:
+            return FILES[name]
+        owner, mode = PARTS.get(name.partition("/")[0], PARTS[""]).inside
+        return owner, mode if folder else mode & 0o666
+
+    def _uid(self, owner: str, present: int) -> int:
+        if not self._system:
+            return self._home.uid
+        if owner == ANY:
+            return present
+        return 0 if owner == ROOT else self._accounts[owner].uid
+
+    # --- around it ----------------------------------------------------------------------------
+
+    def _shared(self) -> Iterator[Finding]:
+        """Two roles with one user are one process to the system."""
+        by_uid: dict[int, str] = {}
+        for role, one in self._accounts.items() if self._system else ():
+            other = by_uid.setdefault(one.uid, role)
+            if other != role:
+                thing = f"{other} and {role} both run as {one.name}"
+                yield Finding(thing, "control/accounts", f"give {role} a user of its own")
+
+    def _above(self) -> Iterator[Finding]:
+        """Whoever may write to a folder above the home may put another in its place."""
+        for folder in _folders_to(self._home.path):
+            found = os.stat(folder)
+            mode = found.st_mode
+            if found.st_uid not in (0, self._home.uid):
+                thing = f"belongs to {user_name(found.st_uid)}, who may put another home in place of this one"
+                yield Finding(thing, folder, "move the home, or change the owner")
+            elif mode & 0o022 and not mode & stat.S_ISVTX:
+                thing = "others may write to it, and put another home in place of this one"
+                yield Finding(thing, folder, f"chmod go-w {shlex.quote(folder)}")
+
+    def _reaching(self, path: str, subjects: Subjects) -> tuple[Subjects, list[tuple[Subject, str]]]:
+        """Who can come as far as the folder that `path` is in; the others with where they are stopped."""
+        cannot: list[tuple[Subject, str]] = []
+        for folder in _folders_to(path):
+            found = _facts(os.stat(folder))
+            cannot += [(one, folder) for one in subjects if not one.may(_SEARCH, found)]
+            subjects = tuple(one for one in subjects if one.may(_SEARCH, found))
+        return subjects, cannot
+
+    def _takeover(self, queue: str, foreign: str) -> Finding:
+        send, remote = self._accounts["send"].name, self._accounts["remote"].name
+        theirs = f"info local remote bounce lock/sendmutex lock/trigger && chown {remote} lock/tcpto"
+        return Finding(
+            f"is another qmail's: mess, todo, intd and pid belong to {foreign}, and {send} must own them",
+            queue,
+            f"to take it over, stop the other qmail, then: cd {shlex.quote(queue)} && chown -R {send} . && "
+            f"chmod 700 .; to give it back: cd {shlex.quote(queue)} && chown -R {foreign} . && "
+            f"chown -R {send} {theirs} && chmod 750 .",
+        )
+
+    def _users(self) -> Iterator[Finding]:
+        """The homes of users/assign, and that no process reads the Maildirs in them."""
+        try:
+            with open(os.path.join(self._home.users, "assign"), "rb") as opened:
+                lines, _ = parse_assign(opened.read())
+        except OSError:
+            return  # `control check` says so
+        users = {(os.fsdecode(one.user.home), one.user.uid): os.fsdecode(one.user.name) for one in lines}
+        for (folder, uid), name in users.items():
+            if uid == 0:
+                yield Finding(f"gives mail to root, for {name}", "users/assign", "name another user")
+                continue
+            try:
+                yield from self._user(folder, uid, name)
+            except OSError:
+                continue  # not there: `control check` says so
+
+    def _user(self, folder: str, uid: int, name: str) -> Iterator[Finding]:
+        if os.stat(folder).st_mode & 0o002:
+            remedy = f"chmod o-w {shlex.quote(folder)}"
+            yield Finding(f"anybody may write to it: mail for {name} waits", folder, remedy)
+        maildir = os.path.join(folder, "Maildir")
+        found, place = _facts(os.lstat(maildir)), shlex.quote(maildir)
+        if stat.S_ISLNK(found.mode):
+            return
+        if found.uid != uid:
+            thing = f"belongs to {user_name(found.uid)}: mail for {name} waits"
+            yield Finding(thing, maildir, f"chown -R {name} {place}")
+            return
+        within, _ = self._reaching(maildir, tuple(one for one in self._subjects if one.uid != uid))
+        for what, verb, remedy in (
+            (_WRITE, "may write to it, and must not", f"chmod go-w {place}"),
+            (_READ, "may read it, and must not", f"chmod go-rwx {place}"),
+        ):
+            told = [one.label for one in within if one.may(what, found)]
+            if told:
+                yield Finding(f"{', '.join(told)} {verb}", maildir, remedy)
+
+
+def _facts(found: os.stat_result) -> Facts:
+    return Facts(found.st_uid, found.st_gid, found.st_mode)
+
+
+def _folders_to(path: str) -> list[str]:
+    """The folders that `path` is in, from `/` on, by their real names."""
+    found = [os.path.dirname(os.path.realpath(path))]
+    while found[-1] != "/":
+        found.append(os.path.dirname(found[-1]))
+    return found[::-1]
+
+
+def _foreign(queue: str, send: Account) -> str:
+    """Whose a queue is that another qmail has made; empty for one of ours, or none."""
+    try:
+        uid = os.stat(os.path.join(queue, "mess")).st_uid
+    except OSError:
+        return ""
+    return "" if uid in (0, send.uid) else user_name(uid)
+
+
+def _few(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The first few of a fault that many files of a folder have, and how many more there are."""
+    counted: Counter[tuple[str, str]] = Counter()
+    for one in findings:
+        key = os.path.dirname(one.place), one.thing
+        counted[key] += 1
+        if counted[key] <= FEW:
+            yield one
+    for (folder, thing), count in counted.items():
+        if count > FEW:
+            yield Finding(f"{thing}: {count - FEW} more in this folder", folder, "as those above")

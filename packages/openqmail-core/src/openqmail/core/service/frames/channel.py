@@ -1,0 +1,278 @@
+"""A connection that carries frames, for a process with a loop.
+
+What a turn of the loop has to say is one write.  `paused` stops reading, so that what the other
+side sends waits in its own memory; `full` says that the other side does not read.  Descriptors
+go with the frame that they belong to, and are ours to close once they were handed to
+`received`.  Whatever breaks the form ends the connection: `lost` is told why, once, after all
+that the other side had said.
+"""
+
+import asyncio
+import os
+import socket
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from openqmail.core.service.frames.codec import (
+    DESCRIPTORS,
+    LARGEST,
+    PREFACE,
+    Decoder,
+    Encoder,
+    FrameError,
+)
+
+_READ = 64 * 1024
+_MOST_READS = 8
+"""Reads in one turn, after which others have theirs."""
+_SPACE = socket.CMSG_SPACE(4 * DESCRIPTORS * 4)
+_FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+FULL = 1 << 20
+"""Bytes that are not yet sent, above which the other side counts as slow."""
+
+Received = Callable[[Any, "list[int]"], None]
+Lost = Callable[["Exception | None"], None]
+
+
+class Channel:
+    """`messages`: the union of what may come.  `received(message, descriptors)` is called in order, and
+    may raise FrameError for what makes no sense;
+    `lost(error)` once at the end, None when the other side has closed at the end of a frame.
+    `largest`: bytes of a frame that may come; `descriptors`: whether any may, else they are not even
+    taken from the kernel."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        messages: Any,
+        received: Received,
+        lost: Lost,
+        *,
+        largest: int = LARGEST,
+        descriptors: bool = True,
+    ) -> None:
+        connection.setblocking(False)
+        self._socket = connection
+        self._loop = asyncio.get_running_loop()
+        self._received = received
+        self._lost = lost
+        self._encoder = Encoder()
+        self._decoder = Decoder(messages, largest=largest)
+        self._take_descriptors = descriptors
+        self._descriptors: deque[int] = deque()
+        self._out: list[bytes] = [PREFACE]
+        self._sending: deque[tuple[bytes, Sequence[int]]] = deque()
+        self._waiting = 0
+        self._scheduled = False
+        self._blocked = False
+        self._paused = False
+        self.closed = False
+        self._closing = False
+        self._broken: OSError | None = None
+        self._loop.add_reader(connection.fileno(), self._readable)
+        self._soon()
+
+    # --- saying -----------------------------------------------------------------------
+
+    def send(self, message: msgspec.Struct, descriptors: Sequence[int] = ()) -> None:
+        """Say it at the end of this turn.  The descriptors are closed, whatever becomes of it.
+
+        What is said on a closed channel is lost, as `lost` has told or will tell.  Raises FrameError
+        for what is too large."""
+        if self.closed or self._closing or self._broken is not None:
+            _close_all(descriptors)
+            return
+        try:
+            frame = self._encoder.frame(message, len(descriptors))
+        except FrameError:
+            _close_all(descriptors)
+            raise
+        self._waiting += len(frame)
+        if descriptors:
+            self._gather()
+            self._sending.append((frame, descriptors))
+        else:
+            self._out.append(frame)
+        self._soon()
+
+    @property
+    def full(self) -> bool:
+        """Whether the other side reads too slowly."""
+        return self._waiting > FULL
+
+    def close(self) -> None:
+        """Say what is to be said still, and end; `lost` is not told."""
+        if self.closed:
+            return
+        self._closing = True
+        self._flush()
+
+    def abort(self) -> None:
+        """End now; `lost` is not told."""
+        if not self.closed:
+            self._end()
+
+    def _soon(self) -> None:
+        if not self._scheduled and not self._blocked:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _gather(self) -> None:
+        if self._out:
+            self._sending.append((b"".join(self._out), ()))
+            self._out.clear()
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self.closed or self._blocked:
+            return
+        self._gather()
+        sending = self._sending
+        while sending:
+            data, descriptors = sending.popleft()
+            try:
+                sent = self._write(data, descriptors)
+            except (BlockingIOError, InterruptedError):
+                sending.appendleft((data, descriptors))
+                self._block()
+                return
+            except OSError as error:
+                _close_all(descriptors)
+                self._break(error)
+                return
+            _close_all(descriptors)
+            self._waiting -= sent
+            if sent < len(data):
+                sending.appendleft((data[sent:], ()))
+                self._block()
+                return
+        self._waiting = 0
+        if self._closing:
+            self._end()
+
+    def _write(self, data: bytes, descriptors: Sequence[int]) -> int:
+        if not descriptors:
+            return self._socket.send(data)
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))
+        return self._socket.sendmsg([data], [rights])
+
+    def _break(self, error: OSError) -> None:
+        """The other side hears no more; what it had said before may lie here unread."""
+        self._broken = error
+        for _, descriptors in self._sending:
+            _close_all(descriptors)
+        self._sending.clear()
+        self._waiting = 0
+        if self._closing:
+            self._end()
+
+    def _block(self) -> None:
+        self._blocked = True
+        self._loop.add_writer(self._socket.fileno(), self._writable)
+
+    def _writable(self) -> None:
+        self._blocked = False
+        self._loop.remove_writer(self._socket.fileno())
+        self._flush()
+
+    # --- hearing ----------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Read no more until `resume`."""
+        if not self._paused and not self.closed:
+            self._paused = True
+            self._loop.remove_reader(self._socket.fileno())
+
+    def resume(self) -> None:
+        if self._paused and not self.closed:
+            self._paused = False
+            self._loop.add_reader(self._socket.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        for _ in range(_MOST_READS):
+            try:
+                data = self._read()
+            except (BlockingIOError, InterruptedError):
+                return
+            except (OSError, FrameError) as error:
+                self._fail(error)
+                return
+            if not data:
+                torn = self._decoder.pending or self._descriptors
+                self._fail(FrameError("ended in the midst of a frame") if torn else self._broken)
+                return
+            if self._closing:  # nobody listens any more
+                continue
+            self._decoder.feed(data)
+            self._hand_on()
+            if len(data) < _READ or self.closed or self._paused:
+                return
+
+    def _read(self) -> bytes:
+        """Raises OSError, FrameError."""
+        if not self._take_descriptors:
+            return self._socket.recv(_READ)
+        data, rights, flags, _ = self._socket.recvmsg(_READ, _SPACE, _FLAGS)
+        for level, kind, content in rights:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                given = array("i")
+                given.frombytes(content[: len(content) - len(content) % given.itemsize])
+                self._descriptors.extend(given)
+        if flags & socket.MSG_CTRUNC:
+            raise FrameError("more descriptors than a frame may have")
+        return data
+
+    def _hand_on(self) -> None:
+        decoder = self._decoder
+        while not (self.closed or self._closing):
+            try:
+                found = decoder.next()
+                if found is None:
+                    if len(self._descriptors) > DESCRIPTORS:
+                        raise FrameError("descriptors that belong to no frame")
+                    return
+                message, count = found
+                if count > len(self._descriptors):
+                    raise FrameError("descriptors of a frame are missing")
+                self._received(message, [self._descriptors.popleft() for _ in range(count)])
+            except FrameError as error:
+                self._fail(error)
+                return
+            except Exception as fault:  # ours: the loop tells of it, the other side is no more understood
+                self._fail(fault)
+                raise
+
+    # --- the end ----------------------------------------------------------------------
+
+    def _fail(self, error: Exception | None) -> None:
+        if self.closed:
+            return
+        told = not self._closing
+        self._end()
+        if told:
+            self._lost(error)
+
+    def _end(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        number = self._socket.fileno()
+        self._loop.remove_reader(number)
+        self._loop.remove_writer(number)
+        self._socket.close()
+        for _, descriptors in self._sending:
+            _close_all(descriptors)
+        self._sending.clear()
+        _close_all(self._descriptors)
+        self._descriptors.clear()
+
+
+def _close_all(descriptors: Sequence[int] | deque[int]) -> None:
+    for descriptor in descriptors:
+        with suppress(OSError):
+            os.close(descriptor)

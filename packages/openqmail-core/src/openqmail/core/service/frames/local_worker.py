@@ -1,0 +1,174 @@
+"""One worker, as its client sees it: deliveries and syncs under way on its connection.
+
+A worker is known before it has a connection: what is asked of it then waits.  What it has
+written stays its own until it was asked whether that is durable; when it is lost in between,
+nobody knows, so the answer is no.  What was under way is then deferred.
+"""
+
+import socket
+from asyncio import Future
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from openqmail.core.ports import Forward, LocalJob, LocalReport, Written
+from openqmail.core.service.frames.bodies import pack
+from openqmail.core.service.frames.channel import Channel
+from openqmail.core.service.frames.codec import FrameError
+from openqmail.core.service.frames.local import Deliver, FromWorker, Report, Sync
+from openqmail.core.service.frames.results import LOCAL_LOST, OUTCOMES, STOPPED, TOO_LARGE, UNREADABLE
+from openqmail.core.values import OpenqmailError, Result
+
+Answer = Future[LocalReport]
+Key = tuple[int, int]
+"""uid and gid."""
+
+Durable = Callable[[Sequence[bool]], None]
+
+MOST_FILES = 3000
+"""Asked for in one frame: with the longest paths there are, they fill it nearly."""
+
+
+class Owner(Protocol):
+    """Whom a worker tells."""
+
+    def wrote(self, worker: "Worker", written: tuple[Written, ...]) -> None:
+        """There are files to be synced by this worker."""
+        ...
+
+    def rested(self, worker: "Worker") -> None:
+        """No delivery is under way there just now."""
+        ...
+
+    def lost(self, worker: "Worker") -> None:
+        """It is gone."""
+        ...
+
+
+class Worker:
+    """The worker of one user."""
+
+    def __init__(self, owner: Owner, key: Key, local: bytes) -> None:
+        """`local`: of an address for which it is wanted."""
+        self.key = key
+        self.local = local
+        self.running = False
+        self.leaving = False
+        self.idle_since = 0.0
+        self.files: dict[bytes, Written] = {}
+        """What it has written and was not asked to sync yet, by path."""
+        self._owner = owner
+        self._early: list[tuple[LocalJob, Answer]] = []
+        self._jobs: dict[int, Answer] = {}
+        self._syncs: dict[int, tuple[int, Durable]] = {}
+        self._last = 0
+        self._channel: Channel | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is under way."""
+        return bool(self._jobs or self._syncs or self._early)
+
+    def begin(self, connection: socket.socket) -> None:
+        """It runs, and takes what waits for it."""
+        self._channel = Channel(connection, FromWorker, self._received, self._lost, descriptors=False)
+        self.running = True
+        early, self._early = self._early, []
+        for job, answer in early:
+            self.deliver(job, answer)
+
+    def deliver(self, job: LocalJob, answer: Answer) -> None:
+        channel = self._channel
+        if channel is None:
+            self._early.append((job, answer))
+            return
+        try:
+            size, digest, data, descriptors = pack(job.body)
+        except (OSError, OpenqmailError):
+            settle(answer, UNREADABLE)
+            return
+        number = self._last = self._last + 1
+        message = Deliver(
+            number,
+            job.delivery,
+            job.message,
+            job.birth,
+            job.sender,
+            job.recipient,
+            job.position,
+            job.again,
+            job.synced,
+            size,
+            digest,
+            data,
+        )
+        try:
+            channel.send(message, descriptors)
+        except FrameError:
+            settle(answer, TOO_LARGE)
+            return
+        self._jobs[number] = answer
+
+    def sync(self, written: Sequence[Written], durable: Durable) -> None:
+        """Make files durable that it has written (at most `MOST_FILES`); all False, and at once, when
+        it is gone."""
+        channel = self._channel
+        if channel is None or not self.running:
+            durable((False,) * len(written))
+            return
+        number = self._last = self._last + 1
+        self._syncs[number] = len(written), durable
+        channel.send(Sync(number, tuple([(file.path, file.size) for file in written])))
+
+    def close(self, result: Result = STOPPED) -> None:
+        """It may go; what is under way, or waits, gets this result."""
+        if self._channel is not None:
+            self._channel.close()
+        self._end(result)
+
+    # --- what it tells ------------------------------------------------------------------
+
+    def _received(self, message: FromWorker, _: list[int]) -> None:
+        if isinstance(message, Report):
+            answer = self._jobs.pop(message.id, None)
+            if answer is None:
+                raise FrameError("a report of a delivery that was not asked for")
+            if not answer.done():
+                report = _report_of(message)
+                if report.written:
+                    self._owner.wrote(self, report.written)
+                answer.set_result(report)
+        else:
+            count, durable = self._syncs.get(message.id, (-1, None))
+            if durable is None or count != len(message.durable):
+                raise FrameError("a word on files that was not asked for")
+            del self._syncs[message.id]
+            durable(message.durable)
+        if not self._jobs:
+            self._owner.rested(self)
+
+    def _lost(self, _: Exception | None) -> None:
+        self._end(LOCAL_LOST)
+        self._owner.lost(self)
+
+    def _end(self, result: Result) -> None:
+        self.running = False
+        self.files.clear()
+        syncs, self._syncs = self._syncs, {}
+        for count, durable in syncs.values():
+            durable((False,) * count)
+        answers = [answer for _, answer in self._early] + list(self._jobs.values())
+        self._early.clear()
+        self._jobs.clear()
+        for answer in answers:
+            settle(answer, result)
+
+
+def settle(answer: Answer, result: Result) -> None:
+    if not answer.done():
+        answer.set_result(LocalReport(result))
+
+
+def _report_of(message: Report) -> LocalReport:
+    written = tuple([Written(path, size) for path, size in message.written])
+    forward = None if message.forward is None else Forward(*message.forward)
+    return LocalReport(Result(OUTCOMES[message.outcome], message.text), written, forward)

@@ -1,0 +1,1 @@
+"""The processes: what each does from the fork to its end."""

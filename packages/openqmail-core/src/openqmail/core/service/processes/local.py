@@ -1,0 +1,193 @@
+"""The spawner: starts a worker for a user, and hands its socket to who asked.
+
+It runs as root in a home of root's, so it has no loop and no thread and looks at nothing but
+users/cdb.  It tells a worker's uid by that file alone: who asks can name an address, not a user.
+A worker has a socket to who asked for it and a pipe to the spawner; the end of either ends it.
+Workers of one who is gone are killed and waited for before another is served, so no two
+processes ever deliver the same message.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+from typing import NoReturn
+
+from openqmail.core.control.accounts import Account, find_accounts
+from openqmail.core.control.assign import Users
+from openqmail.core.service.frames.blocking import BlockingChannel
+from openqmail.core.service.frames.codec import FrameError
+from openqmail.core.service.frames.spawning import Refused, Start, Started, ToSpawner
+from openqmail.core.service.processes.process import Inherited
+from openqmail.core.service.processes.worker import run_worker
+from openqmail.core.service.supervisor import messages as said
+from openqmail.core.values import OpenqmailError
+
+MOST = 100
+"""Workers at once; who asks keeps to less."""
+
+_ROOT = b"Not allowed to perform deliveries as root. (#4.7.0)\n"
+_MANY = b"Too many deliveries run already. (#4.3.0)\n"
+_TROUBLE = b"Trouble reading users/cdb. (#4.3.0)\n"
+_NO_FORK = b"Unable to fork qmail-local. (#4.3.0)\n"
+
+
+class _Client:
+    """One who asks, and the pids of the workers that were made for it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.channel = BlockingChannel(connection, ToSpawner)
+        self.workers: set[int] = set()
+
+
+class Spawner:
+    """Serves until its supervisor is gone, or says so and nobody asks any more."""
+
+    def __init__(self, control: socket.socket, inherited: Inherited) -> None:
+        self._inherited = inherited
+        self._home = inherited.home
+        self._users = Users(os.path.join(self._home.users, "cdb"))
+        self._alias = find_accounts(self._home).alias
+        self._control = BlockingChannel(control, said.ToChild)
+        self._clients: list[_Client] = []
+        self._uids: dict[int, int] = {}
+        self._life_of_workers, self._life = os.pipe2(os.O_CLOEXEC)
+        self._leaving = False
+
+    def run(self) -> int:
+        child_ended, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        self._control.send(said.Ready())
+        while not (self._leaving and not self._clients and not self._uids):
+            channels = {client.channel.fileno(): client for client in self._clients}
+            watched = [self._control.fileno(), child_ended, *channels]
+            try:
+                readable = select.select(watched, (), ())[0]
+            except InterruptedError:
+                continue
+            if child_ended in readable:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(child_ended, 4096)
+                self._reap()
+            if self._control.fileno() in readable and not self._hear():
+                break
+            for client in [channels[one] for one in readable if one in channels]:
+                self._answer(client)
+        for client in list(self._clients):
+            self._end(client)
+        return 0
+
+    # --- the supervisor -----------------------------------------------------------------
+
+    def _hear(self) -> bool:
+        """False: end now."""
+        try:
+            heard = self._control.receive()
+        except FrameError:
+            return False
+        if heard is None:
+            return False
+        for message, descriptors in heard:
+            if isinstance(message, said.Peer):
+                self._clients += [_Client(socket.socket(fileno=one)) for one in descriptors]
+            elif isinstance(message, said.Leave | said.Handover):
+                self._leaving = True
+            elif isinstance(message, said.Hurry):
+                return False
+        return True
+
+    # --- who asks -----------------------------------------------------------------------
+
+    def _answer(self, client: _Client) -> None:
+        try:
+            asked = client.channel.receive()
+        except FrameError:
+            asked = None
+        if asked is None:
+            self._end(client)
+            return
+        for message, descriptors in asked:
+            for descriptor in descriptors:  # none belongs to a question
+                os.close(descriptor)
+            if not self._start(client, message):
+                self._end(client)
+                return
+
+    def _start(self, client: _Client, asked: Start) -> bool:
+        """False when who asked is gone."""
+        account = self._account(asked.local)
+        if isinstance(account, bytes):
+            return client.channel.send(Refused(asked.id, account))
+        if len(self._uids) >= MOST:
+            return client.channel.send(Refused(asked.id, _MANY))
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            try:
+                pid = os.fork()
+            except OSError:
+                return client.channel.send(Refused(asked.id, _NO_FORK))
+            if pid == 0:
+                self._become_worker(theirs, account)
+            client.workers.add(pid)
+            self._uids[pid] = account.uid
+            self._tell_workers()
+            return client.channel.send(Started(asked.id, account.uid, account.gid), (ours.fileno(),))
+
+    def _account(self, local: bytes) -> Account | bytes:
+        """Whose worker an address needs, by users/cdb; or why there can be none."""
+        if self._home.uid:
+            return Account("", *self._home.owner)
+        try:
+            user = self._users.find(local)
+        except (OSError, OpenqmailError):
+            return _TROUBLE
+        if user is None:
+            return self._alias
+        if user.uid == 0:
+            return _ROOT
+        return Account(os.fsdecode(user.name), user.uid, user.gid)
+
+    def _become_worker(self, connection: socket.socket, account: Account) -> NoReturn:
+        code = 111
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.close(self._life)
+            keep = {connection.fileno(), self._life_of_workers}
+            code = run_worker(connection, self._life_of_workers, keep, self._inherited, account)
+        finally:
+            os._exit(code)
+
+    # --- ends ---------------------------------------------------------------------------
+
+    def _end(self, client: _Client) -> None:
+        """Its workers must not go on: another may deliver the same messages soon."""
+        client.channel.close()
+        self._clients.remove(client)
+        for pid in client.workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in client.workers:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+            self._uids.pop(pid, None)
+        self._tell_workers()
+
+    def _reap(self) -> None:
+        for client in self._clients:
+            for pid in list(client.workers):
+                with contextlib.suppress(ChildProcessError):
+                    if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                        continue
+                client.workers.discard(pid)
+                self._uids.pop(pid, None)
+        self._tell_workers()
+
+    def _tell_workers(self) -> None:
+        self._control.send(said.Workers(tuple(self._uids.items())))
+
+
+def run_spawner(control: socket.socket, inherited: Inherited) -> int:
+    return Spawner(control, inherited).run()

@@ -1,0 +1,157 @@
+"""What every process with a loop has: its supervisor's word, its log, its settings, its end.
+
+A process is told by frames over the socket `control`; when that closes, the supervisor is gone
+and the process ends at once.  Signals are the supervisor's: a child ignores them.
+"""
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable
+from functools import partial
+
+from openqmail.core.control.home import Home
+from openqmail.core.control.settings import Listener, Settings
+from openqmail.core.log import Alert, LogWriter, Notice
+from openqmail.core.service.frames.channel import Channel
+from openqmail.core.service.frames.codec import FrameError
+from openqmail.core.service.supervisor import messages as said
+from openqmail.core.values import OpenqmailError
+from openqmail.core.world import SystemClock
+
+LOG_DELAY = 0.005
+"""Seconds in which lines of the log come together for one write."""
+
+BEAT = 1.0
+"""Seconds between two words about the work in hand."""
+
+
+class Inherited:
+    """What a child has from the fork: the newest settings, and sockets that listen."""
+
+    def __init__(
+        self,
+        home: Home,
+        settings: Settings,
+        generation: int,
+        listening: dict[Listener, list[socket.socket]],
+        admin: socket.socket | None,
+        submit: socket.socket | None,
+        salvage: bool,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.home = home
+        self.settings = settings
+        self.generation = generation
+        self.listening = listening
+        self.admin = admin
+        self.submit = submit
+        self.salvage = salvage
+        self.notes = notes
+
+
+class Process:
+    """One child, in its loop."""
+
+    def __init__(self, role: str, control: socket.socket, inherited: Inherited) -> None:
+        self.role = role
+        self.home = inherited.home
+        self.settings = inherited.settings
+        self.inherited = inherited
+        self.clock = SystemClock()
+        self.loop = asyncio.get_running_loop()
+        self.log = LogWriter(sys.stderr.fileno(), self.clock, partial(self.loop.call_later, LOG_DELAY))
+        self.leaving = asyncio.Event()
+        """Set when it is to end; `seconds` says how long that may take."""
+        self.seconds = 0.0
+        self.handover = False
+        """It ends for one that follows it at once."""
+        self.hurried = asyncio.Event()
+        """Set when it is to end at once."""
+        self.peers: dict[str, Callable[[socket.socket], None]] = {}
+        """Who takes a connection, by its port."""
+        self.reload: Callable[[], None] = lambda: None
+        self.flush: Callable[[], None] = lambda: None
+        self.work: Callable[[], int] = lambda: 0
+        self._early: list[tuple[str, socket.socket]] = []
+        self._states: list[asyncio.Future[said.State]] = []
+        self._told = 0
+        self._channel = Channel(control, said.ToChild, self._received, self._lost)
+        for note in inherited.notes:
+            self.log(Notice(note))
+
+    def ready(self, note: str = "") -> None:
+        """It does its work now."""
+        for port, connection in self._early:
+            self._introduce(port, connection)
+        self._early.clear()
+        self._channel.send(said.Ready(note))
+        self._beat()
+
+    def failed(self, error: OpenqmailError) -> None:
+        """It cannot do its work."""
+        self._channel.send(said.Failed(str(error), 111))
+
+    def ask_state(self) -> "asyncio.Future[said.State]":
+        """What the supervisor knows."""
+        future: asyncio.Future[said.State] = self.loop.create_future()
+        self._states.append(future)
+        self._channel.send(said.AskState())
+        return future
+
+    def alert(self, sentence: str) -> None:
+        self.log(Alert(sentence))
+
+    async def leave(self) -> None:
+        """Until it is to end."""
+        await self.leaving.wait()
+
+    def close(self) -> None:
+        self._channel.close()
+        self.log.flush()
+
+    # --- the supervisor's word ----------------------------------------------------------
+
+    def _received(self, message: said.ToChild, descriptors: list[int]) -> None:
+        if isinstance(message, said.Peer):
+            for descriptor in descriptors:
+                self._introduce(message.port, socket.socket(fileno=descriptor))
+        elif isinstance(message, said.Leave):
+            self.seconds = message.seconds
+            self.leaving.set()
+        elif isinstance(message, said.Handover):
+            self.handover = True
+            self.leaving.set()
+        elif isinstance(message, said.Hurry):
+            self.hurried.set()
+            self.leaving.set()
+        elif isinstance(message, said.Reload):
+            self.reload()
+        elif isinstance(message, said.Flush):
+            self.flush()
+        else:
+            for future in self._states:
+                if not future.done():
+                    future.set_result(message)
+            self._states.clear()
+
+    def _introduce(self, port: str, connection: socket.socket) -> None:
+        take = self.peers.get(port)
+        if take is None:
+            self._early.append((port, connection))
+        else:
+            take(connection)
+
+    def _lost(self, error: Exception | None) -> None:
+        """The supervisor is gone."""
+        if isinstance(error, FrameError):
+            self.alert(f"{self.role} does not understand its supervisor: {error}; ending")
+        self.hurried.set()
+        self.leaving.set()
+
+    def _beat(self) -> None:
+        count = self.work()
+        if count != self._told:
+            self._told = count
+            self._channel.send(said.Work(count))
+        self.loop.call_later(BEAT, self._beat)

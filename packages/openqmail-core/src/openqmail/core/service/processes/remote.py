@@ -1,0 +1,25 @@
+"""The process that speaks to other hosts."""
+
+import asyncio
+
+from openqmail.core.remote import Remote
+from openqmail.core.service.frames.remote import RemoteServer
+from openqmail.core.service.processes.process import Process
+
+_LOOK_AGAIN = 0.05
+
+
+async def serve(process: Process) -> int:
+    """Until it is told to leave and its deliveries have ended."""
+    remote = Remote(process.settings, process.log)
+    server = RemoteServer(remote)
+    process.peers["remote"] = server.serve
+    process.work = lambda: server.active
+    process.ready()
+    await process.leave()
+    until = process.loop.time() + process.seconds
+    while not server.idle and not process.hurried.is_set() and process.loop.time() < until:
+        await asyncio.sleep(_LOOK_AGAIN)
+    server.close()
+    await remote.close()
+    return 0

@@ -1,0 +1,128 @@
+"""The process of the queue: takes messages in, decides what is next, serves the administrator."""
+
+import asyncio
+import os
+from contextlib import suppress
+
+from openqmail.core.__about__ import __version__
+from openqmail.core.control.accounts import find_accounts
+from openqmail.core.control.assign import Users
+from openqmail.core.control.reader import read_settings
+from openqmail.core.log import Exiting, Notice
+from openqmail.core.queue import SendMutex
+from openqmail.core.service.admin import AdminSocket
+from openqmail.core.service.frames.local_client import LocalClient
+from openqmail.core.service.frames.remote import RemoteClient
+from openqmail.core.service.frames.submission import SubmissionServer
+from openqmail.core.service.processes.process import Process
+from openqmail.core.service.queueing import Ending, Queueing
+from openqmail.core.service.status import Status, status_of
+from openqmail.core.values import HomeError, OpenqmailError
+from openqmail.core.world import PosixDisk
+
+HANDED_OVER = 5.0
+"""Seconds that deliveries under way have when another process waits for the queue."""
+
+LOCKED = 10.0
+"""Seconds that the lock of a process which was killed just now may need to come free."""
+
+
+async def serve(process: Process) -> int:
+    """Recover, work, and end as it is told; 111 when something stays in the journal."""
+    mutex = await _mutex(process)
+    try:
+        return await _Send(process).serve()
+    finally:
+        mutex.release()
+
+
+async def _mutex(process: Process) -> SendMutex:
+    """qmail-send's lock.  A process of ours that has just been killed may not be quite gone."""
+    until = process.loop.time() + LOCKED
+    while True:
+        try:
+            return SendMutex(os.fsencode(process.home.queue))
+        except HomeError:
+            if process.loop.time() > until or process.leaving.is_set():
+                raise
+        await asyncio.sleep(0.05)
+
+
+class _Send:
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        home, settings = process.home, process.settings
+        accounts = find_accounts(home)
+        own = home.owner if home.uid else None
+        self._local = LocalClient(
+            Users(os.path.join(home.users, "cdb")), (accounts.alias.uid, accounts.alias.gid), own
+        )
+        self._remote = RemoteClient()
+        self._code = 0
+        self._queueing = Queueing(
+            home,
+            settings,
+            PosixDisk(),
+            process.clock,
+            process.log,
+            self._local,
+            self._remote,
+            self._fatal,
+            process.inherited.salvage,
+        )
+        self._submissions = SubmissionServer(self._queueing.sender)
+        self._admin = AdminSocket(self._queueing.admin, self._status)
+
+    async def serve(self) -> int:
+        process = self._process
+        note = self._queueing.start()
+        process.peers |= {
+            "submission": self._submissions.serve,
+            "local": self._local.attach,
+            "remote": self._remote.attach,
+        }
+        process.reload = self._reload
+        process.flush = self._queueing.sender.flush
+        process.work = lambda: sum(self._queueing.sender.running)
+        if process.inherited.admin is not None:
+            await self._admin.serve(process.inherited.admin)
+        process.ready(note)
+        await process.leave()
+        await self._end()
+        return self._code
+
+    async def _end(self) -> None:
+        """Deliveries under way may end; what follows takes over, or all goes to the layout."""
+        process, queueing = self._process, self._queueing
+        ending = Ending(HANDED_OVER if process.handover else process.seconds, process.hurried)
+        if not await ending.wait(queueing.drained()) and not process.handover:
+            process.log(Notice("ending with work under way: it will be tried again after the next start"))
+        await self._submissions.leave(HANDED_OVER)
+        queueing.sender.stop()
+        await self._remote.close()
+        await self._local.close()
+        if not await queueing.close(ending, settle=not process.handover) and not self._code:
+            self._code = 111
+        self._admin.close()
+        if not process.handover:
+            process.log(Exiting())
+
+    def _reload(self) -> None:
+        try:
+            settings = read_settings(self._process.home)
+        except OpenqmailError as error:
+            self._process.alert(f"the settings stay as they were: {error}")
+            return
+        self._queueing.reconfigure(settings)
+
+    def _fatal(self, error: BaseException) -> None:
+        self._code = 111
+        self._process.hurried.set()
+        self._process.leaving.set()
+
+    async def _status(self) -> Status:
+        state = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2.0):
+                state = await self._process.ask_state()
+        return status_of(self._queueing, __version__, state)

@@ -1,0 +1,49 @@
+"""The process of the front ends: connections from the network, and from this host's programs."""
+
+import asyncio
+from contextlib import suppress
+
+from openqmail.core.control.settings import Listener
+from openqmail.core.hooks import load_chain
+from openqmail.core.ports import ServiceContext
+from openqmail.core.service.frames.gate import GateClient
+from openqmail.core.service.frames.submission import SubmissionClient
+from openqmail.core.service.listeners import Listeners
+from openqmail.core.service.processes.process import Process
+
+_LOOK_AGAIN = 0.05
+
+
+async def serve(process: Process) -> int:
+    """Until it is told to leave and its connections have ended."""
+    settings = process.settings
+    submission, gate = SubmissionClient(), GateClient()
+    process.peers |= {"submission": submission.attach, "gate": gate.attach}
+    hooks = load_chain(settings, process.log, process.clock)
+
+    def context(listener: Listener) -> ServiceContext:
+        return ServiceContext(
+            listener=listener,
+            settings=settings,
+            submission=submission,
+            gate=gate,
+            hooks=hooks,
+            log=process.log,
+            clock=process.clock,
+        )
+
+    listeners = Listeners(context)
+    await listeners.serve(process.inherited.listening, process.inherited.submit)
+    process.work = lambda: listeners.active
+    process.ready()
+    await process.leave()
+    listeners.drain()
+    gate.drain()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(process.seconds or None):
+            while listeners.active and not process.hurried.is_set():
+                await asyncio.sleep(_LOOK_AGAIN)
+    listeners.abort()
+    submission.close()
+    gate.close()
+    return 0

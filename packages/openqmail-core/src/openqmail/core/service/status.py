@@ -1,0 +1,48 @@
+"""The form of `openqmail status --json`."""
+
+import os
+
+import msgspec
+
+from openqmail.core.ports import QueueTotals
+from openqmail.core.service.queueing import Queueing
+from openqmail.core.service.supervisor.messages import Process, State
+
+
+class Status(msgspec.Struct, frozen=True):
+    """`listen`: objects of service and address; `processes`: as the supervisor knows them."""
+
+    v: int
+    state: str
+    pid: int
+    version: str
+    since: int
+    listen: list[dict[str, str]]
+    queue: QueueTotals
+    running: dict[str, int]
+    processes: list[Process]
+
+
+def status_of(queueing: Queueing, version: str, state: State | None) -> Status:
+    """`state`: None when the supervisor does not answer."""
+    local, remote = queueing.sender.running
+    return Status(
+        v=1,
+        state=state.state if state else "starting",
+        pid=state.pid if state else os.getppid(),
+        version=version,
+        since=state.since if state else 0,
+        listen=[{"service": name, "address": where} for name, where in state.listen] if state else [],
+        queue=queueing.admin.totals(),
+        running={"local": local, "remote": remote},
+        processes=list(state.processes) if state else [],
+    )
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds, 0 where the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as table:
+            return int(table.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0

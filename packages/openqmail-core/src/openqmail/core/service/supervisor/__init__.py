@@ -1,0 +1,1 @@
+"""The first process: starts the others, and nothing else."""

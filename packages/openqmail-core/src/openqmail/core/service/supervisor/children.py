@@ -1,0 +1,97 @@
+"""From a fork to a process that does its job, as whom it should, behind its walls."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+
+from openqmail.core.control.accounts import Account, Accounts
+from openqmail.core.log import LogWriter, Notice
+from openqmail.core.service.confine import become, forbid_calls, harden, wall_in, walls_of
+from openqmail.core.service.frames.blocking import BlockingChannel
+from openqmail.core.service.loops import close_all_but, new_loop
+from openqmail.core.service.processes import gate, remote, send, smtpd
+from openqmail.core.service.processes.local import run_spawner
+from openqmail.core.service.processes.process import Inherited, Process
+from openqmail.core.service.supervisor import messages as said
+from openqmail.core.service.supervisor.machine import Role
+from openqmail.core.values import OpenqmailError
+from openqmail.core.world import SystemClock
+
+_SERVE: dict[str, Callable[[Process], Awaitable[int]]] = {
+    "gate": gate.serve,
+    "remote": remote.serve,
+    "send": send.serve,
+    "smtpd": smtpd.serve,
+}
+
+
+def account_of(role: Role, accounts: Accounts) -> Account | None:
+    """As whom a role runs; None: as the supervisor."""
+    return None if role == "local" else getattr(accounts, role)
+
+
+def fork(
+    role: Role, control: socket.socket, inherited: Inherited, accounts: Accounts, supervisor: int
+) -> int:
+    """Make a child of this role; its pid.  Returns only in the parent.  Raises OSError."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 111
+    try:
+        code = _live(role, control, inherited, accounts, supervisor)
+    except OpenqmailError as error:
+        BlockingChannel(control, said.ToChild, greeted=True).send(said.Failed(str(error), 111))
+    except BaseException as error:  # whatever it is: the supervisor must not return twice
+        sys.stderr.write(f"openqmail: {role} broke: {error!r}\n")
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def _live(
+    role: Role, control: socket.socket, inherited: Inherited, accounts: Accounts, supervisor: int
+) -> int:
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # the supervisor's alone
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    close_all_but({0, 1, 2, control.fileno(), *_kept(role, inherited)})
+    os.umask(0o077)
+    account = account_of(role, accounts)
+    if account is None:
+        harden(no_new_privileges=False)
+        return run_spawner(control, inherited)
+    become(account)
+    harden(no_new_privileges=True)
+    missing = wall_in(walls_of(role, inherited.home))
+    if missing:
+        LogWriter(sys.stderr.fileno(), SystemClock())(Notice(f"{role}: {missing}"))
+    forbid_calls(role)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(_serve(role, control, inherited))
+
+
+async def _serve(role: Role, control: socket.socket, inherited: Inherited) -> int:
+    process = Process(role, control, inherited)
+    try:
+        return await _SERVE[role](process)
+    except OpenqmailError as error:
+        process.failed(error)
+        return 111
+    finally:
+        process.close()
+
+
+def _kept(role: Role, inherited: Inherited) -> set[int]:
+    kept: set[int] = set()
+    if role == "smtpd":
+        kept = {one.fileno() for some in inherited.listening.values() for one in some}
+        if inherited.submit is not None:
+            kept.add(inherited.submit.fileno())
+    if role == "send" and inherited.admin is not None:
+        kept.add(inherited.admin.fileno())
+    return kept

@@ -1,0 +1,359 @@
+"""The supervisor's mind: which processes there must be, and who is introduced to whom.  Pure.
+
+Told what happened, it returns what to do, in order; it knows no pid, no socket and no clock.
+Children are numbers that it gives out.  It keeps one child of each role (`smtpd`: as many as
+asked), starts a dead one anew, ever later if it dies at once; a reload makes a new generation of
+those that hold settings for a connection's life, and lets the old one go when the new one is
+ready.  Front ends are started when the queue is open, and leave before the queue does.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+Role = Literal["gate", "local", "remote", "send", "smtpd"]
+Word = Literal["leave", "handover", "reload", "hurry"]
+State = Literal["starting", "serving", "draining", "ended"]
+
+LINKS: tuple[tuple[str, Role, Role], ...] = (
+    ("submission", "smtpd", "send"),
+    ("gate", "smtpd", "gate"),
+    ("local", "send", "local"),
+    ("remote", "send", "remote"),
+)
+"""Each port: its name, who asks, who serves."""
+
+RENEWED: tuple[Role, ...] = ("local", "remote", "smtpd")
+"""Roles of which a reload makes new ones; the others take the settings as they are."""
+
+FIRST_AGAIN = 0.05
+LATEST_AGAIN = 10.0
+"""Seconds until a child is started anew: at first, and at most when it dies again and again."""
+SETTLED = 5.0
+"""Seconds of life after which a death counts as a first one."""
+
+FRONT = 12.0
+"""Seconds that front ends have to end their connections in a stop."""
+DRAIN = 20.0
+"""Seconds that a stop may take in all, before what is left is told to end at once."""
+LAST = 5.0
+"""Seconds that a child has, told to end at once, until it is killed."""
+HANDOVER = 30.0
+"""Seconds in which the queue must be handed over in an upgrade."""
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Make a child of this role."""
+
+    child: int
+    role: Role
+    generation: int
+
+
+class Link(msgspec.Struct, frozen=True):
+    """Introduce `client` to `server`, which serves this port."""
+
+    port: str
+    client: int
+    server: int
+
+
+class Tell(msgspec.Struct, frozen=True):
+    """`seconds`: what is left, for leave."""
+
+    child: int
+    word: Word
+    seconds: float = 0.0
+
+
+class Kill(msgspec.Struct, frozen=True):
+    child: int
+
+
+class WakeAt(msgspec.Struct, frozen=True):
+    """Call `wake` then; the earliest counts."""
+
+    time: float
+
+
+class Serving(msgspec.Struct, frozen=True):
+    """Everything is there, for the first time or again after a reload (`again`)."""
+
+    again: bool
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """No child is left."""
+
+
+Action = Start | Link | Tell | Kill | WakeAt | Serving | Ended
+
+
+class Child(msgspec.Struct):
+    """`state`: starting, ready, leaving."""
+
+    number: int
+    role: Role
+    generation: int
+    state: Literal["starting", "ready", "leaving"]
+    began: float
+
+
+class Machine:
+    """`fronts`: how many processes of smtpd."""
+
+    def __init__(self, fronts: int = 1) -> None:
+        self.state: State = "starting"
+        self.generation = 1
+        self.children: dict[int, Child] = {}
+        self._fronts = fronts
+        self._last = 0
+        self._partners: dict[tuple[str, int], int] = {}
+        """Port and who asks -> whom it knows."""
+        self._deaths: dict[Role, int] = {}
+        self._again: list[tuple[float, Role]] = []
+        self._told: set[tuple[int, Word]] = set()
+        self._deadlines: list[tuple[float, Word | Literal["kill"]]] = []
+        self._until = 0.0
+        self._handing = False
+        self._renewing = False
+        self._out: list[Action] = []
+
+    # --- what happens -------------------------------------------------------------------
+
+    def begin(self, now: float) -> list[Action]:
+        """The first start, or the one after `adopt`."""
+        self._out = []
+        for role in ("gate", "local", "remote"):
+            self._start(role, now)
+        if not self._handing:
+            self._start("send", now)
+        self._link()
+        return self._out
+
+    def adopt(self, children: Iterable[Child], generation: int, now: float) -> None:
+        """Before `begin`: the children of the program that this one has replaced."""
+        for child in children:
+            self.children[child.number] = child
+            self._last = max(self._last, child.number)
+        self.generation = generation + 1
+        self._handing = any(child.role == "send" for child in self.children.values())
+
+    def hand_over(self, now: float) -> list[Action]:
+        """After `begin`: the old queue is asked to end."""
+        self._out = []
+        for child in self._alive("send"):
+            self._tell(child, "handover")
+        self._deadlines.append((now + HANDOVER, "kill"))
+        self._out.append(WakeAt(now + HANDOVER))
+        return self._out
+
+    def ready(self, number: int, now: float) -> list[Action]:
+        """A child does its work."""
+        self._out = []
+        child = self.children.get(number)
+        if child is not None and child.state == "starting":
+            child.state = "ready"
+            self._link()
+            self._settle(now)
+        return self._out
+
+    def ended(self, number: int, now: float) -> list[Action]:
+        """A child is no more, for whatever reason."""
+        self._out = []
+        child = self.children.pop(number, None)
+        if child is None:
+            return self._out
+        for (port, client), server in list(self._partners.items()):
+            if number in (client, server):
+                del self._partners[port, client]
+        if self.state == "draining":
+            self._withdraw(now)
+        elif child.role == "send" and self._handing:
+            self._handing = False
+            self._deadlines.clear()
+            self._start("send", now)
+            self._link()
+        elif child.state == "leaving":
+            pass
+        elif self.state == "starting" and not self._adopted():
+            self.terminate_now(now)
+        else:
+            self._start_later(child, now)
+        return self._out
+
+    def reload(self, fronts: int, now: float) -> list[Action]:
+        """The settings are new; they have been read and are good."""
+        self._out = []
+        self._fronts = fronts
+        if self.state == "draining":
+            return self._out
+        self.generation += 1
+        self._renewing = True
+        for role in ("send", "gate"):
+            for child in self._alive(role):
+                self._out.append(Tell(child.number, "reload"))
+        for role in RENEWED:
+            if role != "smtpd" or self._queue_open():
+                for _ in range(self._wanted(role)):
+                    self._start(role, now)
+        self._link()
+        return self._out
+
+    def terminate(self, now: float) -> list[Action]:
+        """The first time: let everything end well.  Again: at once."""
+        self._out = []
+        if self.state == "draining":
+            self._hurry(now)
+            return self._out
+        self.state = "draining"
+        self._until = now + DRAIN
+        self._deadlines = [(now + FRONT, "hurry"), (now + DRAIN + LAST, "kill")]
+        self._out += [WakeAt(when) for when, _ in self._deadlines]
+        self._withdraw(now)
+        return self._out
+
+    def terminate_now(self, now: float) -> list[Action]:
+        """Something went wrong before anything was served: end all."""
+        self.state = "draining"
+        self._hurry(now)
+        self._withdraw(now)
+        return self._out
+
+    def wake(self, now: float) -> list[Action]:
+        """It is the time that was asked for."""
+        self._out = []
+        for when, word in [one for one in self._deadlines if one[0] <= now]:
+            self._deadlines.remove((when, word))
+            self._overdue(word, now)
+        due = [role for when, role in self._again if when <= now]
+        self._again = [one for one in self._again if one[0] > now]
+        for role in due:
+            if self.state != "draining" and self._missing(role):
+                if role == "smtpd" and not self._queue_open():
+                    continue  # comes when the queue is open
+                self._start(role, now)
+        self._link()
+        self._out += [WakeAt(when) for when, _ in [*self._again, *self._deadlines]]
+        return self._out
+
+    # --- parts --------------------------------------------------------------------------
+
+    def _adopted(self) -> bool:
+        return any(child.generation < self.generation for child in self.children.values())
+
+    def _alive(self, role: Role, *states: str) -> list[Child]:
+        states = states or ("starting", "ready")
+        return [child for child in self.children.values() if child.role == role and child.state in states]
+
+    def _wanted(self, role: Role) -> int:
+        return self._fronts if role == "smtpd" else 1
+
+    def _missing(self, role: Role) -> bool:
+        current = [child for child in self._alive(role) if child.generation == self.generation]
+        if not current and role not in RENEWED:
+            current = self._alive(role)
+        return len(current) < self._wanted(role)
+
+    def _queue_open(self) -> bool:
+        return bool(self._alive("send", "ready"))
+
+    def _start(self, role: Role, now: float) -> None:
+        self._last += 1
+        self.children[self._last] = Child(self._last, role, self.generation, "starting", now)
+        self._out.append(Start(self._last, role, self.generation))
+
+    def _start_later(self, child: Child, now: float) -> None:
+        role = child.role
+        lived = now - child.began
+        self._deaths[role] = (
+            0 if lived > SETTLED and child.state == "ready" else self._deaths.get(role, 0) + 1
+        )
+        wait = min(LATEST_AGAIN, FIRST_AGAIN * 2 ** min(self._deaths[role], 20))
+        self._again.append((now + wait, role))
+        self._out.append(WakeAt(now + wait))
+
+    def _settle(self, now: float) -> None:
+        """What is due when one more child is ready."""
+        if self.state == "draining":
+            return
+        if self._queue_open():
+            while self._missing("smtpd") and not any(role == "smtpd" for _, role in self._again):
+                self._start("smtpd", now)
+            self._link()
+        everything = all(not self._missing(role) and not self._alive(role, "starting") for role in _ROLES)
+        for role in (*RENEWED, "gate"):
+            self._relieve(role)
+        if everything and (self.state == "starting" or self._renewing):
+            again = self.state == "serving"
+            self.state = "serving"
+            self._renewing = False
+            self._out.append(Serving(again))
+
+    def _relieve(self, role: Role) -> None:
+        """Older ones leave when all of the newest generation are ready."""
+        newest = [child for child in self._alive(role, "ready") if child.generation == self.generation]
+        if len(newest) < self._wanted(role):
+            return
+        if role in ("local", "remote", "gate") and self._handing:
+            return  # the old queue still works with the old ones
+        for child in self._alive(role):
+            if child.generation < self.generation:
+                self._tell(child, "leave", DRAIN)
+        if role == "smtpd":
+            for child in newest[self._wanted(role) :]:
+                self._tell(child, "leave", DRAIN)
+
+    def _tell(self, child: Child, word: Word, seconds: float = 0.0) -> None:
+        if (child.number, word) not in self._told:
+            self._told.add((child.number, word))
+            if word in ("leave", "handover"):
+                child.state = "leaving"
+            self._out.append(Tell(child.number, word, seconds))
+
+    def _link(self) -> None:
+        """Whoever asks knows the newest who serves; who leaves keeps whom it has while that lives."""
+        for port, asks, serves in LINKS:
+            ready = self._alive(serves, "ready") or self._alive(serves)
+            if not ready:
+                continue
+            server = max(ready, key=lambda child: child.number).number
+            for child in self._alive(asks, "starting", "ready", "leaving"):
+                known = self._partners.get((port, child.number))
+                if known == server or (child.state == "leaving" and (known or asks == "send")):
+                    continue
+                self._partners[port, child.number] = server
+                self._out.append(Link(port, child.number, server))
+
+    # --- the end ------------------------------------------------------------------------
+
+    def _withdraw(self, now: float) -> None:
+        """The next who leave: front ends, the queue, the others; nobody: it is over."""
+        left = max(self._until - now, 0.0)
+        for roles in (("smtpd",), ("send",), ("gate", "local", "remote")):
+            there = [child for child in self.children.values() if child.role in roles]
+            if there:
+                for child in there:
+                    self._tell(child, "leave", left)
+                return
+        if self.state != "ended":
+            self.state = "ended"
+            self._out.append(Ended())
+
+    def _hurry(self, now: float) -> None:
+        for child in self.children.values():
+            self._tell(child, "hurry")
+        self._deadlines = [(now + LAST, "kill")]
+        self._out.append(WakeAt(now + LAST))
+
+    def _overdue(self, word: str, now: float) -> None:
+        if word == "kill":
+            doomed = self.children.values() if self.state == "draining" else self._alive("send", "leaving")
+            self._out += [Kill(child.number) for child in doomed]
+        elif self.state == "draining":
+            for child in self._alive("smtpd", "starting", "ready", "leaving"):
+                self._tell(child, "hurry")
+
+
+_ROLES: tuple[Role, ...] = ("gate", "local", "remote", "send", "smtpd")

@@ -1,0 +1,54 @@
+"""A service manager's protocols: sd_notify(3), and sockets that were bound before (sd_listen_fds(3)).
+
+Both are systemd's, spoken by others too; without their variables nothing is said or taken.
+"""
+
+import os
+import socket
+import time
+from collections.abc import MutableMapping
+from contextlib import suppress
+
+from openqmail.core.control.settings import Listener
+from openqmail.core.service.sockets import Bound
+
+_FIRST = 3
+
+
+class Manager:
+    """Whoever started us, if it told how to be spoken to."""
+
+    def __init__(self, environ: MutableMapping[str, str]) -> None:
+        self._notify = environ.get("NOTIFY_SOCKET", "")
+        self._given: Bound = {}
+        pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "0")
+        names = environ.pop("LISTEN_FDNAMES", "").split(":")
+        if pid == str(os.getpid()) and count.isdecimal():
+            self._take(int(count), names)
+
+    def sockets(self) -> Bound:
+        """Those that were given, by the service that their name says (`FileDescriptorName=smtp`)."""
+        return self._given
+
+    def tell(self, state: str) -> None:
+        """One datagram; a manager that does not listen is none."""
+        if not self._notify:
+            return
+        address = "\0" + self._notify[1:] if self._notify.startswith("@") else self._notify
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+            out.sendto(state.encode(), address)
+
+    def reloading(self) -> None:
+        self.tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def _take(self, count: int, names: list[str]) -> None:
+        for index in range(count):
+            os.set_inheritable(_FIRST + index, False)
+            given = socket.socket(fileno=_FIRST + index)
+            name = names[index] if index < len(names) else ""
+            if given.family in (socket.AF_INET, socket.AF_INET6):
+                given.setblocking(False)
+                host, port = given.getsockname()[:2]
+                self._given.setdefault(Listener(name or "smtp", host, port), []).append(given)
+            else:
+                given.close()

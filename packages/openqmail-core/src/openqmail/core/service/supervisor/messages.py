@@ -1,0 +1,90 @@
+"""What supervisor and children say to each other, as frames over a socket that each child has.
+
+The end of that socket is the end of the other: a child whose supervisor is gone ends.
+"""
+
+import msgspec
+
+
+class Peer(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Comes with a connection: to whom serves this port, or from one who asks for it."""
+
+    port: str
+
+
+class Leave(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """End what is under way and then yourself, within so many seconds."""
+
+    seconds: float
+
+
+class Handover(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """End soon, and leave everything where the next process finds it."""
+
+
+class Hurry(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """End now."""
+
+
+class Reload(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """The control files have changed, and are good."""
+
+
+class Flush(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Try everything now."""
+
+
+class Process(msgspec.Struct, frozen=True):
+    """One line of `status`; `rss` in bytes, `work`: connections and deliveries in hand."""
+
+    name: str
+    pid: int
+    uid: int
+    generation: int
+    rss: int
+    work: int
+
+
+class State(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """What the supervisor knows, for `status`; `listen`: service and address of each listener."""
+
+    state: str
+    pid: int
+    since: int
+    listen: tuple[tuple[str, str], ...]
+    processes: tuple[Process, ...]
+
+
+ToChild = Peer | Leave | Handover | Hurry | Reload | Flush | State
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """It does its work; `note` is for the line that says so."""
+
+    note: str = ""
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """It cannot, and ends with `code`; `why` is a sentence for the administrator."""
+
+    why: str
+    code: int
+
+
+class Work(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """How much it has in hand."""
+
+    count: int
+
+
+class Workers(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """The spawner's children: pid and uid of each."""
+
+    workers: tuple[tuple[int, int], ...]
+
+
+class AskState(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """A `State`, please."""
+
+
+FromChild = Ready | Failed | Work | Workers | AskState

@@ -1,0 +1,390 @@
+"""The first process of a service: what its machine asks for, done with forks, sockets and signals.
+
+It has no loop and no thread, parses no mail and touches none.  TERM and INT end the service (again:
+at once), HUP takes new settings, USR2 goes on with the program as it is installed now, ALRM has
+everything tried.
+"""
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from openqmail.core.control.accounts import find_accounts
+from openqmail.core.control.home import Home
+from openqmail.core.control.reader import read_settings
+from openqmail.core.control.settings import Settings
+from openqmail.core.hooks import load_chain
+from openqmail.core.log import Alert, LogWriter, Notice
+from openqmail.core.service import sockets
+from openqmail.core.service.frames.blocking import BlockingChannel
+from openqmail.core.service.frames.codec import FrameError
+from openqmail.core.service.lock import HomeLock
+from openqmail.core.service.mta import serving
+from openqmail.core.service.processes.process import Inherited
+from openqmail.core.service.status import resident
+from openqmail.core.service.supervisor import machine as mind
+from openqmail.core.service.supervisor import messages as said
+from openqmail.core.service.supervisor.children import account_of, fork
+from openqmail.core.service.supervisor.legacy import Legacy
+from openqmail.core.service.supervisor.manager import Manager
+from openqmail.core.values import OpenqmailError
+from openqmail.core.world import Clock
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD, signal.SIGUSR2)
+
+
+class _Running:
+    """A child as the system knows it."""
+
+    def __init__(
+        self, role: mind.Role, generation: int, pid: int, uid: int, channel: BlockingChannel
+    ) -> None:
+        self.role, self.generation, self.pid, self.uid, self.channel = role, generation, pid, uid, channel
+        self.work = 0
+        self.workers: tuple[tuple[int, int], ...] = ()
+        self.silent = False
+        """Its channel has ended, and it will, too."""
+
+
+class Supervisor:
+    """Of one home, whose lock is held.  `run` returns the exit code when all have ended."""
+
+    def __init__(
+        self,
+        home: Home,
+        settings: Settings,
+        lock: HomeLock,
+        clock: Clock,
+        log: LogWriter,
+        salvage: bool,
+        legacy: Legacy | None,
+    ) -> None:
+        self._home, self._settings, self._lock, self._clock, self._log = home, settings, lock, clock, log
+        self._salvage = salvage
+        self._legacy = legacy
+        self._accounts = find_accounts(home)
+        self._since = legacy.since if legacy else int(clock.now())
+        self._children: dict[int, _Running] = {}
+        self._machine = mind.Machine(settings.smtpdworkers)
+        self._wakes: list[float] = []
+        self._manager = Manager(os.environ)
+        self._note = ""
+        self._failed = ""
+        self._code = 0
+        self._ended = False
+        self._serves = False
+        self._bound: sockets.Bound = {}
+        self._listen: tuple[tuple[str, str], ...] = ()
+
+    def run(self) -> int:
+        """Raises OpenqmailError where it cannot serve."""
+        self._bind()
+        self._read_signals, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._signals: list[int] = []
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, lambda number, frame: self._signals.append(number))
+        if self._legacy:
+            self._adopt(self._legacy)
+        self._do(self._machine.begin(time.monotonic()))
+        if self._legacy:
+            self._do(self._machine.hand_over(time.monotonic()))
+        while not self._ended:
+            self._turn()
+        signal.set_wakeup_fd(-1)
+        self._stop_listening()
+        sockets.unlink_local(self._home, "admin")
+        if self._failed:
+            raise OpenqmailError(self._failed)
+        return self._code
+
+    def _bind(self) -> None:
+        """Before anything is started: what cannot be bound stops the start."""
+        legacy = self._legacy
+        if legacy:
+            self._bound, self._admin, self._submit = legacy.bound, legacy.admin, legacy.submit
+        else:
+            system = self._home.uid == 0
+            given = self._manager.sockets()
+            self._bound = sockets.bind(self._settings.listen, given) | given
+            self._admin = sockets.bind_local(self._home, "admin", 0o600)
+            self._submit = sockets.bind_local(self._home, "submit", 0o666 if system else 0o600)
+        self._listen = tuple(sockets.addresses(self._bound))
+
+    # --- one turn -----------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        wait = max(0.0, min(self._wakes) - now) if self._wakes else None
+        channels = {
+            running.channel.fileno(): number
+            for number, running in self._children.items()
+            if not running.silent
+        }
+        with suppress(InterruptedError):
+            readable = select.select([self._read_signals, *channels], (), (), wait)[0]
+            for number in [channels[one] for one in readable if one in channels]:
+                if number in self._children:
+                    self._hear(number)
+            if self._read_signals in readable:
+                with suppress(BlockingIOError):
+                    os.read(self._read_signals, 4096)
+        signals, self._signals[:] = list(self._signals), []
+        for number in signals:
+            self._signalled(number)
+        now = time.monotonic()
+        if self._wakes and min(self._wakes) <= now:
+            self._wakes = [when for when in self._wakes if when > now]
+            self._do(self._machine.wake(now))
+
+    def _signalled(self, number: int) -> None:
+        now = time.monotonic()
+        if number == signal.SIGCHLD:
+            self._reap()
+        elif number in (signal.SIGTERM, signal.SIGINT):
+            self._stop_listening()
+            self._do(self._machine.terminate(now))
+        elif number == signal.SIGHUP:
+            self._reload()
+        elif number == signal.SIGALRM:
+            for running in self._children.values():
+                if running.role == "send":
+                    running.channel.send(said.Flush())
+        elif number == signal.SIGUSR2:
+            self._upgrade()
+
+    def _stop_listening(self) -> None:
+        """Who comes now is told at once that nobody is here."""
+        self._manager.tell("STOPPING=1")
+        for some in self._bound.values():
+            for one in some:
+                one.close()
+        self._submit.close()
+        sockets.unlink_local(self._home, "submit")
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            number = next((one for one, running in self._children.items() if running.pid == pid), None)
+            if number is not None:
+                self._gone(number, os.waitstatus_to_exitcode(status))
+
+    def _gone(self, number: int, code: int) -> None:
+        self._hear(number)  # its last words
+        running = self._children.pop(number)
+        running.channel.close()
+        child = self._machine.children.get(number)
+        expected = child is not None and child.state == "leaving"
+        if running.role == "send" and (self._machine.state == "draining" or not self._serves):
+            self._code = self._code or max(code, 0)
+        if self._machine.state == "starting" and not self._legacy and not expected:
+            self._code = self._code or 111
+            self._failed = self._failed or f"{running.role} ended at its start{_how(code)}"
+        elif not expected and self._machine.state != "draining":
+            self._say(Alert(f"{running.role}, pid {running.pid}, ended{_how(code)}; it is started anew"))
+        self._do(self._machine.ended(number, time.monotonic()))
+
+    def _hear(self, number: int) -> None:
+        running = self._children[number]
+        try:
+            heard = running.channel.receive()
+        except FrameError as error:
+            self._say(Alert(f"{running.role}, pid {running.pid}, is not understood: {error}; ended"))
+            with suppress(ProcessLookupError):
+                os.kill(running.pid, signal.SIGKILL)
+            return
+        running.silent = heard is None
+        for message, descriptors in heard or ():
+            for descriptor in descriptors:  # no child has any to give
+                os.close(descriptor)
+            if isinstance(message, said.Ready):
+                if running.role == "send":
+                    self._note = message.note
+                self._do(self._machine.ready(number, time.monotonic()))
+            elif isinstance(message, said.Failed):
+                if self._serves:
+                    self._say(Alert(f"{running.role}, pid {running.pid}: {message.why}"))
+                else:
+                    self._failed, self._code = message.why, message.code
+            elif isinstance(message, said.Work):
+                running.work = message.count
+            elif isinstance(message, said.Workers):
+                running.workers = message.workers
+            else:
+                running.channel.send(self._state())
+
+    # --- what the machine asks for --------------------------------------------------------
+
+    def _do(self, actions: list[mind.Action]) -> None:
+        for action in actions:
+            _ACTIONS[type(action)](self, action)
+
+    def _start(self, action: mind.Start) -> None:
+        ours, theirs = socket.socketpair()
+        inherited = Inherited(
+            self._home,
+            self._settings,
+            action.generation,
+            self._bound,
+            self._admin,
+            self._submit,
+            self._salvage,
+        )
+        self._log.flush()
+        with theirs:
+            pid = fork(action.role, theirs, inherited, self._accounts, os.getpid())
+        account = account_of(action.role, self._accounts)
+        uid = account.uid if account and self._home.uid == 0 else os.getuid()
+        channel = BlockingChannel(ours, said.FromChild)
+        self._children[action.child] = _Running(action.role, action.generation, pid, uid, channel)
+
+    def _link(self, action: mind.Link) -> None:
+        client, server = self._children[action.client], self._children[action.server]
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            client.channel.send(said.Peer(action.port), (ours.fileno(),))
+            server.channel.send(said.Peer(action.port), (theirs.fileno(),))
+
+    def _tell(self, action: mind.Tell) -> None:
+        running = self._children.get(action.child)
+        if running is not None:
+            words: dict[str, Callable[[], said.ToChild]] = {
+                "leave": lambda: said.Leave(action.seconds),
+                "handover": said.Handover,
+                "reload": said.Reload,
+                "hurry": said.Hurry,
+            }
+            running.channel.send(words[action.word]())
+
+    def _kill(self, action: mind.Kill) -> None:
+        running = self._children.get(action.child)
+        if running is not None:
+            self._say(Alert(f"{running.role}, pid {running.pid}, does not end; killed"))
+            with suppress(ProcessLookupError):
+                os.kill(running.pid, signal.SIGKILL)
+
+    def _wake_at(self, action: mind.WakeAt) -> None:
+        self._wakes.append(action.time)
+
+    def _serving(self, action: mind.Serving) -> None:
+        self._serves = True
+        if action.again:
+            self._say(Notice("took the new settings"))
+        else:
+            self._say(Notice(serving(self._home, self._listen, os.getpid(), self._note)))
+        self._legacy = None
+        self._manager.tell("READY=1")
+
+    def _all_ended(self, action: mind.Ended) -> None:
+        self._ended = True
+
+    # --- settings, upgrades ----------------------------------------------------------------
+
+    def _reload(self) -> None:
+        """All of the new settings, or none of them."""
+        if self._machine.state != "serving":
+            return
+        self._manager.reloading()
+        try:
+            settings = read_settings(self._home)
+            load_chain(settings, self._log, self._clock)
+            bound = sockets.bind(settings.listen, self._bound)
+        except OpenqmailError as error:
+            self._say(Alert(f"the settings stay as they were: {error}"))
+            self._manager.tell("READY=1")
+            return
+        for listener in [one for one in self._bound if one not in bound]:
+            for gone in self._bound[listener]:
+                gone.close()
+        self._settings, self._bound = settings, bound
+        self._listen = tuple(sockets.addresses(bound))
+        self._do(self._machine.reload(settings.smtpdworkers, time.monotonic()))
+
+    def _upgrade(self) -> None:
+        """Go on as the program that is installed now, with the same pid, sockets and children."""
+        if self._machine.state != "serving":
+            return
+        tried = subprocess.run(
+            [sys.executable, "-c", "import openqmail.core.service.supervisor.shell"],
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        if tried.returncode:
+            why = tried.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+            self._say(Alert(f"the program that is installed does not start: {why}; going on with this one"))
+            return
+        children = [
+            (number, one.role, one.generation, self._machine.children[number].state, one.pid, one.uid)
+            for number, one in self._children.items()
+            if number in self._machine.children
+        ]
+        self._log.flush()
+        legacy = Legacy(
+            self._since,
+            self._machine.generation,
+            self._lock.fileno(),
+            self._bound,
+            self._admin,
+            self._submit,
+            [(*child, self._children[child[0]].channel.fileno()) for child in children],
+        )
+        os.environ[Legacy.VARIABLE] = json.dumps(legacy.written())
+        signal.set_wakeup_fd(-1)
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+    def _adopt(self, legacy: Legacy) -> None:
+        now = time.monotonic()
+        for number, role, generation, state, pid, uid, descriptor in legacy.children:
+            channel = BlockingChannel(socket.socket(fileno=descriptor), said.FromChild, greeted=True)
+            self._children[number] = _Running(role, generation, pid, uid, channel)
+            self._machine.children[number] = mind.Child(number, role, generation, state, now)
+        self._machine.adopt(list(self._machine.children.values()), legacy.generation, now)
+        self._serves = True
+        self._reap()
+
+    # --- parts ------------------------------------------------------------------------------
+
+    def _state(self) -> said.State:
+        mine = said.Process("supervisor", os.getpid(), os.getuid(), 1, resident(os.getpid()), 0)
+        processes = [mine]
+        for one in self._children.values():
+            processes.append(
+                said.Process(one.role, one.pid, one.uid, one.generation, resident(one.pid), one.work)
+            )
+            processes += [
+                said.Process("worker", pid, uid, one.generation, resident(pid), 0) for pid, uid in one.workers
+            ]
+        return said.State(self._machine.state, os.getpid(), self._since, self._listen, tuple(processes))
+
+    def _say(self, event: Alert | Notice) -> None:
+        self._log(event)
+
+
+def _how(code: int) -> str:
+    if code < 0:
+        return f" by signal {-code}"
+    return f" with code {code}" if code else ""
+
+
+_ACTIONS: dict[type, Callable[..., None]] = {
+    mind.Start: Supervisor._start,
+    mind.Link: Supervisor._link,
+    mind.Tell: Supervisor._tell,
+    mind.Kill: Supervisor._kill,
+    mind.WakeAt: Supervisor._wake_at,
+    mind.Serving: Supervisor._serving,
+    mind.Ended: Supervisor._all_ended,
+}

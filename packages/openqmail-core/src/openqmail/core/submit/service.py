@@ -1,0 +1,338 @@
+"""The local submission front end: mail from programs of this host, over the socket `run/submit`.
+
+A connection is one request (wire.py).  The kernel says who calls; one whose uid it does not
+tell is put off.  K is said only when the queue's promise has come true.  Bounded are connections
+in all and of one user, recipients, the message, and a client's silence, which is looked at once a
+second for all together.  Hooks are asked as for SMTP, at mail, rcpt, data and message.
+"""
+
+import asyncio
+import socket
+import struct
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from openqmail.core.hooks import SessionFacts
+from openqmail.core.hooks.interface import STEPS
+from openqmail.core.message import qmail_hop
+from openqmail.core.ports import LARGE, LargeBody, ServiceContext
+from openqmail.core.submit import wire
+from openqmail.core.values import Envelope, MessageId, Origin, QueueFull, Recipient, Reply
+
+CONNECTIONS = 64
+CONNECTIONS_OF_ONE = 16
+"""Connections that one uid may have open."""
+SILENCE = 30
+"""Seconds that a client may be silent before its message is whole."""
+
+_BUSY = b"too many connections, try again later " + wire.BUSY
+_LEAVING = b"shutting down, try again later " + wire.BUSY
+_NOBODY = b"the system does not say who you are, so nothing is taken from you (#4.7.0)"
+_FULL = b"too little room in the queue, try again later (#4.3.1)"
+_TROUBLE = b"the queue has a problem, try again later (#4.3.0)"
+
+
+class SubmitService:
+    """Serves the port Service on a Unix socket."""
+
+    def __init__(self, context: ServiceContext) -> None:
+        self.reconfigure(context)
+        self.draining = False
+        self._sessions: set[SubmitSession] = set()
+        self._of: dict[int, int] = {}
+        self._loop: AbstractEventLoop = asyncio.get_running_loop()
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def connect(self) -> "SubmitSession":
+        return SubmitSession(self, self._loop)
+
+    def reconfigure(self, context: ServiceContext) -> None:
+        """For requests that come from now on."""
+        self.context = context
+        self.asked = frozenset([step for step in STEPS if context.hooks.has(step)])
+
+    def drain(self) -> None:
+        self.draining = True
+        for session in list(self._sessions):
+            session.drain()
+
+    def abort(self) -> None:
+        for session in list(self._sessions):
+            session.abort()
+
+    @property
+    def active(self) -> int:
+        return len(self._sessions)
+
+    def admit(self, session: "SubmitSession", uid: int) -> bool:
+        """Whether there is room for one more of this user's; if so it is counted until `left`."""
+        count = self._of.get(uid, 0)
+        if len(self._sessions) >= CONNECTIONS or count >= CONNECTIONS_OF_ONE:
+            return False
+        self._of[uid] = count + 1
+        self._sessions.add(session)
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(1.0, self._look_for_silence)
+        return True
+
+    def left(self, session: "SubmitSession", uid: int) -> None:
+        self._sessions.discard(session)
+        self._of[uid] -= 1
+        if not self._of[uid]:
+            del self._of[uid]
+
+    def _look_for_silence(self) -> None:
+        for session in list(self._sessions):
+            session.look()
+        self._sweep = self._loop.call_later(1.0, self._look_for_silence) if self._sessions else None
+
+
+class SubmitSession(asyncio.Protocol):
+    """One connection, one request."""
+
+    _transport: asyncio.Transport | None = None
+    _origin: Origin | None = None  # set once it is admitted
+    _silent = 0
+    _began = False  # something of the request has come
+    _waiting = False  # for a hook, or for the queue's promise
+    _paused = False
+    _large: LargeBody | None = None
+    _pending = 0  # pieces that the disk has not taken yet
+    _error: BaseException | None = None
+    _hop = b""
+
+    def __init__(self, service: SubmitService, loop: AbstractEventLoop) -> None:
+        self._service = service
+        self._context = service.context
+        self._asked = service.asked
+        self._loop = loop
+        settings = self._context.settings
+        self._request = wire.RequestDecoder(settings.maxrecipients, settings.databytes)
+        self._sender = b""
+        self._recipients: list[Recipient] = []
+        self._size = 0
+        self._pieces: list[bytes] = []
+
+    # --- the connection ---------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        origin = caller(transport.get_extra_info("socket"))
+        if origin is None:
+            self._answer(b"Z", _NOBODY)
+        elif self._service.draining:
+            self._answer(b"Z", _LEAVING)
+        elif not self._service.admit(self, origin.uid):
+            self._answer(b"Z", _BUSY)
+        else:
+            self._origin = origin
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._forget()
+        if self._origin is not None:
+            self._service.left(self, self._origin.uid)
+
+    def data_received(self, data: bytes) -> None:
+        if self._origin is None:
+            return
+        self._silent = 0
+        self._began = True
+        self._request.receive(data)
+        self._pump()
+
+    def eof_received(self) -> bool:
+        return self._waiting  # keep our half open while an answer is owed
+
+    def look(self) -> None:
+        """Once a second."""
+        if not self._waiting and not self._paused:
+            self._silent += 1
+            if self._silent > SILENCE:
+                self.abort()
+
+    def drain(self) -> None:
+        """What has begun may end; silence is bounded."""
+        if not self._began:
+            self._answer(b"Z", _LEAVING)
+
+    def abort(self) -> None:
+        """End now; a message whose K was not said is the client's."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- the request ------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Take events until more bytes or an answer are needed."""
+        try:
+            while not self._waiting:
+                event = self._request.next_event()
+                if event is None:
+                    break
+                self._take(event)
+        except wire.WireError as error:
+            self._answer(b"D", str(error).encode())
+        self._throttle()
+
+    def _take(self, event: wire.Event) -> None:
+        match event:
+            case wire.Sender():
+                self._ask("mail", (event.address,), partial(self._set_sender, event.address))
+            case wire.Recipient():
+                recipient = Recipient(event.address)
+                self._ask("rcpt", (self._sender, recipient), partial(self._recipients.append, recipient))
+            case wire.Message():
+                self._ask("data", (self._envelope(),), partial(self._begin, event.size))
+            case wire.Chunk():
+                self._add(event.data)
+            case wire.End():
+                self._ask("message", (self._envelope(), self._size), self._submit)
+
+    def _set_sender(self, address: bytes) -> None:
+        self._sender = address
+
+    def _begin(self, size: int) -> None:
+        """The message comes, with our line on top."""
+        if self._origin is None:
+            return
+        self._size = size
+        how = b"by uid %d" % self._origin.uid
+        hop = qmail_hop(self._origin.pid, how, self._context.clock.now())
+        if len(hop) + size >= LARGE:
+            self._large = self._context.submission.large()
+            self._add(hop)
+        else:
+            self._hop = hop
+
+    def _add(self, data: bytes) -> None:
+        if self._large is None:
+            self._pieces.append(data)
+        elif self._error is None:
+            self._pending += 1
+            self._large.write(data).add_done_callback(self._written)
+
+    def _written(self, done: Future[None]) -> None:
+        self._pending -= 1
+        self._error = self._error or _failure(done)
+        if self._error is not None:
+            self._refused_by_queue(self._error)
+        self._throttle()
+
+    def _submit(self) -> None:
+        body = self._large if self._large is not None else self._hop + as_text(b"".join(self._pieces))
+        self._large = None  # from here on it is the queue's
+        self._pieces.clear()
+        self._waiting = True
+        self._context.submission.submit(self._envelope(), body).add_done_callback(self._submitted)
+
+    def _submitted(self, done: Future[MessageId]) -> None:
+        error = _failure(done)
+        if error is not None:
+            self._refused_by_queue(error)
+        elif self._origin is not None:
+            self._answer(b"K", b"ok message %d qp %d" % (done.result().number, self._origin.pid))
+
+    def _refused_by_queue(self, error: BaseException) -> None:
+        self._answer(b"Z", _FULL if isinstance(error, QueueFull) else _TROUBLE)
+
+    def _envelope(self) -> Envelope:
+        """A sender or recipient beyond ASCII needs RFC 6531's extension on every hop."""
+        ascii_only = self._sender.isascii() and all(one.address.isascii() for one in self._recipients)
+        origin = self._origin or Origin(0, 0)
+        return Envelope(self._sender, tuple(self._recipients), origin, smtputf8=not ascii_only)
+
+    # --- hooks ------------------------------------------------------------------------
+
+    def _ask(self, step: str, facts: tuple[Any, ...], accepted: Callable[[], None]) -> None:
+        """Go on by `accepted`, at once where no hook has a say."""
+        if step not in self._asked:
+            accepted()
+            return
+        self._waiting = True
+        self._asking = self._loop.create_task(self._decide(step, facts, accepted))
+
+    async def _decide(self, step: str, facts: tuple[Any, ...], accepted: Callable[[], None]) -> None:
+        reply = await self._context.hooks.ask(step, _FACTS, *facts)
+        if not self._open:
+            return
+        self._waiting = False
+        if reply is None:
+            accepted()
+            self._pump()
+        else:
+            self._answer(b"D" if reply.permanent else b"Z", _text(reply))
+
+    # --- parts ------------------------------------------------------------------------
+
+    @property
+    def _open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def _throttle(self) -> None:
+        """The client is read no further while we wait, or the disk is behind."""
+        if self._transport is None or not self._open:
+            return
+        full = self._waiting or self._pending > 0
+        if full != self._paused:
+            self._paused = full
+            (self._transport.pause_reading if full else self._transport.resume_reading)()
+
+    def _answer(self, letter: bytes, text: bytes) -> None:
+        """The last word, said once; what the client still sends is not read."""
+        self._waiting = True
+        self._forget()
+        if self._transport is not None and self._open:
+            self._transport.write(wire.answer(letter, text))
+            self._transport.close()
+
+    def _forget(self) -> None:
+        self._pieces.clear()
+        if self._large is not None:
+            self._large.abort()
+            self._large = None
+
+
+_FACTS = SessionFacts(service="submit", client="", client_port=0, server="", relay=True)
+"""What hooks are told: it comes from this host.  Who it is stands in the envelope's origin."""
+
+
+def as_text(message: bytes) -> bytes:
+    """A message whose lines all end with CRLF in the stored form; any other as it is."""
+    ends = message.count(b"\r\n")
+    if ends and ends == message.count(b"\r") == message.count(b"\n"):
+        return message.replace(b"\r", b"")
+    return message
+
+
+def caller(connection: Any) -> Origin | None:
+    """Who is at the other end of a Unix socket, by the kernel's word; None when it gives none.
+
+    The BSDs tell no process id by this call: it is 0 then.  `connection`: anything with `getsockopt`.
+    """
+    try:
+        if hasattr(socket, "SO_PEERCRED"):  # Linux: pid, uid, gid (unix(7))
+            told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            pid, uid, _ = struct.unpack("iII", told)
+            return Origin(uid, pid) if uid != _NO_UID else None
+        if hasattr(socket, "LOCAL_PEERCRED"):  # BSD, macOS: a struct xucred, its version 0 and uid first
+            version, uid = struct.unpack_from("II", connection.getsockopt(0, socket.LOCAL_PEERCRED, 128))
+            return Origin(uid, 0) if version == 0 and uid != _NO_UID else None
+    except (OSError, AttributeError, struct.error):
+        return None
+    return None
+
+
+_NO_UID = 0xFFFFFFFF
+
+
+def _failure(done: Future[Any]) -> BaseException | None:
+    return asyncio.CancelledError() if done.cancelled() else done.exception()
+
+
+def _text(reply: Reply) -> bytes:
+    """A hook's reply in one line, its code behind it."""
+    text = b" ".join(reply.lines)
+    return b"%b (#%b)" % (text, reply.enhanced) if reply.enhanced else text

@@ -1,0 +1,330 @@
+"""`openqmail check`: every damage to owners and modes is found, and its remedy mends it."""
+
+import json
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import system_users
+from openqmail.core.control import Home, find_accounts
+from system_users import name_of
+
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a home of root's")
+
+Run = Callable[..., Any]
+Damage = Callable[[Path], object]
+
+
+@pytest.fixture
+def room() -> Iterator[Path]:
+    with system_users.room() as folder:
+        yield folder
+
+
+@pytest.fixture
+def home(room: Path, run: Run) -> Path:
+    """A home of root's, for alice."""
+    alice = system_users.add("alice", room / "alice")
+    words = ["--me", "a.example", "--user", alice.pw_name, *system_users.accounts()]
+    assert run("init", room / "home", "--system", *words).code == 0
+    return room / "home"
+
+
+@pytest.fixture
+def own(room: Path, run: Run, owner: list[str]) -> Path:
+    """A home of somebody else's."""
+    assert run("init", room / "own", "--me", "a.example", "--user", "alice", *owner).code == 0
+    return room / "own"
+
+
+def findings(run: Run, home: Path) -> list[tuple[str, str, str]]:
+    """thing, place, remedy of each."""
+    ran = run("--home", home, "check", "--json")
+    assert ran.err == ""
+    found = [json.loads(line) for line in ran.out.splitlines()]
+    assert ran.code == (100 if found else 0)
+    return [(one["thing"], one["place"], one["remedy"]) for one in found]
+
+
+def mend(remedies: list[str]) -> None:
+    for remedy in remedies:
+        subprocess.run(remedy, shell=True, check=True)
+
+
+def chown(path: Path, who: str) -> None:
+    os.chown(path, pwd.getpwnam(name_of(who)).pw_uid, -1)
+
+
+def secret(home: Path) -> None:
+    (home / "users" / "smtpauth").write_text("alice:secret\n")
+    (home / "users" / "smtpauth").chmod(0o644)
+
+
+def secret_of_the_group(home: Path) -> None:
+    """As `root:nofiles 0640` would be, in which group smtpd, gate and alias are."""
+    secret(home)
+    (home / "users" / "smtpauth").chmod(0o640)
+    os.chown(home / "users" / "smtpauth", 0, pwd.getpwnam(name_of("gate")).pw_gid)
+
+
+def stranger_in_queue(home: Path) -> None:
+    (home / "queue" / "mess" / "0" / "17").write_text("dear")
+    chown(home / "queue" / "mess" / "0" / "17", "smtpd")
+
+
+SMTPD, GATE, SEND, REMOTE, ALIAS = (f"{name_of(role)} ({role})" for role in system_users.ROLES)
+
+DAMAGES: dict[str, tuple[Damage, str, str]] = {
+    "a queue for all to see": (
+        lambda home: (home / "queue").chmod(0o755),
+        "queue",
+        f"{SMTPD}, {GATE}, {REMOTE}, {ALIAS}, anybody may read it",
+    ),
+    "a queue for send's group": (
+        lambda home: (home / "queue").chmod(0o750),
+        "queue",
+        f"{REMOTE} may read it",
+    ),
+    "a queue of root's": (lambda home: os.chown(home / "queue", 0, 0), "queue", "belongs to root, not to"),
+    "a queue of smtpd's": (lambda home: chown(home / "queue", "smtpd"), "queue", "belongs to"),
+    "a message of smtpd's": (stranger_in_queue, "queue/mess/0/17", f"belongs to {name_of('smtpd')}"),
+    "control for all to write": (
+        lambda home: (home / "control").chmod(0o777),
+        "control",
+        f"{SMTPD}, {GATE}, {SEND}, {REMOTE}, {ALIAS}, anybody may write to it",
+    ),
+    "control for nobody": (
+        lambda home: (home / "control").chmod(0o700),
+        "control",
+        f"{SMTPD}, {GATE}, {SEND}, {REMOTE} cannot come by it",
+    ),
+    "a control file for root alone": (
+        lambda home: (home / "control" / "rcpthosts").chmod(0o600),
+        "control/rcpthosts",
+        f"{SMTPD}, {GATE}, {SEND}, {REMOTE} cannot come by it",
+    ),
+    "a control file of smtpd's": (
+        lambda home: chown(home / "control" / "me", "smtpd"),
+        "control/me",
+        f"belongs to {name_of('smtpd')}, not to root",
+    ),
+    "users/cdb for others to write": (
+        lambda home: (home / "users" / "cdb").chmod(0o666),
+        "users/cdb",
+        "may write to it",
+    ),
+    "a secret for all": (
+        secret,
+        "users/smtpauth",
+        f"{SMTPD}, {SEND}, {REMOTE}, {ALIAS}, anybody may read it",
+    ),
+    "a secret for a group": (secret_of_the_group, "users/smtpauth", f"{SMTPD}, {ALIAS} may read it"),
+    "aliases for all to write": (lambda home: (home / "alias").chmod(0o777), "alias", "may write to it"),
+    "aliases of root's that alias cannot read": (
+        lambda home: (home / "alias" / ".qmail-root").chmod(0o600),
+        "alias/.qmail-root",
+        f"{ALIAS} cannot come by it",
+    ),
+    "run for nobody": (lambda home: (home / "run").chmod(0o700), "run", "anybody cannot come by it"),
+    "run for all to write": (lambda home: (home / "run").chmod(0o777), "run", "may write to it"),
+    "no run": (lambda home: (home / "run").rmdir(), "run", "is missing"),
+    "a home for root alone": (lambda home: home.chmod(0o700), "", "cannot come by it"),
+    "a home for all to write": (lambda home: home.chmod(0o757), "", "may write to it"),
+    "something else for all to write": (
+        lambda home: ((home / "more").mkdir(), (home / "more").chmod(0o777)),
+        "more",
+        "may write to it",
+    ),
+    "a folder above for all to write": (
+        lambda home: home.parent.chmod(0o777),
+        "..",
+        "others may write to it, and put another home in place of this one",
+    ),
+    "a folder above that nobody passes": (lambda home: home.parent.chmod(0o700), "..", f"{SEND} cannot pass"),
+    "a Maildir for all to read": (
+        lambda home: (home.parent / "alice" / "Maildir").chmod(0o755),
+        "../alice/Maildir",
+        f"{SMTPD}, {GATE}, {SEND}, {REMOTE}, {ALIAS}, anybody may read it",
+    ),
+    "a Maildir of root's": (
+        lambda home: os.chown(home.parent / "alice" / "Maildir", 0, 0),
+        "../alice/Maildir",
+        "belongs to root",
+    ),
+    "a user's home for all to write": (
+        lambda home: (home.parent / "alice").chmod(0o777),
+        "../alice",
+        "anybody may write to it: mail for",
+    ),
+}
+
+
+@ROOT
+@pytest.mark.parametrize("name", DAMAGES)
+def test_each_damage_is_found_and_its_remedy_mends_it(name: str, home: Path, run: Run) -> None:
+    damage, where, thing = DAMAGES[name]
+    damage(home)
+    found = findings(run, home)
+    place = os.path.normpath(home / where)
+    assert any(one[1] == place and thing in one[0] for one in found), found
+    mend([remedy.split("or: ")[-1] for _, _, remedy in found])
+    assert findings(run, home) == []
+
+
+@ROOT
+def test_a_private_home_of_a_user_keeps_an_open_maildir_closed(home: Path, run: Run) -> None:
+    (home.parent / "alice").chmod(0o700)
+    (home.parent / "alice" / "Maildir").chmod(0o755)
+    assert findings(run, home) == []
+
+
+@ROOT
+def test_what_a_running_service_makes_is_no_fault(home: Path, run: Run) -> None:
+    for name, mode, who in (("lock", 0o600, None), ("submit", 0o666, None), ("admin", 0o600, "send")):
+        (home / "run" / name).touch()
+        (home / "run" / name).chmod(mode)
+        if who:
+            chown(home / "run" / name, who)
+    os.mkfifo(home / "queue" / "lock" / "trigger")
+    (home / "queue" / "lock" / "trigger").chmod(0o622)
+    chown(home / "queue" / "lock" / "trigger", "send")
+    assert findings(run, home) == []
+
+
+@ROOT
+def test_two_roles_with_one_user_and_mail_for_root_are_found(home: Path, run: Run) -> None:
+    accounts = home / "control" / "accounts"
+    accounts.write_text(accounts.read_text().replace(name_of("remote"), name_of("smtpd")))
+    (home / "users" / "assign").write_bytes(b"=root:root:0:0:/root:::\n.\n")
+    told = findings(run, home)
+    assert (f"smtpd and remote both run as {name_of('smtpd')}", "control/accounts") in [
+        one[:2] for one in told
+    ]
+    assert ("gives mail to root, for root", "users/assign") in [one[:2] for one in told]
+
+
+@ROOT
+def test_a_fault_of_many_files_is_told_once(home: Path, run: Run) -> None:
+    for number in range(20):
+        (home / "control" / f"extra{number:02}").touch()
+        (home / "control" / f"extra{number:02}").chmod(0o666)
+    ran = run("--home", home, "check")
+    lines = [line for line in ran.out.splitlines() if not line.startswith("note:")]
+    assert ran.code == 100
+    assert len(lines) == 4
+    assert "17 more in this folder" in lines[-1]
+    assert str(home / "control") in lines[-1]
+
+
+@ROOT
+def test_a_user_that_is_missing_is_one_sentence(home: Path, run: Run) -> None:
+    (home / "control" / "accounts").write_text("send oqt-no-such\n")
+    ran = run("--home", home, "check")
+    assert ran.code == 100
+    assert "no user 'oqt-no-such', as whom send runs" in ran.err
+
+
+# --- a home that another qmail has made ------------------------------------------------------
+
+
+def owners(folder: Path) -> dict[str, tuple[int, int, int]]:
+    found = {str(path): path.lstat() for path in (folder, *folder.rglob("*"))}
+    return {path: (one.st_uid, one.st_gid, stat.S_IMODE(one.st_mode)) for path, one in found.items()}
+
+
+@pytest.fixture
+def taken(home: Path) -> Path:
+    """The same with the owners that qmail's install gives (hier.c), and mail; qmailq is `queue`."""
+    qmailq = system_users.add("queue", home.parent / "queue")
+    accounts = find_accounts(Home(str(home)))
+    queue = home / "queue"
+    (queue / "mess" / "3" / "3").write_text("dear")
+    (queue / "info" / "3" / "3").write_text("Fa@a.example\0")
+    os.mkfifo(queue / "lock" / "trigger")
+    theirs = {"info", "local", "remote", "bounce"}
+    for path in (queue, *queue.rglob("*")):
+        first = path.relative_to(queue).parts[:1]
+        is_send = bool(theirs.intersection(first)) or path.name in ("sendmutex", "trigger")
+        os.chown(path, accounts.send.uid if is_send else qmailq.pw_uid, accounts.send.gid)
+    os.chown(queue / "lock" / "tcpto", accounts.remote.uid, -1)
+    queue.chmod(0o750)
+    for name in ("mail", "run"):
+        (home / name).rmdir()
+    return home
+
+
+@ROOT
+def test_a_takeover_is_one_change_that_a_give_back_undoes(taken: Path, run: Run) -> None:
+    before = owners(taken / "queue")
+    (thing, place, remedy), missing = findings(run, taken)
+    assert thing == (
+        f"is another qmail's: mess, todo, intd and pid belong to {name_of('queue')}, "
+        f"and {name_of('send')} must own them"
+    )
+    assert place == str(taken / "queue")
+    assert missing[:2] == ("is missing", str(taken / "run"))
+    over, back = remedy.split("; to give it back: ")
+    mend([over.partition("then: ")[2], missing[2]])
+    assert findings(run, taken) == []
+    assert {one[0] for one in owners(taken / "queue").values()} == {pwd.getpwnam(name_of("send")).pw_uid}
+    mend([back])
+    assert owners(taken / "queue") == before
+
+
+# --- a home of somebody else's ---------------------------------------------------------------
+
+
+def test_a_fresh_home_is_as_it_should_be(own: Path, run: Run) -> None:
+    assert findings(run, own) == []
+    ran = run("--home", own, "check")
+    assert ran.code == 0
+    assert f"{own}: owners and modes are as they should be" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("where", "mode", "thing"),
+    [
+        ("queue", 0o755, "anybody, its group may read it"),
+        ("queue", 0o770, "its group may read it"),
+        ("control/me", 0o664, "its group may write to it"),
+        ("control", 0o777, "anybody, its group may write to it"),
+        ("run", 0o711, ""),
+        ("mail/alice", 0o755, "anybody, its group may read it"),
+    ],
+)
+def test_what_others_may_do_in_it_is_found(own: Path, run: Run, where: str, mode: int, thing: str) -> None:
+    (own / where).chmod(mode)
+    found = findings(run, own)
+    assert [one[1] for one in found if thing in one[0]] == ([str(own / where)] if thing else [])
+    mend([one[2] for one in found])
+    assert findings(run, own) == []
+
+
+@ROOT
+def test_what_is_not_its_owners_is_found(own: Path, run: Run) -> None:
+    os.chown(own / "control" / "me", 0, 0)
+    os.chown(own / "queue" / "mess", 1, 1)
+    found = findings(run, own)
+    assert {(one[0], one[1]) for one in found} == {
+        ("belongs to root, not to nobody", str(own / "control" / "me")),
+        (f"belongs to {pwd.getpwuid(1).pw_name}, not to nobody", str(own / "queue" / "mess")),
+    }
+    mend([one[2] for one in found])
+    assert findings(run, own) == []
+
+
+def test_a_closed_home_is_its_owners_right(own: Path, run: Run) -> None:
+    own.chmod(0o700)
+    assert findings(run, own) == []
+
+
+def test_a_part_that_is_missing_is_named(own: Path, run: Run) -> None:
+    shutil.rmtree(own / "alias")
+    assert [one[:2] for one in findings(run, own)] == [("is missing", str(own / "alias"))]

@@ -1,0 +1,259 @@
+"""The supervisor's mind: whoever dies, reloads or ends, what must run runs and who must meet meets."""
+
+from collections.abc import Callable
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openqmail.core.service.supervisor import machine as mind
+
+ROLES: tuple[mind.Role, ...] = ("gate", "local", "remote", "send", "smtpd")
+
+
+class World:
+    """Does what the machine asks for; children become ready or end when the test says so."""
+
+    def __init__(self, fronts: int = 1) -> None:
+        self.machine = mind.Machine(fronts)
+        self.now = 0.0
+        self.alive: dict[int, mind.Start] = {}
+        self.ready: set[int] = set()
+        self.links: list[mind.Link] = []
+        self.told: dict[int, list[str]] = {}
+        self.wakes: list[float] = []
+        self.said: list[object] = []
+        self.killed: set[int] = set()
+        self.do(self.machine.begin(self.now))
+
+    def do(self, actions: list[mind.Action]) -> None:
+        for action in actions:
+            if isinstance(action, mind.Start):
+                if action.role == "smtpd":
+                    assert self.named("send") & self.ready, "a front end before the queue is open"
+                self.alive[action.child] = action
+            elif isinstance(action, mind.Link):
+                assert action.client in self.alive
+                assert action.server in self.alive
+                self.links.append(action)
+            elif isinstance(action, mind.Tell):
+                assert action.child in self.alive
+                self.told.setdefault(action.child, []).append(action.word)
+            elif isinstance(action, mind.Kill):
+                self.killed.add(action.child)
+            elif isinstance(action, mind.WakeAt):
+                self.wakes.append(action.time)
+            else:
+                self.said.append(action)
+
+    def named(self, role: mind.Role) -> set[int]:
+        return {number for number, start in self.alive.items() if start.role == role}
+
+    def get_ready(self, number: int) -> None:
+        self.ready.add(number)
+        self.do(self.machine.ready(number, self.now))
+
+    def die(self, number: int) -> None:
+        del self.alive[number]
+        self.ready.discard(number)
+        self.do(self.machine.ended(number, self.now))
+
+    def wake(self) -> None:
+        """The next time that was asked for has come."""
+        if self.wakes:
+            self.now = max(self.now, min(self.wakes))
+            self.wakes = [when for when in self.wakes if when > self.now]
+            self.do(self.machine.wake(self.now))
+
+    def leaving(self) -> list[int]:
+        return [
+            number for number in self.alive if {"leave", "handover", "hurry"} & set(self.told.get(number, []))
+        ]
+
+    def calm(self) -> None:
+        """Everybody becomes ready, and who was told to leave does."""
+        for _ in range(200):
+            for number in self.leaving():
+                self.die(number)
+            waiting = [number for number in self.alive if number not in self.ready]
+            if waiting:
+                self.get_ready(waiting[0])
+            elif self.wakes:
+                self.wake()
+            else:
+                return
+        raise AssertionError("it never comes to rest")
+
+    def partner(self, number: int, port: str) -> int:
+        """Whom it was introduced to last."""
+        return [link.server for link in self.links if (link.client, link.port) == (number, port)][-1]
+
+
+def whole(world: World, fronts: int = 1) -> None:
+    for role in ROLES:
+        assert len(world.named(role)) == (fronts if role == "smtpd" else 1), role
+    for port, asks, serves in mind.LINKS:
+        for number in world.named(asks):
+            assert {world.partner(number, port)} == world.named(serves), port
+
+
+def serving(fronts: int = 1) -> World:
+    world = World(fronts)
+    world.calm()
+    assert world.said == [mind.Serving(False)]
+    return world
+
+
+def test_front_ends_come_when_the_queue_is_open() -> None:
+    world = World()
+    assert not world.named("smtpd")
+    world.get_ready(*world.named("send"))
+    assert len(world.named("smtpd")) == 1
+
+
+def test_everybody_is_there_and_knows_whom_he_asks() -> None:
+    whole(serving(3), 3)
+
+
+def test_a_start_that_fails_ends_all() -> None:
+    world = World()
+    world.die(*world.named("send"))
+    world.calm()
+    assert world.said == [mind.Ended()]
+    assert not world.alive
+
+
+def test_who_dies_is_started_anew_and_introduced_again() -> None:
+    for role in ROLES:
+        world = serving()
+        world.die(*world.named(role))
+        world.calm()
+        whole(world)
+        assert world.machine.state == "serving"
+
+
+def test_who_dies_again_and_again_is_started_ever_later_but_never_given_up() -> None:
+    world = serving()
+    waits = []
+    for _ in range(30):
+        world.die(*world.named("remote"))
+        waits.append(round(min(world.wakes) - world.now, 3))
+        while not world.named("remote"):
+            world.wake()
+    assert waits == sorted(waits)
+    assert waits[0] < 1
+    assert waits[-1] == mind.LATEST_AGAIN
+
+
+def test_a_reload_makes_new_ones_before_the_old_ones_leave() -> None:
+    world = serving()
+    before = {role: world.named(role) for role in ROLES}
+    world.do(world.machine.reload(1, world.now))
+    for role in mind.RENEWED:
+        assert len(world.named(role)) == 2
+        assert not world.leaving()
+    assert [world.told[number] for role in ("send", "gate") for number in before[role]] == [["reload"]] * 2
+    world.calm()
+    whole(world)
+    assert world.said[-1] == mind.Serving(True)
+    for role in ROLES:
+        assert (world.named(role) == before[role]) == (role not in mind.RENEWED)
+
+
+def test_a_reload_may_change_the_number_of_front_ends() -> None:
+    world = serving(1)
+    for fronts in (3, 2):
+        world.do(world.machine.reload(fronts, world.now))
+        world.calm()
+        whole(world, fronts)
+
+
+def test_at_the_end_front_ends_leave_before_the_queue_and_the_queue_before_the_others() -> None:
+    world = serving()
+    world.do(world.machine.terminate(world.now))
+    for roles in ({"smtpd"}, {"send"}, {"gate", "local", "remote"}):
+        assert {world.alive[number].role for number in world.leaving()} == roles
+        for number in world.leaving():
+            world.die(number)
+    assert world.said[-1] == mind.Ended()
+
+
+def test_what_does_not_end_is_hurried_then_killed() -> None:
+    world = serving()
+    world.do(world.machine.terminate(world.now))
+    while world.wakes:
+        world.wake()
+    assert world.killed == set(world.alive)
+    assert "hurry" in world.told[next(iter(world.named("smtpd")))]
+
+
+def test_a_second_term_hurries_all() -> None:
+    world = serving()
+    world.do(world.machine.terminate(world.now))
+    world.do(world.machine.terminate(world.now))
+    assert all("hurry" in world.told[number] for number in world.alive)
+
+
+def upgraded(old: World) -> World:
+    """The same children, another program."""
+    new = World.__new__(World)
+    new.__dict__ |= old.__dict__
+    new.machine, new.links, new.told, new.wakes, new.said = mind.Machine(1), [], {}, [], []
+    new.machine.adopt(list(old.machine.children.values()), old.machine.generation, old.now)
+    new.do(new.machine.begin(new.now))
+    new.do(new.machine.hand_over(new.now))
+    return new
+
+
+def test_an_upgrade_replaces_all_and_two_queues_are_never_open() -> None:
+    old = serving()
+    before = {role: old.named(role) for role in ROLES}
+    new = upgraded(old)
+    assert new.named("send") == before["send"]
+    for number in before["smtpd"]:
+        assert number not in new.leaving()
+    (queue,) = before["send"]
+    assert new.told[queue] == ["handover"]
+    new.die(queue)
+    assert len(new.named("send")) == 1
+    new.calm()
+    whole(new)
+    assert not set().union(*before.values()) & set(new.alive)
+    assert new.said == [mind.Serving(False)]
+
+
+def test_in_an_upgrade_old_front_ends_meet_the_new_queue() -> None:
+    new = upgraded(old := serving())
+    fronts = old.named("smtpd")
+    new.die(*new.named("send"))
+    new.get_ready(*new.named("send"))
+    for number in fronts:
+        assert new.partner(number, "submission") in new.named("send")
+
+
+STEPS: tuple[Callable[[World, int], None], ...] = (
+    lambda world, lot: world.get_ready(_one(world.alive, lot)) if world.alive else None,
+    lambda world, lot: world.die(_one(world.alive, lot)) if world.alive else None,
+    lambda world, lot: world.wake(),
+    lambda world, lot: world.do(world.machine.reload(1 + lot % 3, world.now)),
+)
+
+
+def _one(numbers: dict[int, mind.Start], lot: int) -> int:
+    return sorted(numbers)[lot % len(numbers)]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(st.sampled_from(range(len(STEPS))), st.integers(0, 99)), max_size=60))
+def test_whatever_happens_in_the_end_all_is_whole_or_all_is_ended(steps: list[tuple[int, int]]) -> None:
+    world = serving()
+    fronts = 1
+    for step, lot in steps:
+        STEPS[step](world, lot)
+        if step == 3:
+            fronts = 1 + lot % 3
+    world.calm()
+    whole(world, fronts)
+    world.do(world.machine.terminate(world.now))
+    world.calm()
+    assert world.said[-1] == mind.Ended()
+    assert not world.alive

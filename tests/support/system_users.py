@@ -1,0 +1,60 @@
+"""Users of this system that a test makes under odd names and that are gone when it ends; root only."""
+
+import grp
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROLES = ("smtpd", "gate", "send", "remote", "alias")
+MARK = f"oqt{os.getpid()}-"
+GROUPS = ("qmail", "nofiles")
+
+
+def name_of(who: str) -> str:
+    return MARK + who
+
+
+def add(who: str, home: Path) -> pwd.struct_passwd:
+    """A person with a home and a group of her own."""
+    name = name_of(who)
+    subprocess.run(["useradd", "--no-create-home", "--user-group", "-d", str(home), name], check=True)
+    found = pwd.getpwnam(name)
+    home.mkdir(mode=0o755)
+    os.chown(home, found.pw_uid, found.pw_gid)
+    return found
+
+
+def there() -> set[str]:
+    """Those of the odd names that there are now."""
+    return {one.pw_name for one in pwd.getpwall() if one.pw_name.startswith(MARK)}
+
+
+@contextmanager
+def room() -> Iterator[Path]:
+    """A folder that all can reach and nobody else may change, not even what it lies in (/tmp need not be
+    sticky everywhere); with it go the users and groups that came in between."""
+    folder = Path(tempfile.mkdtemp(prefix="oq", dir="/var/tmp"))
+    folder.chmod(0o755)
+    before = {one.pw_name for one in pwd.getpwall()}, {one.gr_name for one in grp.getgrall()}
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+        for one in pwd.getpwall():
+            if one.pw_name not in before[0] and (
+                one.pw_name.startswith(MARK) or one.pw_dir.startswith(str(folder))
+            ):
+                subprocess.run(["userdel", one.pw_name], check=True, capture_output=True)
+        for group in GROUPS:
+            if group not in before[1]:
+                subprocess.run(["groupdel", group], check=False, capture_output=True)
+
+
+def accounts() -> list[str]:
+    """`--account ROLE=USER` for every role."""
+    return [word for role in ROLES for word in ("--account", f"{role}={name_of(role)}")]
