@@ -7,7 +7,7 @@ from random import Random
 
 from openqmail.core.queue import Change, Limits, LocalStore
 from openqmail.core.queue.layout import paths
-from openqmail.core.values import Envelope, Outcome, Recipient
+from openqmail.core.values import Envelope, Outcome, Recipient, TemporaryFailure
 from openqmail.core.world import PosixDisk
 from openqmail.core.world.simulated import (
     PowerCut,
@@ -125,7 +125,11 @@ class Stage:
             due = dict(found)
             seen = {}
             for number in store.numbers():
-                stored = store.load(number)
+                try:
+                    stored = store.load(number)
+                except TemporaryFailure:
+                    assert number not in due, "only what waits may be unreadable"
+                    continue
                 assert (number in due) == (stored.held is None)
                 seen[number] = stored, content(store, number)
             return seen

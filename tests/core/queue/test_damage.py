@@ -213,5 +213,7 @@ def test_a_journal_that_is_gone_stops_the_start(folder, whole_folder):
     if whole_folder:
         os.rmdir(journal)
     with pytest.raises(QueueDamaged, match=r"no segment.*--salvage"):
+        list(read(folder))
+    with pytest.raises(QueueDamaged, match=r"no segment.*--salvage"):
         look(folder)
     look(folder, salvage=True)

@@ -10,6 +10,7 @@ import pytest
 from recordings import AT, unpack
 from stage import NOW, QUEUE, Stage, content, succeeded
 
+from openqmail.core.queue import read, read_body
 from openqmail.core.values import HomeError, OpenqmailError, QueueDamaged, TemporaryFailure
 
 NOBODY = 65_534
@@ -230,25 +231,59 @@ def close(path):
 @pytest.mark.parametrize("name", [b"local/21/%d" % A, b"remote/21/%d" % A])
 def test_a_list_that_may_not_be_read_is_named_at_the_start_and_its_message_waits(as_nobody, spoil, name):
     seen, reports = as_nobody(spoil(name), looked)
-    assert seen == {B: (b"sender@remote.test", 255)}
-    [told] = reports
-    assert name.decode() in told and "Permission denied" in told and "mend" in told and str(A) in told
+    is_named(name, seen, reports)
+
+
+def is_named(name, seen, reports):
+    """At the start, and when the message is wanted; the other one goes on."""
+    why = f"{name.decode()} cannot be read: permission denied; mend its owner and mode, then start again"
+    assert seen.keys() == {A, B} and seen[B] == (b"sender@remote.test", 255)
+    assert isinstance(seen[A], TemporaryFailure) and str(seen[A]).endswith(why)
+    assert reports == [f"{seen[A]}; message {A} waits"]
 
 
 @pytest.mark.parametrize("spoil", [own, close], ids=["owner", "mode"])
-def test_an_info_that_may_not_be_read_is_named_when_its_message_is_wanted(as_nobody, spoil):
+def test_an_info_that_may_not_be_read_is_named_at_the_start_and_its_message_waits(as_nobody, spoil):
     name = b"info/21/%d" % A
-    seen, _ = as_nobody(spoil(name), looked)
-    assert seen[B] == (b"sender@remote.test", 255)
-    assert isinstance(seen[A], TemporaryFailure)
-    assert str(A) in str(seen[A]) and name.decode() in str(seen[A]) and "ermission denied" in str(seen[A])
+    seen, reports = as_nobody(spoil(name), looked)
+    is_named(name, seen, reports)
 
 
-def test_a_text_that_may_not_be_read_is_named_when_it_is_wanted(as_nobody):
+def test_a_text_that_may_not_be_read_is_named_at_the_start_and_its_message_waits(as_nobody):
     name = b"mess/21/%d" % A
-    seen, _ = as_nobody(close(name), looked)
-    assert isinstance(seen[A], TemporaryFailure) and name.decode() in str(seen[A])
-    assert "ermission denied" in str(seen[A]) and seen[B] == (b"sender@remote.test", 255)
+    seen, reports = as_nobody(close(name), looked)
+    is_named(name, seen, reports)
+
+
+@pytest.mark.parametrize("name", [b"info/21/%d" % A, b"mess/21/%d" % A, b"remote/21/%d" % A])
+def test_what_may_not_be_read_is_named_while_no_service_runs(as_nobody, name):
+    def act(stage):
+        missed = []
+        there = [one.id.number for one in read(stage.queue, missed=lambda *what: missed.append(what))]
+        with pytest.raises(TemporaryFailure) as caught:
+            read_body(stage.queue, A)
+        return there, missed, str(caught.value)
+
+    there, missed, told = as_nobody(close(name), act)
+    assert there == [B] and missed == [(A, told)]
+    assert f"/{name.decode()} cannot be read: permission denied; mend its owner and mode" in told
+
+
+@pytest.mark.parametrize("kind", ["info", "mess", "remote"])
+def test_what_may_not_be_read_any_more_is_named_when_it_is_wanted(as_nobody, kind):
+    name = b"%s/21/%d" % (kind.encode(), A)
+
+    def act(stage):
+        async def story(store, _):
+            close(name)(stage.queue)
+            with pytest.raises(TemporaryFailure) as caught:
+                store.load(A) if kind != "mess" else store.body(A)
+            return str(caught.value)
+
+        return stage.run(story)
+
+    told = as_nobody(lambda queue: None, act)
+    assert told.endswith(f"/{name.decode()} cannot be read: permission denied; mend its owner and mode")
 
 
 @pytest.mark.parametrize("spoil", [own, close], ids=["owner", "mode"])
@@ -263,7 +298,7 @@ def test_a_folder_that_may_not_be_read_stops_the_start_and_is_named(as_nobody, s
 
     with pytest.raises(HomeError) as caught:
         as_nobody(both, looked)
-    assert f"/queue/{folder.decode()}" in str(caught.value) and "mend its owner and modes" in str(
+    assert f"/queue/{folder.decode()} cannot be read: permission denied; mend its owner and mode" in str(
         caught.value
     )
 

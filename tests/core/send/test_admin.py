@@ -176,7 +176,7 @@ def test_a_delivery_under_way_ends_first_and_is_recorded(begin: Begin) -> None:
         deleting = await scene.is_let_go(scene.queue.delete((1, 2)))
         assert not deleting.done() and set(scene.store.messages) == {1, 2}
         assert await scene.queue.hold((1,), "") == Acted(
-            (), (Missed(1, "is in the hands of another command; try again"),)
+            (), (Missed(1, "is in the hands of another command; ask again", True),)
         )
         scene.local.end(1, DELIVERED)
         scene.local.end(2, DEFERRED)
@@ -225,7 +225,7 @@ def test_what_cannot_be_written_is_said_and_the_message_stays_in_the_queue(begin
 
         scene.store.hold = broken  # type: ignore[method-assign]
         assert await scene.queue.hold((1,), "") == Acted(
-            (), (Missed(1, "is left as it is: the disk is full"),)
+            (), (Missed(1, "is left as it is: the disk is full", True),)
         )
         scene.sender.flush()
         await scene.until(lambda: scene.local.running)

@@ -30,6 +30,8 @@ def stored(*progress: Progress, **facts: Any) -> Stored:
         ((TODO,), {"due": (NOW + 5, 0), "channels": ("local",)}, "deferred"),
         ((TODO,), {"due": (0, NOW + 5)}, "new"),  # nobody is remote
         ((DONE, TRIED), {"due": (NOW + 50, NOW + 50)}, "deferred"),
+        ((DONE, TODO), {}, "deferred"),
+        ((TODO, FAILED), {"bounce": FAILED.text}, "deferred"),
         ((TRIED, FAILED), {"bounce": FAILED.text}, "deferred"),
         ((DONE, FAILED), {"bounce": FAILED.text}, "bouncing"),
         ((DONE, DONE), {"bounce": FAILED.text, "channels": ("local", "remote")}, "bouncing"),

@@ -29,6 +29,9 @@ CHUNK = 64 * 1024
 _END = b'{"ok":'
 """How the line begins that ends a list."""
 
+_ABSENT = "no message "
+"""How a service begins to say that a message is not in the queue."""
+
 
 class Stopped(OpenqmailError):
     """No service runs on this home."""
@@ -61,9 +64,14 @@ def messages(home: Home, numbers: Sequence[int] = ()) -> Iterator[bytes]:
 
 
 def show(home: Home, number: int) -> Iterator[bytes]:
-    """A message as it is stored.  Raises Refused when there is none of that number."""
+    """A message as it is stored.  Raises Refused when there is none of that number, TemporaryFailure."""
     with _asked(home, {"ask": "show", "number": number}) as answer:
-        left = _accepted(_line(answer, home), home).get("size")
+        try:
+            left = _accepted(_line(answer, home), home).get("size")
+        except Refused as error:
+            if str(error).startswith(_ABSENT):
+                raise
+            raise TemporaryFailure(str(error)) from None  # it is there, and cannot be read
         if not isinstance(left, int):
             raise _not_understood(home)
         while chunk := _read(answer, home):

@@ -37,7 +37,12 @@ def messages(home: Home, numbers: Sequence[int] = ()) -> Iterator[bytes]:
     wanted = frozenset(numbers)
     some = []
     missed: list[str] = []
-    for stored in read(os.fsencode(home.queue), missed=missed.append):
+
+    def miss(number: int, why: str) -> None:
+        if not wanted or number in wanted:
+            missed.append(f"message {number} is left out: {why}")
+
+    for stored in read(os.fsencode(home.queue), missed=miss):
         if wanted and stored.id.number not in wanted:
             continue
         some.append(summarize(stored, routes, now))
@@ -50,7 +55,7 @@ def messages(home: Home, numbers: Sequence[int] = ()) -> Iterator[bytes]:
 
 
 def show(home: Home, number: int) -> Iterator[bytes]:
-    """A message as it is stored.  Raises Refused when there is none of that number."""
+    """A message as it is stored.  Raises Refused when there is none of that number, TemporaryFailure."""
     body = read_body(os.fsencode(home.queue), number)
     if body is None:
         raise Refused(f"no message {number} in the queue")

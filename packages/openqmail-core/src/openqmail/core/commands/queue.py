@@ -6,6 +6,7 @@ mail asks first.
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
 from openqmail.core.control.text import shown
 from openqmail.core.ports import Acted
-from openqmail.core.values import OpenqmailError, TemporaryFailure
+from openqmail.core.values import HomeError, OpenqmailError, TemporaryFailure
 
 help = "list, show, hold, release, retry, delete or bounce queued messages; try all now; settle the queue"
 
@@ -55,14 +56,14 @@ VERBS = {
         "delete 17 18 --yes",
         "deleted",
         "deleted",
-        "Delete {many} from {senders}, telling nobody?",
+        "Delete {which} from {senders}, telling nobody?",
     ),
     "bounce": Verb(
         "give messages back to their senders as undeliverable",
         "bounce 17 --yes",
         "given back",
         "will be given back when the service starts",
-        "Give {many} back to {senders}?",
+        "Give {which} back to {senders}?",
     ),
 }
 
@@ -103,11 +104,12 @@ def _numbers(parser: argparse.ArgumentParser) -> None:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) < 2**63):
+    digits = text.removeprefix("#")  # as the list has it
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 19 and int(digits) < 2**63):
         raise argparse.ArgumentTypeError(
             f"'{shown(text)}' is not a message's number; 'queue list' shows them"
         )
-    return int(text)
+    return int(digits)
 
 
 class Queue(Protocol):
@@ -127,15 +129,39 @@ class Queue(Protocol):
 
 
 def run(home: Home | None, args: argparse.Namespace) -> int:
-    here = needed(home)
     try:
-        with as_owner(here):
-            return _do(here, args, client, running=True)
+        code = _run(needed(home), args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _failure(error) from error
+
+
+def _run(home: Home, args: argparse.Namespace) -> int:
+    try:
+        with as_owner(home):
+            return _do(home, args, client, running=True)
     except client.Stopped:
         from openqmail.core.commands import offline  # noqa: PLC0415  # which a running service spares
 
-        with as_owner(here):
-            return _do(here, args, offline, running=False)
+        with as_owner(home):
+            return _do(home, args, offline, running=False)
+
+
+def _failure(error: OSError) -> OpenqmailError:
+    """What went wrong with the queue, or with the output: that alone has no name and can be full."""
+    from openqmail.core.queue.journal import FULL  # noqa: PLC0415  # as above
+    from openqmail.core.queue.unreadable import unreadable  # noqa: PLC0415
+
+    if error.filename is not None:
+        return HomeError(unreadable(os.fsencode(error.filename), error))
+    why = (error.strerror or str(error)).lower()
+    if error.errno not in FULL:
+        return TemporaryFailure(f"the queue cannot be read: {why}; try again")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be printed
+    return TemporaryFailure(f"what was to be printed cannot be written: {why}; ask again")
 
 
 def _do(home: Home, args: argparse.Namespace, queue: Queue, *, running: bool) -> int:
@@ -175,7 +201,7 @@ def _told(acted: Acted) -> int:
     for number in acted.later:
         why = "is being delivered just now; it will be done when that has ended"
         print(f"openqmail: message {number} {why}", file=sys.stderr)
-    if acted.later:
+    if acted.later or any(missed.passes for missed in acted.missed):
         return LATER
     return DONE if acted.done else NONE
 
@@ -191,7 +217,8 @@ def _agreed(home: Home, args: argparse.Namespace, queue: Queue) -> bool:
         return True
     senders = list(dict.fromkeys(f"<{_clean(one['sender'])}>" for one in found))
     names = ", ".join(senders[:5]) + (f" and {len(senders) - 5} others" if len(senders) > 5 else "")
-    question = VERBS[args.verb].asks.format(many=_many(len(found)), senders=names)
+    which = _many(len(found)) if len(found) > 1 else f"message {found[0]['id']}"
+    question = VERBS[args.verb].asks.format(which=which, senders=names)
     print(question, "[y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() in ("y", "yes"):
         return True
@@ -224,21 +251,23 @@ def _count(count: int, what: str) -> str:
 
 
 def _show(home: Home, numbers: Sequence[int], queue: Queue) -> int:
-    code = DONE
+    printed = later = False
     for number in numbers:
         try:
             chunks = _begun(queue.show(home, number))
         except client.Refused:
-            print(
-                f"openqmail: there is no message {number} in the queue; 'queue list' shows them",
-                file=sys.stderr,
-            )
-            code = NONE
+            why = f"there is no message {number} in the queue; 'queue list' shows them"
+            print(f"openqmail: {why}", file=sys.stderr)
+            continue
+        except TemporaryFailure as error:
+            print(f"openqmail: {_clean(str(error))}", file=sys.stderr)
+            later = True
             continue
         sys.stdout.flush()
         for chunk in chunks:
             sys.stdout.buffer.write(chunk)
-    return code
+        printed = True
+    return LATER if later else DONE if printed else NONE
 
 
 def _begun(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -287,8 +316,9 @@ def _for_people(one: dict[str, Any]) -> str:
         lines.append(f"    held: {_clean(one['held'])}")
     for recipient in one["recipients"]:
         text = f"    {recipient['channel']:6}  {recipient['state']}  {_clean(recipient['address'])}"
-        if recipient["state"] == "todo" and recipient["attempts"]:
-            text += f"  ({_count(recipient['attempts'], 'attempt')}, next {_when(recipient['next'])})"
+        if recipient["state"] == "todo" and (recipient["attempts"] or recipient["next"] is not None):
+            tried = f"{_count(recipient['attempts'], 'attempt')}, " if recipient["attempts"] else ""
+            text += f"  ({tried}next {_when(recipient['next'])})"
         lines.append(text)
         if recipient["last"]:
             lines.append(f"            {_clean(recipient['last'].strip())}")

@@ -27,6 +27,7 @@ from openqmail.core.queue.layout.results import Applying, Results
 from openqmail.core.queue.pool import Pool
 from openqmail.core.queue.store import Change, Due, Stored
 from openqmail.core.queue.turns import AGAIN, Turns
+from openqmail.core.queue.unreadable import unreadable
 from openqmail.core.values import Outcome, TemporaryFailure
 from openqmail.core.world import Disk
 
@@ -104,8 +105,8 @@ class Keeper:
         try:
             stored = reader.read(self._disk, files, number, resident, self._queue, pending, held)
         except OSError as error:
-            where = os.fsdecode(error.filename or files.info)
-            raise TemporaryFailure(f"message {number}: {where}: {error.strerror or error}") from error
+            path = os.fsencode(error.filename or files.info)
+            raise TemporaryFailure(unreadable(path, error)) from error
         resident.key = stored.id.key
         return stored
 
@@ -144,13 +145,16 @@ class Keeper:
         return future
 
     def kept(self, number: int, changes: tuple[Change, ...], due: Due, ended: bool, routed: bool) -> Kept:
-        """The record of a change to a message.  Raises KeyError, OSError, QueueDamaged."""
+        """The record of a change to a message.  Raises KeyError, TemporaryFailure, QueueDamaged."""
         resident = self.residents[number]
         if resident.ended:
             raise KeyError(number)
         if not resident.key:
-            info = reader.read_info(self._disk, self.files(number).info, number, self._queue)
-            resident.key = info.key
+            path = self.files(number).info
+            try:
+                resident.key = reader.read_info(self._disk, path, number, self._queue).key
+            except OSError as error:
+                raise TemporaryFailure(unreadable(path, error)) from error
         places = None if routed else self._places.get(number)
         locals_ = resident.locals
 
@@ -386,7 +390,8 @@ class Keeper:
         def swept(count: int | None, error: BaseException | None) -> None:
             where = self._turns.where
             if error is not None:
-                self._turns.report(f"litter in {where} cannot be removed: {error}")
+                why = error.strerror if isinstance(error, OSError) else error
+                self._turns.report(f"litter in {where} cannot be removed: {why}")
             elif count:
                 self._turns.report(f"{count} files of writers that died were removed from {where}")
 

@@ -34,17 +34,17 @@ from openqmail.core.queue.layout import paths
 from openqmail.core.queue.layout.parts import parts
 from openqmail.core.queue.layout.syncing import Syncer
 from openqmail.core.queue.limits import Limits
-from openqmail.core.queue.opening import Opening, oldest_first
+from openqmail.core.queue.opening import Opening, check_journal, oldest_first
 from openqmail.core.queue.pool import MOST, Pool
 from openqmail.core.queue.store import Change, Closes, Due, Router, Stored
 from openqmail.core.queue.turns import Turns
+from openqmail.core.queue.unreadable import unreadable
 from openqmail.core.values import (
     Body,
     BytesBody,
     Envelope,
     HomeError,
     OpenqmailError,
-    QueueDamaged,
     QueueFull,
     TemporaryFailure,
 )
@@ -92,6 +92,8 @@ class LocalStore:
         self._entropy = entropy
         self._entries: dict[int, Entry] = {}
         self._residents: dict[int, Resident] = {}
+        self._odd: dict[int, str] = {}
+        """Messages that cannot be delivered as they lie there, and why."""
         self._swept = float("-inf")
         self._timer: TimerHandle | None = None
         self._threads: list[Workers] = []
@@ -122,13 +124,8 @@ class LocalStore:
                     f"the queue in {os.fsdecode(self._queue_folder)} cannot be opened: its file system is "
                     "full, the reserve is used up; make room and start again"
                 ) from error
-            why = error.strerror if isinstance(error, OSError) else error
-            where = getattr(error, "filename", None) or self._queue_folder
-            where = os.fsdecode(where)
-            raise HomeError(
-                f"the queue in {os.fsdecode(self._queue_folder)} cannot be opened: {where}: {why}; "
-                "mend its owner and modes"
-            ) from error
+            path = getattr(error, "filename", None) or self._queue_folder
+            raise HomeError(unreadable(os.fsencode(path), error)) from error
         self._timer = self._loop.call_later(self._limits.look_every, self._look_around)
         entries, residents = self._entries, self._residents
         return (
@@ -144,14 +141,16 @@ class LocalStore:
         layout = self._layout = paths.prepare(disk, self._queue_folder)
         found = recover(disk, self._folder, self._salvage)
         self._write_again(found)  # first, as what follows acts on what it says
-        self._check_journal(found)
+        if not self._salvage:
+            check_journal(disk, self._queue_folder, found)
         found.queue = found.queue or self._entropy(16)
         files = parts(disk, clock, layout, self._route, self._report, self._entropy)
         opened = Opening(disk, layout, files, found, self._salvage).open()
         entries, residents = self._entries, self._residents = found.entries, opened.residents
+        odd = self._odd = opened.odd
         syncer = Syncer(disk, clock, self._queue_folder)  # one for each thread that syncs
         self._syncers = [files.syncer, syncer]
-        pool = self._pool = Pool(disk, layout, syncer, residents.__contains__)
+        pool = self._pool = Pool(disk, layout, syncer, lambda number: number in residents or number in odd)
         journal = self._journal = self._start(found, opened.waiting)
         many = self._workers(4, "large")
         reports = opened.reports + pool.open(set(entries), many)
@@ -192,19 +191,6 @@ class LocalStore:
         self._departures.leave(pool.unreserved, 0.0)  # no stranger may come by such a number
         for sentence in (*found.reports, *reports):
             self._report(sentence)
-
-    def _check_journal(self, found: Found) -> None:
-        """A queue that was in use has a segment: numbers are reserved only after the first is begun."""
-        pool = os.path.join(self._queue_folder, b"pool")
-        if found.segments or found.damaged or self._salvage:
-            return
-        if not any(paths.plain_number(name) for name in self._disk.names(pool)):
-            return
-        home = os.fsdecode(os.path.dirname(self._queue_folder))
-        raise QueueDamaged(
-            f"{os.fsdecode(self._folder)} has no segment, though this queue was in use: put it back; if it "
-            f"is lost, and the mail in it: openqmail --home {home} run --salvage"
-        )
 
     def _crowded(self) -> None:
         self._departures.leave(list(self._entries))
@@ -421,12 +407,20 @@ class LocalStore:
     def load(self, number: int) -> Stored:
         """Raises KeyError for a number that is not queued, TemporaryFailure, QueueDamaged."""
         entry = self._entries.get(number)
-        return self._keeper.load(number) if entry is None else stored(self._disk, entry)
+        if entry is not None:
+            return stored(self._disk, entry)
+        self._check_odd(number)
+        return self._keeper.load(number)
+
+    def _check_odd(self, number: int) -> None:
+        if number in self._odd and number not in self._residents:
+            raise TemporaryFailure(self._odd[number])
 
     def body(self, number: int) -> Body:
         """Raises KeyError, TemporaryFailure."""
         entry = self._entries.get(number)
         if entry is None:
+            self._check_odd(number)
             return self._resident_body(number)
         if entry.body is not None:
             return BytesBody(entry.body)
@@ -435,19 +429,22 @@ class LocalStore:
     def _resident_body(self, number: int) -> Body:
         size = self._residents[number].size
         path = self._keeper.files(number).mess
-        if size >= LARGE:
-            return FileBody(self._disk, path, 0, size)
         try:
+            if size >= LARGE:
+                self._disk.open(path).close()
+                return FileBody(self._disk, path, 0, size)
             data = self._disk.contents(path)[0]
         except OSError as error:
-            raise TemporaryFailure(f"{os.fsdecode(path)} cannot be read: {error.strerror}") from error
+            raise TemporaryFailure(unreadable(path, error)) from error
         if len(data) != size:
             raise TemporaryFailure(f"{os.fsdecode(path)} has {len(data)} bytes in place of {size}")
         return BytesBody(data)
 
     def numbers(self) -> Iterable[int]:
-        """Every queued message, oldest first."""
-        return oldest_first(self._entries.values(), self._residents)
+        """Every queued message, oldest first; then those that wait, as they cannot be read."""
+        entries, residents = self._entries, self._residents
+        odd = [number for number in sorted(self._odd) if number not in entries and number not in residents]
+        return oldest_first(entries.values(), residents) + odd
 
     def totals(self) -> QueueTotals:
         entries, residents = self._entries.values(), self._residents.values()

@@ -13,6 +13,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable
 
 from openqmail.core.queue.layout.paths import prepare
+from openqmail.core.queue.unreadable import unreadable
 from openqmail.core.values import HomeError
 from openqmail.core.world import PosixDisk
 
@@ -30,8 +31,7 @@ class SendMutex:
                 os.close(self._descriptor)
                 raise OSError(errno.EINVAL, "it is not a regular file", path)
         except OSError as error:
-            where = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else where
-            raise HomeError(f"{where} cannot be opened: {error.strerror}; mend its owner and mode") from None
+            raise HomeError(unreadable(os.fsencode(error.filename or path), error)) from None
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

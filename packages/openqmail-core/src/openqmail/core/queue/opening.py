@@ -18,21 +18,23 @@ from openqmail.core.queue.journal import FULL, RESERVE
 from openqmail.core.queue.journal.records import Kept
 from openqmail.core.queue.journal.recovery import Found
 from openqmail.core.queue.layout.parts import Parts
-from openqmail.core.queue.layout.paths import Layout, exists
+from openqmail.core.queue.layout.paths import Layout, exists, plain_number
 from openqmail.core.queue.layout.reader import read_info
 from openqmail.core.queue.layout.results import Applying
 from openqmail.core.queue.layout.scan import Scan
 from openqmail.core.queue.layout.syncing import Touched
+from openqmail.core.queue.unreadable import unreadable
 from openqmail.core.values import QueueDamaged
 from openqmail.core.values.body import CHUNK
 from openqmail.core.world import Disk
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """`waiting`: results that could not be brought into the files; `reports`: sentences about what is
-    not as it should be."""
+    """`odd`: messages that wait, and why (see `Scanned`); `waiting`: results that could not be brought into
+    the files; `reports`: sentences about what is not as it should be."""
 
     residents: dict[int, Resident]
+    odd: dict[int, str]
     waiting: list[Kept]
     reports: list[str]
 
@@ -72,7 +74,8 @@ class Opening:
             self._disk.sync_folder(folder)  # what a killed process took in does not come back
         elsewhere = {*self._found.entries, *self._parts.arrivals.numbers()}
         scanned = Scan(self._disk, self._layout, elsewhere, sorted(held)).scan()
-        return Opened(scanned.residents, self._waiting, foreign + self._reports + scanned.reports)
+        reports = foreign + self._reports + scanned.reports
+        return Opened(scanned.residents, scanned.odd, self._waiting, reports)
 
     # --- results in the journal -----------------------------------------------------------
 
@@ -110,7 +113,8 @@ class Opening:
                 key = b""
             except (QueueDamaged, PermissionError) as error:
                 self._waiting.append(msgspec.structs.replace(record, waits=True))
-                self._reports.append(f"{error}; what became of that message waits until it can be read")
+                what = str(error) if isinstance(error, QueueDamaged) else unreadable(files.info, error)
+                self._reports.append(f"{what}; what became of that message waits until it can be read")
                 return False
             self._keys[number] = key
         if key == record.key:
@@ -207,6 +211,21 @@ class Opening:
                 self._parts.mover.withdraw(number, large=False, touched=touched)
         if touched.folders:
             self._parts.syncer.sync(touched.paths, touched.folders)
+
+
+def check_journal(disk: Disk, queue: bytes, found: Found) -> None:
+    """A queue that was in use has a segment: numbers are reserved only after the first is begun.
+
+    Raises QueueDamaged, OSError."""
+    pool = os.path.join(queue, b"pool")
+    if found.segments or found.damaged or b"pool" not in disk.names(queue):
+        return
+    if any(plain_number(name) for name in disk.names(pool)):
+        home = os.fsdecode(os.path.dirname(queue))
+        raise QueueDamaged(
+            f"{os.fsdecode(queue)}/journal has no segment, though this queue was in use: put it back; if it "
+            f"is lost, and the mail in it: openqmail --home {home} run --salvage"
+        )
 
 
 def oldest_first(entries: Iterable[Entry], residents: dict[int, Resident]) -> list[int]:

@@ -124,7 +124,8 @@ class QueueStore(Protocol):
         ...
 
     def numbers(self) -> Iterable[int]:
-        """Every queued message, held ones too, oldest first."""
+        """Every queued message, held ones too, oldest first; then those that `load` raises for since the
+        queue was opened."""
         ...
 
     def totals(self) -> QueueTotals:

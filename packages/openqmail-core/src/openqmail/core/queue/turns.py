@@ -97,8 +97,8 @@ class Turns:
     def fail(self, what: str, error: BaseException) -> None:
         """Work has failed, and will be tried again."""
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        self.failed = f"{what}: {why}; will try again"
-        self.tell(what, self.failed)
+        self.failed = f"{what}: {why}"
+        self.tell(what, f"{self.failed}; will try again")
 
     def tell(self, what: str, sentence: str) -> None:
         """Report it, unless the same was told not long ago."""

@@ -19,7 +19,7 @@ from openqmail.core.queue.store import Change, QueueStore, Stored
 from openqmail.core.send.message import REPORT
 from openqmail.core.send.routing import Routes
 from openqmail.core.send.summary import summarize
-from openqmail.core.values import Body, OpenqmailError, Outcome
+from openqmail.core.values import Body, OpenqmailError, Outcome, TemporaryFailure
 from openqmail.core.world import Clock
 
 PATIENCE = 20.0
@@ -27,6 +27,7 @@ PATIENCE = 20.0
 
 _ABSENT = "is not in the queue"
 _ENDING = "is left as it is: the service is ending; ask again"
+_TAKEN = "is in the hands of another command; ask again"
 
 
 class Deliveries(Protocol):
@@ -66,7 +67,7 @@ class StoredQueue:
         self._patience = patience
         self._taking: dict[int, Future[None]] = {}
         self._dues: dict[int, int | None] = {}
-        self._tasks: dict[int, Task[str]] = {}
+        self._tasks: dict[int, Task[Missed | None]] = {}
         self._ending = False
 
     # --- looking ------------------------------------------------------------------------
@@ -82,7 +83,7 @@ class StoredQueue:
             except KeyError:  # not there, or delivered while we looked
                 continue
             except OpenqmailError as error:
-                yield Missed(number, f"cannot be read: {error}")
+                yield Missed(number, f"is left out: {error}")
                 continue
             yield summarize(stored, routes, now)
 
@@ -153,8 +154,8 @@ class StoredQueue:
     # --- take out, act, put back --------------------------------------------------------
 
     async def _each(self, numbers: Sequence[int], act: Act, unfit: Unfit = lambda stored: "") -> Acted:
-        why = {number: self._missed(number, unfit) for number in dict.fromkeys(numbers)}
-        free = [number for number, missed in why.items() if not missed]
+        missed = {number: self._missed(number, unfit) for number in dict.fromkeys(numbers)}
+        free = [number for number, why in missed.items() if why is None]
         self._taking |= self._deliveries.take(free)
         tasks = {number: asyncio.create_task(self._one(number, act)) for number in free}
         self._tasks |= tasks
@@ -166,35 +167,35 @@ class StoredQueue:
         for number, task in tasks.items():
             if not task.done():
                 later.append(number)
-            elif missed := _ENDING if task.cancelled() else task.result():
-                why[number] = missed
+            elif why := Missed(number, _ENDING, True) if task.cancelled() else task.result():
+                missed[number] = why
             else:
                 done.append(number)
-        missed_ones = tuple(Missed(number, missed) for number, missed in why.items() if missed)
-        return Acted(tuple(done), missed_ones, tuple(later))
+        return Acted(tuple(done), tuple(why for why in missed.values() if why is not None), tuple(later))
 
-    def _missed(self, number: int, unfit: Unfit) -> str:
+    def _missed(self, number: int, unfit: Unfit) -> Missed | None:
         """Why nothing can be done about a message, as far as it can be told beforehand."""
         if self._ending:
-            return _ENDING
+            return Missed(number, _ENDING, True)
         if number in self._tasks:
-            return "is in the hands of another command; try again"
+            return Missed(number, _TAKEN, True)
         try:
             stored = self._store.load(number)
-            self._dues[number] = None if stored.held is not None else stored.first_due
-            return unfit(stored)
         except KeyError:
-            return _ABSENT
+            return Missed(number, _ABSENT)
         except (OSError, OpenqmailError) as error:
-            return f"is left as it is: {error}"
+            return _left(number, error)
+        self._dues[number] = None if stored.held is not None else stored.first_due
+        why = unfit(stored)
+        return Missed(number, why) if why else None
 
-    def _forget(self, number: int, task: "Task[str]") -> None:
+    def _forget(self, number: int, task: "Task[Missed | None]") -> None:
         del self._tasks[number]
         self._taking.pop(number, None)
         self._dues.pop(number, None)
 
-    async def _one(self, number: int, act: Act) -> str:
-        """Take it, act on it, put it back; empty when it is done, or why not."""
+    async def _one(self, number: int, act: Act) -> Missed | None:
+        """Take it, act on it, put it back; None when it is done, or why it is not."""
         await self._taking[number]
         del self._taking[number]
         due = self._dues.pop(number)  # as it was, should it not be readable now
@@ -204,12 +205,12 @@ class StoredQueue:
             due = await act(stored)
         except KeyError:  # it has ended meanwhile
             due = None
-            return _ABSENT
+            return Missed(number, _ABSENT)
         except (OSError, OpenqmailError) as error:
-            return f"is left as it is: {error}"
+            return _left(number, error)
         finally:
             self._deliveries.put_back(number, due)
-        return ""
+        return None
 
     async def close(self) -> None:
         """Begin nothing more; returns when what is being written is durable."""
@@ -219,6 +220,12 @@ class StoredQueue:
             future.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+def _left(number: int, error: OSError | OpenqmailError) -> Missed:
+    """What a fault of the disk's or the queue's means for a verb."""
+    why = error.strerror or error if isinstance(error, OSError) else error
+    return Missed(number, f"is left as it is: {why}", isinstance(error, OSError | TemporaryFailure))
 
 
 def _is_held(stored: Stored) -> str:

@@ -18,7 +18,7 @@ def summarize(stored: Stored, routes: Routes, now: float) -> MessageSummary:
     envelope = stored.envelope
     (local, remote), channels = stored.due, stored.channels
     recipients = []
-    left = waits = False
+    left = waits = begun = False
     for position, (recipient, progress) in enumerate(zip(envelope.recipients, stored.progress, strict=True)):
         channel = channels[position] if channels else routes.route(recipient.address).channel
         report, due = progress.text, None
@@ -31,9 +31,9 @@ def summarize(stored: Stored, routes: Routes, now: float) -> MessageSummary:
             else:
                 due = None
         elif progress.outcome is _SUCCESS:
-            state = "done"
+            state, begun = "done", True
         else:
-            state = "failed"
+            state, begun = "failed", True
             report = report.partition(b"\n")[2].removesuffix(b"\n")  # behind the address
         address, last = _text(recipient.address), _text(report) if report else None
         recipients.append(RecipientSummary(address, channel, state, progress.attempts, due, last))
@@ -44,18 +44,18 @@ def summarize(stored: Stored, routes: Routes, now: float) -> MessageSummary:
         stored.size,
         _text(envelope.sender),
         envelope.origin.uid,
-        _state(stored, left, waits),
+        _state(stored, left, waits or begun),
         tuple(recipients),
         stored.held,
     )
 
 
-def _state(stored: Stored, left: bool, waits: bool) -> Literal["new", "deferred", "held", "bouncing"]:
+def _state(stored: Stored, left: bool, begun: bool) -> Literal["new", "deferred", "held", "bouncing"]:
     if stored.held is not None:
         return "held"
-    if waits:
-        return "deferred"
-    return "bouncing" if stored.bounce and not left else "new"
+    if stored.bounce and not left:
+        return "bouncing"
+    return "deferred" if begun else "new"
 
 
 def _text(address: bytes) -> str:

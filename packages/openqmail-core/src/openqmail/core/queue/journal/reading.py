@@ -7,6 +7,7 @@ from openqmail.core.queue.index import Entry, Segment
 from openqmail.core.queue.journal.records import Submitted, bounce_of, decode_head
 from openqmail.core.queue.layout.paths import Layout
 from openqmail.core.queue.store import Progress, Stored
+from openqmail.core.queue.unreadable import unreadable
 from openqmail.core.values import Body, BytesBody, MessageId, QueueDamaged, TemporaryFailure
 from openqmail.core.world import Disk
 
@@ -70,7 +71,7 @@ def read_slice(disk: Disk, segment: Segment, offset: int, size: int) -> bytes:
         finally:
             file.close()
     except OSError as error:
-        raise TemporaryFailure(f"{os.fsdecode(segment.path)} cannot be read: {error.strerror}") from error
+        raise TemporaryFailure(unreadable(segment.path, error)) from error
     if len(data) < size:
         raise TemporaryFailure(f"{os.fsdecode(segment.path)} ends at byte {offset + len(data)}")
     return data

@@ -158,7 +158,8 @@ class Arrivals:
         routed = [self._route(address) for address in todo.recipients]
         local = tuple(address for channel, address in routed if channel == "local")
         remote = tuple(address for channel, address in routed if channel == "remote")
-        info = encode_info(todo.sender, Extra(key.hex(), birth, todo.uid, todo.pid))
+        extra = Extra(key.hex(), birth, todo.uid, todo.pid, left=len(routed))
+        info = encode_info(todo.sender, extra)
         for file, content in (
             (files.local, encode_recipients([Listed(False, address) for address in local])),
             (files.remote, encode_recipients([Listed(False, address) for address in remote])),

@@ -21,8 +21,9 @@ Tried = dict[str, tuple[int, str]]
 class Extra(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an envelope has beyond qmail's: in `info`, behind what qmail reads.
 
-    `birth` is the mtime of `info` as well, where qmail has it; `notify`: RFC 3461's NOTIFY and
-    ORCPT by recipient, named as in `Tried`.  Bytes are written as Latin-1.
+    `birth` is the mtime of `info` as well, where qmail has it; `left`: recipients that were not
+    done with when it was written; `notify`: RFC 3461's NOTIFY and ORCPT by recipient, named as in
+    `Tried`.  Bytes are written as Latin-1.
     """
 
     key: str
@@ -34,6 +35,7 @@ class Extra(msgspec.Struct, frozen=True, omit_defaults=True):
     envid: str = ""
     notify: dict[str, tuple[str, str]] = {}
     tried: Tried = {}
+    left: int = 0
 
 
 class _Later(msgspec.Struct, frozen=True):
@@ -99,6 +101,14 @@ def decode_info(data: bytes) -> tuple[bytes, Extra | None]:
     if extra is not None and tried is not None:
         extra = msgspec.structs.replace(extra, tried=tried)
     return sender, extra
+
+
+def had_recipients(info: bytes) -> bool:
+    """Whether it says that somebody was to be tried; only what we wrote does.  Raises ValueError."""
+    sender, extra = decode_info(info)
+    if extra is None:
+        return len(info) > len(sender) + 2  # ours, and damaged
+    return bool(extra.left or extra.tried)
 
 
 def encode_recipients(recipients: Sequence[Listed]) -> bytes:

@@ -24,6 +24,7 @@ from openqmail.core.queue.layout.forms import (
 )
 from openqmail.core.queue.layout.paths import Files
 from openqmail.core.queue.store import Channel, Due, Progress, Stored
+from openqmail.core.queue.unreadable import unreadable
 from openqmail.core.values import Envelope, MessageId, Origin, Outcome, QueueDamaged, Recipient
 from openqmail.core.world import Disk
 
@@ -50,7 +51,7 @@ def read_info(disk: Disk, path: bytes, number: int, queue: bytes) -> Info:
         if extra is not None:
             return Info(sender, extra, bytes.fromhex(extra.key), extra.birth)
     except ValueError as error:
-        raise _damaged(path, number, error) from error
+        raise QueueDamaged(unreadable(path, error)) from error
     return Info(sender, None, foreign_key(queue, number, mtime), mtime)
 
 
@@ -59,7 +60,7 @@ def foreign_key(queue: bytes, number: int, birth: int) -> bytes:
     return blake2b(b"%s%d %d" % (queue, number, birth), digest_size=24).digest()
 
 
-def read_list(disk: Disk, path: bytes, number: int) -> list[Listed]:
+def read_list(disk: Disk, path: bytes) -> list[Listed]:
     """Raises OSError, QueueDamaged."""
     try:
         listed = decode_recipients(disk.contents(path)[0])
@@ -67,7 +68,7 @@ def read_list(disk: Disk, path: bytes, number: int) -> list[Listed]:
             raise ValueError("it lists nobody")
         return listed
     except (FileNotFoundError, ValueError) as error:
-        raise _damaged(path, number, error) from error
+        raise QueueDamaged(unreadable(path, error)) from error
 
 
 def read_bounce(disk: Disk, path: bytes) -> bytes:
@@ -171,8 +172,8 @@ def read(
 ) -> Stored:
     """Raises FileNotFoundError, OSError, QueueDamaged."""
     info = read_info(disk, files.info, number, queue)
-    local = read_list(disk, files.local, number) if resident.locals else ()
-    remote = read_list(disk, files.remote, number) if resident.has_remote else ()
+    local = read_list(disk, files.local) if resident.locals else ()
+    remote = read_list(disk, files.remote) if resident.has_remote else ()
     bounce = read_bounce(disk, files.bounce) if resident.has_bounce else b""
     due = resident.due_local, resident.due_remote
     return stored(number, resident.size, info, (local, remote), bounce, due, pending, held)
@@ -201,10 +202,5 @@ def extra_of(stored: Stored, places: Sequence[tuple[str, int]]) -> Extra:
         text_of(envelope.envid),
         notify,
         tried,
-    )
-
-
-def _damaged(path: bytes, number: int, error: Exception) -> QueueDamaged:
-    return QueueDamaged(
-        f"{path.decode(errors='replace')} of message {number} cannot be read: {error}; mend it"
+        sum(progress.outcome is None for progress in stored.progress),
     )

@@ -22,7 +22,7 @@ from openqmail.core.queue.layout.forms import (
     text_of,
     whole_paragraphs,
 )
-from openqmail.core.queue.layout.paths import ITS_OWN, Files, Layout
+from openqmail.core.queue.layout.paths import ITS_OWN, Files, Layout, exists
 from openqmail.core.queue.layout.syncing import Syncer, Touched
 from openqmail.core.world import Disk
 
@@ -165,15 +165,22 @@ class Results:
             touched.file(info)
 
     def tidy(self, numbers: Sequence[int]) -> None:
-        """Remove the lists in which nothing is left to be tried, as qmail-send does.  Raises OSError."""
+        """Remove the lists in which nothing is left to be tried, as qmail-send does.  A message with
+        neither list has failures that a bounce will tell of: without any, it keeps what it has, so that
+        lists that were lost are no sign of its end.  Raises OSError."""
         touched = Touched()
         for number in numbers:
             files = self._layout.files(number)
-            for path in (files.local, files.remote):
-                with contextlib.suppress(FileNotFoundError):
-                    data = self._disk.contents(path)[0]
-                    if not data.startswith(b"T") and b"\0T" not in data:
-                        self._disk.unlink(path)
-                        touched.name(path)
+            lists = [path for path in (files.local, files.remote) if exists(self._disk, path)]
+            done = [path for path in lists if self._is_done(path)]
+            if len(done) == len(lists) and not exists(self._disk, files.bounce):
+                continue
+            for path in done:
+                self._disk.unlink(path)
+                touched.name(path)
         if touched.folders:
             self._syncer.sync(touched.paths, touched.folders)
+
+    def _is_done(self, path: bytes) -> bool:
+        data = self._disk.contents(path)[0]
+        return not data.startswith(b"T") and b"\0T" not in data
