@@ -113,7 +113,7 @@ def settled_by_us(home: Path) -> list[Stored]:
         assert await store.settle() == 0
         stored = [store.load(one.id.number) for one in (first, second)]
         await store.close()
-        mutex.release()
+        mutex.close()
         return stored
 
     stored = asyncio.run(run())

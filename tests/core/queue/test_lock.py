@@ -73,8 +73,8 @@ def test_a_second_holder_is_refused_with_a_sentence_and_the_lock_comes_free(queu
         SendMutex(queue)
     sentence = str(caught.value)
     assert "lock/sendmutex" in sentence and "qmail-send" in sentence and "stop it" in sentence
-    mutex.release()
-    SendMutex(queue).release()
+    mutex.close()
+    SendMutex(queue).close()
 
 
 HOLD = """
@@ -97,7 +97,7 @@ def test_a_qmail_send_that_runs_keeps_us_out_until_it_ends(queue):
             SendMutex(queue)
     finally:
         other.communicate()
-    SendMutex(queue).release()
+    SendMutex(queue).close()
 
 
 def test_where_there_is_no_layout_yet_one_is_made_and_locked(tmp_path):
@@ -105,4 +105,4 @@ def test_where_there_is_no_layout_yet_one_is_made_and_locked(tmp_path):
     mutex = SendMutex(queue)
     with pytest.raises(HomeError, match="is locked"):
         SendMutex(queue)
-    mutex.release()
+    mutex.close()

@@ -74,8 +74,10 @@ def listed(home: Home) -> list[tuple[str, str]]:
     ]
 
 
-def add(home: Home, names: Sequence[str], made: Made) -> None:
-    """Make mailboxes: Maildirs first, then the lines, then users/cdb, which makes them count."""
+def add(home: Home, names: Sequence[str], made: Made, users: Sequence[Assignment] | None = None) -> None:
+    """Make mailboxes: Maildirs first, then the lines, then users/cdb, which makes them count.
+
+    `users`: the lines, where these are users of the host, who have their Maildirs already."""
     for name in names:
         check_name(name)
     if len(set(names)) < len(names):
@@ -84,13 +86,14 @@ def add(home: Home, names: Sequence[str], made: Made) -> None:
         found, content = _read(home)
         taken = {one.local.decode("utf-8", "replace").lower() for one in found if not one.wildcard}
         for name in names:
-            if name in taken or os.path.lexists(os.path.join(home.mail, name)):
+            if name in taken or (users is None and os.path.lexists(os.path.join(home.mail, name))):
                 raise HomeError(
                     f"there is a mailbox '{name}' in {home.path} already; see 'openqmail mailbox list'"
                 )
-        for name in names:
-            made.maildir(os.path.join(home.mail, name))
-        added = assignments(home, names)
+        if users is None:
+            for name in names:
+                made.maildir(os.path.join(home.mail, name))
+        added = assignments(home, names) if users is None else users
         at = _final_line(content)
         new = content[:at] + written(added) + content[at:]
         # Compiled from what is then in the file, so that the two never differ.

@@ -3,9 +3,10 @@
 import argparse
 import sys
 
-from openqmail.core.commands import boxes
+from openqmail.core.commands import boxes, system
 from openqmail.core.commands.command import DONE, NONE, Parser, example, needed
 from openqmail.core.commands.writing import all_or_nothing
+from openqmail.core.control.accounts import find_accounts
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
 from openqmail.core.control.text import shown
@@ -31,10 +32,25 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
 
 
 def _add(home: Home, names: list[str]) -> int:
+    if home.uid == 0:
+        return _add_users(home, names)
     with all_or_nothing() as made:
         boxes.add(home, names, made)
     for name in names:
         print(f"made mailbox {name} at {home.mail}/{name}/Maildir/")
+    return DONE
+
+
+def _add_users(home: Home, names: list[str]) -> int:
+    """In a home of root's mail goes to users of this host."""
+    processes = [one.name for one in find_accounts(home).by_role().values()]
+    users = [system.mail_user(name, processes) for name in names]
+    for user in users:
+        system.give_maildir(user)
+    with all_or_nothing() as made:
+        boxes.add(home, names, made, [line for user in users for line in system.lines_of(user)])
+    for user in users:
+        print(f"{user.pw_name} gets mail at {user.pw_dir}/Maildir/")
     return DONE
 
 

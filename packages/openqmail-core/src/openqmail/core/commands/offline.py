@@ -8,15 +8,18 @@ import asyncio
 import os
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import TypeVar
 
 import msgspec
 
 from openqmail.core.commands.client import Incomplete, Refused
+from openqmail.core.control.accounts import as_send
 from openqmail.core.control.home import Home
 from openqmail.core.control.reader import read_settings
+from openqmail.core.control.settings import Settings
 from openqmail.core.ports import Acted, QueueAdmin
-from openqmail.core.queue import LocalStore, read, read_body
+from openqmail.core.queue import LocalStore, SendMutex, read, read_body
 from openqmail.core.queue.store import QueueStore
 from openqmail.core.send import Routes, StoredQueue, summarize
 from openqmail.core.service.lock import HomeLock, Served
@@ -42,13 +45,14 @@ def messages(home: Home, numbers: Sequence[int] = ()) -> Iterator[bytes]:
         if not wanted or number in wanted:
             missed.append(f"message {number} is left out: {why}")
 
-    for stored in read(os.fsencode(home.queue), missed=miss):
-        if wanted and stored.id.number not in wanted:
-            continue
-        some.append(summarize(stored, routes, now))
-        if len(some) == _SLICE:
-            yield encoder.encode_lines(some)
-            some.clear()
+    with as_send(home):
+        for stored in read(os.fsencode(home.queue), missed=miss):
+            if wanted and stored.id.number not in wanted:
+                continue
+            some.append(summarize(stored, routes, now))
+            if len(some) == _SLICE:
+                yield encoder.encode_lines(some)
+                some.clear()
     yield encoder.encode_lines(some)
     if missed:
         raise Incomplete("; ".join(missed))
@@ -56,10 +60,11 @@ def messages(home: Home, numbers: Sequence[int] = ()) -> Iterator[bytes]:
 
 def show(home: Home, number: int) -> Iterator[bytes]:
     """A message as it is stored.  Raises Refused when there is none of that number, TemporaryFailure."""
-    body = read_body(os.fsencode(home.queue), number)
-    if body is None:
-        raise Refused(f"no message {number} in the queue")
-    yield from body.chunks()
+    with as_send(home):
+        body = read_body(os.fsencode(home.queue), number)
+        if body is None:
+            raise Refused(f"no message {number} in the queue")
+        yield from body.chunks()
 
 
 def act(home: Home, verb: str, numbers: Sequence[int], **more: str) -> Acted:
@@ -119,13 +124,15 @@ def _opened(home: Home, verb: Callable[[QueueAdmin], Awaitable[T]]) -> tuple[T, 
     except Served as error:
         raise TemporaryFailure(f"{error}, which does not answer yet; try again in a moment") from None
     try:
-        return asyncio.run(_act(home, verb))
+        settings = read_settings(home)
+        with as_send(home), closing(SendMutex(os.fsencode(home.queue))):
+            return asyncio.run(_act(home, settings, verb))
     finally:
         lock.release()
 
 
-async def _act(home: Home, verb: Callable[[QueueAdmin], Awaitable[T]]) -> tuple[T, int]:
-    settings, lost = read_settings(home), list[OpenqmailError]()
+async def _act(home: Home, settings: Settings, verb: Callable[[QueueAdmin], Awaitable[T]]) -> tuple[T, int]:
+    lost = list[OpenqmailError]()
     clock, folder = SystemClock(), os.fsencode(home.queue)
     store = LocalStore(PosixDisk(), clock, folder, lost.append, route=Routes(settings).place)
     waiting = [number for number, _ in store.open()]

@@ -9,7 +9,7 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from grp import getgrnam
 
@@ -48,7 +48,7 @@ class Plan:
         if not self._given:
             self._wanted |= OTHERS
         self._alias = names["alias"]
-        self._users = [_user(name, self._wanted) for name in users]
+        self._users = [mail_user(name, self._wanted) for name in users]
 
     @contextmanager
     def accounts(self) -> Iterator[Accounts]:
@@ -73,7 +73,7 @@ class Plan:
     def fill(self, home: Home, accounts: Accounts, files: Mapping[str, str], made: Made) -> None:
         """All that is in the home, whose folder is there.  Raises HomeError, OSError."""
         for user in self._users:
-            _maildir(user)
+            give_maildir(user)
         os.chmod(home.path, PARTS[""].mode)
         for name, part in PARTS.items():
             if name:
@@ -82,7 +82,7 @@ class Plan:
             lines = "".join(f"{role} {name}\n" for role, name in self._given.items())
             files = {**files, "accounts": lines}
         contents.control(home, files, made)
-        contents.users(home, [line for user in self._users for line in _lines(user)], made)
+        contents.users(home, [line for user in self._users for line in lines_of(user)], made)
         contents.aliases(home, f"{self._users[0].pw_name}@{files['me'].strip()}", made)
         for name, part in PARTS.items():
             if part.owner in GROUPS:
@@ -114,7 +114,7 @@ def _accounts(given: Sequence[str]) -> dict[str, str]:
     return {role: name for role, name in found.items() if name != ACCOUNTS[role]}
 
 
-def _user(name: str, processes: Mapping[str, str]) -> pwd.struct_passwd:
+def mail_user(name: str, processes: Container[str]) -> pwd.struct_passwd:
     """A user of this host who may get mail: qmail-getpw's conditions."""
     try:
         found = pwd.getpwnam(name)
@@ -132,14 +132,14 @@ def _user(name: str, processes: Mapping[str, str]) -> pwd.struct_passwd:
     return found
 
 
-def _lines(user: pwd.struct_passwd) -> Iterator[Assignment]:
+def lines_of(user: pwd.struct_passwd) -> Iterator[Assignment]:
     """For users/assign: `name`, and `name-anything`."""
     name, folder = user.pw_name.encode(), os.fsencode(user.pw_dir)
     for local, wildcard, dash in ((name, False, b""), (name + b"-", True, b"-")):
         yield Assignment(local, wildcard, User(name, user.pw_uid, user.pw_gid, folder, dash, b""))
 
 
-def _maildir(user: pwd.struct_passwd) -> None:
+def give_maildir(user: pwd.struct_passwd) -> None:
     """A Maildir in the user's home, by the user, where there is none."""
     maildir = os.path.join(user.pw_dir, "Maildir")
     with acting_as(user.pw_uid, user.pw_gid), all_or_nothing() as made:

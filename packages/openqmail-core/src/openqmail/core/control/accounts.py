@@ -5,13 +5,14 @@ other all five are its owner.  Names are looked up, nothing is made; root is nob
 """
 
 import pwd
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import msgspec
 
 from openqmail.core.control import syntax
 from openqmail.core.control.home import Home
-from openqmail.core.control.owner import user_name
+from openqmail.core.control.owner import acting_as, as_owner, user_name
 from openqmail.core.control.reader import content
 from openqmail.core.control.settings import ACCOUNTS
 from openqmail.core.control.text import ControlText, mapping
@@ -51,6 +52,20 @@ def find_accounts(home: Home) -> Accounts:
     if text.problems:
         raise text.problems[0]
     return look_up({role.decode(): name for role, name in named.items()}, home.path)
+
+
+@contextmanager
+def as_send(home: Home) -> Iterator[None]:
+    """Work on the queue as whom it belongs to: the owner, in a home of root's the user of `send`.
+
+    Raises HomeError for who is neither the owner nor root."""
+    with as_owner(home):
+        if home.uid:
+            yield
+            return
+        send = find_accounts(home).send
+        with acting_as(send.uid, send.gid):
+            yield
 
 
 def look_up(named: Mapping[str, str], path: str) -> Accounts:

@@ -38,7 +38,7 @@ class SendMutex:
             os.close(self._descriptor)
             raise HomeError(f"{where} is locked: a qmail-send runs on this queue; stop it first") from None
 
-    def release(self) -> None:
+    def close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -82,7 +82,7 @@ class Mta:
             await asyncio.wait((reloads,))
             await self._leave()
         finally:
-            mutex.release()
+            mutex.close()
         return self._code
 
     def status(self) -> Status:

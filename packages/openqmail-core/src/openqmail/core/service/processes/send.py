@@ -33,7 +33,7 @@ async def serve(process: Process) -> int:
     try:
         return await _Send(process).serve()
     finally:
-        mutex.release()
+        mutex.close()
 
 
 async def _mutex(process: Process) -> SendMutex:
