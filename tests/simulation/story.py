@@ -53,7 +53,7 @@ class Story:
         self.chance = self.machine.chance
         self.ledger = self.machine.ledger
         self.count = 0
-        self.litter = False  # a qmail-queue of somebody else's broke off
+        self.litter = False  # a qmail-queue of somebody else's broke off, or a sync failed before an end
         self.spoiled = False  # a sync failed
 
     def retold(self):
@@ -127,6 +127,7 @@ class Story:
         await asyncio.gather(*self.under_way)
         left = await process.stop()
         self.ledger.note(f"stopped, {left} left in the journal")
+        self.litter |= any("what has ended cannot be removed" in told for told in process.reports)
         assert self.spoiled or not left, f"{left} messages could not be moved: {process.reports}"
 
     def last_life(self):
