@@ -12,8 +12,9 @@ W9   one message to 2,000 local users, until each has it: recipients a second
 W9r  one message to 5,000 recipients of one other domain, until it has left the queue: recipients
      a second, and in how many transactions; Postfix groups them as it does by default
 W9s, W9rs  the same two by smtp-source.  W9 and W9r come in with RCPT commands ahead of their replies
-     (RFC 2920), as programs that send to thousands do it; smtp-source waits for each reply, which
-     takes longer than either server needs to give it: it is the generator that is measured then
+     (RFC 2920), as programs that send to thousands do it; smtp-source waits for each reply, and that
+     is measured then, too: how long it takes by itself, with a server that does nothing
+     (null_server.py), is timed in each round and printed beneath the table
 W6   50,000 deferred messages: restart, list, memory (deferred.py; a table of its own)
 
 20 connections, 2 KiB, unless said.  Rounds are interleaved and change who begins; a figure is the
@@ -30,6 +31,7 @@ The figures go to dist/bench.json, too.  Needs root, for Postfix; stays on loopb
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -40,6 +42,7 @@ from pathlib import Path
 import deferred
 import long_run
 from load import SETTLING, LoadError, Sink, need
+from null_server import NullServer
 from peers import Openqmail, Peer, Postfix, addresses
 from works import TRANSACTIONS, WORKS, Figure, many, measure, user_of
 
@@ -48,6 +51,8 @@ from progress import say, table
 
 ENOUGH = 5
 """Rounds that make a result."""
+WAITING = ("W9s", "W9rs")
+"""Works that measure how long smtp-source waits."""
 FIGURES = Path(__file__).resolve().parent.parent / "dist" / "bench.json"
 
 
@@ -60,15 +65,20 @@ def line_of(figure: Figure) -> str:
     )
 
 
-def run(place: Place, works: list[str], rounds: int, messages: int) -> dict[str, list[dict[str, Figure]]]:
-    """All rounds: for each work a list of what each peer reached."""
+Found = dict[str, list[dict[str, Figure]]]
+"""For each work, round for round, what each peer reached."""
+
+
+def run(place: Place, works: list[str], rounds: int, messages: int) -> tuple[Found, dict[str, list[float]]]:
+    """All rounds; and for each work of smtp-source's waiting how many seconds that takes by itself."""
     hosts = addresses(rounds)
     users = [user_of(work, number) for work in works for number in range(rounds + 1)]
     users += many() if {"W9", "W9s"} & set(works) else []
     sink_port = free_port()
     sink = Sink(sink_port, place.path / "sink.counts")
     peers: dict[bool, list[Peer]] = {False: [], True: []}
-    found: dict[str, list[dict[str, Figure]]] = {work: [] for work in works}
+    found: Found = {work: [] for work in works}
+    waiting: dict[str, list[float]] = {work: [] for work in works if work in WAITING}
     try:
         for hold in {WORKS[work].hold for work in works}:
             for make in (Openqmail, Postfix):
@@ -85,14 +95,17 @@ def run(place: Place, works: list[str], rounds: int, messages: int) -> dict[str,
                         say(f"round {number} of {rounds}  {work:<4} {peer.name:<10} {line_of(figure)}")
                 if number:
                     found[work].append(figures)
+                if number and work in WAITING:
+                    with contextlib.closing(NullServer()) as null:
+                        waiting[work].append(null.seconds(WORKS[work].each))
     finally:
         for peer in (*peers[False], *peers[True]):
             peer.stop()
         sink.close()
-    return found
+    return found, waiting
 
 
-def summary(found: dict[str, list[dict[str, Figure]]]) -> dict[str, dict[str, float | None]]:
+def summary(found: Found) -> dict[str, dict[str, float | None]]:
     """Medians and ratios a work."""
     told: dict[str, dict[str, float | None]] = {}
     for work, rounds in found.items():
@@ -126,6 +139,18 @@ def show(told: dict[str, dict[str, float | None]]) -> str:
             )
         )
     return table(head, rows)
+
+
+def by_itself(waiting: dict[str, list[float]], told: dict[str, dict[str, float | None]]) -> list[str]:
+    """What of these works is the generator's: a line for each."""
+    lines = []
+    for work, seconds in waiting.items():
+        took = WORKS[work].each / (told[work]["openqmail"] or 1e-9)
+        lines.append(
+            f"{work}: {took:.2f} s with openqmail; smtp-source by itself, with a server that does nothing, "
+            f"{statistics.median(seconds):.2f} s"
+        )
+    return lines
 
 
 def missed(told: dict[str, dict[str, float | None]]) -> list[str]:
@@ -168,11 +193,14 @@ def bench(arguments: argparse.Namespace) -> list[str]:
     short: list[str] = []
     with Place(arguments.keep, arguments.dir) as place:
         if works := [work for work in WORKS if work in only]:
-            found = run(place, works, arguments.rounds, arguments.messages)
+            found, waiting = run(place, works, arguments.rounds, arguments.messages)
             ratios = summary(found)
             told |= {"works": ratios, "rounds": {work: forms(rounds) for work, rounds in found.items()}}
+            told["smtp_source_s"] = waiting
             say("\n" + show(ratios))
             say("\nmedians; µs: CPU a message or recipient; ratios: above 1, openqmail is ahead")
+            for text in by_itself(waiting, ratios):
+                say(text)
             short += missed(ratios)
         if "W6" in only:
             compared = deferred.compare(place, arguments.deferred, arguments.rounds)

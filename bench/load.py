@@ -70,7 +70,8 @@ def send(host: str, port: int, to: str, messages: int, load: Load) -> None:
 def send_ahead(host: str, port: int, to: str, recipients: int, size: int = SIZE) -> None:
     """One message to many, its recipients named as smtp-source names them, and returns when it was
     answered.  Commands go ahead of their replies (RFC 2920), as mailing list managers and MTAs send
-    them; smtp-source waits for each reply, which takes longer than most servers need to give it."""
+    them; smtp-source waits for each reply, which takes longer than most servers need to give it.
+    Raises LoadError, also when that was not offered."""
     names = [to, *(f"{number}{to}" for number in range(2, recipients + 1))]
     commands = [f"MAIL FROM:<{SENDER}>", *(f"RCPT TO:<{name}>" for name in names), "DATA"]
     body = "X" * 78 + "\r\n"
@@ -80,16 +81,20 @@ def send_ahead(host: str, port: int, to: str, recipients: int, size: int = SIZE)
         def say(text: str) -> None:
             client.sendall(text.encode("ascii"))
 
-        def hear(expected: bytes) -> None:
-            line = replies.readline()
-            while line[3:4] == b"-":
-                line = replies.readline()
-            if line[:3] != expected:
-                raise LoadError(f"expected {expected!r} from {host}:{port}, it said {line[:200]!r}")
+        def hear(expected: bytes) -> list[bytes]:
+            lines = [replies.readline()]
+            while lines[-1][3:4] == b"-":
+                lines.append(replies.readline())
+            if lines[-1][:3] != expected:
+                raise LoadError(f"expected {expected!r} from {host}:{port}, it said {lines[-1][:200]!r}")
+            return [line[4:].strip().upper() for line in lines]
 
         hear(b"220")
         say("EHLO client.example\r\n")
-        hear(b"250")
+        if b"PIPELINING" not in hear(b"250"):
+            raise LoadError(
+                f"{host}:{port} does not offer PIPELINING: nothing may be sent ahead of its replies"
+            )
         sending = Thread(target=say, args=("".join(f"{command}\r\n" for command in commands),))
         sending.start()  # beside it replies are read, else both sides could wait for the other
         for _ in range(1 + recipients):

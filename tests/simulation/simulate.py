@@ -1,9 +1,11 @@
 """`simulate.py --seeds N [--first S] [--seed S]`: many histories, each from its own seed.
 
-A seed that fails is printed with its history, and `--seed S` plays it again.
+A seed that fails, or takes longer than a minute, is printed with its history, and `--seed S`
+plays it again.
 """
 
 import argparse
+import signal
 import sys
 import time
 import traceback
@@ -11,6 +13,35 @@ import traceback
 from story import tell
 
 from progress import Progress
+
+LIMIT = 60.0
+"""Seconds that a history may take; they take a tenth of one."""
+AGAIN = 10.0
+"""Seconds after which it is said again, should somebody have caught it."""
+
+
+class Hung(BaseException):
+    """No Exception: what is played handles those."""
+
+
+def hung(*_):
+    raise Hung(f"it hung, and was stopped after {LIMIT:.0f} s")
+
+
+def within_the_limit(seed):
+    """Raises AssertionError, Hung; both have the story."""
+    signal.signal(signal.SIGALRM, hung)
+    signal.setitimer(signal.ITIMER_REAL, LIMIT, AGAIN)
+    try:
+        return tell(seed)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def said(error):
+    """What went wrong, in which story, and where in the code."""
+    where = traceback.extract_tb((error.__cause__ or error).__traceback__)[-1]
+    return "\n".join((str(error), *getattr(error, "__notes__", ()), str(where)))
 
 
 def main():
@@ -20,19 +51,17 @@ def main():
     parser.add_argument("--seed", type=int, help="only this one, with its history")
     args = parser.parse_args()
     if args.seed is not None:
-        print(*tell(args.seed).ledger.events, sep="\n")
+        print(*within_the_limit(args.seed).ledger.events, sep="\n")
         return 0
     begun, crashes, failed = time.monotonic(), 0, 0
     bar = Progress("histories", args.seeds)
     for done, seed in enumerate(range(args.first, args.first + args.seeds)):
         bar.to(done)
         try:
-            crashes += tell(seed).ledger.crashes
-        except AssertionError as error:
+            crashes += within_the_limit(seed).ledger.crashes
+        except (AssertionError, Hung) as error:
             failed += 1
-            cause = error.__cause__
-            where = traceback.extract_tb(cause.__traceback__)[-1] if cause else ""
-            print(f"{error}\n{where}", file=sys.stderr)
+            print(said(error), file=sys.stderr)
     bar.done(args.seeds)
     took = time.monotonic() - begun
     print(f"{args.seeds} histories, {crashes} crashes, {failed} broken promises, {took:.0f} s")

@@ -1,12 +1,16 @@
 """A thousand histories, and some broken queues that they would notice."""
 
 import pytest
+from ledger import Ledger
 from story import tell
 
 from openqmail.core.queue.journal import Journal
 from openqmail.core.queue.layout.mover import Mover
 from openqmail.core.queue.layout.results import Results
 from openqmail.core.queue.layout.syncing import Syncer
+from openqmail.core.send import Sender
+from openqmail.core.send.events import Reported
+from openqmail.core.values import Outcome, Result
 
 SEEDS = 1000
 BLOCK = 25
@@ -33,7 +37,7 @@ def layout_without_syncs(patch):
 
 
 def results_that_never_reach_the_files(patch):
-    patch.setattr(Results, "apply", lambda self, batch, again=False: None)
+    patch.setattr(Results, "apply", lambda self, batch, again=False: [None] * len(batch))
 
 
 def moves_that_lose_the_text(patch):
@@ -48,20 +52,66 @@ def opening_that_keeps_moves_that_were_not_finished(patch):
     patch.setattr(Mover, "withdraw", lambda self, number, *, large, touched=None: False)
 
 
+def opening_that_forgets_results(patch):
+    patch.setattr("openqmail.core.queue.journal.recovery.apply_changes", lambda progress, record: None)
+
+
+def successes_that_are_forgotten(patch):
+    """Of every second delivery, in histories that had a crash."""
+    sent = Sender._sent
+
+    def forget(self, delivery, recipients, done):
+        if delivery % 2 and self._store.ledger.crashes:
+            self._tell(Reported(delivery, (Result(Outcome.DEFERRAL, b"Later."),) * recipients))
+        else:
+            sent(self, delivery, recipients, done)
+
+    patch.setattr(Sender, "_sent", forget)
+
+
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "promise", "first"),
     [
-        journal_without_syncs,
-        layout_without_syncs,
-        results_that_never_reach_the_files,
-        moves_that_lose_the_text,
-        holding_that_forgets_a_file,
-        opening_that_keeps_moves_that_were_not_finished,
+        (journal_without_syncs, "came back after its end was on the disk", 0),
+        (layout_without_syncs, "cannot be read: it does not begin with F", 0),
+        (results_that_never_reach_the_files, "came back for .* after its result was on the disk", 0),
+        (moves_that_lose_the_text, "a message without a name", 0),
+        (holding_that_forgets_a_file, "is lost", 0),
+        (opening_that_keeps_moves_that_were_not_finished, "/home/queue/info/.* has ", 200),
+        (opening_that_forgets_results, "came back for .* after its result was on the disk", 0),
+        (successes_that_are_forgotten, "twice without a crash in between", 0),
     ],
 )
-def test_the_histories_notice(broken, monkeypatch):
-    """What breaks a promise is seen within some seeds."""
+def test_the_histories_notice(broken, promise, first, monkeypatch):
+    """What breaks a promise is seen within some seeds, as what it is."""
     broken(monkeypatch)
-    with pytest.raises(Exception, match="seed"):
-        for seed in range(300):
+    with pytest.raises(AssertionError, match=rf"^seed \d+: .*{promise}.*; the story:"):
+        for seed in range(first, first + 300):
             tell(seed)
+
+
+def test_what_a_callback_raises_and_nobody_handles_fails_the_seed(monkeypatch):
+    took, first = Ledger.took, []
+
+    def once(self, *arguments):
+        took(self, *arguments)
+        first.append(arguments)
+        if len(first) == 1:
+            raise AssertionError("the first that is sent")
+
+    monkeypatch.setattr(Ledger, "took", once)
+    with pytest.raises(AssertionError, match=r"^seed 3: AssertionError\('the first that is sent"):
+        tell(3)
+
+
+def test_who_interrupts_a_history_is_not_taken_for_a_broken_promise(monkeypatch):
+    class Interrupt(BaseException):
+        pass
+
+    def interrupt(*_):
+        raise Interrupt
+
+    monkeypatch.setattr(Ledger, "took", interrupt)
+    with pytest.raises(Interrupt) as caught:
+        tell(3)
+    assert "while seed 3 was played; the story:" in caught.value.__notes__[0]

@@ -7,19 +7,21 @@ on it.  Everything that is drawn is drawn from one seed.
 
 import asyncio
 import os
-from collections import Counter
 from random import Random
 from types import SimpleNamespace
+
+from ledger import Ledger, name_of
+from watched import WatchedLocal, WatchedStore
 
 from openqmail.core.control.assign import User
 from openqmail.core.control.rules import Rules
 from openqmail.core.control.settings import Settings
-from openqmail.core.local import LocalDeliveries
 from openqmail.core.log import MemoryLog
-from openqmail.core.queue import Limits, LocalStore
+from openqmail.core.queue import Limits
 from openqmail.core.send import Routes, Sender, SendManager, StoredQueue
 from openqmail.core.values import Outcome, Result
 from openqmail.core.world.simulated import (
+    PowerCut,
     SimulatedClock,
     SimulatedDisk,
     SimulatedLoop,
@@ -63,7 +65,15 @@ SETTINGS = Settings(
 
 
 class Loop(SimulatedLoop):
-    """What is handed to a thread is done at once."""
+    """What is handed to a thread is done at once.
+
+    What a callback or a task raises and nobody handles ends the loop: who runs it gets it raised,
+    where asyncio would log it and go on.  Unless `over`, or after a cut, when nothing counts."""
+
+    def __init__(self, clock):
+        super().__init__(clock)
+        self.over = False
+        self._error = None
 
     def run_in_executor(self, executor, func, *arguments):
         future = self.create_future()
@@ -72,6 +82,25 @@ class Loop(SimulatedLoop):
         except Exception as error:
             future.set_exception(error)
         return future
+
+    def fail(self, error):
+        self._error = self._error or error
+        self.stop()
+
+    def call_exception_handler(self, context):
+        error = context.get("exception")
+        if error is None or isinstance(error, PowerCut):
+            super().call_exception_handler(context)
+        elif not isinstance(error, Exception) or not (self.over or self.is_cut):
+            self.fail(error)
+
+    def run_forever(self):
+        try:
+            super().run_forever()
+        finally:
+            error, self._error = self._error, None
+            if error is not None:
+                raise error
 
 
 class Users:
@@ -84,33 +113,6 @@ class Users:
         return User(name, 1000, 1000, b"/home/" + name, dash, ext)
 
 
-class Ledger:
-    """What the world outside was told, and what it got.
-
-    `accepted`: promised messages by id; `arrived`: (id, address) as often as a host took it;
-    `closed`: ids whose end is on the disk; `events`: what happened, for a story that failed."""
-
-    def __init__(self):
-        self.accepted = {}
-        self.asked = {}
-        self.arrived = Counter()
-        self.closed = set()
-        self.deleted = set()
-        self.held = set()
-        self.crashes = 0
-        self.events = []
-
-    def note(self, *words):
-        self.events.append(" ".join(str(word) for word in words))
-
-
-class Sent:
-    """A message: `recipients` are addresses, `text` its body."""
-
-    def __init__(self, name, sender, recipients, text):
-        self.name, self.sender, self.recipients, self.text = name, sender, recipients, text
-
-
 class Hosts:
     """The rest of the world: each address says what becomes of mail to it."""
 
@@ -118,6 +120,9 @@ class Hosts:
         self._machine, self._loop = machine, loop
 
     def deliver(self, job):
+        name = name_of(b"".join(job.body.chunks()))
+        for address in job.recipients:
+            self._machine.ledger.tried(name, address)
         future = self._loop.create_future()
         chance = self._machine.chance
         seconds = chance.random() * (3 if chance.random() < 0.8 else 300)
@@ -138,50 +143,12 @@ class Hosts:
             elif word == b"defer" and not machine.kind and machine.chance.random() < 0.7:
                 results.append(Result(Outcome.DEFERRAL, b"Later.\n"))
             else:
-                machine.took(name, address, data)
+                machine.ledger.took(name, address, data)
                 results.append(Result(Outcome.SUCCESS, b"Accepted.\n"))
         future.set_result(tuple(results))
 
     async def close(self):
         pass
-
-
-class WatchedStore(LocalStore):
-    """Notes when a message's end is on the disk: nothing of it may be tried after that."""
-
-    machine = None
-
-    def __init__(self, *arguments, **more):
-        super().__init__(*arguments, **more)
-        self._names = {}
-
-    def _named(self, number):
-        if number not in self._names:
-            data = b"".join(self.body(number).chunks())
-            self._names[number] = name_of(data)
-        return self._names[number]
-
-    def _ending(self, number, future):
-        name = self._named(number)
-
-        def done(future):
-            if not future.cancelled() and future.exception() is None:
-                self.machine.ledger.closed.add(name)
-                self._names.pop(number, None)
-
-        future.add_done_callback(done)
-        return future
-
-    def record(self, number, changes, due, ended, routed=False):
-        named = self._named(number) if ended else None
-        future = super().record(number, changes, due, ended, routed)
-        return self._ending(number, future) if named is not None else future
-
-    def submit(self, envelope, body, closes=None):
-        if closes is not None and closes.ended:
-            self._named(closes.number)
-        future = super().submit(envelope, body, closes)
-        return self._ending(closes.number, future) if closes is not None and closes.ended else future
 
 
 class Machine:
@@ -200,12 +167,6 @@ class Machine:
             for below in (b"", b"/Maildir", b"/Maildir/tmp", b"/Maildir/new", b"/Maildir/cur"):
                 self.disk.make(b"/home/" + user + below)
         self.disk.make(b"/home/teller/.qmail", b"&ok-forwarded@there.test\n&alice@here.test\n", 0o644)
-
-    def took(self, name, address, data):
-        sent = self.ledger.asked[name.rpartition(" ")[2]]
-        assert data.endswith(sent.text), f"message {name} was changed on its way to {address!r}"
-        assert name not in self.ledger.closed, f"message {name} came back after its end was on the disk"
-        self.ledger.arrived[name, address] += 1
 
 
 def copied(disk, random, clock):
@@ -245,21 +206,23 @@ class Process:
         self.lost = asyncio.Event()
         self.log = MemoryLog()
         self.reports = []
+        place = Routes(SETTINGS).place
         self.store = WatchedStore(
             disk,
             clock,
             QUEUE,
             self._give_up,
-            route=Routes(SETTINGS).place,
-            report=self.reports.append,
+            route=place,
+            report=self._report,
             limits=limits,
             loop=loop,
             workers=workers,
             entropy=chance.randbytes,
         )
-        self.store.machine = machine
+        self.store.watch(machine.ledger, place)
         home = SimpleNamespace(users="/home/users", alias="/home/alias")
-        self.local = LocalDeliveries(home, SETTINGS, disk, clock, Users(), workers)
+        self.local = WatchedLocal(home, SETTINGS, disk, clock, Users(), workers)
+        self.local.watch(machine.ledger, self.store)
         self.remote = Hosts(machine, loop)
         manager = SendManager(SETTINGS, 1, chance.randrange(1 << 30))
         self.sender = Sender(manager, self.store, self.local, self.remote, SETTINGS, clock, self.log)
@@ -268,6 +231,11 @@ class Process:
     def _give_up(self, error):
         self.fatal.append(error)
         self.lost.set()
+
+    def _report(self, sentence):
+        self.reports.append(sentence)
+        if "is at fault" in sentence:
+            self.loop.fail(AssertionError(sentence))
 
     def start(self):
         self.sender.start()
@@ -279,14 +247,6 @@ class Process:
         await self.admin.close()
         left = await self.store.settle()
         await self.store.close()
+        broken = [line for line in self.log.lines() if b" broke: " in line]
+        assert not broken, broken
         return left
-
-
-def name_of(data):
-    """Which message this is: the name of what somebody sent, and before it what was made of it."""
-    at = data.rfind(b"\nX-Name: ")
-    assert at >= 0, f"a message without a name: {data[:200]!r}"
-    own = data[at + 9 :].partition(b"\n")[0].decode()
-    bounces = data[:at].count(b"This is the qmail-send program")
-    forwarded = b"Delivered-To: teller@here.test\n" in data[:at]
-    return "bounce of " * bounces + "forward of " * forwarded + own

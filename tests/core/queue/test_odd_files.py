@@ -303,9 +303,7 @@ def test_a_result_that_cannot_be_written_holds_up_no_other_and_is_not_lost(mende
         assert wrong not in seen and seen.keys() == set(others)
         mend()
         stage.crash()
-    stored, _ = stage.look()[wrong]
-    left = zip(stored.envelope.recipients, stored.progress, strict=True)
-    assert [one.address for one, progress in left if progress.outcome is None] == [b"b@remote"]
+    assert open_recipients(stage.look()[wrong][0]) == [b"b@remote"]
 
 
 def test_a_list_that_another_user_owns_holds_up_no_other_result(as_nobody):
@@ -345,3 +343,60 @@ def test_a_sendmutex_that_is_a_fifo_is_refused_with_a_sentence(tmp_path):
     with pytest.raises(HomeError) as caught:
         SendMutex(stage.queue)
     assert path.decode() in str(caught.value) and "not a regular file" in str(caught.value)
+
+
+def test_a_result_that_waits_for_its_file_is_kept_however_much_comes_after_it():
+    """Segments of which nothing is needed any more go; the one with this result is not among them."""
+    stage = Stage(1)
+    [wrong] = moved_by(stage, 1)
+    path = stage.layout.files(wrong).local
+    data, due = stage.disk.contents(path)
+
+    async def story(store, _):
+        stage.disk.unlink(path)
+        stage.disk.make(path)
+        await store.record(wrong, (succeeded(0),), (0, 0), False, True)
+        await asyncio.sleep(1)  # it was tried, and is not tried again yet
+        for _ in range(40):
+            number = (await store.submit(TWO, b"x" * 1000)).id.number
+            await store.record(number, DONE, (0, 0), True)
+        assert stage.segments() > 1
+
+    stage.run(story, close=False)
+    stage.disk.rmdir(path)
+    stage.put(path, data, due)
+    stage.crash()
+    assert open_recipients(stage.look()[wrong][0]) == [b"b@remote"]
+
+
+def test_a_result_that_waited_over_a_restart_outlasts_later_results_of_others():
+    """That those are in their files says nothing about it."""
+    stage = Stage(1)
+    wrong, other = moved_by(stage, 2)
+    path = stage.layout.files(wrong).local
+    data, due = stage.disk.contents(path)
+
+    async def first(store, _):
+        stage.disk.unlink(path)
+        stage.disk.make(path)
+        await store.record(wrong, (succeeded(0),), (0, 0), False, True)
+
+    async def second(store, found):
+        assert wrong not in dict(found)
+        await store.record(other, (succeeded(0),), (0, 0), False, True)
+        await asyncio.sleep(20)
+        assert stage.files()[b"local/%d/%d" % (other % 3, other)][0] == b"Duser-a@here\0"
+        await store.submit(TWO, b"and so the mark is in the journal\n")
+
+    for story in (first, second):
+        stage.run(story, close=False)
+        stage.crash()
+    stage.disk.rmdir(path)
+    stage.put(path, data, due)
+    assert open_recipients(stage.look()[wrong][0]) == [b"b@remote"]
+
+
+def open_recipients(stored):
+    """Those that are still to be delivered to."""
+    both = zip(stored.envelope.recipients, stored.progress, strict=True)
+    return [recipient.address for recipient, progress in both if progress.outcome is None]

@@ -241,6 +241,25 @@ def test_of_two_verbs_at_once_the_second_is_told_and_does_nothing(begin, first, 
     play(story)
 
 
+@pytest.mark.parametrize("verb", ["hold", "delete", "bounce"])
+def test_a_service_that_ends_waits_until_what_a_verb_writes_is_durable(begin, verb):
+    async def story():
+        scene = begin(message(1), message(2))
+        scene.store.wait = asyncio.get_running_loop().create_future()
+        begun = asyncio.create_task(acts(scene.queue, verb))
+        await scene.passes()
+        ending = asyncio.create_task(scene.queue.close())
+        await scene.passes()
+        assert not ending.done() and not begun.done()
+        [missed] = (await scene.queue.delete((2,))).missed
+        assert "the service is ending" in missed.why
+        scene.store.wait.set_result(None)
+        await ending
+        assert (await begun).done == (1,)
+
+    play(story)
+
+
 def test_a_verb_can_be_asked_for_again_after_it_failed(begin):
     async def story():
         for verb, call in (("hold", "hold"), ("release", "release"), ("delete", "record")):

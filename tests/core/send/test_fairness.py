@@ -139,3 +139,14 @@ def test_each_recipient_once_and_never_over_a_limit(
             assert (number, name, position) not in seen
             seen.add((number, name, position))
     assert seen == expected
+
+
+def test_withdrawing_what_was_asked_for_asks_for_the_next_that_are_parked() -> None:
+    queue = FairQueue(limit=1, each=1)
+    queue.add(0, b"a.test", items(1), 1)
+    for number in range(1, 2 * WAITING):
+        queue.park(number, b"a.test")
+    asked = [number for number, _ in queue.recalled]
+    queue.withdraw(frozenset(asked))
+    after = [number for number, _ in queue.recalled]
+    assert asked and after == [number + len(asked) for number in asked]

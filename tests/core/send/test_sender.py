@@ -23,6 +23,7 @@ from openqmail.core.values import (
     TemporaryFailure,
 )
 from openqmail.core.world import SimulatedClock
+from openqmail.core.world.simulated import SimulatedLoop
 
 
 class Store(MemoryStore):
@@ -70,9 +71,12 @@ class Local:
         raise AssertionError
 
 
-def begun(settings: Any, store: MemoryStore, local: Local, log: MemoryLog) -> Sender:
+def begun(
+    settings: Any, store: MemoryStore, local: Local, log: MemoryLog, clock: SimulatedClock | None = None
+) -> Sender:
     manager = SendManager(settings, 1, 1)
-    sender = Sender(manager, store, local, None, settings, SimulatedClock(), log)  # type: ignore[arg-type]
+    clock = clock or SimulatedClock()
+    sender = Sender(manager, store, local, None, settings, clock, log)  # type: ignore[arg-type]
     sender.start()
     return sender
 
@@ -129,3 +133,22 @@ def test_mail_that_another_program_put_into_the_queue_is_delivered(make: Any) ->
 
     lines = asyncio.run(story())
     assert lines[0] == b"new msg 7" and lines[-1] == b"end msg 7"
+
+
+def test_a_clock_that_is_set_forward_is_seen_within_a_minute(make: Any) -> None:
+    """What it makes due is tried then, though the loop sleeps until what was due first before."""
+    clock, store, local = SimulatedClock(), MemoryStore(), Local()
+    later = int(clock.now()) + 3600
+    store.put(message(1, due=(later, later)))
+
+    async def story() -> None:
+        sender = begun(make(), store, local, MemoryLog(), clock)
+        await asyncio.sleep(200)
+        assert not local.jobs
+        clock.set(clock.now() + 86_400)
+        await asyncio.sleep(61)
+        assert [job.message.number for job in local.jobs] == [1]
+        await sender.drain()
+
+    with asyncio.Runner(loop_factory=lambda: SimulatedLoop(clock)) as runner:
+        runner.run(story())

@@ -1,0 +1,81 @@
+"""What the world outside was promised, and what it got: here a broken promise is noticed.
+
+Messages have names: what somebody sent is `m1`, its bounce `bounce of m1`.  Recipients are
+addresses as routed.  Each method raises AssertionError with the sentence of the promise that
+was broken.
+"""
+
+from collections import Counter
+
+
+class Sent:
+    """A message: `recipients` are addresses, `text` its body; `crashes`: how many there were before."""
+
+    def __init__(self, name, sender, recipients, text, crashes):
+        self.name, self.sender, self.recipients, self.text = name, sender, recipients, text
+        self.crashes = crashes
+
+
+class Ledger:
+    """`asked`: messages by name; `accepted`: those that were promised; `arrived`: (name, address) as
+    often as a host took it; `deleted`: names that the administrator took away; `events`: what
+    happened, for a story that failed."""
+
+    def __init__(self):
+        self.accepted = {}
+        self.asked = {}
+        self.arrived = Counter()
+        self.deleted = set()
+        self.crashes = 0
+        self.events = []
+        self._ended = set()
+        self._settled = set()
+        self._taken = set()
+
+    def note(self, *words):
+        self.events.append(" ".join(str(word) for word in words))
+
+    def crashed(self):
+        """What was taken, but not recorded yet, may be sent once more."""
+        self.crashes += 1
+        self._taken.clear()
+
+    def tried(self, name, address):
+        """A delivery begins."""
+        assert name not in self._ended, f"message {name} came back after its end was on the disk"
+        assert (name, address) not in self._settled, (
+            f"message {name} came back for {address!r} after its result was on the disk"
+        )
+
+    def took(self, name, address, data):
+        """Another host has it."""
+        self.is_whole(name, address, data)
+        assert (name, address) not in self._taken, (
+            f"message {name} came to {address!r} twice without a crash in between"
+        )
+        self._taken.add((name, address))
+        self.arrived[name, address] += 1
+
+    def settled(self, name, address):
+        """The result of this recipient is on the disk, and is no deferral."""
+        assert (name, address) not in self._settled, f"message {name} has two results for {address!r}"
+        self._settled.add((name, address))
+
+    def ended(self, name):
+        """The end of this message is on the disk."""
+        assert name not in self._ended, f"message {name} has ended twice"
+        self._ended.add(name)
+
+    def is_whole(self, name, address, data):
+        sent = self.asked[name.rpartition(" ")[2]]
+        assert data.endswith(sent.text), f"message {name} was changed on its way to {address!r}"
+
+
+def name_of(data):
+    """Which message this is: the name of what somebody sent, and before it what was made of it."""
+    at = data.rfind(b"\nX-Name: ")
+    assert at >= 0, f"a message without a name: {data[:200]!r}"
+    own = data[at + 9 :].partition(b"\n")[0].decode()
+    bounces = data[:at].count(b"This is the qmail-send program")
+    forwarded = b"Delivered-To: teller@here.test\n" in data[:at]
+    return "bounce of " * bounces + "forward of " * forwarded + own
