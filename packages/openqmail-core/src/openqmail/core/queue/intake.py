@@ -173,10 +173,14 @@ class Intake:
             parent.closing += 1  # its files in the layout, if they are being written, are out of date
             parent.changed = True
 
-        def settled(item: Item) -> None:
+        def closed(item: Item) -> None:
             if parent is not None:
                 parent.closing -= 1
-            self._submitted(item, future, envelope, writer, closing, changes)
+            if closing is not None and item.error is None:
+                self._closed(closing, changes, item)
+
+        def settled(item: Item) -> None:
+            self._submitted(item, future, envelope, writer, closed)
 
         ends = parent if closing is not None and closing.ended else None
         pins = isinstance(closing, Kept) or (closing is not None and bool(closing.key))
@@ -216,22 +220,25 @@ class Intake:
         future: "Future[Stored]",
         envelope: Envelope,
         writer: LargeWriter | None,
-        closing: Recorded | Kept | None,
-        changes: tuple[Change, ...],
+        closed: Callable[[Item], None],
     ) -> None:
         entry = item.entry
         assert entry is not None
         if item.error is not None:
+            closed(item)
             self.forget_body(entry)
             if self._committer.error is None:
                 self._refuse(future, entry.number, writer, item.error)
             elif not future.done():  # the file may yet hold the message: recovery decides
                 future.set_exception(item.error)
             return
-        if closing is not None:
-            self._closed(closing, changes, item)
-        if not entry.large:
+
+        def accepted() -> None:
+            closed(item)  # not before: a number that comes free may be another's at once
             self._accepted(entry, envelope, future)
+
+        if not entry.large:
+            accepted()
             return
         pool, mess = self._layout.pool(entry.number), self._layout.mess(entry.number)
         self.claiming += 1
@@ -240,7 +247,7 @@ class Intake:
             self.claiming -= 1
             if error is not None:  # accepted all the same: its move, or the next opening, repeats it
                 self._report(f"message {entry.number} waits: {error}")
-            self._accepted(entry, envelope, future)
+            accepted()
 
         self._workers.do(claimed, self._disk.rename, pool, mess)
 
