@@ -10,13 +10,14 @@ import os
 from asyncio import Future
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import msgspec
 
 from openqmail.core.queue.index import Entry, Resident, Segment
 from openqmail.core.queue.journal import Item, Journal
 from openqmail.core.queue.journal.commit import Committer
-from openqmail.core.queue.journal.records import Applied, Kept, encode_record, kept
+from openqmail.core.queue.journal.records import Applied, Kept, encode_record, kept, split
 from openqmail.core.queue.layout import reader
 from openqmail.core.queue.layout.arrivals import Arrivals, Arrived
 from openqmail.core.queue.layout.held import Held
@@ -127,20 +128,21 @@ class Keeper:
         self, number: int, changes: tuple[Change, ...], due: Due, ended: bool, routed: bool
     ) -> "Future[None]":
         """See `QueueStore.record`.  Raises KeyError, TemporaryFailure, QueueDamaged."""
-        record = self.kept(number, changes, due, ended, routed)
-        self.seen(record, changes)
+        records = split(self.kept(number, changes, due, ended, routed))
+        self.seen(records, changes)
         future: Future[None] = self._turns.loop.create_future()
 
-        def settled(item: Item) -> None:
+        def settled(one: Kept, item: Item) -> None:
             if item.error is None:
-                self.settled(record, item)
-            if not future.done():
+                self.settled(one, item)
+            if one is records[-1] and not future.done():
                 if item.error is None:
                     future.set_result(None)
                 else:
                     future.set_exception(item.error)
 
-        self._committer.add(Item(encode_record(record), pins=True, settled=settled))
+        for one in records:
+            self._committer.add(Item(encode_record(one), pins=True, settled=partial(settled, one)))
         return future
 
     def kept(self, number: int, changes: tuple[Change, ...], due: Due, ended: bool, routed: bool) -> Kept:
@@ -159,9 +161,9 @@ class Keeper:
 
         return kept(number, resident.key, changes, place, due, ended)
 
-    def seen(self, record: Kept, changes: tuple[Change, ...]) -> None:
+    def seen(self, records: Sequence[Kept], changes: tuple[Change, ...]) -> None:
         """From now on it shows."""
-        number, due, ended = record.number, record.due, record.ended
+        number, due, ended = records[-1].number, records[-1].due, records[-1].ended
         resident = self.residents[number]
         resident.left -= sum(change.outcome is not Outcome.DEFERRAL for change in changes)
         resident.ended = ended
@@ -172,7 +174,7 @@ class Keeper:
         )
         if ended or any(due):
             self._places.pop(number, None)
-        self._pending.setdefault(number, []).append(record)
+        self._pending.setdefault(number, []).extend(records)
 
     def settled(self, record: Kept, item: Item) -> None:
         """It is durable in the journal; now it goes into the files."""

@@ -26,6 +26,7 @@ from openqmail.core.queue.journal.records import (
     apply_changes,
     encode_record,
     recorded,
+    split,
 )
 from openqmail.core.queue.journal.recovery import Found, recover
 from openqmail.core.queue.journal.salvage import carry_over
@@ -297,7 +298,7 @@ class LocalStore:
 
     def _closed(self, closing: Recorded | Kept, changes: tuple[Change, ...], item: Item) -> None:
         if isinstance(closing, Kept):
-            self._keeper.seen(closing, changes)
+            self._keeper.seen((closing,), changes)
             self._keeper.settled(closing, item)
             return
         parent = self._entries.get(closing.number)
@@ -316,9 +317,10 @@ class LocalStore:
             return self._keeper.record(number, changes, due, ended, routed)
         entry = self._live(number)
         withdrawn = entry.key if ended and entry.written else b""
-        record = recorded(number, changes, due, ended, withdrawn)
+        *before, last = records = split(recorded(number, changes, due, ended, withdrawn))
         future: Future[None] = self._loop.create_future()
-        self._apply(entry, record)
+        for one in records:
+            self._apply(entry, one)
         if ended:
             entry.ended = True
         elif any(due):
@@ -339,7 +341,9 @@ class LocalStore:
 
         ends = entry if ended else None
         pins = bool(withdrawn)
-        self._committer.add(Item(encode_record(record), b"", None, ends, pins, settled=settled))
+        for one in before:
+            self._committer.add(Item(encode_record(one)))
+        self._committer.add(Item(encode_record(last), b"", None, ends, pins, settled=settled))
         return future
 
     def _apply(self, entry: Entry, record: Recorded) -> None:
