@@ -195,8 +195,11 @@ class Opening:
         for number, key in self._found.withdrawn.items():
             if number in self._found.entries:
                 continue
+            files = self._layout.files(number)
+            for path in (files.info, files.local, files.remote, files.bounce):
+                touched.name(path)  # perhaps it went before, and not durably
             try:
-                info = read_info(self._disk, self._layout.files(number).info, number, self._found.queue)
+                info = read_info(self._disk, files.info, number, self._found.queue)
             except FileNotFoundError:
                 continue
             except QueueDamaged:  # torn: it was never said to be there
