@@ -280,8 +280,8 @@ class LocalStore:
 
     # --- messages in ------------------------------------------------------------------------
 
-    def large(self) -> LargeBody:
-        return self._intake.large()
+    def large(self, closes: bool = False) -> LargeBody:
+        return self._intake.large(closes)
 
     def submit(
         self, envelope: Envelope, body: bytes | LargeBody, closes: Closes | None = None
