@@ -9,7 +9,7 @@ import contextlib
 import os
 from asyncio import Future
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 
 import msgspec
@@ -32,13 +32,18 @@ from openqmail.core.values import Outcome, TemporaryFailure
 from openqmail.core.world import Disk
 
 
-class _Durable(msgspec.Struct, frozen=True):
-    """A result that the journal has, and that the files shall have."""
+class _Durable(msgspec.Struct, eq=False):
+    """A result that the journal has, and that the files shall have.
+
+    `place`: sequence and offset of its record; `pinned`: the segment that is kept for it, perhaps with
+    a copy of that; `carried`: such a copy is being written; `applied`: the files have it."""
 
     record: Kept
     held: bool
-    segment: Segment
-    offset: int
+    place: tuple[int, int]
+    pinned: Segment
+    carried: bool = False
+    applied: bool = False
 
 
 class Keeper:
@@ -79,6 +84,8 @@ class Keeper:
         self._durable: list[_Durable] = []
         self._stuck: list[_Durable] = []
         """Those of messages whose own files are not as they should be."""
+        self._waiting: list[_Durable] = []
+        """Those that were found like that at the opening: their messages wait for the next one."""
         self._again = self._try_stuck = False
         self._ended: deque[tuple[int, bool]] = deque()
         self._withdrawn: deque[Entry] = deque()
@@ -182,8 +189,7 @@ class Keeper:
         held = resident is not None and resident.held
         if record.ended:
             self.residents.pop(record.number, None)
-        assert item.pinned is not None
-        self._durable.append(_Durable(record, held, item.pinned, item.offset))
+        self._durable.append(_durable(record, held, item))
         self._turns.plan()
 
     def _apply(self) -> None:
@@ -215,13 +221,13 @@ class Keeper:
         if self._stuck:
             self._turns.loop.call_later(AGAIN, self._again_stuck)
         else:
-            last = batch[-1]
-            self._committer.add(Item(encode_record(Applied(last.segment.sequence, last.offset))))
+            self._committer.add(Item(encode_record(Applied(*batch[-1].place))))
         self._turns.look()
-        self.unpin([one.segment for one, fault in zip(batch, wrong, strict=True) if fault is None])
+        self.unpin([one.pinned for one in batch if one.applied])
 
     def _is_applied(self, one: _Durable) -> None:
         number = one.record.number
+        one.applied = True
         pending = self._pending[number]
         pending.remove(one.record)
         if not pending:
@@ -236,8 +242,34 @@ class Keeper:
         self._try_stuck = True
         self._turns.plan()
 
+    def wait(self, record: Kept, item: Item) -> None:
+        """A result that the opening could not bring into the files."""
+        if item.pinned is not None:  # else there was no room for it: all segments stay
+            self._waiting.append(_durable(record, False, item))
+
+    def carry(self, sequences: Collection[int]) -> None:
+        """If what cannot be brought into the files pins one of these segments, all of it is written
+        anew, in its order, so that they can go."""
+        stuck = [*self._waiting, *self._stuck]
+        if any(one.carried for one in stuck):
+            return
+        if any(one.pinned.sequence in sequences for one in stuck):
+            for one in stuck:
+                one.carried = True
+                data = encode_record(msgspec.structs.replace(one.record, waits=True))
+                self._committer.add(Item(data, pins=True, settled=partial(self._carried, one)))
+
+    def _carried(self, one: _Durable, item: Item) -> None:
+        one.carried = False
+        if item.error is not None or item.pinned is None:
+            return
+        needless = item.pinned
+        if not one.applied:
+            needless, one.pinned = one.pinned, needless
+        self.unpin((needless,))
+
     def _stuck_numbers(self) -> set[int]:
-        return {one.record.number for one in self._stuck}
+        return {one.record.number for one in (*self._stuck, *self._waiting)}
 
     @property
     def stuck(self) -> int:
@@ -347,7 +379,8 @@ class Keeper:
 
     def _is_busy(self, number: int) -> bool:
         """Whether the number is a message's of ours (asked in the thread)."""
-        return number in self.residents or number in self._pending or self._elsewhere(number)
+        known = number in self.residents or number in self._pending or self._elsewhere(number)
+        return known or any(one.record.number == number for one in self._waiting)
 
     def look(self) -> None:
         if self._arrived is not None:
@@ -404,6 +437,11 @@ class Keeper:
             await self._turns.run(self._pool.trim)
         except TemporaryFailure as error:
             self._turns.report(str(error))
+
+
+def _durable(record: Kept, held: bool, item: Item) -> _Durable:
+    assert item.pinned is not None
+    return _Durable(record, held, (item.pinned.sequence, item.offset), item.pinned)
 
 
 def _usual(position: int, locals_: int) -> tuple[str, int]:

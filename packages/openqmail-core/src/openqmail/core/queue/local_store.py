@@ -152,8 +152,10 @@ class LocalStore:
         entries, residents = self._entries, self._residents = found.entries, opened.residents
         syncer = Syncer(disk, clock, self._queue_folder)  # one for each thread that syncs
         self._syncers = [files.syncer, syncer]
-        pool = self._pool = Pool(disk, layout, syncer, residents.__contains__)
-        journal = self._journal = self._start(found, opened.waiting)
+        aside = {record.number for record in opened.waiting}
+        pool = self._pool = Pool(disk, layout, syncer, lambda number: number in residents or number in aside)
+        waiting = [Item(encode_record(record), pins=True) for record in opened.waiting]
+        journal = self._journal = self._start(found, waiting)
         many = self._workers(4, "large")
         reports = opened.reports + pool.open(set(entries), many)
         committer = self._committer = Committer(
@@ -164,6 +166,8 @@ class LocalStore:
         self._keeper = Keeper(
             disk, layout, found.queue, turns, committer, journal, pool, files, residents, entries.__contains__
         )
+        for record, item in zip(opened.waiting, waiting, strict=True):
+            self._keeper.wait(record, item)
         self._intake = Intake(
             loop,
             disk,
@@ -238,8 +242,8 @@ class LocalStore:
         for syncer in self._syncers:
             syncer.close()
 
-    def _start(self, found: Found, waiting: list[Kept]) -> Journal:
-        """A journal that goes on where the one that was found ends."""
+    def _start(self, found: Found, waiting: list[Item]) -> Journal:
+        """A journal that goes on where the one that was found ends, and has what waits."""
         total = self._disk.room(self._folder)[1]
         limit = min(self._limits.segment, max(total // 16, 1024 * 1024))
         journal = Journal(
@@ -251,14 +255,16 @@ class LocalStore:
             min(self._limits.reserve, limit // 4),
             self._entropy,
         )
-        if found.reports:
-            for segment in found.segments:
-                segment.live += 1  # none may go before what it holds is carried over
+        carries = bool(found.reports or waiting)
+        for segment in found.segments:
+            segment.live += carries  # none may go before what it holds is carried over
         journal.begin(found.segments, found.counts, found.sequence)
         if waiting:
-            journal.commit([Item(encode_record(record), pins=True) for record in waiting], sync=True)
+            journal.commit(waiting, sync=True)
         if found.reports:
             carry_over(self._disk, self._folder, found, journal, self._limits.memory)
+        elif not journal.held:
+            journal.unpin(found.segments if carries else ())
         for path in found.discard:
             with contextlib.suppress(OSError):
                 self._disk.unlink(path)
@@ -415,6 +421,7 @@ class LocalStore:
         ]
         if leaving:
             self._departures.leave(leaving)
+        self._keeper.carry(pinning)
         self._keeper.look()
         if now - self._swept > self._limits.sweep_every:
             self._swept = now

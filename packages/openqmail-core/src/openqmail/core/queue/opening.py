@@ -29,8 +29,8 @@ from openqmail.core.world import Disk
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """`waiting`: results that could not be brought into the files; `reports`: sentences about what is
-    not as it should be."""
+    """`waiting`: results that could not be brought into the files: their messages are not among the
+    residents; `reports`: sentences about what is not as it should be."""
 
     residents: dict[int, Resident]
     waiting: list[Kept]
@@ -70,8 +70,10 @@ class Opening:
         self._withdraw_ended()
         for folder in (*self._layout.below(b"todo"), *self._layout.below(b"intd")):
             self._disk.sync_folder(folder)  # what a killed process took in does not come back
-        elsewhere = {*self._found.entries, *self._parts.arrivals.numbers()}
-        scanned = Scan(self._disk, self._layout, elsewhere, sorted(held)).scan()
+        # Of what waits, the files say less than is known: to go by them would be to deliver again.
+        waiting = {record.number for record in self._waiting}
+        elsewhere = {*self._found.entries, *self._parts.arrivals.numbers(), *waiting}
+        scanned = Scan(self._disk, self._layout, elsewhere, sorted(held - waiting)).scan()
         return Opened(scanned.residents, self._waiting, foreign + self._reports + scanned.reports)
 
     # --- results in the journal -----------------------------------------------------------
@@ -87,12 +89,8 @@ class Opening:
             wrong = self._parts.results.apply(batch, again=True)
             for one, fault in zip(batch, wrong, strict=True):
                 if fault is not None:
-                    self._waiting.append(msgspec.structs.replace(one.record, waits=True))
                     where = os.fsdecode(fault.filename or self._layout.folder)
-                    self._reports.append(
-                        f"{where}: {fault.strerror}; what became of message {one.record.number} waits until "
-                        "it is mended"
-                    )
+                    self._wait(one.record, f"{where}: {fault.strerror}")
                 elif one.record.ended and one.held:
                     held.discard(one.record.number)
                     self._parts.held.remove(one.record.number)
@@ -109,13 +107,20 @@ class Opening:
             except FileNotFoundError:
                 key = b""
             except (QueueDamaged, PermissionError) as error:
-                self._waiting.append(msgspec.structs.replace(record, waits=True))
-                self._reports.append(f"{error}; what became of that message waits until it can be read")
+                self._wait(record, str(error))
                 return False
             self._keys[number] = key
         if key == record.key:
             return True
         return not key and record.ended and not exists(self._disk, self._layout.todo(number))
+
+    def _wait(self, record: Kept, why: str) -> None:
+        if all(record.number != other.number for other in self._waiting):
+            self._reports.append(
+                f"{why}; message {record.number} waits until that is mended: what became of it is in the "
+                "journal only; then restart"
+            )
+        self._waiting.append(msgspec.structs.replace(record, waits=True))
 
     @property
     def _home(self) -> str:
