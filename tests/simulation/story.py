@@ -12,7 +12,7 @@ from random import Random
 
 from world import QUEUE, SETTINGS, SMALL, USERS, Loop, Machine, Process, Sent, copied, name_of
 
-from openqmail.core.queue import LocalStore
+from openqmail.core.queue import LocalStore, pool
 from openqmail.core.send import Routes
 from openqmail.core.values import Envelope, HomeError, OpenqmailError, Origin, Recipient
 from openqmail.core.world.simulated import PowerCut, SimulatedWorkers
@@ -37,11 +37,21 @@ def tell(seed):
     """Play the history of this seed."""
     story = Story(seed)
     try:
-        story.play()
+        with numbers_in_reserve(4 if story.few else pool.LEAST):
+            story.play()
     except BaseException as error:
         lines = "\n".join(story.ledger.events)
         raise AssertionError(f"seed {seed}: {error!r}; the story:\n{lines}") from error
     return story
+
+
+@contextlib.contextmanager
+def numbers_in_reserve(count):
+    before, pool.LEAST = pool.LEAST, count
+    try:
+        yield
+    finally:
+        pool.LEAST = before
 
 
 class Story:
@@ -50,6 +60,7 @@ class Story:
         self.chance = self.machine.chance
         self.ledger = self.machine.ledger
         self.count = 0
+        self.few = self.chance.random() < 0.3  # numbers: each comes again soon
         self.litter = False  # a qmail-queue of somebody else's broke off
         self.spoiled = False  # an administrator took messages away, or a sync failed
 
@@ -81,7 +92,7 @@ class Story:
             power = end == "cut"
             machine.disk = machine.disk.after_power_cut(chance) if power else machine.disk.after_kill()
             machine.disk.capacity = 1 << 40
-            if chance.random() < 0.15:
+            if chance.random() < 0.15 and not self.few:  # a number that strangers have, too, is for people
                 machine.disk = copied(machine.disk, chance, machine.clock)
                 self.ledger.note("its files are copied to another disk")
             if chance.random() < 0.3:
@@ -134,11 +145,8 @@ class Story:
 
     async def drain(self, loop):
         process = self.started(loop)
-        held = [number for number in process.store.numbers() if process.store.load(number).held is not None]
-        if held:
-            done = await process.admin.release(held)
-            self.ledger.note(f"released {held}: {done}")
         for _ in range(5000):
+            await self.release_all(process)  # again, if another message had the number just then
             await asyncio.sleep(100)
             if not list(process.store.numbers()):
                 break
@@ -147,6 +155,12 @@ class Story:
         await process.sender.drain()
         await asyncio.sleep(10)
         assert await process.stop() == 0
+
+    async def release_all(self, process):
+        held = [number for number in process.store.numbers() if process.store.load(number).held is not None]
+        if held:
+            done = await process.admin.release(held)
+            self.ledger.note(f"released {held}: {done}")
 
     def recover_twice(self):
         disk = self.machine.disk.after_kill()
@@ -202,6 +216,8 @@ class Story:
             await self.administer(process)
         elif kind < 0.65:
             self.trouble()
+        elif kind < 0.72 and self.few:
+            await self.rush(process)
         elif kind < 0.85:
             await asyncio.sleep(self.chance.random() * 3)
         else:
@@ -243,6 +259,14 @@ class Story:
             return
         self.ledger.accepted[sent.name] = sent
         self.ledger.note(f"{sent.name} is accepted as {identity.number}")
+
+    async def rush(self, process):
+        """Many messages in a short time, and an administrator in the midst of them."""
+        for _ in range(self.chance.randint(10, 60)):
+            self.submit(process, large=False)
+            await asyncio.sleep(self.chance.random() * 0.02)
+            if self.chance.random() < 0.2:
+                self.begin(self.administer(process))
 
     def foreign(self, process):
         """A qmail-queue of somebody else's, step by step."""
@@ -322,7 +346,7 @@ class Story:
         chance, disk = self.chance, self.machine.disk
         kind = chance.random()
         if kind < 0.4:
-            self.spoiled = True
+            self.spoiled = self.litter = True  # a text whose message has ended may stay until it is swept
             self.ledger.note("a sync will fail")
             disk.faults.fail_sync(times=chance.randint(1, 2))
         elif kind < 0.7:

@@ -63,7 +63,14 @@ SETTINGS = Settings(
 
 
 class Loop(SimulatedLoop):
-    """What is handed to a thread is done at once."""
+    """What is handed to a thread is done at once; a promise that is broken in a callback ends the history."""
+
+    def call_exception_handler(self, context):
+        error = context.get("exception")
+        if isinstance(error, AssertionError):
+            self.cut(error)
+        else:
+            super().call_exception_handler(context)
 
     def run_in_executor(self, executor, func, *arguments):
         future = self.create_future()
