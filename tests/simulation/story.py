@@ -30,6 +30,7 @@ ADDRESSES = (
     b"defer-2@else.test",
     b"fail-1@there.test",
 )
+VERBS = ("hold", "release", "retry", "flush", "delete", "bounce", "release")
 DAY = 86_400
 
 
@@ -266,7 +267,7 @@ class Story:
             self.submit(process, large=False)
             await asyncio.sleep(self.chance.random() * 0.02)
             if self.chance.random() < 0.2:
-                self.begin(self.administer(process))
+                self.begin(self.administer(process, ("delete", "delete", "hold", "bounce", "retry")))
 
     def foreign(self, process):
         """A qmail-queue of somebody else's, step by step."""
@@ -309,12 +310,12 @@ class Story:
         self.ledger.note(f"{sent.name} is in todo as {number}")
         process.store.look()
 
-    async def administer(self, process):
+    async def administer(self, process, verbs=VERBS):
         numbers = list(process.store.numbers())
         if not numbers:
             return
         some = self.chance.sample(numbers, min(len(numbers), self.chance.randint(1, 3)))
-        verb = self.chance.choice(("hold", "release", "retry", "flush", "delete", "bounce", "release"))
+        verb = self.chance.choice(verbs)
         admin = process.admin
         work = {
             "hold": lambda: admin.hold(some, "because"),

@@ -1,7 +1,5 @@
 """A thousand histories, and some broken queues that they would notice."""
 
-from contextlib import suppress
-
 import pytest
 from story import tell
 
@@ -9,7 +7,6 @@ from openqmail.core.queue.journal import Journal
 from openqmail.core.queue.layout.mover import Mover
 from openqmail.core.queue.layout.results import Results
 from openqmail.core.queue.layout.syncing import Syncer
-from openqmail.core.send import StoredQueue
 
 SEEDS = 1000
 BLOCK = 25
@@ -51,18 +48,6 @@ def opening_that_keeps_moves_that_were_not_finished(patch):
     patch.setattr(Mover, "withdraw", lambda self, number, *, large, touched=None: False)
 
 
-def verbs_that_go_by_the_number(patch):
-    one = StoredQueue._one
-
-    async def whatever_has_it(self, number, act):
-        await self._taking[number]
-        with suppress(KeyError):
-            self._seen[number] = self._store.load(number).id, self._seen[number][1]
-        return await one(self, number, act)
-
-    patch.setattr(StoredQueue, "_one", whatever_has_it)
-
-
 @pytest.mark.parametrize(
     "broken",
     [
@@ -72,7 +57,6 @@ def verbs_that_go_by_the_number(patch):
         moves_that_lose_the_text,
         holding_that_forgets_a_file,
         opening_that_keeps_moves_that_were_not_finished,
-        verbs_that_go_by_the_number,
     ],
 )
 def test_the_histories_notice(broken, monkeypatch):
