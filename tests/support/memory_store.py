@@ -51,7 +51,7 @@ class MemoryStore:
     def open(self) -> Iterable[tuple[int, int]]:
         return [(number, min(one.due)) for number, one in self.messages.items() if one.held is None]
 
-    def large(self) -> LargeBody:
+    def large(self, closes: bool = False) -> LargeBody:
         return Large()
 
     def submit(

@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from homes import Home, Waiting, command
+from openqmail.core.commands import client, offline
+from openqmail.core.control.home import Home as ControlHome
+from openqmail.core.control.owner import as_owner
 
 
 @pytest.fixture
@@ -195,7 +198,27 @@ def test_on_a_terminal_it_asks_naming_count_and_senders(home: Home, answer: str,
     assert ran.returncode == code
     question = "Delete 2 messages from <alice@a.example>, <bob@a.example>, telling nobody? [y/N] "
     assert ran.stderr.startswith(question)
+    assert ("message 999 is not in the queue" in ran.stderr) == (code == 0)
     assert len(home.queue()) == (0 if code == 0 else 2)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_what_was_agreed_to_is_done_to_no_message_that_came_later_under_the_number(
+    home: Home, running: bool
+) -> None:
+    """Between the question and the answer the message that was asked about has ended."""
+    number = send(home, "x@down.example")
+    queue: Any = client
+    if not running:
+        home.stop()
+        queue = offline
+    there = ControlHome(home.path)
+    with as_owner(there):
+        lines = b"".join(queue.messages(there, [number])).splitlines()
+        acted = queue.act(there, "delete", [number], ["0f" * 24])
+        assert [one.number for one in acted.missed] == [number] and not acted.done
+        assert queue.act(there, "delete", [number], [json.loads(lines[0])["key"]]).done == (number,)
+    assert not home.queue()
 
 
 def test_more_numbers_than_one_request_takes(home: Home) -> None:

@@ -7,10 +7,11 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stage import DONE, LATER, QUEUE, Stage, content, failed, to, until_moved
+from stage import DONE, LATER, NOW, ONE, QUEUE, Stage, content, failed, to, until_moved, until_moving
 
 from openqmail.core.queue import Closes, read
 from openqmail.core.values import TemporaryFailure
+from openqmail.core.world.simulated import SimulatedDisk
 
 CUTS = pytest.mark.parametrize("ordered", [True, False])
 
@@ -318,3 +319,26 @@ def test_a_power_cut_while_a_start_looks_at_what_a_kill_left_loses_nothing(ended
         seen = stage.look()
         if not ended or number in seen:
             assert seen[number][1] == b"large\n" * 500
+
+
+def test_what_a_killed_process_removed_of_an_ended_message_does_not_come_back(monkeypatch):
+    """It was gone when the next one looked, and not yet durably so (no file system to sync as a whole)."""
+    monkeypatch.setattr(SimulatedDisk, "filesystem", lambda disk, folder: None)
+    for seed in range(60):
+        stage = Stage(seed, ordered=False)
+
+        async def story(store, _, stage=stage, seed=seed):
+            number = (await store.submit(ONE, b"x\n")).id.number
+            await store.record(number, LATER, (NOW + 100, NOW + 100), False)
+            await until_moving(store, number)
+            await store.record(number, DONE, (0, 0), True)
+            while number in store.numbers():
+                await asyncio.sleep(0.0001)
+            stage.cut_at(3 + seed % 4)
+            await asyncio.sleep(5)
+
+        stage.run(story, close=False)
+        stage.crash()
+        assert stage.look() == {}
+        stage.crash(seed)
+        assert stage.look() == {}

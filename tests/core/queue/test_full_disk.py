@@ -6,6 +6,7 @@ import errno
 import pytest
 from stage import DONE, NOW, ONE, QUEUE, Stage, content, deferred, failed, to, until_moved
 
+from openqmail.core.ports import LARGE
 from openqmail.core.queue import Closes, Limits
 from openqmail.core.values import QueueFull, TemporaryFailure
 
@@ -52,6 +53,29 @@ def test_below_the_watermark_mail_is_refused_and_bounces_are_not(stage):
     stage.run(story)
     assert len(stage.reports) == 2, "once when it is full, once when it is not any more"
     assert "refused (452)" in stage.reports[0] and "taken again" in stage.reports[1]
+
+
+def test_below_the_watermark_a_large_bounce_gets_through_and_leaves_some_room(stage):
+    stage.limits = Limits(segment=100_000, reserve=8000, watermark=0.10)
+
+    async def story(store, _):
+        parents = [(await store.submit(ONE, b"x\n")).id.number for _ in range(2)]
+        stage.disk.make(b"/filler", b"z" * (stage.disk.room(b"/")[0] - TOTAL // 12))
+        await asyncio.sleep(2)
+        with pytest.raises(QueueFull):
+            await store.large().write(b"x" * LARGE)
+        body = store.large(closes=True)
+        await body.write(b"x" * LARGE)
+        bounce = await store.submit(ONE, body, Closes(parents[0], DONE, True))
+        stage.disk.make(b"/more", b"z" * (stage.disk.room(b"/")[0] - 20_000))
+        await asyncio.sleep(2)
+        with pytest.raises(QueueFull):
+            await store.large(closes=True).write(b"x" * 1000)
+        return {bounce.id.number, parents[1]}
+
+    there = stage.run(story)
+    stage.crash(seed=1)
+    assert stage.look().keys() == there
 
 
 def test_with_no_byte_left_the_reserve_serves_results_and_bounces_and_is_made_again(stage):

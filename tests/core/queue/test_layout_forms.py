@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import STATES
 
+from openqmail.core import dsn
 from openqmail.core.queue.layout.forms import (
     Extra,
     Listed,
@@ -125,6 +126,19 @@ def test_what_a_bounce_lacks_is_added_once(written, there):
     data = b"".join(written[:there])
     added = data + b"".join(missing_paragraphs(data, written))
     assert sorted(added.split(b"\n\n")) == sorted(b"".join(written).split(b"\n\n"))
+
+
+@given(st.lists(st.text("a\n/", max_size=6).map(str.encode), max_size=6))
+def test_of_whatever_reports_nothing_is_added_twice(reports):
+    written = [dsn.report(b"a@b", text) for text in reports]
+    assert missing_paragraphs(b"".join(written), written) == []
+    assert missing_paragraphs(b"", written) == written
+
+
+def test_very_many_failures_are_looked_for_in_one_pass():
+    """One pass for each would outlast the time that a test has."""
+    written = [dsn.report(b"u%d@b" % number, b"no such user, %d\n" % number * 40) for number in range(30_000)]
+    assert missing_paragraphs(b"".join(written[:29_000]), written) == written[29_000:]
 
 
 @pytest.mark.parametrize("state", STATES)

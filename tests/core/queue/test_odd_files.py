@@ -10,7 +10,7 @@ from test_arrivals import queue_one
 from test_layout_damage import A, B, as_nobody, with_mail
 
 from openqmail.core.queue import SendMutex
-from openqmail.core.values import HomeError, OpenqmailError
+from openqmail.core.values import HomeError, OpenqmailError, TemporaryFailure
 
 __all__ = ["as_nobody"]
 
@@ -306,6 +306,69 @@ def test_a_result_that_cannot_be_written_holds_up_no_other_and_is_not_lost(mende
     assert open_recipients(stage.look()[wrong][0]) == [b"b@remote"]
 
 
+@pytest.mark.parametrize("start", [False, True])
+def test_a_result_that_cannot_be_written_keeps_no_segment_but_the_newest(start):
+    """For how long it may be: it is written anew to a newer one."""
+    stage = Stage(1)
+    [wrong] = moved_by(stage, 1)
+    path = stage.layout.files(wrong).local
+    data, due = stage.disk.contents(path)
+
+    async def spoiled(store, _):
+        stage.disk.unlink(path)
+        stage.disk.make(path)
+        await store.record(wrong, (succeeded(0),), (0, 0), False, True)
+        if not start:
+            await busy(store, ())
+
+    async def busy(store, _):
+        for _ in range(5):
+            for _ in range(30):
+                other = await store.submit(TWO, b"x" * 500)
+                await store.record(other.id.number, DONE, (0, 0), True)
+            await asyncio.sleep(700)
+        assert stage.segments() <= 8, "those since the last look"
+        assert store.unsettled() == 1
+        if start:
+            with pytest.raises(TemporaryFailure):
+                store.load(wrong)  # it waits
+
+    stage.run(spoiled, close=start)
+    if start:
+        stage.run(busy, close=False)
+    for seed in (None, 1):
+        stage.crash(seed)
+        assert wrong not in stage.look()
+    stage.disk.rmdir(path)
+    stage.put(path, data, due)
+    stored, _ = stage.look()[wrong]
+    assert [one.outcome is None for one in stored.progress] == [False, True]
+
+
+def test_a_result_that_was_written_anew_and_then_mended_goes_where_it_belongs():
+    stage = Stage(1)
+    [wrong] = moved_by(stage, 1)
+    path = stage.layout.files(wrong).local
+    data, due = stage.disk.contents(path)
+
+    async def story(store, _):
+        stage.disk.unlink(path)
+        stage.disk.make(path)
+        await store.record(wrong, (succeeded(0),), (0, 0), False, True)
+        for _ in range(40):
+            other = await store.submit(TWO, b"x" * 500)
+            await store.record(other.id.number, DONE, (0, 0), True)
+        await asyncio.sleep(700)
+        stage.disk.rmdir(path)
+        stage.put(path, data, due)
+        await asyncio.sleep(30)
+        assert store.unsettled() == 0 and stage.disk.contents(path)[0] == b"D" + data[1:]
+
+    stage.run(story)
+    assert stage.segments() == 1
+    assert [one.outcome is None for one in stage.look()[wrong][0].progress] == [False, True]
+
+
 def test_a_list_that_another_user_owns_holds_up_no_other_result(as_nobody):
     name = b"local/21/%d" % A
 
@@ -322,14 +385,19 @@ def test_a_list_that_another_user_owns_holds_up_no_other_result(as_nobody):
             await asyncio.sleep(1)
             return await store.settle(), store.unsettled()
 
+        async def numbers(store, found):
+            return {number for number, _ in found}
+
         before = stage.files()
         counts = stage.run(story)
         after = stage.files()
         changed = {path for path in after.keys() | before.keys() if after.get(path) != before.get(path)}
-        return counts, stage.reports, changed
+        return counts, stage.reports, changed, stage.run(numbers), stage.run(numbers)
 
-    counts, reports, changed = as_nobody(spoil, act)
+    counts, reports, changed, *starts = as_nobody(spoil, act)
     assert counts == (1, 1)
+    for found in starts:  # its list says that the recipient is still to be tried: it is not gone by
+        assert A not in found and B in found
     assert any(name.decode() in told and "ermission denied" in told for told in reports)
     assert any(path.endswith(b"/%d" % B) for path in changed) and name not in changed
 

@@ -96,6 +96,30 @@ def test_when_numbers_run_out_a_bounce_gets_through_all_the_same(few):
     stage.run(story)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_number_comes_again_only_after_the_bounce_was_told_whose_record_freed_it(monkeypatch, seed):
+    monkeypatch.setattr("openqmail.core.queue.pool.LEAST", 2)
+    stage = Stage(seed)
+
+    async def story(store, _):
+        parent = (await store.submit(ONE, b"x\n")).id.number
+        body, told = store.large(), []
+        await body.write(b"y" * 200_000)
+        bounce = store.submit(to(b"s@remote", sender=b""), body, Closes(parent, DONE, True))
+        bounce.add_done_callback(lambda done: told.append("bounce"))
+
+        async def more():
+            while parent not in told:
+                told.append((await store.submit(ONE, b"x\n")).id.number)
+                if told[-1] != parent:
+                    await store.record(told[-1], DONE, (0, 0), True)
+
+        await asyncio.gather(*(more() for _ in range(4)))
+        assert told.index("bounce") < told.index(parent)
+
+    stage.run(story)
+
+
 def test_at_the_end_only_some_reserved_numbers_stay(monkeypatch):
     monkeypatch.setattr("openqmail.core.queue.pool.KEPT", 10)
     stage = Stage(1)

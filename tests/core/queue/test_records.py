@@ -13,6 +13,7 @@ from openqmail.core.queue.journal.records import (
     Moved,
     SegmentHead,
     Submitted,
+    TooLong,
     apply_changes,
     bounce_of,
     decode_batch_head,
@@ -23,8 +24,10 @@ from openqmail.core.queue.journal.records import (
     encode_segment_head,
     holds,
     is_of_earlier_form,
+    kept,
     pack_progress,
     recorded,
+    split,
     unpack_progress,
 )
 from openqmail.core.values import Envelope, Outcome, Recipient
@@ -137,3 +140,31 @@ def test_a_segment_of_the_version_before_is_recognised_and_not_read_as_one_of_ou
     old = b"oqmail\x00\x01" + bytes(200)
     assert is_of_earlier_form(old) and decode_segment_head(old) is None
     assert not is_of_earlier_form(encode_segment_head(SegmentHead(b"q" * 16, b"n" * 16, 1, 0, 0, 1)))
+
+
+def test_what_recovery_would_refuse_is_not_written(monkeypatch):
+    monkeypatch.setattr("openqmail.core.queue.journal.records.MAX_BATCH", 1000)
+    encode_batch_head(b"n" * 16, 0, b"x" * 1000, 0)
+    with pytest.raises(TooLong, match="1001 bytes"):
+        encode_batch_head(b"n" * 16, 0, b"x" * 1001, 0)
+
+
+@given(results | kept_results, st.integers(30, 200))
+def test_a_record_in_pieces_says_the_same(record, room):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("openqmail.core.queue.journal.records.MAX_CHANGES", room)
+        pieces = split(record)
+    assert sum((one.changes for one in pieces), ()) == record.changes
+    assert [one.ended for one in pieces] == [False] * (len(pieces) - 1) + [record.ended]
+    assert all(
+        len(one.changes) == 1 or sum(len(text) for *_, text in one.changes) <= room for one in pieces[1:]
+    )
+    assert {(one.number, one.key, one.due) for one in pieces} == {(record.number, record.key, record.due)}
+
+
+@given(st.binary(max_size=20))
+def test_a_report_has_no_nul_once_it_is_in_the_store(text):
+    change = Change(0, Outcome.FAILURE, text)
+    [(_, _, told)] = recorded(1, (change,), (0, 0), False).changes
+    [(_, _, _, kept_text)] = kept(1, b"k", (change,), lambda position: ("l", 0), (0, 0), False).changes
+    assert told == kept_text == text.replace(b"\0", b"?")

@@ -246,6 +246,69 @@ def test_a_message_that_is_taken_before_its_arrival_is_told_is_not_delivered(beg
     asyncio.run(story())
 
 
+def ends_and_its_number_comes_again(scene: Scene, number: int) -> Stored:
+    """The delivery under way succeeds; in the moment in which its end is on the disk another message
+    comes in, under the same number: it is told at once, before the end is."""
+    other = msgspec.structs.replace(message(number), id=MessageId(number, b"B" * 24))
+    record = scene.store.record
+
+    def recorded(number: int, *more: Any) -> "Future[None]":
+        done = record(number, *more)
+        if number not in scene.store.messages:
+            scene.store.record = record  # type: ignore[method-assign]
+            scene.store.put(other)
+            done.add_done_callback(lambda _: scene.store.arrived(other))
+        return done
+
+    scene.store.record = recorded  # type: ignore[method-assign]
+    scene.local.end(number, DELIVERED)
+    return other
+
+
+VERBS = {
+    "hold": lambda queue, **more: queue.hold((1,), "", **more),
+    "retry": lambda queue, **more: queue.retry((1,), **more),
+    "delete": lambda queue, **more: queue.delete((1,), **more),
+    "bounce": lambda queue, **more: queue.bounce((1,), "No room for this.", **more),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_does_nothing_to_a_message_that_came_under_the_number_while_it_waited(
+    begin: Begin, verb: str
+) -> None:
+    async def story() -> None:
+        scene = begin(1)
+        await scene.until(lambda: scene.local.running)
+        acting = await scene.is_let_go(VERBS[verb](scene.queue))
+        other = ends_and_its_number_comes_again(scene, 1)
+        assert await acting == Acted((), (Missed(1, ABSENT),))
+        assert scene.store.messages == {1: other}, "as it came"
+        await scene.until(lambda: scene.local.running)  # and it is not forgotten
+        scene.local.end(1, DELIVERED)
+        await scene.until(lambda: not scene.store.messages)
+        assert scene.log.lines().count(b"new msg 1") == 1
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_does_nothing_to_a_message_that_is_not_the_one_that_was_listed(
+    begin: Begin, verb: str
+) -> None:
+    async def story() -> None:
+        scene = begin(1)
+        await scene.deferred()
+        [listed] = scene.queue.messages()
+        assert not isinstance(listed, Missed)
+        before = scene.store.messages[1]
+        acted = await VERBS[verb](scene.queue, keys=[(b"B" * 24).hex()])
+        assert acted == Acted((), (Missed(1, ABSENT),)) and scene.store.messages == {1: before}
+        assert await VERBS[verb](scene.queue, keys=[listed.key]) == Acted((1,))
+
+    asyncio.run(story())
+
+
 def test_a_held_message_is_not_tried_after_a_start(begin: Begin) -> None:
     async def story() -> None:
         scene = begin(0)

@@ -209,10 +209,10 @@ def test_a_released_message_is_tried_when_it_was_due(begin, due):
         scene = begin(one)
         put_back = []
         scene.queue._deliveries = SimpleNamespace(
-            take=scene.sender.take, put_back=lambda number, due: put_back.append((number, due))
+            take=scene.sender.take, put_back=lambda *back: put_back.append(back)
         )
         assert (await scene.queue.release((1,))).done == (1,)
-        assert put_back == [(1, LATER)]
+        assert put_back == [(one.id, LATER)]
         scene.sender.put_back(*put_back[0])
         assert await scene.tried(LATER - 10) == set()
         if not remote and due[0] == LATER:

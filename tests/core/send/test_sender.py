@@ -8,9 +8,10 @@ import pytest
 
 from memory_store import MemoryStore
 from openqmail.core.log import MemoryLog
-from openqmail.core.ports import LocalJob, LocalReport
+from openqmail.core.ports import LARGE, LargeBody, LocalJob, LocalReport
 from openqmail.core.queue.store import Progress, Stored
 from openqmail.core.send import Sender, SendManager
+from openqmail.core.send.derived import prefixed
 from openqmail.core.values import (
     Body,
     Envelope,
@@ -152,3 +153,20 @@ def test_a_clock_that_is_set_forward_is_seen_within_a_minute(make: Any) -> None:
 
     with asyncio.Runner(loop_factory=lambda: SimulatedLoop(clock)) as runner:
         runner.run(story())
+
+
+def test_a_large_bounce_asks_for_room_below_the_watermark() -> None:
+    async def story() -> None:
+        store, asked = MemoryStore(), []
+        store.put(message(1), b"x" * LARGE)
+        large = store.large
+
+        def noted(closes: bool = False) -> LargeBody:
+            asked.append(closes)
+            return large(closes)
+
+        store.large = noted  # type: ignore[method-assign]
+        await prefixed(store, b"sorry\n", 1)
+        assert asked == [True]
+
+    asyncio.run(story())

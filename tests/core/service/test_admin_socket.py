@@ -33,6 +33,8 @@ def verb(name: str, **more: Any) -> bytes:
         verb("delete", numbers=[1.5]),
         verb("delete", numbers=[10**30]),
         verb("retry", numbers=[*range(1001)]),
+        verb("delete", numbers=[1, 2], keys=["00" * 24]),
+        verb("delete", numbers=[1], keys=["no key"]),
     ],
 )
 def test_what_is_no_request_is_refused_and_the_next_is_served(home: Home, request_line: bytes) -> None:
@@ -44,7 +46,7 @@ def test_what_is_no_request_is_refused_and_the_next_is_served(home: Home, reques
 
 def test_a_line_beyond_all_bounds_is_not_read(home: Home) -> None:
     home.start()
-    assert ask(home, verb("hold", numbers=[1], reason="x" * 70_000)) == []
+    assert ask(home, verb("hold", numbers=[1], reason="x" * 140_000)) == []
     assert ask(home, verb("list")) == [{"ok": True}]
 
 
@@ -52,7 +54,7 @@ def test_a_thousand_numbers_are_answered_each(home: Home) -> None:
     home.start()
     numbers = [*range(10**15, 10**15 + 1000)]
     for name in ("hold", "release", "retry", "delete", "bounce"):
-        [answer] = ask(home, verb(name, numbers=numbers))
+        [answer] = ask(home, verb(name, numbers=numbers, keys=["0f" * 24] * 1000))
         assert (answer["ok"], answer["done"], answer["later"]) == (True, [], [])
         assert [one["number"] for one in answer["missed"]] == numbers
         assert {one["why"] for one in answer["missed"]} == {"is not in the queue"}

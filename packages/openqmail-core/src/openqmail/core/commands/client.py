@@ -9,7 +9,8 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO, NoReturn
+from itertools import zip_longest
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 import msgspec
 
@@ -25,6 +26,8 @@ NUMBERS = 1000
 
 PATIENCE = 30.0
 CHUNK = 64 * 1024
+
+T = TypeVar("T")
 
 _END = b'{"ok":'
 """How the line begins that ends a list."""
@@ -81,11 +84,11 @@ def show(home: Home, number: int) -> Iterator[bytes]:
             raise TemporaryFailure(f"{home.path}: the message was cut off on its way; ask again")
 
 
-def act(home: Home, verb: str, numbers: Sequence[int], **more: str) -> Acted:
-    """Have a verb (hold, release, retry, delete, bounce) done on messages."""
+def act(home: Home, verb: str, numbers: Sequence[int], keys: Sequence[str] = (), **more: str) -> Acted:
+    """Have a verb (hold, release, retry, delete, bounce) done on messages; `keys`: see `QueueAdmin`."""
     total = Acted()
-    for some in _batches(numbers):
-        with _asked(home, {"ask": verb, "numbers": some, **more}) as answer:
+    for some, theirs in zip_longest(_batches(numbers), _batches(keys), fillvalue=()):
+        with _asked(home, {"ask": verb, "numbers": some, "keys": theirs, **more}) as answer:
             line = _line(answer, home)
         _accepted(line, home)
         try:
@@ -112,7 +115,7 @@ def flush(home: Home) -> int:
         return count
 
 
-def _batches(numbers: Sequence[int]) -> list[Sequence[int]]:
+def _batches(numbers: Sequence[T]) -> list[Sequence[T]]:
     """As many requests as it takes."""
     return [numbers[at : at + NUMBERS] for at in range(0, len(numbers), NUMBERS)]
 

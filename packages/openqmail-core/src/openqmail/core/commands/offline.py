@@ -23,7 +23,7 @@ from openqmail.core.queue import LocalStore, SendMutex, read, read_body
 from openqmail.core.queue.store import QueueStore
 from openqmail.core.send import Routes, StoredQueue, summarize
 from openqmail.core.service.lock import HomeLock, Served
-from openqmail.core.values import OpenqmailError, TemporaryFailure
+from openqmail.core.values import MessageId, OpenqmailError, TemporaryFailure
 from openqmail.core.world import PosixDisk, SystemClock
 
 _SLICE = 256
@@ -67,11 +67,11 @@ def show(home: Home, number: int) -> Iterator[bytes]:
         yield from body.chunks()
 
 
-def act(home: Home, verb: str, numbers: Sequence[int], **more: str) -> Acted:
-    """Have a verb done on messages; durable when it returns.
+def act(home: Home, verb: str, numbers: Sequence[int], keys: Sequence[str] = (), **more: str) -> Acted:
+    """Have a verb done on messages; durable when it returns.  `keys`: see `QueueAdmin`.
 
     Raises TemporaryFailure when somebody else is at work there, QueueDamaged, HomeError."""
-    acted: Acted = _opened(home, lambda queue: getattr(queue, verb)(numbers, **more))[0]
+    acted: Acted = _opened(home, lambda queue: getattr(queue, verb)(numbers, keys=keys, **more))[0]
     return acted
 
 
@@ -108,13 +108,13 @@ class _Nobody:
             taken[number].set_result(None)
         return taken
 
-    def put_back(self, number: int, due: int | None) -> None:
+    def put_back(self, message: MessageId, due: int | None) -> None:
         if due == 0:
-            self._store.record(number, (), LONG_AGO, False)
+            self._store.record(message.number, (), LONG_AGO, False)
 
     def flush(self) -> None:
         for number in self._waiting:
-            self.put_back(number, 0)
+            self._store.record(number, (), LONG_AGO, False)
 
 
 def _opened(home: Home, verb: Callable[[QueueAdmin], Awaitable[T]]) -> tuple[T, int]:

@@ -20,7 +20,7 @@ from openqmail.core.commands.status import in_units, totals
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
 from openqmail.core.control.text import shown
-from openqmail.core.ports import Acted
+from openqmail.core.ports import ABSENT, Acted, Missed
 from openqmail.core.values import HomeError, OpenqmailError, TemporaryFailure
 
 help = "list, show, hold, release, retry, delete or bounce queued messages; try all now; settle the queue"
@@ -121,7 +121,9 @@ class Queue(Protocol):
 
     def show(self, home: Home, number: int) -> Iterator[bytes]: ...
 
-    def act(self, home: Home, verb: str, numbers: Sequence[int], **more: str) -> Acted: ...
+    def act(
+        self, home: Home, verb: str, numbers: Sequence[int], keys: Sequence[str] = (), **more: str
+    ) -> Acted: ...
 
     def flush(self, home: Home) -> int: ...
 
@@ -183,10 +185,14 @@ def _do(home: Home, args: argparse.Namespace, queue: Queue, *, running: bool) ->
 
 def _act(home: Home, args: argparse.Namespace, queue: Queue, *, running: bool) -> int:
     verb = VERBS[args.verb]
-    if verb.asks and not args.yes and not _agreed(home, args, queue):
-        return NONE
     more = {word: getattr(args, word) for word in ("reason", "text") if hasattr(args, word)}
-    acted = queue.act(home, args.verb, args.numbers, **more)
+    if verb.asks and not args.yes:
+        there = _asked_about(home, args, queue)
+        if there and not _agreed(args.verb, there):
+            return NONE
+        acted = _act_on(home, args, queue, there, more)
+    else:
+        acted = queue.act(home, args.verb, args.numbers, **more)
     if args.json:
         print(msgspec.json.encode(acted).decode())
     elif acted.done:
@@ -206,19 +212,31 @@ def _told(acted: Acted) -> int:
     return DONE if acted.done else NONE
 
 
-def _agreed(home: Home, args: argparse.Namespace, queue: Queue) -> bool:
-    """Whether a person says yes; also when there is nothing to ask about."""
+def _asked_about(home: Home, args: argparse.Namespace, queue: Queue) -> dict[int, dict[str, Any]]:
+    """The messages of these numbers that are there, to ask a person about."""
     if not sys.stdin.isatty():
         raise OpenqmailError(
             f"'queue {args.verb}' asks first, and there is no terminal to ask at; add --yes to do it unasked"
         )
-    found = [one for some in queue.messages(home, args.numbers) for one in _decoded(some)]
-    if not found:
-        return True
-    senders = list(dict.fromkeys(f"<{_clean(one['sender'])}>" for one in found))
+    return {one["id"]: one for some in queue.messages(home, args.numbers) for one in _decoded(some)}
+
+
+def _act_on(
+    home: Home, args: argparse.Namespace, queue: Queue, there: dict[int, dict[str, Any]], more: dict[str, str]
+) -> Acted:
+    """Act on what was asked about, and on nothing that came later under one of these numbers."""
+    keys = [one["key"] for one in there.values()]
+    acted = queue.act(home, args.verb, list(there), keys, **more) if there else Acted()
+    absent = [Missed(number, ABSENT) for number in dict.fromkeys(args.numbers) if number not in there]
+    return msgspec.structs.replace(acted, missed=(*acted.missed, *absent))
+
+
+def _agreed(verb: str, there: dict[int, dict[str, Any]]) -> bool:
+    """Whether a person says yes."""
+    senders = list(dict.fromkeys(f"<{_clean(one['sender'])}>" for one in there.values()))
     names = ", ".join(senders[:5]) + (f" and {len(senders) - 5} others" if len(senders) > 5 else "")
-    which = _many(len(found)) if len(found) > 1 else f"message {found[0]['id']}"
-    question = VERBS[args.verb].asks.format(which=which, senders=names)
+    which = _many(len(there)) if len(there) > 1 else f"message {next(iter(there))}"
+    question = VERBS[verb].asks.format(which=which, senders=names)
     print(question, "[y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() in ("y", "yes"):
         return True

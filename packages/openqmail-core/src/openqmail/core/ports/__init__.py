@@ -6,6 +6,7 @@ or a mutable object.  Operations that wait return futures.
 """
 
 from openqmail.core.ports.admin import (
+    ABSENT,
     Acted,
     MessageSummary,
     Missed,
@@ -27,6 +28,7 @@ from openqmail.core.ports.service import InboundHooks, Service, ServiceContext
 from openqmail.core.ports.submission import LARGE, LargeBody, Submission
 
 __all__ = [
+    "ABSENT",
     "CONNECTIONS",
     "CONNECTIONS_PER_HOUR",
     "LARGE",

@@ -45,6 +45,9 @@ class QueueTotals(msgspec.Struct, frozen=True):
     bytes: int
 
 
+ABSENT = "is not in the queue"
+
+
 class Missed(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A message on which a verb could do nothing; `why` follows "message N".  `passes`: it may be
     otherwise in a while, by itself or when something has been mended: ask again."""
@@ -66,7 +69,10 @@ class Acted(msgspec.Struct, frozen=True):
 
 class QueueAdmin(Protocol):
     """Served by send.  Verbs are atomic with respect to deliveries: whatever runs of a message
-    ends first and is recorded."""
+    ends first and is recorded.
+
+    Numbers come again.  `keys`, if there are any, are parallel to the numbers and those of the
+    messages' `MessageSummary`: nothing is done to another message that has the number by now."""
 
     def totals(self) -> QueueTotals: ...
 
@@ -78,23 +84,23 @@ class QueueAdmin(Protocol):
         """The stored message; None when there is none of that number."""
         ...
 
-    async def hold(self, numbers: Sequence[int], reason: str) -> Acted:
+    async def hold(self, numbers: Sequence[int], reason: str, keys: Sequence[str] = ()) -> Acted:
         """Try nothing of them until they are released."""
         ...
 
-    async def release(self, numbers: Sequence[int]) -> Acted:
+    async def release(self, numbers: Sequence[int], keys: Sequence[str] = ()) -> Acted:
         """Go on with held ones, by their schedule."""
         ...
 
-    async def retry(self, numbers: Sequence[int]) -> Acted:
+    async def retry(self, numbers: Sequence[int], keys: Sequence[str] = ()) -> Acted:
         """Try all that is left of them now."""
         ...
 
-    async def delete(self, numbers: Sequence[int]) -> Acted:
+    async def delete(self, numbers: Sequence[int], keys: Sequence[str] = ()) -> Acted:
         """End them; nobody is told."""
         ...
 
-    async def bounce(self, numbers: Sequence[int], text: str) -> Acted:
+    async def bounce(self, numbers: Sequence[int], text: str, keys: Sequence[str] = ()) -> Acted:
         """Fail whatever is left of them, with `text` as the report; the sender is told."""
         ...
 

@@ -31,6 +31,10 @@ from openqmail.core.values import (
 )
 from openqmail.core.world import Clock, Disk, Workers
 
+FLOOR = 4
+"""Times the reserve: what large bounces and forwards leave free below the watermark (on a small disk
+a quarter of it), for moves and deliveries."""
+
 Closing = tuple[Recorded | Kept, Entry | None]
 """What a submission records of another message, and that one's entry, if it is in the journal."""
 
@@ -73,10 +77,10 @@ class Intake:
         self.claiming = 0
         """Large messages that are accepted, and whose files are just getting their names."""
         self._room_at = float("-inf")
-        self._is_full = False
+        self._is_full = self._is_scarce = False
 
-    def large(self) -> LargeBody:
-        return LargeWriter(self._bodies)
+    def large(self, closes: bool) -> LargeBody:
+        return LargeWriter(self._bodies, closes)
 
     def submit(
         self, envelope: Envelope, body: bytes | LargeBody, closes: Closes | None = None
@@ -144,7 +148,7 @@ class Intake:
         def refuse(error: OpenqmailError) -> None:
             self._refuse(future, number, writer, error)
 
-        if closes is None and self._full():
+        if closes is None and self._full(False):
             refuse(QueueFull("the queue's file system has too little room left"))
             return
         changes = closes.changes if closes is not None else ()
@@ -173,10 +177,14 @@ class Intake:
             parent.closing += 1  # its files in the layout, if they are being written, are out of date
             parent.changed = True
 
-        def settled(item: Item) -> None:
+        def closed(item: Item) -> None:
             if parent is not None:
                 parent.closing -= 1
-            self._submitted(item, future, envelope, writer, closing, changes)
+            if closing is not None and item.error is None:
+                self._closed(closing, changes, item)
+
+        def settled(item: Item) -> None:
+            self._submitted(item, future, envelope, writer, closed)
 
         ends = parent if closing is not None and closing.ended else None
         pins = isinstance(closing, Kept) or (closing is not None and bool(closing.key))
@@ -193,15 +201,18 @@ class Intake:
         if not future.done():
             future.set_exception(error)
 
-    def _full(self) -> bool:
-        """Whether the watermark is reached; looks at the disk at most once a second."""
+    def _full(self, closes: bool) -> bool:
+        """Whether the watermark is reached, or the floor of large mail that closes other mail; looks at
+        the disk at most once a second."""
         now = self._clock.monotonic()
         if now - self._room_at >= self._limits.room_every:
             self._room_at = now
             with contextlib.suppress(OSError):
                 free, total = self._disk.room(self._layout.folder)
-                self._note_room(free, free < total * self._limits.watermark)
-        return self._is_full
+                watermark = total * self._limits.watermark
+                self._note_room(free, free < watermark)
+                self._is_scarce = free < min(FLOOR * self._limits.reserve, watermark / 4)
+        return self._is_scarce if closes else self._is_full
 
     def _note_room(self, free: int, full: bool) -> None:
         if full != self._is_full:
@@ -216,22 +227,25 @@ class Intake:
         future: "Future[Stored]",
         envelope: Envelope,
         writer: LargeWriter | None,
-        closing: Recorded | Kept | None,
-        changes: tuple[Change, ...],
+        closed: Callable[[Item], None],
     ) -> None:
         entry = item.entry
         assert entry is not None
         if item.error is not None:
+            closed(item)
             self.forget_body(entry)
             if self._committer.error is None:
                 self._refuse(future, entry.number, writer, item.error)
             elif not future.done():  # the file may yet hold the message: recovery decides
                 future.set_exception(item.error)
             return
-        if closing is not None:
-            self._closed(closing, changes, item)
-        if not entry.large:
+
+        def accepted() -> None:
+            closed(item)  # not before: a number that comes free may be another's at once
             self._accepted(entry, envelope, future)
+
+        if not entry.large:
+            accepted()
             return
         pool, mess = self._layout.pool(entry.number), self._layout.mess(entry.number)
         self.claiming += 1
@@ -240,7 +254,7 @@ class Intake:
             self.claiming -= 1
             if error is not None:  # accepted all the same: its move, or the next opening, repeats it
                 self._report(f"message {entry.number} waits: {error}")
-            self._accepted(entry, envelope, future)
+            accepted()
 
         self._workers.do(claimed, self._disk.rename, pool, mess)
 

@@ -9,14 +9,15 @@ import contextlib
 import os
 from asyncio import Future
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 
 import msgspec
 
 from openqmail.core.queue.index import Entry, Resident, Segment
 from openqmail.core.queue.journal import Item, Journal
 from openqmail.core.queue.journal.commit import Committer
-from openqmail.core.queue.journal.records import Applied, Kept, encode_record, kept
+from openqmail.core.queue.journal.records import Applied, Kept, encode_record, kept, split
 from openqmail.core.queue.layout import reader
 from openqmail.core.queue.layout.arrivals import Arrivals, Arrived
 from openqmail.core.queue.layout.held import Held
@@ -32,13 +33,18 @@ from openqmail.core.values import Outcome, TemporaryFailure
 from openqmail.core.world import Disk
 
 
-class _Durable(msgspec.Struct, frozen=True):
-    """A result that the journal has, and that the files shall have."""
+class _Durable(msgspec.Struct, eq=False):
+    """A result that the journal has, and that the files shall have.
+
+    `place`: sequence and offset of its record; `pinned`: the segment that is kept for it, perhaps with
+    a copy of that; `carried`: such a copy is being written; `applied`: the files have it."""
 
     record: Kept
     held: bool
-    segment: Segment
-    offset: int
+    place: tuple[int, int]
+    pinned: Segment
+    carried: bool = False
+    applied: bool = False
 
 
 class Keeper:
@@ -79,6 +85,8 @@ class Keeper:
         self._durable: list[_Durable] = []
         self._stuck: list[_Durable] = []
         """Those of messages whose own files are not as they should be."""
+        self._waiting: list[_Durable] = []
+        """Those that were found like that at the opening: their messages wait for the next one."""
         self._again = self._try_stuck = False
         self._ended: deque[tuple[int, bool]] = deque()
         self._withdrawn: deque[Entry] = deque()
@@ -128,20 +136,21 @@ class Keeper:
         self, number: int, changes: tuple[Change, ...], due: Due, ended: bool, routed: bool
     ) -> "Future[None]":
         """See `QueueStore.record`.  Raises KeyError, TemporaryFailure, QueueDamaged."""
-        record = self.kept(number, changes, due, ended, routed)
-        self.seen(record, changes)
+        records = split(self.kept(number, changes, due, ended, routed))
+        self.seen(records, changes)
         future: Future[None] = self._turns.loop.create_future()
 
-        def settled(item: Item) -> None:
+        def settled(one: Kept, item: Item) -> None:
             if item.error is None:
-                self.settled(record, item)
-            if not future.done():
+                self.settled(one, item)
+            if one is records[-1] and not future.done():
                 if item.error is None:
                     future.set_result(None)
                 else:
                     future.set_exception(item.error)
 
-        self._committer.add(Item(encode_record(record), pins=True, settled=settled))
+        for one in records:
+            self._committer.add(Item(encode_record(one), pins=True, settled=partial(settled, one)))
         return future
 
     def kept(self, number: int, changes: tuple[Change, ...], due: Due, ended: bool, routed: bool) -> Kept:
@@ -163,9 +172,9 @@ class Keeper:
 
         return kept(number, resident.key, changes, place, due, ended)
 
-    def seen(self, record: Kept, changes: tuple[Change, ...]) -> None:
+    def seen(self, records: Sequence[Kept], changes: tuple[Change, ...]) -> None:
         """From now on it shows."""
-        number, due, ended = record.number, record.due, record.ended
+        number, due, ended = records[-1].number, records[-1].due, records[-1].ended
         resident = self.residents[number]
         resident.left -= sum(change.outcome is not Outcome.DEFERRAL for change in changes)
         resident.ended = ended
@@ -176,7 +185,7 @@ class Keeper:
         )
         if ended or any(due):
             self._places.pop(number, None)
-        self._pending.setdefault(number, []).append(record)
+        self._pending.setdefault(number, []).extend(records)
 
     def settled(self, record: Kept, item: Item) -> None:
         """It is durable in the journal; now it goes into the files."""
@@ -184,8 +193,7 @@ class Keeper:
         held = resident is not None and resident.held
         if record.ended:
             self.residents.pop(record.number, None)
-        assert item.pinned is not None
-        self._durable.append(_Durable(record, held, item.pinned, item.offset))
+        self._durable.append(_durable(record, held, item))
         self._turns.plan()
 
     def _apply(self) -> None:
@@ -217,13 +225,13 @@ class Keeper:
         if self._stuck:
             self._turns.loop.call_later(AGAIN, self._again_stuck)
         else:
-            last = batch[-1]
-            self._committer.add(Item(encode_record(Applied(last.segment.sequence, last.offset))))
+            self._committer.add(Item(encode_record(Applied(*batch[-1].place))))
         self._turns.look()
-        self.unpin([one.segment for one, fault in zip(batch, wrong, strict=True) if fault is None])
+        self.unpin([one.pinned for one in batch if one.applied])
 
     def _is_applied(self, one: _Durable) -> None:
         number = one.record.number
+        one.applied = True
         pending = self._pending[number]
         pending.remove(one.record)
         if not pending:
@@ -238,8 +246,34 @@ class Keeper:
         self._try_stuck = True
         self._turns.plan()
 
+    def wait(self, record: Kept, item: Item) -> None:
+        """A result that the opening could not bring into the files."""
+        if item.pinned is not None:  # else there was no room for it: all segments stay
+            self._waiting.append(_durable(record, False, item))
+
+    def carry(self, sequences: Collection[int]) -> None:
+        """If what cannot be brought into the files pins one of these segments, all of it is written
+        anew, in its order, so that they can go."""
+        stuck = [*self._waiting, *self._stuck]
+        if any(one.carried for one in stuck):
+            return
+        if any(one.pinned.sequence in sequences for one in stuck):
+            for one in stuck:
+                one.carried = True
+                data = encode_record(msgspec.structs.replace(one.record, waits=True))
+                self._committer.add(Item(data, pins=True, settled=partial(self._carried, one)))
+
+    def _carried(self, one: _Durable, item: Item) -> None:
+        one.carried = False
+        if item.error is not None or item.pinned is None:
+            return
+        needless = item.pinned
+        if not one.applied:
+            needless, one.pinned = one.pinned, needless
+        self.unpin((needless,))
+
     def _stuck_numbers(self) -> set[int]:
-        return {one.record.number for one in self._stuck}
+        return {one.record.number for one in (*self._stuck, *self._waiting)}
 
     @property
     def stuck(self) -> int:
@@ -349,7 +383,8 @@ class Keeper:
 
     def _is_busy(self, number: int) -> bool:
         """Whether the number is a message's of ours (asked in the thread)."""
-        return number in self.residents or number in self._pending or self._elsewhere(number)
+        known = number in self.residents or number in self._pending or self._elsewhere(number)
+        return known or any(one.record.number == number for one in self._waiting)
 
     def look(self) -> None:
         if self._arrived is not None:
@@ -407,6 +442,11 @@ class Keeper:
             await self._turns.run(self._pool.trim)
         except TemporaryFailure as error:
             self._turns.report(str(error))
+
+
+def _durable(record: Kept, held: bool, item: Item) -> _Durable:
+    assert item.pinned is not None
+    return _Durable(record, held, (item.pinned.sequence, item.offset), item.pinned)
 
 
 def _usual(position: int, locals_: int) -> tuple[str, int]:

@@ -29,7 +29,8 @@ class Sealed(msgspec.Struct, frozen=True):
 
 
 class LargeBodies:
-    """What the writers share.  `full`: whether the watermark is reached."""
+    """What the writers share.  `full`: whether there is too little room for new mail; or, if told so, for
+    mail that closes other mail."""
 
     def __init__(
         self,
@@ -38,7 +39,7 @@ class LargeBodies:
         pool: Pool,
         loop: AbstractEventLoop,
         workers: Workers,
-        full: Callable[[], bool],
+        full: Callable[[bool], bool],
     ) -> None:
         self.disk, self.layout, self.pool, self.loop = disk, layout, pool, loop
         self.workers, self.full = workers, full
@@ -50,10 +51,11 @@ class LargeBodies:
 
 
 class LargeWriter:
-    """A `LargeBody`: the file under way of one message."""
+    """A `LargeBody`: the file under way of one message.  `closes`: as in `QueueStore.large`."""
 
-    def __init__(self, bodies: LargeBodies) -> None:
+    def __init__(self, bodies: LargeBodies, closes: bool) -> None:
         self._bodies = bodies
+        self._closes = closes
         self._number: int | None = None
         self._file: File | None = None
         self._hash = blake2b(digest_size=32)
@@ -70,7 +72,7 @@ class LargeWriter:
             future.set_exception(TemporaryFailure("the body was given up or handed in already"))
         elif self._error is not None:
             future.set_exception(self._error)
-        elif self._bodies.full():
+        elif self._bodies.full(self._closes):
             future.set_exception(QueueFull("the queue's file system has too little room left"))
         else:
             self.size += len(chunk)
@@ -115,15 +117,15 @@ class LargeWriter:
 
     def _take_number(self) -> None:
         pool = self._bodies.pool
-        self._number = pool.take()
+        self._number = pool.take(self._closes)
         if self._number is not None:
             self._go_on()
-        elif pool.spent():
+        elif pool.spent(self._closes):
             self._error = QueueFull(NO_NUMBER)
             self._give_up()
         else:
             self._busy = True
-            pool.when_grown(self._grown)
+            pool.when_grown(self._grown, self._closes)
 
     def _grown(self, error: OSError | None) -> None:
         self._busy = False

@@ -26,6 +26,7 @@ from openqmail.core.queue.journal.records import (
     apply_changes,
     encode_record,
     recorded,
+    split,
 )
 from openqmail.core.queue.journal.recovery import Found, recover
 from openqmail.core.queue.journal.salvage import carry_over
@@ -151,7 +152,8 @@ class LocalStore:
         syncer = Syncer(disk, clock, self._queue_folder)  # one for each thread that syncs
         self._syncers = [files.syncer, syncer]
         pool = self._pool = Pool(disk, layout, syncer, lambda number: number in residents or number in odd)
-        journal = self._journal = self._start(found, opened.waiting)
+        waiting = [Item(encode_record(record), pins=True) for record in opened.waiting]
+        journal = self._journal = self._start(found, waiting)
         many = self._workers(4, "large")
         reports = opened.reports + pool.open(set(entries), many)
         committer = self._committer = Committer(
@@ -162,6 +164,8 @@ class LocalStore:
         self._keeper = Keeper(
             disk, layout, found.queue, turns, committer, journal, pool, files, residents, entries.__contains__
         )
+        for record, item in zip(opened.waiting, waiting, strict=True):
+            self._keeper.wait(record, item)
         self._intake = Intake(
             loop,
             disk,
@@ -223,8 +227,8 @@ class LocalStore:
         for syncer in self._syncers:
             syncer.close()
 
-    def _start(self, found: Found, waiting: list[Kept]) -> Journal:
-        """A journal that goes on where the one that was found ends."""
+    def _start(self, found: Found, waiting: list[Item]) -> Journal:
+        """A journal that goes on where the one that was found ends, and has what waits."""
         total = self._disk.room(self._folder)[1]
         limit = min(self._limits.segment, max(total // 16, 1024 * 1024))
         journal = Journal(
@@ -236,14 +240,16 @@ class LocalStore:
             min(self._limits.reserve, limit // 4),
             self._entropy,
         )
-        if found.reports:
-            for segment in found.segments:
-                segment.live += 1  # none may go before what it holds is carried over
+        carries = bool(found.reports or waiting)
+        for segment in found.segments:
+            segment.live += carries  # none may go before what it holds is carried over
         journal.begin(found.segments, found.counts, found.sequence)
         if waiting:
-            journal.commit([Item(encode_record(record), pins=True) for record in waiting], sync=True)
+            journal.commit(waiting, sync=True)
         if found.reports:
             carry_over(self._disk, self._folder, found, journal, self._limits.memory)
+        elif not journal.held:
+            journal.unpin(found.segments if carries else ())
         for path in found.discard:
             with contextlib.suppress(OSError):
                 self._disk.unlink(path)
@@ -265,8 +271,8 @@ class LocalStore:
 
     # --- messages in ------------------------------------------------------------------------
 
-    def large(self) -> LargeBody:
-        return self._intake.large()
+    def large(self, closes: bool = False) -> LargeBody:
+        return self._intake.large(closes)
 
     def submit(
         self, envelope: Envelope, body: bytes | LargeBody, closes: Closes | None = None
@@ -283,7 +289,7 @@ class LocalStore:
 
     def _closed(self, closing: Recorded | Kept, changes: tuple[Change, ...], item: Item) -> None:
         if isinstance(closing, Kept):
-            self._keeper.seen(closing, changes)
+            self._keeper.seen((closing,), changes)
             self._keeper.settled(closing, item)
             return
         parent = self._entries.get(closing.number)
@@ -302,9 +308,10 @@ class LocalStore:
             return self._keeper.record(number, changes, due, ended, routed)
         entry = self._live(number)
         withdrawn = entry.key if ended and entry.written else b""
-        record = recorded(number, changes, due, ended, withdrawn)
+        *before, last = records = split(recorded(number, changes, due, ended, withdrawn))
         future: Future[None] = self._loop.create_future()
-        self._apply(entry, record)
+        for one in records:
+            self._apply(entry, one)
         if ended:
             entry.ended = True
         elif any(due):
@@ -325,7 +332,9 @@ class LocalStore:
 
         ends = entry if ended else None
         pins = bool(withdrawn)
-        self._committer.add(Item(encode_record(record), b"", None, ends, pins, settled=settled))
+        for one in before:
+            self._committer.add(Item(encode_record(one)))
+        self._committer.add(Item(encode_record(last), b"", None, ends, pins, settled=settled))
         return future
 
     def _apply(self, entry: Entry, record: Recorded) -> None:
@@ -397,6 +406,7 @@ class LocalStore:
         ]
         if leaving:
             self._departures.leave(leaving)
+        self._keeper.carry(pinning)
         self._keeper.look()
         if now - self._swept > self._limits.sweep_every:
             self._swept = now

@@ -31,7 +31,7 @@ from openqmail.core.world import Disk
 
 class Opened(msgspec.Struct, frozen=True):
     """`odd`: messages that wait, and why (see `Scanned`); `waiting`: results that could not be brought into
-    the files; `reports`: sentences about what is not as it should be."""
+    the files, of messages that are among the odd; `reports`: sentences about what is not as it should be."""
 
     residents: dict[int, Resident]
     odd: dict[int, str]
@@ -50,6 +50,8 @@ class Opening:
         self._salvage = salvage
         self._keys: dict[int, bytes] = {}
         self._waiting: list[Kept] = []
+        self._aside: dict[int, str] = {}
+        """Messages whose results wait, and why."""
         self._reports: list[str] = []
 
     def open(self) -> Opened:
@@ -72,16 +74,19 @@ class Opening:
         self._withdraw_ended()
         for folder in (*self._layout.below(b"todo"), *self._layout.below(b"intd")):
             self._disk.sync_folder(folder)  # what a killed process took in does not come back
-        elsewhere = {*self._found.entries, *self._parts.arrivals.numbers()}
-        scanned = Scan(self._disk, self._layout, elsewhere, sorted(held)).scan()
+        # Of what waits, the files say less than is known: to go by them would be to deliver again.
+        waiting = self._aside.keys()
+        elsewhere = {*self._found.entries, *self._parts.arrivals.numbers(), *waiting}
+        scanned = Scan(self._disk, self._layout, elsewhere, sorted(held - waiting)).scan()
         reports = foreign + self._reports + scanned.reports
-        return Opened(scanned.residents, scanned.odd, self._waiting, reports)
+        return Opened(scanned.residents, scanned.odd | self._aside, self._waiting, reports)
 
     # --- results in the journal -----------------------------------------------------------
 
     def _apply(self, held: set[int]) -> None:
         batch = []
         self._waiting, self._reports = [], []
+        self._aside.clear()
         for record in self._found.kept:
             is_held = record.number in held
             if self._is_its(record, is_held):
@@ -90,12 +95,8 @@ class Opening:
             wrong = self._parts.results.apply(batch, again=True)
             for one, fault in zip(batch, wrong, strict=True):
                 if fault is not None:
-                    self._waiting.append(msgspec.structs.replace(one.record, waits=True))
                     where = os.fsdecode(fault.filename or self._layout.folder)
-                    self._reports.append(
-                        f"{where}: {fault.strerror}; what became of message {one.record.number} waits until "
-                        "it is mended"
-                    )
+                    self._wait(one.record, f"{where}: {fault.strerror}")
                 elif one.record.ended and one.held:
                     held.discard(one.record.number)
                     self._parts.held.remove(one.record.number)
@@ -112,14 +113,23 @@ class Opening:
             except FileNotFoundError:
                 key = b""
             except (QueueDamaged, PermissionError) as error:
-                self._waiting.append(msgspec.structs.replace(record, waits=True))
                 what = str(error) if isinstance(error, QueueDamaged) else unreadable(files.info, error)
-                self._reports.append(f"{what}; what became of that message waits until it can be read")
+                self._wait(record, what)
                 return False
             self._keys[number] = key
         if key == record.key:
             return True
         return not key and record.ended and not exists(self._disk, self._layout.todo(number))
+
+    def _wait(self, record: Kept, why: str) -> None:
+        number = record.number
+        if number not in self._aside:
+            self._aside[number] = why
+            self._reports.append(
+                f"{why}; message {number} waits until that is mended: what became of it is in the journal "
+                "only; then restart"
+            )
+        self._waiting.append(msgspec.structs.replace(record, waits=True))
 
     @property
     def _home(self) -> str:
@@ -199,8 +209,11 @@ class Opening:
         for number, key in self._found.withdrawn.items():
             if number in self._found.entries:
                 continue
+            files = self._layout.files(number)
+            for path in (files.info, files.local, files.remote, files.bounce):
+                touched.name(path)  # perhaps it went before, and not durably
             try:
-                info = read_info(self._disk, self._layout.files(number).info, number, self._found.queue)
+                info = read_info(self._disk, files.info, number, self._found.queue)
             except FileNotFoundError:
                 continue
             except QueueDamaged:  # torn: it was never said to be there

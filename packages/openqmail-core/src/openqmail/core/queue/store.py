@@ -93,7 +93,10 @@ class QueueStore(Protocol):
         Raises QueueDamaged (naming file, offset and remedy), HomeError, QueueFull."""
         ...
 
-    def large(self) -> LargeBody: ...
+    def large(self, closes: bool = False) -> LargeBody:
+        """A place for a large body; `closes`: of what will be submitted with `closes`, and is taken below
+        the watermark, too."""
+        ...
 
     def submit(
         self, envelope: Envelope, body: bytes | LargeBody, closes: Closes | None = None

@@ -2,7 +2,8 @@
 
 A verb takes each message out of the deliveries' hands first, then acts on the queue, then puts
 the message back.  It is done when it is durable; a verb that was asked for is done even when
-nobody waits for the answer any more.  One verb at a time works on a message.
+nobody waits for the answer any more.  One verb at a time works on a message.  Numbers come
+again: a verb acts on the message that had the number when it was asked for, and on no other.
 """
 
 import asyncio
@@ -14,18 +15,17 @@ from typing import Protocol
 from openqmail.core import dsn
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import Log, MessageEnded, Notice
-from openqmail.core.ports import Acted, MessageSummary, Missed, QueueTotals
+from openqmail.core.ports import ABSENT, Acted, MessageSummary, Missed, QueueTotals
 from openqmail.core.queue.store import Change, QueueStore, Stored
 from openqmail.core.send.message import REPORT
 from openqmail.core.send.routing import Routes
 from openqmail.core.send.summary import summarize
-from openqmail.core.values import Body, OpenqmailError, Outcome, TemporaryFailure
+from openqmail.core.values import Body, MessageId, OpenqmailError, Outcome, TemporaryFailure
 from openqmail.core.world import Clock
 
 PATIENCE = 20.0
 """Seconds that a verb waits for deliveries that are under way before it answers `later`."""
 
-_ABSENT = "is not in the queue"
 _ENDING = "is left as it is: the service is ending; ask again"
 _TAKEN = "is in the hands of another command; ask again"
 
@@ -35,7 +35,7 @@ class Deliveries(Protocol):
 
     def take(self, numbers: Iterable[int]) -> dict[int, Future[None]]: ...
 
-    def put_back(self, number: int, due: int | None) -> None: ...
+    def put_back(self, message: MessageId, due: int | None) -> None: ...
 
     def flush(self) -> None: ...
 
@@ -66,7 +66,8 @@ class StoredQueue:
         self._log = log
         self._patience = patience
         self._taking: dict[int, Future[None]] = {}
-        self._dues: dict[int, int | None] = {}
+        self._seen: dict[int, tuple[MessageId, int | None]] = {}
+        """Which message it was that has the number, and when it was due, when a verb was asked for."""
         self._tasks: dict[int, Task[Missed | None]] = {}
         self._ending = False
 
@@ -95,21 +96,21 @@ class StoredQueue:
 
     # --- the verbs ----------------------------------------------------------------------
 
-    async def hold(self, numbers: Sequence[int], reason: str) -> Acted:
-        return await self._each(numbers, partial(self._hold, reason), _is_held_already)
+    async def hold(self, numbers: Sequence[int], reason: str, keys: Sequence[str] = ()) -> Acted:
+        return await self._each(numbers, keys, partial(self._hold, reason), _is_held_already)
 
-    async def release(self, numbers: Sequence[int]) -> Acted:
-        return await self._each(numbers, self._release, _is_not_held)
+    async def release(self, numbers: Sequence[int], keys: Sequence[str] = ()) -> Acted:
+        return await self._each(numbers, keys, self._release, _is_not_held)
 
-    async def retry(self, numbers: Sequence[int]) -> Acted:
-        return await self._each(numbers, self._retry, _is_held)
+    async def retry(self, numbers: Sequence[int], keys: Sequence[str] = ()) -> Acted:
+        return await self._each(numbers, keys, self._retry, _is_held)
 
-    async def delete(self, numbers: Sequence[int]) -> Acted:
-        return await self._each(numbers, self._delete)
+    async def delete(self, numbers: Sequence[int], keys: Sequence[str] = ()) -> Acted:
+        return await self._each(numbers, keys, self._delete)
 
-    async def bounce(self, numbers: Sequence[int], text: str) -> Acted:
+    async def bounce(self, numbers: Sequence[int], text: str, keys: Sequence[str] = ()) -> Acted:
         report = text.encode("utf-8", "replace")[:REPORT].rstrip() + b"\n"
-        return await self._each(numbers, partial(self._bounce, Routes(self._settings()), report))
+        return await self._each(numbers, keys, partial(self._bounce, Routes(self._settings()), report))
 
     async def flush(self) -> int:
         count = self._store.totals().deferred
@@ -153,8 +154,13 @@ class StoredQueue:
 
     # --- take out, act, put back --------------------------------------------------------
 
-    async def _each(self, numbers: Sequence[int], act: Act, unfit: Unfit = lambda stored: "") -> Acted:
-        missed = {number: self._missed(number, unfit) for number in dict.fromkeys(numbers)}
+    async def _each(
+        self, numbers: Sequence[int], keys: Sequence[str], act: Act, unfit: Unfit = lambda stored: ""
+    ) -> Acted:
+        wanted = dict(zip(numbers, keys, strict=False))
+        missed = {
+            number: self._missed(number, wanted.get(number), unfit) for number in dict.fromkeys(numbers)
+        }
         free = [number for number, why in missed.items() if why is None]
         self._taking |= self._deliveries.take(free)
         tasks = {number: asyncio.create_task(self._one(number, act)) for number in free}
@@ -173,7 +179,7 @@ class StoredQueue:
                 done.append(number)
         return Acted(tuple(done), tuple(why for why in missed.values() if why is not None), tuple(later))
 
-    def _missed(self, number: int, unfit: Unfit) -> Missed | None:
+    def _missed(self, number: int, key: str | None, unfit: Unfit) -> Missed | None:
         """Why nothing can be done about a message, as far as it can be told beforehand."""
         if self._ending:
             return Missed(number, _ENDING, True)
@@ -181,35 +187,39 @@ class StoredQueue:
             return Missed(number, _TAKEN, True)
         try:
             stored = self._store.load(number)
+            if key is not None and stored.id.key.hex() != key:
+                return Missed(number, ABSENT)
         except KeyError:
-            return Missed(number, _ABSENT)
+            return Missed(number, ABSENT)
         except (OSError, OpenqmailError) as error:
             return _left(number, error)
-        self._dues[number] = None if stored.held is not None else stored.first_due
+        self._seen[number] = stored.id, None if stored.held is not None else stored.first_due
         why = unfit(stored)
         return Missed(number, why) if why else None
 
     def _forget(self, number: int, task: "Task[Missed | None]") -> None:
         del self._tasks[number]
         self._taking.pop(number, None)
-        self._dues.pop(number, None)
+        self._seen.pop(number, None)
 
     async def _one(self, number: int, act: Act) -> Missed | None:
         """Take it, act on it, put it back; None when it is done, or why it is not."""
         await self._taking[number]
         del self._taking[number]
-        due = self._dues.pop(number)  # as it was, should it not be readable now
+        message, due = self._seen.pop(number)  # as it was, should it not be readable now
         try:
             stored = self._store.load(number)
+            if stored.id != message:
+                raise KeyError(number)
             due = None if stored.held is not None else stored.first_due
             due = await act(stored)
-        except KeyError:  # it has ended meanwhile
+        except KeyError:  # it has ended meanwhile; its number may be another's
             due = None
-            return Missed(number, _ABSENT)
+            return Missed(number, ABSENT)
         except (OSError, OpenqmailError) as error:
             return _left(number, error)
         finally:
-            self._deliveries.put_back(number, due)
+            self._deliveries.put_back(message, due)
         return None
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ async def prefixed(store: QueueStore, text: bytes, number: int) -> bytes | Large
     if body.data is not None and len(body.data) + len(text) < LARGE:
         return text + body.data
     loop = asyncio.get_running_loop()
-    large = store.large()
+    large = store.large(closes=True)
     try:
         await large.write(text)
         chunks = body.chunks()

@@ -88,8 +88,8 @@ class Sender:
         self._origin = Origin(os.getuid(), os.getpid())
         self._ended: Future[None] | None = None
         self._taken: dict[int, Future[None]] = {}
-        self._lent: set[int] = set()
-        """Messages that were taken and not put back yet."""
+        self._lent: dict[int, Stored | None] = {}
+        """Numbers of messages that were taken and not put back yet, and what came in under them since."""
 
     # --- the port Submission ----------------------------------------------------------
 
@@ -113,8 +113,10 @@ class Sender:
         self._accept(stored)
 
     def _accept(self, stored: Stored) -> None:
-        """A new message is the manager's, unless somebody took it before it was told."""
-        if stored.id.number not in self._lent:
+        """A new message is the manager's; of one whose number is lent it is told when that is put back."""
+        if stored.id.number in self._lent:
+            self._lent[stored.id.number] = stored
+        else:
             self._tell(events.Accepted(stored))
 
     # --- life -------------------------------------------------------------------------
@@ -137,16 +139,18 @@ class Sender:
         of it is under way, and then it is the caller's until it is put back."""
         taken = {number: self._loop.create_future() for number in numbers}
         self._taken |= taken
-        self._lent |= taken.keys()
+        self._lent |= dict.fromkeys(taken)
         self._tell(events.Take(frozenset(taken)))
         return taken
 
-    def put_back(self, number: int, due: int | None) -> None:
+    def put_back(self, message: MessageId, due: int | None) -> None:
         """Go on with a message that was taken, when it is due (seconds UTC; 0: all of it now);
-        None: there is nothing to go on with."""
-        self._lent.discard(number)
-        if due is not None:
-            self._tell(events.Known(number, due))
+        None: there is nothing to go on with.  Or with another one that has its number by now."""
+        came = self._lent.pop(message.number, None)
+        if came is not None and came.id != message:
+            self._tell(events.Accepted(came))
+        elif due is not None:
+            self._tell(events.Known(message.number, due))
 
     def reconfigure(self, settings: Settings) -> None:
         self._settings = settings

@@ -20,7 +20,7 @@ from openqmail.core.values import OpenqmailError
 NUMBERS = 1000
 """Messages that one request may name."""
 
-_LINE = 64 * 1024
+_LINE = 128 * 1024
 _PATIENCE = 10.0
 _MISSED = 100
 """Messages that cannot be read of which a list tells."""
@@ -29,17 +29,20 @@ _SLICE = 64
 
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Key = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]*$")]
 
 
 class Request(msgspec.Struct, frozen=True):
     """`ask`: status, list, show, flush, settle, or a verb on messages: hold, release, retry,
     delete, bounce.  `number`: of the message to show; `numbers`: of those to act on, or to list
-    (none: all); `reason`: to hold them; `text`: the report to bounce them with."""
+    (none: all); `keys`: theirs, as a list tells them (none: whatever has these numbers is acted
+    on); `reason`: to hold them; `text`: the report to bounce them with."""
 
     v: int
     ask: str
     number: int = 0
     numbers: Annotated[tuple[Number, ...], msgspec.Meta(max_length=NUMBERS)] = ()
+    keys: tuple[Key, ...] = ()
     reason: str = ""
     text: str = ""
 
@@ -138,13 +141,16 @@ class AdminSocket:
         _write(writer, {"ok": False, "error": why})
 
     async def _act(self, request: Request, writer: asyncio.StreamWriter) -> None:
-        queue, numbers = self._queue, request.numbers
+        queue, numbers, keys = self._queue, request.numbers, request.keys
+        if keys and len(keys) != len(numbers):
+            _write(writer, {"ok": False, "error": "not a request: there are not as many keys as numbers"})
+            return
         verbs: dict[str, Callable[[], Awaitable[Acted]]] = {
-            "hold": lambda: queue.hold(numbers, request.reason),
-            "release": lambda: queue.release(numbers),
-            "retry": lambda: queue.retry(numbers),
-            "delete": lambda: queue.delete(numbers),
-            "bounce": lambda: queue.bounce(numbers, request.text),
+            "hold": lambda: queue.hold(numbers, request.reason, keys),
+            "release": lambda: queue.release(numbers, keys),
+            "retry": lambda: queue.retry(numbers, keys),
+            "delete": lambda: queue.delete(numbers, keys),
+            "bounce": lambda: queue.bounce(numbers, request.text, keys),
         }
         acted = await verbs[request.ask]()
         _write(writer, Answer(True, acted.done, acted.missed, acted.later))

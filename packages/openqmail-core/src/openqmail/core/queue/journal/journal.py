@@ -292,13 +292,15 @@ class Journal:
 
     def _write_again(self, results: list[Item], settled: list[Item]) -> None:
         assert self._file is not None
+        runs = [run for run, _ in _runs(results)]
         try:
-            self._append(results)
+            while runs:
+                self._append(runs[0])
+                del runs[0]
         except OSError as error:
             if error.errno not in FULL:
                 raise
-            self.held.extend(results)
-            return
+            self.held[:0] = [item for run in runs for item in run]
         self._file.sync()
         self._facts(settled)
 

@@ -10,6 +10,7 @@ of a body never verifies.  All numbers are big-endian.  Nothing here touches a d
 from collections.abc import Callable
 from hashlib import blake2b
 from struct import Struct
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,6 +23,9 @@ MAX_RECORD = 16 * 1024 * 1024
 MAX_BATCH = 2 * MAX_RECORD
 """No batch is longer, so that reading one never takes more memory than that."""
 
+MAX_CHANGES = 1024 * 1024
+"""About how many bytes of changes one record has; more are several records."""
+
 BATCH_MARK = b"\xf1oqB"
 
 _SEGMENT_MARK = b"oqmail\x00\x02"
@@ -33,6 +37,10 @@ _MAC = 16
 
 HEAD_SIZE = _SEGMENT.size + 32
 BATCH_SIZE = _BATCH.size + _MAC
+
+
+class TooLong(AssertionError):
+    """A batch that recovery would refuse: whoever made it is at fault, and it is not written."""
 
 
 class SegmentHead(msgspec.Struct, frozen=True, gc=False):
@@ -122,6 +130,7 @@ class Submitted(msgspec.Struct, frozen=True, array_like=True, tag="S"):
 
 
 Record = Submitted | Recorded | Kept | Moved | Applied
+Result = TypeVar("Result", Recorded, Kept)
 
 _LETTERS = {outcome: outcome.value.decode() for outcome in Outcome}
 _OUTCOMES = {letter: outcome for outcome, letter in _LETTERS.items()}
@@ -168,7 +177,9 @@ def is_of_earlier_form(data: bytes) -> bool:
 
 
 def encode_batch_head(nonce: bytes, sequence: int, payload: bytes, synced: int) -> bytes:
-    """The `BATCH_SIZE` bytes before `payload`."""
+    """The `BATCH_SIZE` bytes before `payload`.  Raises TooLong."""
+    if len(payload) > MAX_BATCH:
+        raise TooLong(f"a batch of {len(payload)} bytes is longer than {MAX_BATCH} and was not written")
     digest = blake2b(payload, digest_size=32, key=nonce).digest()
     data = _BATCH.pack(BATCH_MARK, sequence, len(payload), synced, digest)
     return data + blake2b(data, digest_size=_MAC, key=nonce).digest()
@@ -226,7 +237,7 @@ def decode_head(data: bytes) -> Record:
 
 def recorded(number: int, changes: tuple[Change, ...], due: Due, ended: bool, key: bytes = b"") -> Recorded:
     """The record of these changes."""
-    told = [(change.position, _LETTERS[change.outcome], change.text) for change in changes]
+    told = [(change.position, *_told(change)) for change in changes]
     return Recorded(number, tuple(told), due, ended, key)
 
 
@@ -240,8 +251,29 @@ def kept(
 ) -> Kept:
     """The record of changes to a message in qmail's layout; `place`: of a recipient's position, its
     list and its place there."""
-    told = [(*place(one.position), _LETTERS[one.outcome], one.text) for one in changes]
+    told = [(*place(one.position), *_told(one)) for one in changes]
     return Kept(number, key, tuple(told), due, ended)
+
+
+def _told(change: Change) -> tuple[str, bytes]:
+    """Its letter and text; a NUL in a report would look like a hole in `bounce/N`."""
+    return _LETTERS[change.outcome], change.text.replace(b"\0", b"?")
+
+
+def split(record: Result) -> list[Result]:
+    """The same as several of about `MAX_CHANGES` bytes at most, in order; the last one ends the message."""
+    if not record.changes:
+        return [record]
+    runs: list[list[tuple[Any, ...]]] = []
+    room = 0
+    for change in record.changes:
+        room -= len(change[-1]) + 32
+        if room < 0 or not runs:
+            runs.append([])
+            room = MAX_CHANGES - len(change[-1]) - 32
+        runs[-1].append(change)
+    *before, last = [msgspec.structs.replace(record, changes=tuple(run)) for run in runs]
+    return [*(msgspec.structs.replace(one, ended=False) for one in before), last]
 
 
 def apply_changes(progress: dict[int, Progress], record: Recorded) -> None:

@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterator
 from typing import NoReturn
 
+import msgspec
+
 from openqmail.core.queue.index import Entry, Segment
 from openqmail.core.queue.journal.records import (
     BATCH_MARK,
@@ -210,7 +212,7 @@ class _Reader:
             elif isinstance(record, Recorded):
                 self._result(record)
             elif isinstance(record, Kept):
-                self._kept.append((record, (segment.sequence, base + at)))
+                self._result_of_layout(record, (segment.sequence, base + at))
             elif isinstance(record, Moved):
                 self._moved(record)
             else:
@@ -246,6 +248,11 @@ class _Reader:
         entry.due = record.due
         entry.progress = {} if entry.progress is None else entry.progress
         apply_changes(entry.progress, record)
+
+    def _result_of_layout(self, record: Kept, place: tuple[int, int]) -> None:
+        if record.waits:  # carried over from an older segment that may be there still
+            self._kept = [one for one in self._kept if msgspec.structs.replace(one[0], waits=True) != record]
+        self._kept.append((record, place))
 
     def _moved(self, record: Moved) -> None:
         self._found.withdrawn.pop(record.number, None)  # by now the files are another message's

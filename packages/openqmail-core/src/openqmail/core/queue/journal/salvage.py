@@ -9,11 +9,20 @@ import os
 
 import msgspec
 
+from openqmail.core.queue.index import Entry
 from openqmail.core.queue.journal import Item, Journal
 from openqmail.core.queue.journal.reading import read_record, read_slice
-from openqmail.core.queue.journal.records import encode_record, pack_progress
+from openqmail.core.queue.journal.records import (
+    MAX_CHANGES,
+    Recorded,
+    encode_record,
+    pack_progress,
+    recorded,
+    split,
+)
 from openqmail.core.queue.journal.recovery import Found
-from openqmail.core.values import HomeError
+from openqmail.core.queue.store import Change, Progress
+from openqmail.core.values import HomeError, Outcome
 from openqmail.core.world import Disk
 
 
@@ -26,14 +35,17 @@ def carry_over(disk: Disk, folder: bytes, found: Found, journal: Journal, memory
         assert entry.segment is not None
         record = read_record(disk, entry)
         body = read_slice(disk, entry.segment, entry.offset + entry.head_size, entry.body_size)
-        progress = pack_progress(entry.progress or {})
+        progress, results = entry.progress or {}, list[Item]()
+        if sum(len(one.text) for one in progress.values()) > MAX_CHANGES:
+            results = [Item(encode_record(one)) for one in split(_anew(entry, progress))]
+            progress = {}
         carried = msgspec.structs.replace(
-            record, key=entry.key, closes=None, due=entry.due, progress=progress
+            record, key=entry.key, closes=None, due=entry.due, progress=pack_progress(progress)
         )
         data = encode_record(carried, len(body))
         entry.head_size = len(data)
-        waiting += len(data) + len(body)
-        journal.commit([Item(data, body, entry)], sync=waiting >= memory)
+        waiting += len(data) + len(body) + sum(len(item.data) for item in results)
+        journal.commit([Item(data, body, entry), *results], sync=waiting >= memory)
         waiting = 0 if waiting >= memory else waiting
     journal.commit((), sync=True)
     if journal.held:
@@ -48,3 +60,9 @@ def carry_over(disk: Disk, folder: bytes, found: Found, journal: Journal, memory
     disk.sync_folder(aside)
     disk.sync_folder(folder)
     journal.roll([])
+
+
+def _anew(entry: Entry, progress: dict[int, Progress]) -> Recorded:
+    """What is known of many recipients, as of one attempt: it may be too long for the message's record."""
+    changes = [Change(at, one.outcome or Outcome.DEFERRAL, one.text) for at, one in progress.items()]
+    return recorded(entry.number, tuple(changes), entry.due, False)

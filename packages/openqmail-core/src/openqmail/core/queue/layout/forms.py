@@ -6,7 +6,7 @@ the first NUL, does not see: an `X`, one JSON object, a NUL.  The first is the m
 passed over: it was never promised.  See INTERNALS and qmail-send of netqmail.
 """
 
-import re
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -170,11 +170,12 @@ def whole_paragraphs(data: bytes) -> bytes:
 def missing_paragraphs(there: bytes, wanted: Sequence[bytes]) -> list[bytes]:
     """Those of `wanted` that a bounce file does not have yet; each is counted, as one recipient
     may be named twice."""
-    found = {text: len(re.findall(rb"(?:\A|(?<=\n))" + re.escape(text), there)) for text in wanted}
+    found = Counter([one.strip(b"\n") for one in there.split(_END)])
     missing = []
     for text in wanted:
-        if found[text]:
-            found[text] -= 1
+        paragraph = text.strip(b"\n")
+        if found[paragraph]:
+            found[paragraph] -= 1
         else:
             missing.append(text)
     return missing
