@@ -191,6 +191,12 @@ def crash(session: nox.Session) -> None:
 
 
 @nox.session(python=OLDEST, requires=["build"], default=False)
+def processes(session: nox.Session) -> None:
+    """Each process killed 50 times, all of them ten times, 100 reloads, ten upgrades: none lost."""
+    script(session, "tests/processes/lives.py")
+
+
+@nox.session(python=OLDEST, requires=["build"], default=False)
 def power(session: nox.Session) -> None:
     """The disk's power cut 50 times on ext4, and on xfs, amid mixed mail; needs root, loop devices."""
     script(session, "tests/power/power.py")

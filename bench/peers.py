@@ -13,10 +13,12 @@ from typing import Protocol
 from load import CONNECTIONS
 
 import postfix
-from homes import Home, Place, free_port
+from homes import Place, free_port
+from system_homes import SystemHome
 
 DOMAIN = "bench.example"
 SINK = "sink.example"
+READER = "reader"
 RECIPIENTS = 10_000
 """Of a message: both are told to take more than they do by default."""
 
@@ -46,7 +48,8 @@ class Peer(Protocol):
 
 
 class Openqmail:
-    """A home, made and run as people do."""
+    """A home of root's with a user for each process, made and run as administrators do; all that get
+    mail are one user of this host, as those of Postfix's virtual(8) are."""
 
     name = "openqmail"
     ended, delivered = b" end msg ", b": success: "
@@ -57,8 +60,9 @@ class Openqmail:
         self.port = free_port()
         listen = [f"smtp {host}:{self.port}" for host in hosts]
         folder = f"{'hold' if hold else 'deliver'}.{DOMAIN}"
-        self._home = Home(place.path / folder, DOMAIN, users, listen, ())
+        self._home = SystemHome(place.path / folder, DOMAIN, [READER], listen)
         place.homes.append(self._home)
+        self._home.mailboxes(READER, users)
         limit = "0" if hold else str(CONNECTIONS)
         for name in ("concurrencylocal", "concurrencyremote", "concurrencydestination"):
             self._home.control(name, str(CONNECTIONS) if name == "concurrencydestination" else limit)
@@ -70,10 +74,17 @@ class Openqmail:
         self.pid = self._home.process.pid
 
     def maildir(self, user: str) -> Path:
-        return self._home.maildir(user)
+        return self._home.mailbox(user)
 
     def queued(self) -> int:
         return int(self._home.status()["queue"]["messages"])
+
+    def processes(self) -> dict[str, list[int]]:
+        """The pids of each role."""
+        found: dict[str, list[int]] = {}
+        for one in self._home.status()["processes"]:
+            found.setdefault(one["name"], []).append(one["pid"])
+        return found
 
     def stop(self) -> None:
         self._home.kill()

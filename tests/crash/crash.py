@@ -6,31 +6,23 @@ moving       while the other host is away, so that its mail is deferred and leav
 stopping     shortly after a TERM, while what stays leaves the journal
 parts        the other host, or a client in the middle of what it says; the service lives on
 
-Every message carries an id and the number of the client's attempt.  A message whose 250 was seen
-must be found by each of its recipients, in a Maildir here or at the second home it is relayed to,
-whole.  Copies of one attempt beyond the first are repeats of the service; an attempt that the
-client had to give up (no answer) may arrive as well, and is counted apart.  A client tries one
-message for a minute and takes a 5xx at once: either is a failure.
+The clients and the account are those of tests/support/sending.py: what was accepted is looked for in
+the Maildirs here and at the second home that it is relayed to.
 """
 
 import argparse
 import contextlib
-import hashlib
 import random
-import re
 import signal
-import smtplib
-import socket
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable
+from itertools import chain
 from typing import NamedTuple
 
 from homes import Home, Place, Waiting
 from progress import Progress, say, table
-from sending import permanent
+from sending import Clients, account, in_maildirs
 
 RECIPIENTS = (
     ("alice@a.example",),
@@ -39,9 +31,8 @@ RECIPIENTS = (
     ("carol@b.example",),
     ("alice@a.example", "carol@b.example"),
 )
-PATIENCE = 60.0
-"""Seconds that a client tries one message; then the service is taken for gone, and all clients end."""
-_IDS = re.compile(rb"^X-Id: (\d+)/(\d+)\n", re.MULTILINE)
+HERE = {"alice@a.example": "alice", "bob@a.example": "bob"}
+THERE = {"carol@b.example": "carol"}
 
 
 class Outcome(NamedTuple):
@@ -63,90 +54,6 @@ class Outcome(NamedTuple):
 
 def recipients(number: int) -> tuple[str, ...]:
     return RECIPIENTS[number % len(RECIPIENTS)]
-
-
-def text(number: int, attempt: int) -> bytes:
-    """A message of its own, some small, some of a few KiB, now and then a large one."""
-    size = 200_000 if number % 997 == 5 else 100 + number * 7919 % 5000
-    body = hashlib.shake_128(str(number).encode()).hexdigest(size // 2).encode()
-    lines = b"\n".join(body[at : at + 76] for at in range(0, len(body), 76))
-    return b"Subject: crash\nX-Id: %d/%d\n\n%s\n" % (number, attempt, lines)
-
-
-class Clients:
-    """Clients that each send their share, and again until the 250 is seen."""
-
-    def __init__(self, home: Home, messages: int, clients: int) -> None:
-        self._home = home
-        self._lock = threading.Lock()
-        self._next = 0
-        self._messages = messages
-        self.accepted: dict[int, int] = {}  # number -> the attempt that was answered
-        self.attempts = 0
-        self.failed: list[str] = []
-        self._gone = False
-        self._connections: list[smtplib.SMTP] = []
-        self._threads = [threading.Thread(target=self._client, daemon=True) for _ in range(clients)]
-        for thread in self._threads:
-            thread.start()
-
-    @property
-    def busy(self) -> bool:
-        return any(thread.is_alive() for thread in self._threads)
-
-    def die(self, dice: random.Random) -> None:
-        """One of the clients is gone, whatever it was about to say; another comes in its place."""
-        with self._lock:
-            self._connections = [one for one in self._connections if one.sock is not None]
-            chosen = dice.choice(self._connections) if self._connections else None
-        with contextlib.suppress(OSError, AttributeError):  # it has gone meanwhile
-            if chosen is not None:
-                chosen.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
-
-    def _connect(self) -> smtplib.SMTP:
-        made = smtplib.SMTP("127.0.0.1", self._home.port, "client.example", 30)
-        with self._lock:
-            self._connections.append(made)
-        return made
-
-    def _take(self) -> int | None:
-        with self._lock:
-            self._next += 1
-            return self._next if self._next <= self._messages and not self._gone else None
-
-    def _client(self) -> None:
-        connection: smtplib.SMTP | None = None
-        while (number := self._take()) is not None:
-            connection = self._send(number, connection)
-        if connection:
-            with contextlib.suppress(OSError):
-                connection.quit()
-
-    def _send(self, number: int, connection: smtplib.SMTP | None) -> smtplib.SMTP | None:
-        """Sends until the 250, a permanent error, or the end of patience; the connection if it stands."""
-        end = time.monotonic() + PATIENCE
-        attempt = 0
-        while True:
-            try:
-                connection = connection or self._connect()
-                attempt += 1
-                self.attempts += 1
-                wire = text(number, attempt).replace(b"\n", b"\r\n")
-                if refused := connection.sendmail("sender@a.example", recipients(number), wire):
-                    raise smtplib.SMTPRecipientsRefused(refused)
-                self.accepted[number] = attempt
-                return connection
-            except Exception as error:  # whatever it is, it must be seen
-                if connection:
-                    connection.close()
-                connection = None
-                late = time.monotonic() > end
-                if late or self._gone or permanent(error):
-                    self._gone |= late
-                    why = f"in vain for {PATIENCE:.0f} s, at last " if late else ""
-                    self.failed.append(f"{number}: {why}{type(error).__name__}: {error}")
-                    return None
-                time.sleep(0.01)  # nobody is there just now
 
 
 class Scene(NamedTuple):
@@ -249,31 +156,6 @@ def kill_at_random(scene: Scene, strike: Callable[[Scene], Struck], messages: in
     return Struck(done, starts)
 
 
-def count(clients: Clients, homes: dict[str, Home]) -> tuple[list[str], list[str], int, int, int, int]:
-    """Lost, damaged, recipients, repeats here and at the other host, copies of unanswered attempts."""
-    damaged: list[str] = []
-    copies: Counter[tuple[int, int, str]] = Counter()
-    for host, home in homes.items():
-        for user in sorted(path.name for path in (home.path / "mail").iterdir()):
-            for mail in home.mails(user):
-                ids = _IDS.search(mail)
-                if ids is None:
-                    damaged.append(f"{user}@{host} has {mail[:200]!r}")
-                    continue
-                number, attempt = int(ids[1]), int(ids[2])
-                if not mail.endswith(text(number, attempt)) or f"{user}@{host}" not in recipients(number):
-                    damaged.append(f"{user}@{host}: {number}/{attempt} is not what was sent")
-                else:
-                    copies[number, attempt, f"{user}@{host}"] += 1
-    wanted = {(n, a, address) for n, a in clients.accepted.items() for address in recipients(n)}
-    lost = [f"{number}/{attempt} to {address}" for number, attempt, address in sorted(wanted - copies.keys())]
-    repeated = {
-        host: sum(n - 1 for key, n in copies.items() if key[2].endswith(f"@{host}")) for host in homes
-    }
-    unanswered = len(copies.keys() - wanted)
-    return lost, damaged, len(wanted), repeated["a.example"], repeated["b.example"], unanswered
-
-
 def crash(
     place: Place, messages: int, kills: int, clients: int, seed: int, phase: str = "serving"
 ) -> Outcome:
@@ -283,7 +165,7 @@ def crash(
     first.control("smtproutes", f"b.example:127.0.0.1:{second.port}")
     for home in (second, first):
         home.start()
-    scene = Scene(first, second, Clients(first, messages, clients), random.Random(seed))
+    scene = Scene(first, second, Clients(first, recipients, clients, messages), random.Random(seed))
     struck = kill_at_random(scene, PHASES[phase], messages, kills)
     senders = scene.clients
     if second.process is None:
@@ -294,10 +176,9 @@ def crash(
             second.signal(signal.SIGALRM)
             if not first.status()["queue"]["messages"] and not second.status()["queue"]["messages"]:
                 break
-    lost, damaged, wanted, here, relayed, unanswered = count(
-        senders, {"a.example": first, "b.example": second}
-    )
-    if lost or damaged or senders.failed:
+    arrived = chain(in_maildirs(first, HERE), in_maildirs(second, THERE))
+    found = account(senders, recipients, arrived)
+    if found.lost or found.damaged or senders.failed:
         say(f"the end of the log:\n{first.tail()}")
     return Outcome(
         phase,
@@ -305,13 +186,13 @@ def crash(
         struck.kills,
         struck.starts,
         senders.attempts,
-        wanted,
+        found.recipients,
         senders.failed,
-        lost,
-        damaged,
-        here,
-        relayed,
-        unanswered,
+        found.lost,
+        found.damaged,
+        found.repeats["a.example"],
+        found.repeats["b.example"],
+        found.unanswered,
     )
 
 

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import security
+
 from openqmail.core.commands import manual
 from openqmail.core.commands.main import COMMANDS
 
@@ -86,6 +88,8 @@ def generated() -> Iterator[str]:
         page = MAN / name
         if not page.exists() or page.read_text() != text:
             yield f"docs/man/{name} is not current: python -m openqmail.core.commands.manual docs/man"
+    if security.stale():
+        yield "docs/security.md is not current: python tests/docs/security.py"
 
 
 def main() -> int:

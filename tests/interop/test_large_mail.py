@@ -28,14 +28,17 @@ class Coming:
     """The large messages on their way in, the small ones beside them, and the memory meanwhile."""
 
     def __init__(self, home: Home) -> None:
-        assert home.process is not None
-        self._port, self.pid = home.port, home.process.pid
+        self._home, self._port = home, home.port
         self._halfway = 0
         self._all_halfway = asyncio.Event()
         self._go_on = asyncio.Event()
         self.events: list[str] = []
-        self.before = Memory.of(self.pid)
+        self.before = self.memory()
         self.peak = self.before
+
+    def memory(self) -> Memory:
+        """Of all processes."""
+        return Memory.of(self._home.pids_of_all())
 
     async def run(self) -> None:
         watch = asyncio.create_task(self._watch())
@@ -49,7 +52,7 @@ class Coming:
 
     async def _watch(self) -> None:
         while True:
-            self.peak = Memory(*map(max, self.peak, Memory.of(self.pid)))
+            self.peak = Memory(*map(max, self.peak, self.memory()))
             await asyncio.sleep(0.05)
 
     async def _large(self, number: int) -> None:
@@ -100,7 +103,7 @@ def test_100_large_messages_at_once_raise_memory_by_little_and_small_mail_goes_o
     home.wait_empty()
     coming = Coming(home)
     asyncio.run(coming.run())
-    after = Memory.of(coming.pid)
+    after = coming.memory()
     with capsys.disabled():
         for when, what in (("before", coming.before), ("peak", coming.peak), ("after", after)):
             print(f"\n{MESSAGES} of {SIZE // MIB} MiB, {when}: {what}", end="")

@@ -154,11 +154,21 @@ class Home:
                 return
 
     def _states(self) -> Iterator[str]:
-        """What its threads do, as the kernel's letters (proc(5))."""
-        assert self.process is not None
-        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+        """What the threads of its processes do, as the kernel's letters (proc(5))."""
+        for pid in self.pids_of_all():
             with contextlib.suppress(OSError):  # it has ended
-                yield (task / "stat").read_text().rpartition(")")[2].split()[0]
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    yield (task / "stat").read_text().rpartition(")")[2].split()[0]
+
+    def pids_of_all(self) -> list[int]:
+        """Every process of the service, workers too: they are one group."""
+        assert self.process is not None
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended
+                if int((process / "stat").read_text().rpartition(")")[2].split()[2]) == self.process.pid:
+                    found.append(int(process.name))
+        return found
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,19 +107,21 @@ class Client:
 
 
 class Memory(NamedTuple):
-    """Bytes of a process: all that is resident, what of it is its own share, and what is its alone."""
+    """Bytes of processes: all that is resident, what of it is their own share, and what is theirs alone."""
 
     rss: int
     pss: int
     private: int
 
     @classmethod
-    def of(cls, pid: int) -> "Memory":
+    def of(cls, pids: Iterable[int]) -> "Memory":
         kib = dict.fromkeys(("Rss", "Pss", "Private_Clean", "Private_Dirty"), 0)
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name in kib:
-                kib[name] = int(value.split()[0])
+        for pid in pids:
+            with contextlib.suppress(OSError):  # it has ended
+                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                    name, _, value = line.partition(":")
+                    if name in kib:
+                        kib[name] += int(value.split()[0])
         own = kib["Private_Clean"] + kib["Private_Dirty"]
         return cls(kib["Rss"] * 1024, kib["Pss"] * 1024, own * 1024)
 

@@ -4,6 +4,7 @@ import grp
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -34,11 +35,18 @@ def there() -> set[str]:
     return {one.pw_name for one in pwd.getpwall() if one.pw_name.startswith(MARK)}
 
 
+def _safe(folder: str) -> bool:
+    """Whether nobody but root may put another thing in the place of one that is in there."""
+    found = os.stat(folder)
+    return found.st_uid == 0 and (not found.st_mode & 0o022 or bool(found.st_mode & stat.S_ISVTX))
+
+
 @contextmanager
 def room() -> Iterator[Path]:
-    """A folder that all can reach and nobody else may change, not even what it lies in (/tmp need not be
+    """A folder that all can reach and nobody else may change, not even what it lies in (/var/tmp is not
     sticky everywhere); with it go the users and groups that came in between."""
-    folder = Path(tempfile.mkdtemp(prefix="oq", dir="/var/tmp"))
+    under = next(filter(_safe, ("/var/tmp", "/var/lib")))
+    folder = Path(tempfile.mkdtemp(prefix="oq", dir=under))
     folder.chmod(0o755)
     before = {one.pw_name for one in pwd.getpwall()}, {one.gr_name for one in grp.getgrall()}
     try:

@@ -211,6 +211,15 @@ def test_two_roles_with_one_user_and_mail_for_root_are_found(home: Path, run: Ru
 
 
 @ROOT
+def test_mail_for_the_user_of_a_process_is_found(home: Path, run: Run) -> None:
+    send = pwd.getpwnam(name_of("send"))
+    line = f"=queue:{send.pw_name}:{send.pw_uid}:{send.pw_gid}:{home}:::\n.\n"
+    (home / "users" / "assign").write_text(line)
+    (told,) = findings(run, home)
+    assert told[:2] == (f"gives mail to the user of send, for {send.pw_name}", "users/assign")
+
+
+@ROOT
 def test_a_fault_of_many_files_is_told_once(home: Path, run: Run) -> None:
     for number in range(20):
         (home / "control" / f"extra{number:02}").touch()

@@ -3,8 +3,10 @@
 import asyncio
 import ctypes
 import errno
+import fcntl
 import json
 import os
+import pty
 import pwd
 import resource
 import shutil
@@ -13,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,7 +24,16 @@ import pytest
 from openqmail.core.control import Account, Home
 from openqmail.core.queue import SendMutex
 from openqmail.core.queue.layout.paths import prepare
-from openqmail.core.service.confine import Walls, become, forbid_calls, harden, landlock, wall_in, walls_of
+from openqmail.core.service.confine import (
+    Walls,
+    become,
+    forbid_calls,
+    harden,
+    landlock,
+    leave_terminal,
+    wall_in,
+    walls_of,
+)
 from openqmail.core.service.confine import seccomp as filters
 from openqmail.core.values import HomeError
 from openqmail.core.world import PosixDisk
@@ -149,6 +161,62 @@ def test_privileges_of_programs_stay_where_they_are_wanted() -> None:
         assert Path("/proc/self/status").read_text().count("NoNewPrivs:\t1\n") == before
 
     inside(confine)
+
+
+# --- the terminal -------------------------------------------------------------------------
+
+
+def in_terminal(confine: Act, **acts: Act) -> dict[str, str]:
+    """As `inside`, in a child of whoever leads the session of a terminal of its own."""
+    reader, writer = os.pipe()
+    leader, terminal = pty.fork()
+    if not leader:
+        try:
+            found = inside(confine, **acts)
+            os.write(writer, json.dumps(found).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answer:
+        said = answer.read()
+    os.waitpid(leader, 0)
+    os.close(terminal)
+    return json.loads(said)
+
+
+@ROOT
+def test_the_terminal_that_it_was_started_from_is_out_of_reach() -> None:
+    def type_something() -> None:
+        fcntl.ioctl(2, termios.TIOCSTI, b"x")
+
+    def take_again() -> None:
+        os.setsid()
+        fcntl.ioctl(2, termios.TIOCSCTTY, 0)
+
+    def leave() -> None:
+        leave_terminal()
+        assert os.read(0, 1) == b"", "what is typed cannot be read"
+        nobody = pwd.getpwnam("nobody")
+        become(Account("nobody", nobody.pw_uid, nobody.pw_gid))
+
+    found = in_terminal(
+        leave,
+        type=type_something,
+        write=lambda: os.write(2, b"a line of the log\n"),
+        open=lambda: os.close(os.open("/dev/tty", os.O_RDWR)),
+        read=lambda: os.set_blocking(2, False) or os.read(2, 1),
+        again=take_again,  # at last: who leads a session has no terminal
+    )
+    assert found.pop("type") in ("EPERM", "EIO")
+    assert found == {"write": "done", "open": "ENXIO", "read": "EBADF", "again": "EPERM"}
+
+
+def test_who_has_no_terminal_and_no_input_leaves_none() -> None:
+    def closed() -> None:
+        os.close(0)
+        leave_terminal()
+
+    assert inside(closed, null=lambda: os.read(0, 1)) == {"null": "done"}
 
 
 # --- walls --------------------------------------------------------------------------------
@@ -333,7 +401,7 @@ def test_send_opens_its_queue_inside_its_walls(home: Home) -> None:
     found = inside(
         lambda: wall_in(walls_of("send", home)),
         prepare=lambda: prepare(PosixDisk(), queue),
-        mutex=lambda: SendMutex(queue).release(),
+        mutex=lambda: SendMutex(queue).close(),
         filesystem=lambda: PosixDisk().filesystem(queue),
     )
     assert found == {"prepare": "done", "mutex": "done", "filesystem": "done"}

@@ -1,6 +1,6 @@
 """The supervisor's mind: whoever dies, reloads or ends, what must run runs and who must meet meets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -63,6 +63,16 @@ class World:
             self.now = max(self.now, min(self.wakes))
             self.wakes = [when for when in self.wakes if when > self.now]
             self.do(self.machine.wake(self.now))
+
+    def upgrade(self, fronts: int = 1, dead: Sequence[int] = ()) -> None:
+        """Another program goes on with the same children; these have died when it begins."""
+        children, generation = list(self.machine.children.values()), self.machine.generation
+        self.machine, self.links, self.wakes, self.said = mind.Machine(fronts), [], [], []
+        self.machine.adopt(children, generation, self.now)
+        for number in dead:
+            self.die(number)
+        self.do(self.machine.begin(self.now))
+        self.do(self.machine.hand_over(self.now))
 
     def leaving(self) -> list[int]:
         return [
@@ -194,14 +204,8 @@ def test_a_second_term_hurries_all() -> None:
 
 
 def upgraded(old: World) -> World:
-    """The same children, another program."""
-    new = World.__new__(World)
-    new.__dict__ |= old.__dict__
-    new.machine, new.links, new.told, new.wakes, new.said = mind.Machine(1), [], {}, [], []
-    new.machine.adopt(list(old.machine.children.values()), old.machine.generation, old.now)
-    new.do(new.machine.begin(new.now))
-    new.do(new.machine.hand_over(new.now))
-    return new
+    old.upgrade()
+    return old
 
 
 def test_an_upgrade_replaces_all_and_two_queues_are_never_open() -> None:
@@ -230,12 +234,33 @@ def test_in_an_upgrade_old_front_ends_meet_the_new_queue() -> None:
         assert new.partner(number, "submission") in new.named("send")
 
 
+def test_whoever_dies_in_the_midst_of_an_upgrade_does_not_end_the_service() -> None:
+    for role in ROLES:
+        for before in (True, False):
+            world = serving()
+            (number,) = world.named(role)
+            world.upgrade(dead=[number] if before else [])
+            if not before:
+                world.die(number)
+            assert len(world.named("send")) == 1, role
+            world.calm()
+            whole(world)
+            world.upgrade()
+            for old in [one for one in world.alive if one not in world.named("send")]:
+                world.die(old)
+            world.calm()
+            whole(world)
+
+
 STEPS: tuple[Callable[[World, int], None], ...] = (
     lambda world, lot: world.get_ready(_one(world.alive, lot)) if world.alive else None,
     lambda world, lot: world.die(_one(world.alive, lot)) if world.alive else None,
     lambda world, lot: world.wake(),
     lambda world, lot: world.do(world.machine.reload(1 + lot % 3, world.now)),
+    lambda world, lot: world.upgrade(1 + lot % 3, [one for one in world.alive if (one + lot) % 5 == 0]),
 )
+RENEWALS = (3, 4)
+"""Steps that the shell takes only while it serves."""
 
 
 def _one(numbers: dict[int, mind.Start], lot: int) -> int:
@@ -248,9 +273,11 @@ def test_whatever_happens_in_the_end_all_is_whole_or_all_is_ended(steps: list[tu
     world = serving()
     fronts = 1
     for step, lot in steps:
-        STEPS[step](world, lot)
-        if step == 3:
+        if step in RENEWALS:
+            if world.machine.state != "serving":
+                continue
             fronts = 1 + lot % 3
+        STEPS[step](world, lot)
     world.calm()
     whole(world, fronts)
     world.do(world.machine.terminate(world.now))

@@ -260,16 +260,19 @@ class _Examination:
         )
 
     def _users(self) -> Iterator[Finding]:
-        """The homes of users/assign, and that no process reads the Maildirs in them."""
+        """The homes of users/assign, and that no process reads the Maildirs in them; nor is a worker's
+        user one of a process, whose files programs of that user could reach."""
         try:
             with open(os.path.join(self._home.users, "assign"), "rb") as opened:
                 lines, _ = parse_assign(opened.read())
         except OSError:
             return  # `control check` says so
         users = {(os.fsdecode(one.user.home), one.user.uid): os.fsdecode(one.user.name) for one in lines}
+        closed = {one.uid: f"the user of {role}" for role, one in self._accounts.items() if role != "alias"}
+        closed[0] = "root"
         for (folder, uid), name in users.items():
-            if uid == 0:
-                yield Finding(f"gives mail to root, for {name}", "users/assign", "name another user")
+            if uid in closed:
+                yield Finding(f"gives mail to {closed[uid]}, for {name}", "users/assign", "name another user")
                 continue
             try:
                 yield from self._user(folder, uid, name)

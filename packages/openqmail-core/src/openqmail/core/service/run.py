@@ -12,6 +12,7 @@ from openqmail.core.control.home import Home
 from openqmail.core.control.owner import become_owner, load_late
 from openqmail.core.control.reader import read_settings
 from openqmail.core.log import LogWriter
+from openqmail.core.service.confine import harden
 from openqmail.core.service.lock import HomeLock
 from openqmail.core.service.loops import GARBAGE
 from openqmail.core.service.supervisor.legacy import Legacy
@@ -46,6 +47,7 @@ def run(home: Home, *, salvage: bool = False) -> int:
     legacy = Legacy.take(os.environ)
     if home.uid or os.geteuid():
         become_owner(home)
+    harden(no_new_privileges=False)
     os.umask(0o077)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # a descriptor each connection

@@ -1,15 +1,41 @@
-"""What a process gives up whoever it is: core dumps, being looked into, new privileges.
+"""What a process gives up whoever it is: the terminal, core dumps, being looked into, new privileges.
 
 prctl(2) is Linux's; elsewhere there are just no core dumps.  Settings hold for this process and
 what it forks; an exec makes it dumpable again, never privileged.
 """
 
 import ctypes
+import fcntl
 import os
 import resource
 import sys
+import termios
+from contextlib import suppress
 
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
+
+
+def leave_terminal() -> None:
+    """Let go of the terminal that the service was started from: what is typed there cannot be read,
+    and nothing can be put there as if it had been typed (TIOCSTI); the log is still written to it.
+
+    To be called before `become`, which may take away the right to open it; a terminal that this user
+    may not open stays as it is.  Raises OSError."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    if null:
+        os.dup2(null, 0)
+        os.close(null)
+    for descriptor in (1, 2):
+        with suppress(OSError):  # no terminal, or another user's
+            opened = os.open(os.ttyname(descriptor), os.O_WRONLY | os.O_NOCTTY)
+            os.dup2(opened, descriptor)  # the old one was open for reading, too
+            os.close(opened)
+    with suppress(OSError):  # there is none
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+        try:
+            fcntl.ioctl(terminal, termios.TIOCNOTTY)
+        finally:
+            os.close(terminal)
 
 
 def harden(*, no_new_privileges: bool) -> None:
@@ -29,10 +55,14 @@ def forgo_privileges() -> None:
 
 
 def _prctl(option: int, value: int) -> None:
-    if sys.platform != "linux":
+    if _libc is None:
         return
-    libc = ctypes.CDLL(None, use_errno=True)
-    numbers = [ctypes.c_ulong(number) for number in (value, 0, 0, 0)]
-    if libc.prctl(option, *numbers):
+    if _libc.prctl(option, value, 0, 0, 0):
         number = ctypes.get_errno()
         raise OSError(number, f"prctl {option}: {os.strerror(number)}")
+
+
+# Made before the forks: what it takes of memory is shared then.
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+if _libc is not None:
+    _libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)

@@ -166,11 +166,13 @@ def _sentence(known: int) -> str | None:
 
 def _call(number: int, *arguments: object) -> int:
     """A system call.  Raises OSError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
     given = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
-    answer = libc.syscall(ctypes.c_long(number), *given)
+    answer = _libc.syscall(ctypes.c_long(number), *given)
     if answer < 0:
         failed = ctypes.get_errno()
         raise OSError(failed, f"Landlock: {os.strerror(failed)}")
     return int(answer)
+
+
+_libc = ctypes.CDLL(None, use_errno=True)  # made before the forks, and so shared
+_libc.syscall.restype = ctypes.c_long

@@ -15,7 +15,8 @@ FORBIDDEN = (
     *("execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev", "userfaultfd", "bpf"),
     *("kexec_load", "kexec_file_load", "init_module", "finit_module", "delete_module"),
     *("mount", "umount2", "pivot_root", "move_mount", "open_tree", "mount_setattr"),
-    *("fsopen", "fsconfig", "fsmount"),
+    *("fsopen", "fsconfig", "fsmount", "unshare", "setns", "chroot"),
+    *("perf_event_open", "add_key", "request_key", "keyctl"),
 )
 
 

@@ -28,15 +28,21 @@ _FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 class BlockingChannel:
     """`messages`: the union of what may come."""
 
-    def __init__(self, connection: socket.socket, messages: Any, *, greeted: bool = False) -> None:
-        """`greeted`: the prefaces were exchanged before, by another program in this process."""
+    def __init__(self, connection: socket.socket, messages: Any, *, greeted: bool | None = None) -> None:
+        """`greeted`: another program in this process has begun this connection, and whether it has read
+        what the other side begins with; None: nobody has."""
         connection.setblocking(False)
         self.socket = connection
         self._encoder = Encoder()
-        self._decoder = Decoder(messages, greeted=greeted)
+        self._decoder = Decoder(messages, greeted=bool(greeted))
         self._descriptors: deque[int] = deque()
-        if not greeted:
+        if greeted is None:
             self._write(PREFACE, ())
+
+    @property
+    def greeted(self) -> bool:
+        """Whether the preface of the other side was read."""
+        return self._decoder.greeted
 
     def fileno(self) -> int:
         return self.socket.fileno()

@@ -50,7 +50,8 @@ class Decoder:
         self._largest = largest
         self._buffer = bytearray()
         self._at = 0
-        self._greeted = greeted
+        self.greeted = greeted
+        """The preface was read."""
 
     def feed(self, data: bytes) -> None:
         """What has been received."""
@@ -64,7 +65,7 @@ class Decoder:
 
         Raises FrameError."""
         buffer, at = self._buffer, self._at
-        if not self._greeted:
+        if not self.greeted:
             if len(buffer) < len(PREFACE):
                 if not PREFACE.startswith(bytes(buffer)):
                     raise FrameError("does not begin as frames of openqmail do")
@@ -99,4 +100,4 @@ class Decoder:
         if preface != PREFACE:
             version = int.from_bytes(preface[2:], "big")
             raise FrameError(f"speaks version {version} of the frames, this is version {VERSION}")
-        self._greeted = True
+        self.greeted = True

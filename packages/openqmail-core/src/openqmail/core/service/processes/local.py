@@ -14,7 +14,7 @@ import signal
 import socket
 from typing import NoReturn
 
-from openqmail.core.control.accounts import Account, find_accounts
+from openqmail.core.control.accounts import Account
 from openqmail.core.control.assign import Users
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.frames.codec import FrameError
@@ -48,7 +48,7 @@ class Spawner:
         self._inherited = inherited
         self._home = inherited.home
         self._users = Users(os.path.join(self._home.users, "cdb"))
-        self._alias = find_accounts(self._home).alias
+        self._alias = inherited.accounts.alias
         self._control = BlockingChannel(control, said.ToChild)
         self._clients: list[_Client] = []
         self._uids: dict[int, int] = {}

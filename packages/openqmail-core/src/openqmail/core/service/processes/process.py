@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
+from openqmail.core.control.accounts import Accounts
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Listener, Settings
 from openqmail.core.log import Alert, LogWriter, Notice
@@ -33,6 +34,7 @@ class Inherited:
         self,
         home: Home,
         settings: Settings,
+        accounts: Accounts,
         generation: int,
         listening: dict[Listener, list[socket.socket]],
         admin: socket.socket | None,
@@ -42,6 +44,7 @@ class Inherited:
     ) -> None:
         self.home = home
         self.settings = settings
+        self.accounts = accounts
         self.generation = generation
         self.listening = listening
         self.admin = admin
@@ -73,6 +76,7 @@ class Process:
         self.reload: Callable[[], None] = lambda: None
         self.flush: Callable[[], None] = lambda: None
         self.work: Callable[[], int] = lambda: 0
+        self._ready = False
         self._early: list[tuple[str, socket.socket]] = []
         self._states: list[asyncio.Future[said.State]] = []
         self._told = 0
@@ -82,9 +86,10 @@ class Process:
 
     def ready(self, note: str = "") -> None:
         """It does its work now."""
-        for port, connection in self._early:
+        self._ready = True
+        early, self._early = self._early, []
+        for port, connection in early:
             self._introduce(port, connection)
-        self._early.clear()
         self._channel.send(said.Ready(note))
         self._beat()
 
@@ -118,6 +123,7 @@ class Process:
                 self._introduce(message.port, socket.socket(fileno=descriptor))
         elif isinstance(message, said.Leave):
             self.seconds = message.seconds
+            self.handover = False  # nobody follows any more
             self.leaving.set()
         elif isinstance(message, said.Handover):
             self.handover = True
@@ -136,7 +142,8 @@ class Process:
             self._states.clear()
 
     def _introduce(self, port: str, connection: socket.socket) -> None:
-        take = self.peers.get(port)
+        """In the order in which they came: the last one is the one to be asked."""
+        take = self.peers.get(port) if self._ready else None
         if take is None:
             self._early.append((port, connection))
         else:

@@ -5,7 +5,6 @@ import os
 from contextlib import suppress
 
 from openqmail.core.__about__ import __version__
-from openqmail.core.control.accounts import find_accounts
 from openqmail.core.control.assign import Users
 from openqmail.core.control.reader import read_settings
 from openqmail.core.log import Exiting, Notice
@@ -52,11 +51,9 @@ class _Send:
     def __init__(self, process: Process) -> None:
         self._process = process
         home, settings = process.home, process.settings
-        accounts = find_accounts(home)
+        alias = process.inherited.accounts.alias
         own = home.owner if home.uid else None
-        self._local = LocalClient(
-            Users(os.path.join(home.users, "cdb")), (accounts.alias.uid, accounts.alias.gid), own
-        )
+        self._local = LocalClient(Users(os.path.join(home.users, "cdb")), (alias.uid, alias.gid), own)
         self._remote = RemoteClient()
         self._code = 0
         self._queueing = Queueing(

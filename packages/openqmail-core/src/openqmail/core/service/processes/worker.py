@@ -10,7 +10,7 @@ import socket
 import sys
 from functools import partial
 
-from openqmail.core.control.accounts import Account, find_accounts
+from openqmail.core.control.accounts import Account
 from openqmail.core.control.assign import User, Users
 from openqmail.core.local import LocalDeliveries
 from openqmail.core.log import LogWriter
@@ -38,7 +38,7 @@ async def _serve(connection: socket.socket, life: int, inherited: Inherited, acc
     loop, home, clock = asyncio.get_running_loop(), inherited.home, SystemClock()
     log = LogWriter(sys.stderr.fileno(), clock, partial(loop.call_later, 0.005))
     users = Users(os.path.join(home.users, "cdb"))
-    own = _OwnUsers(users, account.uid, find_accounts(home).alias.uid) if home.uid == 0 else users
+    own = _OwnUsers(users, account.uid, inherited.accounts.alias.uid) if home.uid == 0 else users
     local = LocalDeliveries(home, inherited.settings, PosixDisk(), clock, own)
     server = LocalServer(local)
     ended = asyncio.Event()

@@ -9,7 +9,14 @@ from collections.abc import Awaitable, Callable
 
 from openqmail.core.control.accounts import Account, Accounts
 from openqmail.core.log import LogWriter, Notice
-from openqmail.core.service.confine import become, forbid_calls, harden, wall_in, walls_of
+from openqmail.core.service.confine import (
+    become,
+    forbid_calls,
+    harden,
+    leave_terminal,
+    wall_in,
+    walls_of,
+)
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.loops import close_all_but, new_loop
 from openqmail.core.service.processes import gate, remote, send, smtpd
@@ -33,18 +40,16 @@ def account_of(role: Role, accounts: Accounts) -> Account | None:
     return None if role == "local" else getattr(accounts, role)
 
 
-def fork(
-    role: Role, control: socket.socket, inherited: Inherited, accounts: Accounts, supervisor: int
-) -> int:
+def fork(role: Role, control: socket.socket, inherited: Inherited) -> int:
     """Make a child of this role; its pid.  Returns only in the parent.  Raises OSError."""
     pid = os.fork()
     if pid:
         return pid
     code = 111
     try:
-        code = _live(role, control, inherited, accounts, supervisor)
+        code = _live(role, control, inherited)
     except OpenqmailError as error:
-        BlockingChannel(control, said.ToChild, greeted=True).send(said.Failed(str(error), 111))
+        BlockingChannel(control, said.ToChild).send(said.Failed(str(error), 111))
     except BaseException as error:  # whatever it is: the supervisor must not return twice
         sys.stderr.write(f"openqmail: {role} broke: {error!r}\n")
         sys.stderr.flush()
@@ -52,27 +57,34 @@ def fork(
         os._exit(code)
 
 
-def _live(
-    role: Role, control: socket.socket, inherited: Inherited, accounts: Accounts, supervisor: int
-) -> int:
+def _live(role: Role, control: socket.socket, inherited: Inherited) -> int:
+    enter(role, inherited, {0, 1, 2, control.fileno(), *_kept(role, inherited)})
+    if role == "local":
+        return run_spawner(control, inherited)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(_serve(role, control, inherited))
+
+
+def enter(role: Role, inherited: Inherited, keep: set[int]) -> None:
+    """Become what this role is, for good: of the supervisor only these descriptors, its own user,
+    behind its walls."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # the supervisor's alone
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    close_all_but({0, 1, 2, control.fileno(), *_kept(role, inherited)})
+    close_all_but(keep)
+    leave_terminal()
     os.umask(0o077)
-    account = account_of(role, accounts)
+    account = account_of(role, inherited.accounts)
     if account is None:
         harden(no_new_privileges=False)
-        return run_spawner(control, inherited)
+        return
     become(account)
     harden(no_new_privileges=True)
     missing = wall_in(walls_of(role, inherited.home))
     if missing:
         LogWriter(sys.stderr.fileno(), SystemClock())(Notice(f"{role}: {missing}"))
     forbid_calls(role)
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        return runner.run(_serve(role, control, inherited))
 
 
 async def _serve(role: Role, control: socket.socket, inherited: Inherited) -> int:

@@ -116,6 +116,8 @@ class Machine:
         self._told: set[tuple[int, Word]] = set()
         self._deadlines: list[tuple[float, Word | Literal["kill"]]] = []
         self._until = 0.0
+        self._adopted = False
+        """This goes on for another program: a death before all is there is no failed start."""
         self._handing = False
         self._renewing = False
         self._out: list[Action] = []
@@ -127,7 +129,7 @@ class Machine:
         self._out = []
         for role in ("gate", "local", "remote"):
             self._start(role, now)
-        if not self._handing:
+        if not self._handing and not self._alive("send"):
             self._start("send", now)
         self._link()
         return self._out
@@ -138,13 +140,15 @@ class Machine:
             self.children[child.number] = child
             self._last = max(self._last, child.number)
         self.generation = generation + 1
+        self._adopted = True
         self._handing = any(child.role == "send" for child in self.children.values())
 
     def hand_over(self, now: float) -> list[Action]:
         """After `begin`: the old queue is asked to end."""
         self._out = []
         for child in self._alive("send"):
-            self._tell(child, "handover")
+            if child.generation < self.generation:
+                self._tell(child, "handover")
         self._deadlines.append((now + HANDOVER, "kill"))
         self._out.append(WakeAt(now + HANDOVER))
         return self._out
@@ -165,6 +169,7 @@ class Machine:
         child = self.children.pop(number, None)
         if child is None:
             return self._out
+        self._told = {one for one in self._told if one[0] != number}
         for (port, client), server in list(self._partners.items()):
             if number in (client, server):
                 del self._partners[port, client]
@@ -177,7 +182,7 @@ class Machine:
             self._link()
         elif child.state == "leaving":
             pass
-        elif self.state == "starting" and not self._adopted():
+        elif self.state == "starting" and not self._adopted:
             self.terminate_now(now)
         else:
             self._start_later(child, now)
@@ -239,9 +244,6 @@ class Machine:
         return self._out
 
     # --- parts --------------------------------------------------------------------------
-
-    def _adopted(self) -> bool:
-        return any(child.generation < self.generation for child in self.children.values())
 
     def _alive(self, role: Role, *states: str) -> list[Child]:
         states = states or ("starting", "ready")

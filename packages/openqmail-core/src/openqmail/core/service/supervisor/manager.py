@@ -6,7 +6,7 @@ Both are systemd's, spoken by others too; without their variables nothing is sai
 import os
 import socket
 import time
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
 
 from openqmail.core.control.settings import Listener
@@ -20,15 +20,23 @@ class Manager:
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         self._notify = environ.get("NOTIFY_SOCKET", "")
-        self._given: Bound = {}
+        self._given: list[tuple[str, socket.socket]] = []
         pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "0")
         names = environ.pop("LISTEN_FDNAMES", "").split(":")
         if pid == str(os.getpid()) and count.isdecimal():
             self._take(int(count), names)
 
-    def sockets(self) -> Bound:
-        """Those that were given, by the service that their name says (`FileDescriptorName=smtp`)."""
-        return self._given
+    def sockets(self, wanted: Sequence[Listener]) -> Bound:
+        """Those that were given, by the service that their name says (`FileDescriptorName=smtp`).
+
+        One takes the place of a line of `control/listen` with its port and address, or without address."""
+        bound: Bound = {}
+        for service, given in self._given:
+            host, port = given.getsockname()[:2]
+            places = [one for one in wanted if (one.service, one.port) == (service, port)]
+            fits = [one for one in places if one.host in (host, "")]
+            bound.setdefault(fits[0] if fits else Listener(service, host, port), []).append(given)
+        return bound
 
     def tell(self, state: str) -> None:
         """One datagram; a manager that does not listen is none."""
@@ -48,7 +56,6 @@ class Manager:
             name = names[index] if index < len(names) else ""
             if given.family in (socket.AF_INET, socket.AF_INET6):
                 given.setblocking(False)
-                host, port = given.getsockname()[:2]
-                self._given.setdefault(Listener(name or "smtp", host, port), []).append(given)
+                self._given.append((name or "smtp", given))
             else:
                 given.close()

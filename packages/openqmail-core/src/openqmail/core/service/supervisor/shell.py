@@ -5,13 +5,10 @@ at once), HUP takes new settings, USR2 goes on with the program as it is install
 everything tried.
 """
 
-import json
 import os
 import select
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,25 +29,13 @@ from openqmail.core.service.status import resident
 from openqmail.core.service.supervisor import machine as mind
 from openqmail.core.service.supervisor import messages as said
 from openqmail.core.service.supervisor.children import account_of, fork
-from openqmail.core.service.supervisor.legacy import Legacy
+from openqmail.core.service.supervisor.legacy import Legacy, try_installed
 from openqmail.core.service.supervisor.manager import Manager
+from openqmail.core.service.supervisor.running import Running
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import Clock
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD, signal.SIGUSR2)
-
-
-class _Running:
-    """A child as the system knows it."""
-
-    def __init__(
-        self, role: mind.Role, generation: int, pid: int, uid: int, channel: BlockingChannel
-    ) -> None:
-        self.role, self.generation, self.pid, self.uid, self.channel = role, generation, pid, uid, channel
-        self.work = 0
-        self.workers: tuple[tuple[int, int], ...] = ()
-        self.silent = False
-        """Its channel has ended, and it will, too."""
 
 
 class Supervisor:
@@ -71,7 +56,7 @@ class Supervisor:
         self._legacy = legacy
         self._accounts = find_accounts(home)
         self._since = legacy.since if legacy else int(clock.now())
-        self._children: dict[int, _Running] = {}
+        self._children: dict[int, Running] = {}
         self._machine = mind.Machine(settings.smtpdworkers)
         self._wakes: list[float] = []
         self._manager = Manager(os.environ)
@@ -80,7 +65,11 @@ class Supervisor:
         self._code = 0
         self._ended = False
         self._serves = False
+        self._settled = False
+        """The queue's process has ended well, for good."""
+        self._reload_later = False
         self._bound: sockets.Bound = {}
+        self._given: sockets.Bound = {}
         self._listen: tuple[tuple[str, str], ...] = ()
 
     def run(self) -> int:
@@ -91,6 +80,7 @@ class Supervisor:
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         for number in _SIGNALS:
             signal.signal(number, lambda number, frame: self._signals.append(number))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # what came during an upgrade comes now
         if self._legacy:
             self._adopt(self._legacy)
         self._do(self._machine.begin(time.monotonic()))
@@ -103,6 +93,9 @@ class Supervisor:
         sockets.unlink_local(self._home, "admin")
         if self._failed:
             raise OpenqmailError(self._failed)
+        if not self._settled and not self._code:
+            self._say(Notice("the queue was not closed; 'openqmail queue settle' moves what its journal has"))
+            self._code = 111
         return self._code
 
     def _bind(self) -> None:
@@ -110,10 +103,11 @@ class Supervisor:
         legacy = self._legacy
         if legacy:
             self._bound, self._admin, self._submit = legacy.bound, legacy.admin, legacy.submit
+            self._given = {one: self._bound[one] for one in legacy.given}
         else:
             system = self._home.uid == 0
-            given = self._manager.sockets()
-            self._bound = sockets.bind(self._settings.listen, given) | given
+            self._given = self._manager.sockets(self._settings.listen)
+            self._bound = sockets.bind(self._settings.listen, self._given) | self._given
             self._admin = sockets.bind_local(self._home, "admin", 0o600)
             self._submit = sockets.bind_local(self._home, "submit", 0o666 if system else 0o600)
         self._listen = tuple(sockets.addresses(self._bound))
@@ -136,8 +130,8 @@ class Supervisor:
             if self._read_signals in readable:
                 with suppress(BlockingIOError):
                     os.read(self._read_signals, 4096)
-        signals, self._signals[:] = list(self._signals), []
-        for number in signals:
+        signals, self._signals = self._signals, []  # one that comes in between is in either of them
+        for number in sorted(signals, key=_last):
             self._signalled(number)
         now = time.monotonic()
         if self._wakes and min(self._wakes) <= now:
@@ -187,7 +181,8 @@ class Supervisor:
         running.channel.close()
         child = self._machine.children.get(number)
         expected = child is not None and child.state == "leaving"
-        if running.role == "send" and (self._machine.state == "draining" or not self._serves):
+        if running.role == "send" and self._machine.state == "draining":
+            self._settled = code == 0
             self._code = self._code or max(code, 0)
         if self._machine.state == "starting" and not self._legacy and not expected:
             self._code = self._code or 111
@@ -232,10 +227,10 @@ class Supervisor:
             _ACTIONS[type(action)](self, action)
 
     def _start(self, action: mind.Start) -> None:
-        ours, theirs = socket.socketpair()
         inherited = Inherited(
             self._home,
             self._settings,
+            self._accounts,
             action.generation,
             self._bound,
             self._admin,
@@ -243,15 +238,31 @@ class Supervisor:
             self._salvage,
         )
         self._log.flush()
-        with theirs:
-            pid = fork(action.role, theirs, inherited, self._accounts, os.getpid())
+        try:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                pid = fork(action.role, theirs, inherited)
+        except OSError as error:
+            self._not_started(action, error)
+            return
         account = account_of(action.role, self._accounts)
         uid = account.uid if account and self._home.uid == 0 else os.getuid()
         channel = BlockingChannel(ours, said.FromChild)
-        self._children[action.child] = _Running(action.role, action.generation, pid, uid, channel)
+        self._children[action.child] = Running(action.role, action.generation, pid, uid, channel)
+
+    def _not_started(self, action: mind.Start, error: OSError) -> None:
+        """The system has no room for a process just now: as if it had died at once."""
+        why = f"{action.role} cannot be started: {error.strerror or error}"
+        if self._serves:
+            self._say(Alert(f"{why}; trying again"))
+        else:
+            self._failed, self._code = self._failed or why, 111
+        self._do(self._machine.ended(action.child, time.monotonic()))
 
     def _link(self, action: mind.Link) -> None:
-        client, server = self._children[action.client], self._children[action.server]
+        client, server = self._children.get(action.client), self._children.get(action.server)
+        if client is None or server is None:  # it could not be started
+            return
         ours, theirs = socket.socketpair()
         with ours, theirs:
             client.channel.send(said.Peer(action.port), (ours.fileno(),))
@@ -286,6 +297,8 @@ class Supervisor:
             self._say(Notice(serving(self._home, self._listen, os.getpid(), self._note)))
         self._legacy = None
         self._manager.tell("READY=1")
+        if self._reload_later:
+            self._reload()
 
     def _all_ended(self, action: mind.Ended) -> None:
         self._ended = True
@@ -294,13 +307,14 @@ class Supervisor:
 
     def _reload(self) -> None:
         """All of the new settings, or none of them."""
+        self._reload_later = self._machine.state == "starting"
         if self._machine.state != "serving":
             return
         self._manager.reloading()
         try:
             settings = read_settings(self._home)
             load_chain(settings, self._log, self._clock)
-            bound = sockets.bind(settings.listen, self._bound)
+            bound = sockets.bind(settings.listen, self._bound) | self._given
         except OpenqmailError as error:
             self._say(Alert(f"the settings stay as they were: {error}"))
             self._manager.tell("READY=1")
@@ -316,20 +330,12 @@ class Supervisor:
         """Go on as the program that is installed now, with the same pid, sockets and children."""
         if self._machine.state != "serving":
             return
-        tried = subprocess.run(
-            [sys.executable, "-c", "import openqmail.core.service.supervisor.shell"],
-            capture_output=True,
-            check=False,
-            timeout=60,
-        )
-        if tried.returncode:
-            why = tried.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        if why := try_installed(self._home.path):
             self._say(Alert(f"the program that is installed does not start: {why}; going on with this one"))
             return
+        states = {number: child.state for number, child in self._machine.children.items()}
         children = [
-            (number, one.role, one.generation, self._machine.children[number].state, one.pid, one.uid)
-            for number, one in self._children.items()
-            if number in self._machine.children
+            one.left(number, states[number]) for number, one in self._children.items() if number in states
         ]
         self._log.flush()
         legacy = Legacy(
@@ -337,19 +343,24 @@ class Supervisor:
             self._machine.generation,
             self._lock.fileno(),
             self._bound,
+            self._given,
             self._admin,
             self._submit,
-            [(*child, self._children[child[0]].channel.fileno()) for child in children],
+            children,
         )
-        os.environ[Legacy.VARIABLE] = json.dumps(legacy.written())
-        signal.set_wakeup_fd(-1)
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # they wait for who can handle them
+        for number in self._signals:
+            os.kill(os.getpid(), number)
+        self._signals.clear()
+        why = legacy.leave()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        self._say(Alert(f"{why}; going on with this program"))
 
     def _adopt(self, legacy: Legacy) -> None:
         now = time.monotonic()
-        for number, role, generation, state, pid, uid, descriptor in legacy.children:
-            channel = BlockingChannel(socket.socket(fileno=descriptor), said.FromChild, greeted=True)
-            self._children[number] = _Running(role, generation, pid, uid, channel)
+        for number, role, generation, state, pid, uid, descriptor, greeted in legacy.children:
+            channel = BlockingChannel(socket.socket(fileno=descriptor), said.FromChild, greeted=greeted)
+            self._children[number] = Running(role, generation, pid, uid, channel)
             self._machine.children[number] = mind.Child(number, role, generation, state, now)
         self._machine.adopt(list(self._machine.children.values()), legacy.generation, now)
         self._serves = True
@@ -371,6 +382,11 @@ class Supervisor:
 
     def _say(self, event: Alert | Notice) -> None:
         self._log(event)
+
+
+def _last(number: int) -> bool:
+    """An upgrade comes behind all else: what is in hand then is forgotten."""
+    return number == signal.SIGUSR2
 
 
 def _how(code: int) -> str:

@@ -1,0 +1,46 @@
+"""What every process with a loop has: whom it is introduced to, and when."""
+
+import asyncio
+import socket
+
+from openqmail.core.control.home import Home
+from openqmail.core.service.frames.blocking import BlockingChannel
+from openqmail.core.service.processes.process import Inherited, Process
+from openqmail.core.service.supervisor import messages as said
+from spawned import until
+
+
+def introduce(supervisor: BlockingChannel) -> socket.socket:
+    """To somebody new, whose end of the connection is returned."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        assert supervisor.send(said.Peer("port"), (theirs.fileno(),))
+    return ours
+
+
+def test_who_came_last_is_asked_also_when_it_came_while_the_process_got_ready(tmp_path) -> None:
+    """A start may wait, with its ports made already: who was there before must not come after."""
+
+    async def story() -> None:
+        ours, theirs = socket.socketpair()
+        home = Home(str(tmp_path))
+        process = Process("send", theirs, Inherited(home, None, 1, {}, None, None, False))
+        supervisor = BlockingChannel(ours, said.FromChild)
+        asked: list[socket.socket] = []
+        peers = [introduce(supervisor)]
+        await until(lambda: process._early)
+        process.peers["port"] = asked.append
+        peers.append(introduce(supervisor))
+        await until(lambda: len(process._early) + len(asked) == 2)
+        process.ready()
+        peers.append(introduce(supervisor))
+        await until(lambda: len(asked) == 3)
+        for number, one in enumerate(asked):
+            one.send(b"%d" % number)
+        assert [one.recv(1) for one in peers] == [b"0", b"1", b"2"]
+        process.close()
+        supervisor.close()
+        for one in [*asked, *peers]:
+            one.close()
+
+    asyncio.run(asyncio.wait_for(story(), 30))
