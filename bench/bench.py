@@ -15,6 +15,7 @@ W9s, W9rs  the same two by smtp-source.  W9 and W9r come in with RCPT commands a
      (RFC 2920), as programs that send to thousands do it; smtp-source waits for each reply, and that
      is measured then, too: how long it takes by itself, with a server that does nothing
      (null_server.py), is timed in each round and printed beneath the table
+W5   memory of all processes, idle, and with 1,000 clients that say nothing (idle.py; its own table)
 W6   50,000 deferred messages: restart, list, memory (deferred.py; a table of its own)
 
 20 connections, 2 KiB, unless said.  Rounds are interleaved and change who begins; a figure is the
@@ -40,13 +41,14 @@ import sys
 from pathlib import Path
 
 import deferred
+import idle
 import long_run
 from load import SETTLING, LoadError, Sink, need
 from null_server import NullServer
-from peers import Openqmail, Peer, Postfix, addresses
+from peers import Ground, Openqmail, Peer, Postfix, addresses
 from works import TRANSACTIONS, WORKS, Figure, many, measure, user_of
 
-from homes import Place, free_port
+from homes import free_port
 from progress import say, table
 
 ENOUGH = 5
@@ -69,7 +71,7 @@ Found = dict[str, list[dict[str, Figure]]]
 """For each work, round for round, what each peer reached."""
 
 
-def run(place: Place, works: list[str], rounds: int, messages: int) -> tuple[Found, dict[str, list[float]]]:
+def run(place: Ground, works: list[str], rounds: int, messages: int) -> tuple[Found, dict[str, list[float]]]:
     """All rounds; and for each work of smtp-source's waiting how many seconds that takes by itself."""
     hosts = addresses(rounds)
     users = [user_of(work, number) for work in works for number in range(rounds + 1)]
@@ -153,6 +155,26 @@ def by_itself(waiting: dict[str, list[float]], told: dict[str, dict[str, float |
     return lines
 
 
+def shares(found: Found) -> str:
+    """CPU a unit of each of openqmail's processes, as medians."""
+    roles = list(
+        dict.fromkeys(
+            role for rounds in found.values() for each in rounds for role in each["openqmail"].parts
+        )
+    )
+    rows = [
+        (
+            work,
+            *(
+                f"{statistics.median(each['openqmail'].parts.get(role, 0.0) for each in rounds):.0f}"
+                for role in roles
+            ),
+        )
+        for work, rounds in found.items()
+    ]
+    return table(("openqmail µs", *roles), rows)
+
+
 def missed(told: dict[str, dict[str, float | None]]) -> list[str]:
     """A sentence for each ratio that is asked and not reached."""
     short = [
@@ -188,20 +210,26 @@ def write(file: Path, messages: int, told: dict[str, object], enough: bool) -> N
 
 def bench(arguments: argparse.Namespace) -> list[str]:
     """The works and W6; a sentence for each thing that is asked and not reached."""
-    only = arguments.only or [*WORKS, "W6"]
+    only = arguments.only or [*WORKS, "W5", "W6"]
     told: dict[str, object] = {}
     short: list[str] = []
-    with Place(arguments.keep, arguments.dir) as place:
+    with Ground(arguments.keep, arguments.dir) as place:
         if works := [work for work in WORKS if work in only]:
             found, waiting = run(place, works, arguments.rounds, arguments.messages)
             ratios = summary(found)
             told |= {"works": ratios, "rounds": {work: forms(rounds) for work, rounds in found.items()}}
             told["smtp_source_s"] = waiting
             say("\n" + show(ratios))
-            say("\nmedians; µs: CPU a message or recipient; ratios: above 1, openqmail is ahead")
+            say("\nmedians; µs: CPU a message or recipient; ratios: above 1, openqmail is ahead\n")
+            say(shares(found))
             for text in by_itself(waiting, ratios):
                 say(text)
             short += missed(ratios)
+        if "W5" in only:
+            memory = idle.compare(place)
+            told["W5"] = memory._asdict()
+            say("\n" + memory.show())
+            short += memory.missed()
         if "W6" in only:
             compared = deferred.compare(place, arguments.deferred, arguments.rounds)
             told["W6"] = compared.form()
@@ -221,7 +249,7 @@ def forms(rounds: list[dict[str, Figure]]) -> list[dict[str, object]]:
 def alone(arguments: argparse.Namespace) -> list[str]:
     """What is asked of openqmail without a peer."""
     short: list[str] = []
-    with Place(arguments.keep, arguments.dir) as place:
+    with Ground(arguments.keep, arguments.dir) as place:
         if arguments.million:
             found = deferred.alone(place, arguments.million)
             say("\n" + found.show())
@@ -237,7 +265,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    works = [*WORKS, "W6"]
+    works = [*WORKS, "W5", "W6"]
     parser.add_argument("--rounds", type=int, default=ENOUGH, help="5, or more, make a result (5)")
     parser.add_argument("--messages", type=int, default=5000, help="a round (5000)")
     parser.add_argument("--only", action="append", choices=works, help="this work; may be repeated")

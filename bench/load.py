@@ -221,6 +221,15 @@ def cpu_of(root: int) -> float:
     return total
 
 
+def cpu_of_one(process: int) -> float:
+    """Seconds of CPU of a process alone."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0  # it has just ended
+    return sum(map(int, fields[11:13])) / _TICK
+
+
 def settled_cpu(root: int, pause: float = 0.5, limit: float = 15.0) -> float:
     """The same once the process has come to rest: what is left to do belongs to the messages."""
     before = cpu_of(root)

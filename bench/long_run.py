@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from load import Load, LoadError, Sink, descriptors_of, memory_of, send, wait_until
-from peers import DOMAIN, SINK, Openqmail
+from peers import DOMAIN, SINK, Ground, Openqmail
 
-from homes import Place, free_port
+from homes import free_port
 from progress import say, table
 
 MINUTE = 60.0
@@ -83,7 +83,7 @@ class _Load:
             thread.join()
 
 
-def measure(place: Place, minutes: float) -> list[Minute]:
+def measure(place: Ground, minutes: float) -> list[Minute]:
     """A row a minute; a run of less than one minute, to try it, has shorter ones."""
     count = max(2, round(minutes))
     length = MINUTE * minutes / count

@@ -8,17 +8,20 @@ system's instance is neither used nor touched.
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol
 
 from load import CONNECTIONS
 
 import postfix
+import system_users
 from homes import Place, free_port
 from system_homes import SystemHome
 
 DOMAIN = "bench.example"
 SINK = "sink.example"
-READER = "reader"
+INCOMING = 1200
+"""Clients at once that both serve."""
 RECIPIENTS = 10_000
 """Of a message: both are told to take more than they do by default."""
 
@@ -26,6 +29,29 @@ RECIPIENTS = 10_000
 def addresses(rounds: int) -> list[str]:
     """A loopback address a round, and one for the warm-up."""
     return [f"127.0.1.{number + 1}" for number in range(rounds + 1)]
+
+
+class Ground(Place):
+    """A place for Postfix and owners' homes, and a room that is root's for homes of root's."""
+
+    def __enter__(self) -> "Ground":
+        self._room = system_users.room()
+        self.room = self._room.__enter__()
+        self._names = 0
+        return self
+
+    def name(self, kind: str) -> str:
+        """One that nobody has had yet."""
+        self._names += 1
+        return f"{kind}{self._names}"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            super().__exit__(kind, value, trace)
+        finally:
+            self._room.__exit__(kind, value, trace)
 
 
 class Peer(Protocol):
@@ -44,6 +70,10 @@ class Peer(Protocol):
 
     def queued(self) -> int: ...
 
+    def processes(self) -> dict[str, list[int]]:
+        """Whose CPU is told singly: the pids of each role."""
+        ...
+
     def stop(self) -> None: ...
 
 
@@ -55,18 +85,21 @@ class Openqmail:
     ended, delivered = b" end msg ", b": success: "
 
     def __init__(
-        self, place: Place, hold: bool, users: Sequence[str], hosts: Sequence[str], sink: int
+        self, place: Ground, hold: bool, users: Sequence[str], hosts: Sequence[str], sink: int
     ) -> None:
         self.port = free_port()
         listen = [f"smtp {host}:{self.port}" for host in hosts]
-        folder = f"{'hold' if hold else 'deliver'}.{DOMAIN}"
-        self._home = SystemHome(place.path / folder, DOMAIN, [READER], listen)
+        name = place.name("hold" if hold else "deliver")
+        room = place.room / name
+        room.mkdir(mode=0o755)
+        self._home = SystemHome(room, [name], DOMAIN, listen)
         place.homes.append(self._home)
-        self._home.mailboxes(READER, users)
+        self._home.mailboxes(name, users)
         limit = "0" if hold else str(CONNECTIONS)
         for name in ("concurrencylocal", "concurrencyremote", "concurrencydestination"):
             self._home.control(name, str(CONNECTIONS) if name == "concurrencydestination" else limit)
         self._home.control("maxrecipients", str(RECIPIENTS))
+        self._home.control("concurrencyincoming", str(INCOMING))
         self._home.control("smtproutes", f"{SINK}:[127.0.0.1]:{sink}")
         self.log = self._home.log
         self._home.start()
@@ -101,11 +134,13 @@ class Postfix(postfix.Postfix):
     ended, delivered = b": removed\n", b" status=sent "
 
     def __init__(
-        self, place: Place, hold: bool, users: Sequence[str], hosts: Sequence[str], sink: int
+        self, place: Ground, hold: bool, users: Sequence[str], hosts: Sequence[str], sink: int
     ) -> None:
         settings: dict[str, object] = {
             "default_destination_concurrency_limit": CONNECTIONS,
             "smtpd_recipient_limit": RECIPIENTS,
+            "default_process_limit": INCOMING,
+            "smtpd_client_connection_count_limit": 0,
             "message_size_limit": 32 << 20,
         }
         if hold:
@@ -114,6 +149,9 @@ class Postfix(postfix.Postfix):
                 "queue_run_delay": "1h",
                 "minimal_backoff_time": "1h",
             }
-        folder = place.path / f"postfix-{'hold' if hold else 'deliver'}"
+        folder = place.path / place.name("postfix")
         super().__init__(folder, DOMAIN, users, {SINK: sink}, settings, hosts)
         self.start()
+
+    def processes(self) -> dict[str, list[int]]:
+        return {}

@@ -13,6 +13,7 @@ from load import (
     LogCounts,
     Sink,
     cpu_of,
+    cpu_of_one,
     send,
     send_ahead,
     settled_cpu,
@@ -35,7 +36,9 @@ class Figure(NamedTuple):
     rate: float
     cpu: float
     disk: Disk
-    transactions: int = 0
+    transactions: int
+    parts: dict[str, float]
+    """Of the CPU, what each process took: its role, microseconds a unit."""
 
 
 class Round(NamedTuple):
@@ -225,7 +228,7 @@ def measure(
     told = WORKS[work]
     messages = told.messages or messages
     disk = settled_disk(folder)
-    before = cpu_of(peer.pid)
+    before, each = cpu_of(peer.pid), _cpu_of_each(peer)
     course = told.course(Round(peer, user_of(work, number), host, messages, sink))
     began = time.perf_counter()
     course.run()
@@ -234,4 +237,10 @@ def measure(
     course.check()
     units = messages * told.each
     transactions = course.transactions if isinstance(course, ManyRemote) else 0
-    return Figure(units / took, 1e6 * cpu / units, disk, transactions)
+    parts = {role: 1e6 * (now - each.get(role, 0.0)) / units for role, now in _cpu_of_each(peer).items()}
+    return Figure(units / took, 1e6 * cpu / units, disk, transactions, parts)
+
+
+def _cpu_of_each(peer: Peer) -> dict[str, float]:
+    """Seconds of CPU of each role.  What a worker that has gone took is in none, but in the whole."""
+    return {role: sum(map(cpu_of_one, pids)) for role, pids in peer.processes().items()}
