@@ -227,12 +227,20 @@ def test_one_user_cannot_take_every_connection(running: Running) -> None:
     asyncio.run(scene())
 
 
-def test_all_users_together_have_a_limit(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_users_together_have_a_limit_that_leaves_room_for_root(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scene() -> None:
-        uids = iter(range(1000))
+        uids = iter(range(1, 1000))
         monkeypatch.setattr(module, "caller", lambda connection: Origin(next(uids), 1))
         async with running() as server:
-            for _ in range(module.CONNECTIONS):
+            room = module.CONNECTIONS - module.KEPT_FOR_ROOT
+            for _ in range(room):
+                await server.client()
+            await server.until(room)
+            assert told(await server.say(b"")).startswith(b"Z")
+            monkeypatch.setattr(module, "caller", lambda connection: Origin(0, 1))
+            for _ in range(module.KEPT_FOR_ROOT):
                 await server.client()
             await server.until(module.CONNECTIONS)
             assert told(await server.say(b"")).startswith(b"Z")
@@ -261,6 +269,22 @@ def test_a_silent_client_is_closed_and_a_busy_one_is_not(running: Running) -> No
             server.queue.answers[0].set_result(server_id())
             assert told(await waiting.all()).startswith(b"K")
             await server.until(1)
+
+    asyncio.run(scene())
+
+
+def test_who_drips_bytes_for_minutes_is_closed(running: Running) -> None:
+    async def scene() -> None:
+        async with running() as server:
+            client = await server.client()
+            await server.until(1)
+            (session,) = server.service._sessions
+            for second in range(module.WHOLE + 1):
+                if second % 20 == 0:
+                    session.data_received(b"1:1," if not second else b"0")
+                session.look()
+            assert await client.all() == b""
+            await server.until(0)
 
     asyncio.run(scene())
 

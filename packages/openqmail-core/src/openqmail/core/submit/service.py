@@ -22,10 +22,14 @@ from openqmail.core.submit import wire
 from openqmail.core.values import Envelope, MessageId, Origin, QueueFull, Recipient, Reply
 
 CONNECTIONS = 64
+KEPT_FOR_ROOT = 8
+"""Of these, so that what others do does not keep the system's own mail out."""
 CONNECTIONS_OF_ONE = 16
 """Connections that one uid may have open."""
 SILENCE = 30
 """Seconds that a client may be silent before its message is whole."""
+WHOLE = 300
+"""Seconds that a request may take in all: who drips bytes holds a place up as who is silent does."""
 
 _BUSY = b"too many connections, try again later " + wire.BUSY
 _LEAVING = b"shutting down, try again later " + wire.BUSY
@@ -69,7 +73,8 @@ class SubmitService:
     def admit(self, session: "SubmitSession", uid: int) -> bool:
         """Whether there is room for one more of this user's; if so it is counted until `left`."""
         count = self._of.get(uid, 0)
-        if len(self._sessions) >= CONNECTIONS or count >= CONNECTIONS_OF_ONE:
+        room = CONNECTIONS - (KEPT_FOR_ROOT if uid else 0)
+        if len(self._sessions) >= room or count >= CONNECTIONS_OF_ONE:
             return False
         self._of[uid] = count + 1
         self._sessions.add(session)
@@ -95,6 +100,7 @@ class SubmitSession(asyncio.Protocol):
     _transport: asyncio.Transport | None = None
     _origin: Origin | None = None  # set once it is admitted
     _silent = 0
+    _age = 0
     _began = False  # something of the request has come
     _waiting = False  # for a hook, or for the queue's promise
     _paused = False
@@ -150,7 +156,8 @@ class SubmitSession(asyncio.Protocol):
         """Once a second."""
         if not self._waiting and not self._paused:
             self._silent += 1
-            if self._silent > SILENCE:
+            self._age += 1
+            if self._silent > SILENCE or self._age > WHOLE:
                 self.abort()
 
     def drain(self) -> None:
