@@ -281,7 +281,7 @@ def test_who_drips_bytes_for_minutes_is_closed(running: Running) -> None:
             (session,) = server.service._sessions
             for second in range(module.WHOLE + 1):
                 if second % 20 == 0:
-                    session.data_received(b"1:1," if not second else b"0")
+                    session.data_received(b"x" if second else b"1:1,800:")
                 session.look()
             assert await client.all() == b""
             await server.until(0)
