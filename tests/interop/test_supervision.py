@@ -151,6 +151,7 @@ def assert_supervised(one: Supervised, hangup: str, terminate: str, down: str, k
     with smtplib.SMTP(timeout=30) as smtp:
         assert b"has changed" in smtp.connect("127.0.0.1", home.port)[1]
     send(home, "second")
+    home.wait_mails("alice", 2)  # a delivery that is cut off waits for its next time
 
     one.tell(kill)
     wait_log(one, " serving ", 3)

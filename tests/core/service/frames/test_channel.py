@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from openqmail.core.service.frames.channel import FULL, Channel
 from openqmail.core.service.frames.codec import DESCRIPTORS, PREFACE, Encoder, FrameError
+from openqmail.core.service.loops import new_loop
 
 
 class Word(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -48,10 +49,12 @@ class Side:
         return await asyncio.wait_for(self.ended, 10)
 
 
-def story(work):
-    """Run it, and see that no descriptor is left."""
+def story(work, make=asyncio.new_event_loop):
+    """Run it, on a loop that is made so, and see that no descriptor is left."""
+    make().close()  # what a first loop opens for the whole process
     before = open_descriptors()
-    asyncio.run(work)
+    with asyncio.Runner(loop_factory=make) as runner:
+        runner.run(work)
     assert open_descriptors() == before
 
 
@@ -246,6 +249,25 @@ def test_last_words_are_heard_although_the_speaker_is_gone_and_we_were_speaking_
         assert side.heard == [Word(1), Word(2)]
 
     story(work())
+
+
+@pytest.mark.parametrize("make", [asyncio.new_event_loop, new_loop])
+@pytest.mark.parametrize("said", [PREFACE, PREFACE + Encoder().frame(Word(1)) * 40_000])
+def test_an_end_with_something_of_ours_unread_is_heard_behind_the_last_words(make, said):
+    """The kernel then reports an error, of which uvloop tells once, whatever is left to be read."""
+
+    async def work():
+        near, far = socket.socketpair()
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        side = Side(near)
+        await asyncio.sleep(0)  # our preface lies there
+        far.setblocking(False)
+        assert far.send(said) == len(said)
+        far.close()
+        assert isinstance(await side.end(), ConnectionResetError | None)
+        assert len(side.heard) == (len(said) - len(PREFACE)) // len(Encoder().frame(Word(1)))
+
+    story(work(), make)
 
 
 def test_a_close_with_much_to_say_says_it_all_first():

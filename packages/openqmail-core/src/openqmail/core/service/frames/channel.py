@@ -194,6 +194,8 @@ class Channel:
             self._loop.add_reader(self._socket.fileno(), self._readable)
 
     def _readable(self) -> None:
+        """To the end of what there is: of a connection that the other side has broken off with something
+        unread, uvloop tells only once."""
         for _ in range(_MOST_READS):
             try:
                 data = self._read()
@@ -210,8 +212,13 @@ class Channel:
                 continue
             self._decoder.feed(data)
             self._hand_on()
-            if len(data) < _READ or self.closed or self._paused:
+            if self.closed or self._paused:
                 return
+        self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if not (self.closed or self._paused):
+            self._readable()
 
     def _read(self) -> bytes:
         """Raises OSError, FrameError."""
