@@ -306,6 +306,22 @@ def test_after_a_stop_nothing_starts_and_what_runs_is_recorded(play: Plays) -> N
     assert set(world.queue) == {1, 2, 3}
 
 
+@pytest.mark.parametrize("age", [0, 10**7])
+def test_what_is_broken_off_by_a_stop_is_due_as_it_was(play: Plays, age: int) -> None:
+    """Nor does it end mail that has waited too long: nobody has said that it cannot be delivered."""
+    world = play()
+    world.accept(1, [b"bob@example.test", b"x@far.test"])
+    world.now += age
+    world.tell(Stop(abandon=True))
+    world.report(1, Z)
+    world.report(2, K)
+    world.write_all()
+    assert world.manager.idle and not world.bounces
+    stored = world.queue[1]
+    assert [one.outcome for one in stored.progress] == [None, Outcome.SUCCESS]
+    assert stored.progress[0].attempts == 0 and stored.due == (0, 0)
+
+
 def test_wake_is_asked_for_only_when_it_is_earlier(play: Plays) -> None:
     world = play()
     soon = int(world.now) + 100

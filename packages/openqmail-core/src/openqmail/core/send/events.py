@@ -85,7 +85,10 @@ class Flush(msgspec.Struct, frozen=True):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """Start nothing more; what runs may end."""
+    """Start nothing more.  `abandon`: what is under way is broken off, so a deferral of it says nothing:
+    it is due as it was."""
+
+    abandon: bool = False
 
 
 Event = (

@@ -85,6 +85,7 @@ class SendManager:
         self._now = 0.0
         self._out: list[Action] = []
         self._stopped = False
+        self._abandoned = False
         self._wake_at: int | None = None
         self._last_delivery = 0
         self._active: dict[int, Message] = {}
@@ -326,6 +327,9 @@ class SendManager:
         for index, (position, _) in enumerate(delivery.items):
             result = event.results[index] if index < len(event.results) else _NO_REPORT
             outcome, text = result.outcome, result.text
+            if self._abandoned and outcome is _DEFERRAL:
+                out.append(DeliveryEnded(event.delivery + index, outcome, text[:REPORT]))
+                continue
             if delivery.expired or len(text) > REPORT:
                 outcome, text = delivery.verdict(result)
             out.append(DeliveryEnded(event.delivery + index, outcome, text))
@@ -353,7 +357,7 @@ class SendManager:
             if message.changes:
                 self._record(message, (0, 0), ended=False)
         elif message.left_local or message.left_remote:
-            due = message.next_due()
+            due = message.due if self._abandoned else message.next_due()
             if message.changes or due != message.due:
                 self._record(message, due, ended=False)
             else:
@@ -449,6 +453,7 @@ class SendManager:
 
     def _stop(self, event: Stop) -> None:
         self._stopped = True
+        self._abandoned = self._abandoned or event.abandon
 
     def _load(self) -> None:
         """Ask for what is due, as far as there is room; else for a call when something is."""

@@ -157,9 +157,9 @@ class Sender:
         self._manager.reconfigure(settings)
         self._tell(events.Wake())
 
-    def stop(self) -> None:
-        """Start nothing more."""
-        self._tell(events.Stop())
+    def stop(self, *, abandon: bool = False) -> None:
+        """Start nothing more.  `abandon`: deliveries under way are about to be broken off."""
+        self._tell(events.Stop(abandon))
 
     async def drain(self) -> None:
         """Start nothing more; returns when what runs has ended and is recorded."""

@@ -150,9 +150,9 @@ class Mta:
         self._state = "draining"
         self._listeners.drain()
         if not await ending.wait(self._drained()):
+            self._queueing.sender.stop(abandon=True)
             self._log(Notice("ending with work under way: it will be tried again after the next start"))
         self._listeners.abort()
-        self._queueing.sender.stop()
         await self._remote.close()
         await self._local.close()
         if not await self._queueing.close(ending, settle=True):

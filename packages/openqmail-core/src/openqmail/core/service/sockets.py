@@ -9,6 +9,7 @@ import socket
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
+from errno import EACCES
 
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Listener
@@ -36,6 +37,8 @@ def bind(wanted: Iterable[Listener], have: Bound) -> Bound:
             where = f"{listener.service} {written(listener.host, listener.port)}"
             why = f"cannot listen on `{where}`: {os.strerror(error.errno or 0)}"
             remedy = "change the line, or stop what has the port"
+            if error.errno == EACCES:
+                remedy = "ports below 1024 are root's: docs/running.md has three ways to one"
             raise ControlError("control/listen", 0, f"{why}; {remedy}") from None
         fresh += bound[listener]
     return bound

@@ -92,10 +92,11 @@ class _Send:
         """Deliveries under way may end; what follows takes over, or all goes to the layout."""
         process, queueing = self._process, self._queueing
         ending = Ending(HANDED_OVER if process.handover else process.seconds, process.hurried)
-        if not await ending.wait(queueing.drained()) and not process.handover:
-            process.log(Notice("ending with work under way: it will be tried again after the next start"))
+        if not await ending.wait(queueing.drained()):
+            queueing.sender.stop(abandon=True)
+            if not process.handover:
+                process.log(Notice("ending with work under way: it will be tried again after the next start"))
         await self._submissions.leave(HANDED_OVER)
-        queueing.sender.stop()
         await self._remote.close()
         await self._local.close()
         if not await queueing.close(ending, settle=not process.handover) and not self._code:
