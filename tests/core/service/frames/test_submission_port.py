@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 
+import msgspec
 import pytest
 
 from openqmail.core.ports import LARGE
@@ -389,6 +390,9 @@ def test_an_envelope_beyond_a_frame_is_refused_alone():
         PREFACE + Encoder().frame(Begin(1)) * 2,
         PREFACE + Encoder().frame(Submit(1, ENVELOPE, b"x"), 1),
         PREFACE + Encoder().frame(Submit("1", ENVELOPE, b"x")),
+        PREFACE + Encoder().frame(Submit(1, msgspec.structs.replace(ENVELOPE, sender=b"a\0b"), b"x")),
+        PREFACE + Encoder().frame(Submit(1, Envelope(b"", (Recipient(b"a\nb@x"),)), b"x")),
+        PREFACE + Encoder().frame(Submit(1, Envelope(b"", (Recipient(b"a" * 1001),)), b"x")),
     ],
 )
 def test_who_breaks_the_form_is_closed_alone_and_leaves_nothing(wire):

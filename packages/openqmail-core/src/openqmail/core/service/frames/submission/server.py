@@ -34,6 +34,10 @@ MOST = 16 << 20
 """Bytes of bodies that wait for the disk, beyond which no more is read."""
 
 
+ADDRESS = 1000
+"""Bytes that no address has: RFC 5321 section 4.5.3.1.3 allows 256, qmail-queue's readers some more."""
+
+
 class SubmissionServer:
     """Asks `submission` for each of its clients; needs a running loop."""
 
@@ -154,6 +158,9 @@ class _Talk:
         return self.bodies.get(id)
 
     def _submit(self, id: int, envelope: Envelope, body: bytes | LargeBody, size: int) -> None:
+        # A front end checks what strangers say; should one be a stranger's now, the queue's files hold.
+        if any(map(_cannot_be, (envelope.sender, *[one.address for one in envelope.recipients]))):
+            raise FrameError("an address with a NUL or a line end, or longer than any is")
         self.owed += 1
         self._server.hold(size)
         answer = self._server.submission.submit(envelope, body)
@@ -194,6 +201,10 @@ _ACTIONS: dict[type, Callable[[_Talk, Any], None]] = {
     Finish: _Talk._on_finish,
     Abort: _Talk._on_abort,
 }
+
+
+def _cannot_be(address: bytes) -> bool:
+    return len(address) > ADDRESS or b"\0" in address or b"\n" in address
 
 
 def _error_of(done: "Future[Any]") -> BaseException | None:
