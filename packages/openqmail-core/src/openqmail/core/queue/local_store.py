@@ -151,7 +151,9 @@ class LocalStore:
         odd = self._odd = opened.odd
         syncer = Syncer(disk, clock, self._queue_folder)  # one for each thread that syncs
         self._syncers = [files.syncer, syncer]
-        pool = self._pool = Pool(disk, layout, syncer, lambda number: number in residents or number in odd)
+        pool = self._pool = Pool(
+            disk, layout, syncer, lambda number: number in residents or number in odd, self._limits.numbers
+        )
         waiting = [Item(encode_record(record), pins=True) for record in opened.waiting]
         journal = self._journal = self._start(found, waiting)
         many = self._workers(4, "large")
