@@ -97,9 +97,17 @@ class Opening:
                 if fault is not None:
                     where = os.fsdecode(fault.filename or self._layout.folder)
                     self._wait(one.record, f"{where}: {fault.strerror}")
-                elif one.record.ended and one.held:
-                    held.discard(one.record.number)
-                    self._parts.held.remove(one.record.number)
+                elif one.record.ended:
+                    self._remove(one.record, held)
+
+    def _remove(self, record: Kept, held: set[int]) -> None:
+        """Its text goes, too, when it is surely that of the message that has ended."""
+        number = record.number
+        if number in held:
+            held.discard(number)
+            self._parts.held.remove(number)
+        elif self._keys[number] == record.key:
+            self._parts.mover.recycle(number)
 
     def _is_its(self, record: Kept, held: bool) -> bool:
         """Whether the message of that number in the layout is the one that the record is about; of
