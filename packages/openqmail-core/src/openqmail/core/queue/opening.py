@@ -72,6 +72,7 @@ class Opening:
         self._large_bodies()
         self._withdraw()
         self._withdraw_ended()
+        self._renumber(held)
         for folder in (*self._layout.below(b"todo"), *self._layout.below(b"intd")):
             self._disk.sync_folder(folder)  # what a killed process took in does not come back
         # Of what waits, the files say less than is known: to go by them would be to deliver again.
@@ -142,6 +143,17 @@ class Opening:
     @property
     def _home(self) -> str:
         return os.fsdecode(os.path.dirname(self._layout.folder))
+
+    def _renumber(self, held: set[int]) -> None:
+        """In a queue that was copied numbers are no inodes, and one may have come up again: another
+        message has it then, and neither would ever go on."""
+        for number in sorted(held - self._aside.keys()):
+            new = self._parts.held.renumber(number, {*self._found.entries, *self._aside})
+            if new != number:
+                held.remove(number)
+                held.add(new)
+                where = os.fsdecode(self._layout.mess(number))
+                self._reports.append(f"{where} is another message's: held message {number} is now {new}")
 
     # --- bodies ---------------------------------------------------------------------------
 
