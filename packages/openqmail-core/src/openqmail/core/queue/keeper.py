@@ -339,7 +339,14 @@ class Keeper:
     async def release(self, number: int) -> None:
         """Raises KeyError, TemporaryFailure."""
         await self._in_files(number)
-        await self._hold(number, False, self._turns.run(self._held.release, number))
+        await self._hold(number, False, self._turns.run(self._release, number))
+
+    def _release(self, number: int) -> None:
+        """In the thread.  Raises OSError, TemporaryFailure."""
+        try:
+            self._held.release(number)
+        except FileExistsError as error:
+            raise TemporaryFailure(f"{error.strerror}; restart, then this one gets a new number") from error
 
     async def _in_files(self, number: int) -> None:
         while number in self._pending:

@@ -12,7 +12,6 @@ from collections.abc import Set
 
 from openqmail.core.queue.layout.paths import Files, Layout, exists, plain_number
 from openqmail.core.queue.layout.syncing import Syncer, Touched
-from openqmail.core.values import TemporaryFailure
 from openqmail.core.world import Disk
 
 _REASON = b"reason"
@@ -43,10 +42,8 @@ class Held:
         self._move(self._layout.files(number), self._layout.held_files(number), _REST)
 
     def release(self, number: int) -> None:
-        """Durable when it returns.  Raises OSError, TemporaryFailure."""
-        if self._is_strangers(number):
-            where = os.fsdecode(self._layout.mess(number))
-            raise TemporaryFailure(f"{where} is another message's; restart, then this one gets a new number")
+        """Durable when it returns.  Raises OSError; FileExistsError: another message has the number, too
+        (see `renumber`)."""
         self._move(self._layout.held_files(number), self._layout.files(number), _REST)
         self._move(self._layout.held_files(number), self._layout.files(number), ("info",))
         self._remove(number)
