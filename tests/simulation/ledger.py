@@ -7,6 +7,8 @@ was broken.
 
 from collections import Counter
 
+from openqmail.core.values import Outcome
+
 
 class Sent:
     """A message: `recipients` are addresses, `text` its body; `crashes`: how many there were before."""
@@ -18,18 +20,20 @@ class Sent:
 
 class Ledger:
     """`asked`: messages by name; `accepted`: those that were promised; `arrived`: (name, address) as
-    often as a host took it; `deleted`: names that the administrator took away; `events`: what
-    happened, for a story that failed."""
+    often as a host took it; `deleted`: names that the administrator took away; `files`: which
+    (name, address) a file of a Maildir is for, by its stem; `events`: what happened, for a story that
+    failed."""
 
     def __init__(self):
         self.accepted = {}
         self.asked = {}
         self.arrived = Counter()
         self.deleted = set()
+        self.files = {}
         self.crashes = 0
         self.events = []
         self._ended = set()
-        self._settled = set()
+        self._settled = {}
         self._taken = set()
 
     def note(self, *words):
@@ -56,15 +60,20 @@ class Ledger:
         self._taken.add((name, address))
         self.arrived[name, address] += 1
 
-    def settled(self, name, address):
+    def settled(self, name, address, outcome):
         """The result of this recipient is on the disk, and is no deferral."""
         assert (name, address) not in self._settled, f"message {name} has two results for {address!r}"
-        self._settled.add((name, address))
+        self._settled[name, address] = outcome
 
     def ended(self, name):
         """The end of this message is on the disk."""
         assert name not in self._ended, f"message {name} has ended twice"
         self._ended.add(name)
+
+    def is_torn(self, name, address):
+        """A file is not what was written: nobody wrote it anew after a crash, as all ended otherwise."""
+        delivered = self._settled.get((name, address)) is Outcome.SUCCESS
+        assert self.crashes and not delivered, f"the file of message {name} to {address!r} is torn"
 
     def is_whole(self, name, address, data):
         sent = self.asked[name.rpartition(" ")[2]]

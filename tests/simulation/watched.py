@@ -6,8 +6,12 @@ Else they are the real ones, and do as they do.
 from ledger import name_of
 
 from openqmail.core.local import LocalDeliveries
+from openqmail.core.local.maildir import stem
 from openqmail.core.queue import LocalStore
 from openqmail.core.values import Outcome
+
+MAILDIR = b"./Maildir/"
+"""Where everybody has his mail."""
 
 
 class WatchedStore(LocalStore):
@@ -45,7 +49,7 @@ class WatchedStore(LocalStore):
             if future.cancelled() or future.exception() is not None:
                 return
             for change in changes:
-                self.ledger.settled(name, addresses[change.position])
+                self.ledger.settled(name, addresses[change.position], change.outcome)
             if ended:
                 self.ledger.ended(name)
                 for known in (self._names, self._as_accepted, self._as_routed):
@@ -95,5 +99,7 @@ class WatchedLocal(LocalDeliveries):
         self.ledger, self._watched = ledger, store
 
     def deliver(self, job):
-        self.ledger.tried(self._watched.name(job.message.number), job.recipient)
+        name = self._watched.name(job.message.number)
+        self.ledger.tried(name, job.recipient)
+        self.ledger.files[stem(job, MAILDIR, 0)] = name, job.recipient
         return super().deliver(job)

@@ -11,6 +11,7 @@ from random import Random
 from types import SimpleNamespace
 
 from ledger import Ledger, name_of
+from msgspec import structs
 from watched import WatchedLocal, WatchedStore
 
 from openqmail.core.control.assign import User
@@ -31,6 +32,8 @@ from openqmail.core.world.simulated import (
 QUEUE = b"/home/queue"
 USERS = (b"alice", b"bob", b"back", b"postmaster", b"teller")
 SMALL = Limits(segment=20_000, reserve=3_000, journal=100_000, memory=5_000, look_every=20.0)
+FEW = structs.replace(SMALL, numbers=4)
+"""Each number comes again soon."""
 
 SETTINGS = Settings(
     me=b"here.test",
@@ -152,10 +155,11 @@ class Hosts:
 
 
 class Machine:
-    """`kind`: nothing is deferred any more, so that everything comes to its end."""
+    """`limits`: of its queue; `kind`: nothing is deferred any more, so that everything comes to its end."""
 
     def __init__(self, seed):
         self.chance = Random(seed)
+        self.limits = FEW if self.chance.random() < 0.3 else SMALL
         self.clock = SimulatedClock()
         self.ledger = Ledger()
         self.kind = False
@@ -195,7 +199,7 @@ def copied(disk, random, clock):
 class Process:
     """One life of the service."""
 
-    def __init__(self, machine, loop, limits=SMALL):
+    def __init__(self, machine, loop):
         self.machine, self.loop = machine, loop
         disk, clock, chance = machine.disk, machine.clock, machine.chance
 
@@ -214,7 +218,7 @@ class Process:
             self._give_up,
             route=place,
             report=self._report,
-            limits=limits,
+            limits=machine.limits,
             loop=loop,
             workers=workers,
             entropy=chance.randbytes,

@@ -19,7 +19,7 @@ from openqmail.core.world.simulated import (
 
 QUEUE = b"/home/queue"
 NOW = 1_700_000_000
-SMALL = Limits(segment=6000, reserve=1000, memory=2000)
+SMALL = Limits(segment=6000, reserve=1000, memory=2000, numbers=8)  # so that opening is a short history
 DONE = (Change(0, Outcome.SUCCESS, b"done\n"),)
 LATER = (Change(0, Outcome.DEFERRAL, b"later\n"),)
 

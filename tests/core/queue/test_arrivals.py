@@ -182,7 +182,7 @@ def test_what_cannot_be_taken_in_is_told_once_left_alone_and_in_nobodys_way(brea
 @pytest.mark.parametrize("jump", [-86_400, 86_400])
 def test_a_clock_that_jumps_a_day_removes_nothing_that_is_under_way(jump):
     """Writers at work for up to a day, and mail that waits, whatever the clock says."""
-    stage = Stage(1, limits=Limits(segment=6000, reserve=1000, sweep_every=60.0))
+    stage = Stage(1, limits=Limits(segment=6000, reserve=1000, sweep_every=60.0, numbers=8))
     for path in (b"/pid/77.1700000000.1", b"/intd/6000", b"/mess/0/6000", b"/mess/1/6001"):
         stage.put(QUEUE + path, b"half", NOW - 20 * 3600)
 

@@ -9,6 +9,7 @@ import pytest
 from stage import DONE, LATER, NOW, QUEUE, Stage, content, to, until_moved
 from test_arrivals import queue_one
 
+from openqmail.core.values import TemporaryFailure
 from openqmail.core.world.simulated import SimulatedDisk
 
 ONE = to(b"r@remote.example")
@@ -140,8 +141,10 @@ async def journalled(store):
 
 
 @pytest.mark.parametrize("pool", [True, False], ids=["with its pool", "without its pool"])
-@pytest.mark.parametrize("lies", [held, journalled])
-@pytest.mark.parametrize("comes", ["before the start", "while we run"])
+@pytest.mark.parametrize(
+    ("lies", "comes"),
+    [(held, "while we run"), (journalled, "while we run"), (journalled, "before the start")],
+)
 def test_a_stranger_with_the_number_of_one_of_ours_waits_until_that_has_ended(lies, comes, pool):
     stage = Stage(1)
     number = stage.run(lambda store, _: lies(store), close=False)
@@ -178,6 +181,51 @@ def test_a_stranger_with_the_number_of_one_of_ours_waits_until_that_has_ended(li
         stage.crash()
         assert texts_of(stage)[number] == b"theirs %d\n" % number
         assert b"todo/%d" % number not in stage.files()
+
+
+def leave_a_text(stage, number):
+    """A qmail-queue died."""
+    stage.put(stage.layout.mess(number), b"half")
+
+
+@pytest.mark.parametrize("leave", [queue_one, leave_a_text])
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_held_message_whose_number_came_again_gets_another_at_a_start_and_can_be_released(leave, cut):
+    stage = Stage(1)
+    number = stage.run(lambda store, _: held(store), close=False)
+    stage.crash()
+    copy_to_another_disk(stage, {number})
+
+    async def refused(store, _):
+        leave(stage, number)
+        with pytest.raises(TemporaryFailure, match=rf"mess/\d+/{number} is another message's; restart"):
+            await store.release(number)
+        await asyncio.sleep(10)
+        assert store.load(number).held == "why" and content(store, number) == b"ours\n"
+
+    stage.run(refused)
+    if cut:
+        stage.look()
+        stage.crash(3)
+
+    async def released(store, found):
+        came = []
+        store.arrivals(came.append)
+        await asyncio.sleep(30)
+        [new] = [one for one in store.numbers() if one != number]
+        assert any(f"held message {number} is now {new}" in told for told in stage.reports)
+        assert (
+            store.load(new).held == "why" and new == stage.disk.stat(stage.layout.held_files(new).mess).inode
+        )
+        await store.release(new)
+        assert content(store, new) == b"ours\n" and store.load(new).held is None
+        assert [one.id.number for one in came] == ([number] if leave is queue_one else [])
+        return new
+
+    new = stage.run(released)
+    stage.crash(4)
+    theirs = {number: b"theirs %d\n" % number} if leave is queue_one else {}
+    assert texts_of(stage) == {new: b"ours\n"} | theirs
 
 
 @pytest.mark.parametrize("seed", range(4))

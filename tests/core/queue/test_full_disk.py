@@ -11,7 +11,7 @@ from openqmail.core.queue import Closes, Limits
 from openqmail.core.values import QueueFull, TemporaryFailure
 
 TOTAL = 1 << 24
-LIMITS = Limits(segment=100_000, reserve=8000, watermark=0)
+LIMITS = Limits(segment=100_000, reserve=8000, watermark=0, numbers=8)
 RESERVE = QUEUE + b"/journal/reserve"
 
 
@@ -33,7 +33,7 @@ def reserved(stage):
 
 
 def test_below_the_watermark_mail_is_refused_and_bounces_are_not(stage):
-    stage.limits = Limits(segment=100_000, reserve=8000, watermark=0.10)
+    stage.limits = Limits(segment=100_000, reserve=8000, watermark=0.10, numbers=8)
 
     async def story(store, _):
         parent = (await store.submit(ONE, b"x\n")).id.number
@@ -56,7 +56,7 @@ def test_below_the_watermark_mail_is_refused_and_bounces_are_not(stage):
 
 
 def test_below_the_watermark_a_large_bounce_gets_through_and_leaves_some_room(stage):
-    stage.limits = Limits(segment=100_000, reserve=8000, watermark=0.10)
+    stage.limits = Limits(segment=100_000, reserve=8000, watermark=0.10, numbers=8)
 
     async def story(store, _):
         parents = [(await store.submit(ONE, b"x\n")).id.number for _ in range(2)]

@@ -24,7 +24,7 @@ def small(monkeypatch):
 
 @pytest.fixture
 def stage():
-    return Stage(1, limits=Limits(segment=100_000, reserve=1000))
+    return Stage(1, limits=Limits(segment=100_000, reserve=1000, numbers=8))
 
 
 async def begun(store, where):
@@ -65,7 +65,7 @@ def test_they_end_the_message_when_all_of_them_are_there(stage, where):
 
 
 def test_a_failed_sync_has_them_written_again_in_pieces_that_are_read(stage):
-    stage.limits = Limits(segment=1_000_000, reserve=1000)
+    stage.limits = Limits(segment=1_000_000, reserve=1000, numbers=8)
 
     async def story(store, _):
         numbers = [(await store.submit(to(b"a@b"), b"x\n")).id.number for _ in range(COUNT)]

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from stage import DONE, NOW, ONE, QUEUE, Stage, content, deferred, to, until_moved
 
-from openqmail.core.queue import Closes
+from openqmail.core.queue import Closes, Limits
 from openqmail.core.values import QueueFull
 
 POOL = QUEUE + b"/pool"
@@ -97,9 +97,8 @@ def test_when_numbers_run_out_a_bounce_gets_through_all_the_same(few):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_number_comes_again_only_after_the_bounce_was_told_whose_record_freed_it(monkeypatch, seed):
-    monkeypatch.setattr("openqmail.core.queue.pool.LEAST", 2)
-    stage = Stage(seed)
+def test_a_number_comes_again_only_after_the_bounce_was_told_whose_record_freed_it(seed):
+    stage = Stage(seed, limits=Limits(segment=6000, reserve=1000, memory=2000, numbers=2))
 
     async def story(store, _):
         parent = (await store.submit(ONE, b"x\n")).id.number

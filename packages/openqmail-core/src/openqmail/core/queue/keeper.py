@@ -89,7 +89,7 @@ class Keeper:
         """Those that were found like that at the opening: their messages wait for the next one."""
         self._again = self._try_stuck = False
         self._ended: deque[tuple[int, bool]] = deque()
-        self._withdrawn: deque[Entry] = deque()
+        self._withdrawn: list[Entry] = []
         self._touched: set[int] = set()
         self._look = False
         self._torn: set[int] = set()
@@ -276,9 +276,10 @@ class Keeper:
         return {one.record.number for one in (*self._stuck, *self._waiting)}
 
     @property
-    def stuck(self) -> int:
-        """Messages of which a result is in the journal only, as their files are not what they should be."""
-        return len(self._stuck_numbers())
+    def unsettled(self) -> int:
+        """Messages whose files do not say what the journal says: of results, or that they have ended."""
+        ended = [entry.number for entry in self._withdrawn]
+        return len({*self._pending, *self._stuck_numbers(), *self._torn, *ended})
 
     # --- what has ended ---------------------------------------------------------------------
 
@@ -296,7 +297,6 @@ class Keeper:
         ended = [(number, held, self._pool.wants) for number, held in self._ended]
         withdrawn = list(self._withdrawn)
         self._ended.clear()
-        self._withdrawn.clear()
 
         def then(free: list[int] | None, error: BaseException | None) -> None:
             self._cleared(withdrawn, free, error)
@@ -320,9 +320,9 @@ class Keeper:
 
     def _cleared(self, withdrawn: list[Entry], free: list[int] | None, error: BaseException | None) -> None:
         if error is not None:
-            self._withdrawn.extend(withdrawn)
             self._turns.fail(f"what has ended cannot be removed from {self._turns.where}", error)
             return
+        del self._withdrawn[: len(withdrawn)]
         self.unpin([entry.pinned for entry in withdrawn if entry.pinned is not None])
         for number in free or ():
             self._pool.give(number)
@@ -339,7 +339,14 @@ class Keeper:
     async def release(self, number: int) -> None:
         """Raises KeyError, TemporaryFailure."""
         await self._in_files(number)
-        await self._hold(number, False, self._turns.run(self._held.release, number))
+        await self._hold(number, False, self._turns.run(self._release, number))
+
+    def _release(self, number: int) -> None:
+        """In the thread.  Raises OSError, TemporaryFailure."""
+        try:
+            self._held.release(number)
+        except FileExistsError as error:
+            raise TemporaryFailure(f"{error.strerror}; restart, then this one gets a new number") from error
 
     async def _in_files(self, number: int) -> None:
         while number in self._pending:

@@ -54,6 +54,9 @@ from openqmail.core.world import Clock, Disk, ThreadWorkers, Workers
 PINNED = 600.0
 """Seconds after which what is left in a segment that is no longer written to is moved out."""
 
+TRIES = 3
+"""How often what fails is tried at the end, at once: what a sync was to keep is written anew."""
+
 
 class LocalStore:
     """See `QueueStore`.
@@ -151,7 +154,9 @@ class LocalStore:
         odd = self._odd = opened.odd
         syncer = Syncer(disk, clock, self._queue_folder)  # one for each thread that syncs
         self._syncers = [files.syncer, syncer]
-        pool = self._pool = Pool(disk, layout, syncer, lambda number: number in residents or number in odd)
+        pool = self._pool = Pool(
+            disk, layout, syncer, lambda number: number in residents or number in odd, self._limits.numbers
+        )
         waiting = [Item(encode_record(record), pins=True) for record in opened.waiting]
         journal = self._journal = self._start(found, waiting)
         many = self._workers(4, "large")
@@ -208,13 +213,16 @@ class LocalStore:
 
     async def settle(self) -> int:
         """Move everything to where it can stay; how many messages could not be moved."""
-        await self._departures.all_leave()
+        for _ in range(TRIES):
+            await self._departures.all_leave()
+            if self._turns.failed is None:
+                break
         await self._keeper.tidy()
         return self.unsettled()
 
     def unsettled(self) -> int:
         """How many messages are still on their way there."""
-        return len(self._entries) + self._intake.claiming + self._keeper.stuck
+        return len(self._entries) + self._intake.claiming + self._keeper.unsettled
 
     async def close(self) -> None:
         """Write and sync everything, and let go of the disk."""

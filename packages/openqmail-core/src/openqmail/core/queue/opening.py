@@ -72,6 +72,7 @@ class Opening:
         self._large_bodies()
         self._withdraw()
         self._withdraw_ended()
+        self._renumber(held)
         for folder in (*self._layout.below(b"todo"), *self._layout.below(b"intd")):
             self._disk.sync_folder(folder)  # what a killed process took in does not come back
         # Of what waits, the files say less than is known: to go by them would be to deliver again.
@@ -97,9 +98,17 @@ class Opening:
                 if fault is not None:
                     where = os.fsdecode(fault.filename or self._layout.folder)
                     self._wait(one.record, f"{where}: {fault.strerror}")
-                elif one.record.ended and one.held:
-                    held.discard(one.record.number)
-                    self._parts.held.remove(one.record.number)
+                elif one.record.ended:
+                    self._remove(one.record, held)
+
+    def _remove(self, record: Kept, held: set[int]) -> None:
+        """Its text goes, too, when it is surely that of the message that has ended."""
+        number = record.number
+        if number in held:
+            held.discard(number)
+            self._parts.held.remove(number)
+        elif self._keys[number] == record.key:
+            self._parts.mover.recycle(number)
 
     def _is_its(self, record: Kept, held: bool) -> bool:
         """Whether the message of that number in the layout is the one that the record is about; of
@@ -134,6 +143,17 @@ class Opening:
     @property
     def _home(self) -> str:
         return os.fsdecode(os.path.dirname(self._layout.folder))
+
+    def _renumber(self, held: set[int]) -> None:
+        """In a queue that was copied numbers are no inodes, and one may have come up again: another
+        message has it then, and neither would ever go on."""
+        for number in sorted(held - self._aside.keys()):
+            new = self._parts.held.renumber(number, {*self._found.entries, *self._aside})
+            if new != number:
+                held.remove(number)
+                held.add(new)
+                where = os.fsdecode(self._layout.mess(number))
+                self._reports.append(f"{where} is another message's: held message {number} is now {new}")
 
     # --- bodies ---------------------------------------------------------------------------
 

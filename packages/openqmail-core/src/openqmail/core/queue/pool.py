@@ -23,22 +23,22 @@ MOST = 65_536
 SPARE = 1024
 """Numbers beyond those, for bounces and forwards."""
 
-LEAST = 256
-"""Free numbers that there should be at any time."""
-
 KEPT = 1024
 """Free numbers that stay when the queue is closed."""
 
 
 class Pool:
     """`taken`: whether a message in the layout has this number (as after a restore, when names
-    are no longer inodes)."""
+    are no longer inodes); `least`: free numbers that there should be at any time."""
 
-    def __init__(self, disk: Disk, layout: Layout, syncer: Syncer, taken: Callable[[int], bool]) -> None:
+    def __init__(
+        self, disk: Disk, layout: Layout, syncer: Syncer, taken: Callable[[int], bool], least: int
+    ) -> None:
         self._disk = disk
         self._layout = layout
         self._syncer = syncer
         self._taken = taken
+        self._least = least
         self._free: deque[int] = deque()
         self._out: set[int] = set()
         self.unreserved: list[int] = []
@@ -59,7 +59,7 @@ class Pool:
             return None
         number = free.popleft()
         self._out.add(number)
-        if len(free) < LEAST // 2:
+        if len(free) < self._least // 2:
             self._grow()
         return number
 
@@ -90,13 +90,13 @@ class Pool:
     @property
     def wants(self) -> bool:
         """Whether a number that comes free in the layout is welcome."""
-        return len(self._free) < 4 * LEAST + len(self._out)
+        return len(self._free) < 4 * self._least + len(self._out)
 
     def _grow(self, spare: bool = False) -> None:
         if self._growing or self._workers is None:
             return
         most = MOST + SPARE if spare else MOST
-        count = min(max(LEAST, len(self._out)), most - len(self._out) - len(self._free))
+        count = min(max(self._least, len(self._out)), most - len(self._out) - len(self._free))
         if count <= 0:
             self._tell(None)
             return
@@ -153,7 +153,7 @@ class Pool:
         self._syncer.sync((), (folder,))
         self._out = set(in_use)
         self.unreserved = [number for number in sorted(in_use - reserved) if not self._is_inode(number)]
-        missing = LEAST - len(self._free)
+        missing = self._least - len(self._free)
         if missing > 0:
             with contextlib.suppress(OSError):  # a full disk: accepted mail goes on, new mail is refused
                 self._free.extend(self.make(missing))

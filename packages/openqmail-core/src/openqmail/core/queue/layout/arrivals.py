@@ -119,7 +119,8 @@ class Arrivals:
         for number in self.numbers():
             if busy(number):  # in a queue that was copied numbers are no inodes
                 path = self._layout.todo(number)
-                self._complain(path, "waits: its number is another message's", "it comes when that has ended")
+                what = "waits: its number is another message's"
+                self._complain(path, what, "it comes when that has ended, or is held and we start again")
                 continue
             try:
                 arrived = self._sort(number, touched)

@@ -8,6 +8,7 @@ at any point leaves one or the other, and `mend` completes it.
 import contextlib
 import errno
 import os
+from collections.abc import Set
 
 from openqmail.core.queue.layout.paths import Files, Layout, exists, plain_number
 from openqmail.core.queue.layout.syncing import Syncer, Touched
@@ -41,7 +42,8 @@ class Held:
         self._move(self._layout.files(number), self._layout.held_files(number), _REST)
 
     def release(self, number: int) -> None:
-        """Durable when it returns.  Raises OSError."""
+        """Durable when it returns.  Raises OSError; FileExistsError: another message has the number, too
+        (see `renumber`)."""
         self._move(self._layout.held_files(number), self._layout.files(number), _REST)
         self._move(self._layout.held_files(number), self._layout.files(number), ("info",))
         self._remove(number)
@@ -98,6 +100,27 @@ class Held:
             self._move(inside, outside, _REST)
         self._remove(number)
         return False
+
+    def renumber(self, number: int, taken: Set[int]) -> int:
+        """The number of a held message, from now on: while another message's text has it outside, the
+        inode of its own, by which nobody else can come.  `taken`: numbers that are not to be had.
+
+        Durable when it returns.  Raises OSError."""
+        if not self._is_strangers(number):
+            return number
+        new = self._disk.stat(self._layout.held_files(number).mess).inode
+        layout = self._layout
+        there = layout.held(new), layout.mess(new), layout.files(new).info, layout.todo(new)
+        if new in taken or any(exists(self._disk, path) for path in there):
+            return number
+        self._disk.rename(layout.held(number), layout.held(new))
+        self._disk.sync_folder(os.path.dirname(layout.held(new)))
+        return new
+
+    def _is_strangers(self, number: int) -> bool:
+        """Whether `mess/N` outside is not that of the held message."""
+        inside, outside = self._layout.held_files(number).mess, self._layout.mess(number)
+        return exists(self._disk, outside) and exists(self._disk, inside)
 
     def _move(self, source: Files, target: Files, parts: tuple[str, ...]) -> None:
         touched = Touched()
