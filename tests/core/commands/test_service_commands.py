@@ -159,7 +159,7 @@ def test_a_json_list_is_passed_on_as_it_is(run: Run, made: Path) -> None:
 def test_what_a_verb_did(run: Run, made: Path, acted: Any, code: int, out: str, err: str) -> None:
     with answering(made, {"hold": line({"ok": True, **acted})}) as asked:
         assert run("--home", made, "queue", "hold", 17, 18, "--reason", "odd") == (code, out, err)
-    assert asked[0] == {"v": 1, "ask": "hold", "numbers": [17, 18], "reason": "odd"}
+    assert asked[0] == {"v": 1, "ask": "hold", "numbers": [17, 18], "keys": [], "reason": "odd"}
 
 
 @pytest.mark.parametrize("answer", [b"", b"nonsense\n", b'{"ok":true,"done":17}\n', b'{"ok":tr'])
