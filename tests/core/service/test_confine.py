@@ -31,6 +31,7 @@ from openqmail.core.service.confine import (
     harden,
     landlock,
     leave_terminal,
+    limit_memory,
     wall_in,
     walls_of,
 )
@@ -151,6 +152,18 @@ def test_a_hardened_process_leaves_no_core_and_gains_nothing() -> None:
         assert "NoNewPrivs:\t1\n" in Path("/proc/self/status").read_text()
 
     inside(confine)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit does not cover what is mapped")
+@pytest.mark.parametrize(("role", "answer"), [("smtpd", "ENOMEM"), ("gate", "ENOMEM"), ("send", "done")])
+def test_who_speaks_to_strangers_cannot_take_all_memory(role: str, answer: str) -> None:
+    def take() -> None:
+        try:
+            assert bytearray(3 << 30)
+        except MemoryError:
+            raise OSError(errno.ENOMEM, "no more") from None
+
+    assert inside(lambda: limit_memory(role), take=take) == {"take": answer}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")

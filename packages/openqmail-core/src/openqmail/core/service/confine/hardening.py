@@ -12,6 +12,9 @@ import sys
 import termios
 from contextlib import suppress
 
+MEMORY = {"smtpd": 1 << 30, "remote": 1 << 30, "gate": 256 << 20}
+"""Bytes; send holds as much as is queued."""
+
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 
 
@@ -47,6 +50,14 @@ def harden(*, no_new_privileges: bool) -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
     if no_new_privileges:
         forgo_privileges()
+
+
+def limit_memory(role: str) -> None:
+    """A process that strangers speak to gets no more than it can have use for: one that was brought to
+    take all of the machine's dies alone, and is started anew.  Raises OSError."""
+    most = MEMORY.get(role)
+    if most is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def forgo_privileges() -> None:

@@ -14,6 +14,7 @@ from openqmail.core.service.confine import (
     forbid_calls,
     harden,
     leave_terminal,
+    limit_memory,
     wall_in,
     walls_of,
 )
@@ -81,6 +82,7 @@ def enter(role: Role, inherited: Inherited, keep: set[int]) -> None:
         return
     become(account)
     harden(no_new_privileges=True)
+    limit_memory(role)
     missing = wall_in(walls_of(role, inherited.home))
     if missing:
         LogWriter(sys.stderr.fileno(), SystemClock())(Notice(f"{role}: {missing}"))
