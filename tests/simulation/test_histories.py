@@ -22,8 +22,10 @@ def test_every_promise_is_kept_from_seed(first):
         tell(seed)
 
 
-def test_a_seed_plays_the_same_history_again():
-    first, second = tell(77), tell(77)
+def test_a_seed_plays_the_same_history_again_in_another_process(monkeypatch):
+    first = tell(77)
+    monkeypatch.setattr("os.getpid", lambda: 1_234_567)
+    second = tell(77)
     assert first.ledger.events == second.ledger.events
     assert first.machine.disk.faults.calls == second.machine.disk.faults.calls
 
@@ -73,15 +75,15 @@ def successes_that_are_forgotten(patch):
     ("broken", "promise", "first"),
     [
         (journal_without_syncs, "(came back after its end was on the disk|is damaged at byte)", 0),
-        (layout_without_syncs, "cannot be read: it ", 0),
+        (layout_without_syncs, "(something is in the journal only|cannot be read: it )", 0),
         (
             results_that_never_reach_the_files,
             "(came back for .* after its result was on the disk|a message without a name)",
             0,
         ),
-        (moves_that_lose_the_text, "a message without a name", 0),
+        (moves_that_lose_the_text, "(a message without a name|has 0 bytes in place of)", 0),
         (holding_that_forgets_a_file, "(is lost|of that number are missing)", 0),
-        (opening_that_keeps_moves_that_were_not_finished, "/home/queue/.* has ", 200),
+        (opening_that_keeps_moves_that_were_not_finished, "/home/queue/.* (has|cannot be read: it) ", 200),
         (opening_that_forgets_results, "came back for .* after its result was on the disk", 0),
         (successes_that_are_forgotten, "twice without a crash in between", 0),
     ],

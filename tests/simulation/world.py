@@ -9,6 +9,7 @@ import asyncio
 import os
 from random import Random
 from types import SimpleNamespace
+from unittest.mock import patch
 
 from ledger import Ledger, name_of
 from msgspec import structs
@@ -225,11 +226,13 @@ class Process:
         )
         self.store.watch(machine.ledger, place)
         home = SimpleNamespace(users="/home/users", alias="/home/alias")
-        self.local = WatchedLocal(home, SETTINGS, disk, clock, Users(), workers)
-        self.local.watch(machine.ledger, self.store)
         self.remote = Hosts(machine, loop)
         manager = SendManager(SETTINGS, 1, chance.randrange(1 << 30))
-        self.sender = Sender(manager, self.store, self.local, self.remote, SETTINGS, clock, self.log)
+        pid = chance.randrange(2, 100_000)  # as it stands in texts, it is part of the history
+        with patch("os.getpid", lambda: pid), patch("os.getuid", lambda: 1000):
+            self.local = WatchedLocal(home, SETTINGS, disk, clock, Users(), workers)
+            self.sender = Sender(manager, self.store, self.local, self.remote, SETTINGS, clock, self.log)
+        self.local.watch(machine.ledger, self.store)
         self.admin = StoredQueue(self.store, lambda: SETTINGS, self.sender, clock, self.log)
 
     def _give_up(self, error):
