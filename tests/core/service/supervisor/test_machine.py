@@ -1,6 +1,7 @@
 """The supervisor's mind: whoever dies, reloads or ends, what must run runs and who must meet meets."""
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -167,6 +168,21 @@ def test_a_reload_makes_new_ones_before_the_old_ones_leave() -> None:
     assert world.said[-1] == mind.Serving(True)
     for role in ROLES:
         assert (world.named(role) == before[role]) == (role not in mind.RENEWED)
+
+
+def test_old_ones_have_as_long_as_their_work_takes_until_all_is_to_end() -> None:
+    world = serving()
+    old = world.named("remote")
+    world.do(world.machine.reload(1, world.now))
+    tells: list[mind.Action] = []
+    for number in [one for one in world.alive if one not in world.ready]:
+        world.ready.add(number)
+        tells += world.machine.ready(number, world.now)
+    assert [one.seconds for one in tells if isinstance(one, mind.Tell) and one.child in old] == [inf]
+    world.do(tells)
+    last = world.machine.terminate(world.now)
+    fronts = world.named("smtpd")
+    assert {one.child for one in last if isinstance(one, mind.Tell) and one.seconds == mind.DRAIN} == fronts
 
 
 def test_a_reload_may_change_the_number_of_front_ends() -> None:

@@ -67,6 +67,7 @@ class Process:
         self.leaving = asyncio.Event()
         """Set when it is to end; `seconds` says how long that may take."""
         self.seconds = 0.0
+        self._until = 0.0
         self.handover = False
         """It ends for one that follows it at once."""
         self.hurried = asyncio.Event()
@@ -111,6 +112,11 @@ class Process:
         """Until it is to end."""
         await self.leaving.wait()
 
+    @property
+    def out_of_time(self) -> bool:
+        """Whether it has left to end by now what is under way; to be asked while it leaves."""
+        return self.hurried.is_set() or self.loop.time() >= self._until
+
     def close(self) -> None:
         self._channel.close()
         self.log.flush()
@@ -123,6 +129,7 @@ class Process:
                 self._introduce(message.port, socket.socket(fileno=descriptor))
         elif isinstance(message, said.Leave):
             self.seconds = message.seconds
+            self._until = self.loop.time() + message.seconds
             self.handover = False  # nobody follows any more
             self.leaving.set()
         elif isinstance(message, said.Handover):

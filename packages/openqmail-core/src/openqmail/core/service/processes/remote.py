@@ -17,8 +17,7 @@ async def serve(process: Process) -> int:
     process.work = lambda: server.active
     process.ready()
     await process.leave()
-    until = process.loop.time() + process.seconds
-    while not server.idle and not process.hurried.is_set() and process.loop.time() < until:
+    while not server.idle and not process.out_of_time:
         await asyncio.sleep(_LOOK_AGAIN)
     server.close()
     await remote.close()

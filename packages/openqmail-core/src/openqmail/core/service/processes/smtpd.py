@@ -1,7 +1,6 @@
 """The process of the front ends: connections from the network, and from this host's programs."""
 
 import asyncio
-from contextlib import suppress
 
 from openqmail.core.control.settings import Listener
 from openqmail.core.hooks import load_chain
@@ -39,10 +38,8 @@ async def serve(process: Process) -> int:
     await process.leave()
     listeners.drain()
     gate.drain()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(process.seconds or None):
-            while listeners.active and not process.hurried.is_set():
-                await asyncio.sleep(_LOOK_AGAIN)
+    while listeners.active and not process.out_of_time:
+        await asyncio.sleep(_LOOK_AGAIN)
     listeners.abort()
     submission.close()
     gate.close()

@@ -73,7 +73,8 @@ class Legacy:
         wakeup = signal.set_wakeup_fd(-1)
         self._keep(True)
         try:
-            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+            words = [word for word in sys.orig_argv[1:] if word != "--salvage"]  # said once, done once
+            os.execv(sys.executable, [sys.executable, *words])
         except OSError as error:
             self._keep(False)
             signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)

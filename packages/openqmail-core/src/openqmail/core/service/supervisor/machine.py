@@ -8,6 +8,7 @@ ready.  Front ends are started when the queue is open, and leave before the queu
 """
 
 from collections.abc import Iterable
+from math import inf
 from typing import Literal
 
 import msgspec
@@ -60,7 +61,7 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class Tell(msgspec.Struct, frozen=True):
-    """`seconds`: what is left, for leave."""
+    """`seconds`: what is left, for leave; may be without end."""
 
     child: int
     word: Word
@@ -213,6 +214,7 @@ class Machine:
             self._hurry(now)
             return self._out
         self.state = "draining"
+        self._told = {one for one in self._told if one[1] != "leave"}  # who has long hears how long now
         self._until = now + DRAIN
         self._deadlines = [(now + FRONT, "hurry"), (now + DRAIN + LAST, "kill")]
         self._out += [WakeAt(when) for when, _ in self._deadlines]
@@ -294,7 +296,8 @@ class Machine:
             self._out.append(Serving(again))
 
     def _relieve(self, role: Role) -> None:
-        """Older ones leave when all of the newest generation are ready."""
+        """Older ones leave when all of the newest generation are ready, in as long as what they have in hand
+        takes: its own time-outs bound it."""
         newest = [child for child in self._alive(role, "ready") if child.generation == self.generation]
         if len(newest) < self._wanted(role):
             return
@@ -302,10 +305,10 @@ class Machine:
             return  # the old queue still works with the old ones
         for child in self._alive(role):
             if child.generation < self.generation:
-                self._tell(child, "leave", DRAIN)
+                self._tell(child, "leave", inf)
         if role == "smtpd":
             for child in newest[self._wanted(role) :]:
-                self._tell(child, "leave", DRAIN)
+                self._tell(child, "leave", inf)
 
     def _tell(self, child: Child, word: Word, seconds: float = 0.0) -> None:
         if (child.number, word) not in self._told:

@@ -13,7 +13,7 @@ class Peer(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class Leave(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """End what is under way and then yourself, within so many seconds."""
+    """End what is under way and then yourself, within so many seconds (inf: as long as that takes)."""
 
     seconds: float
 

@@ -206,7 +206,7 @@ class Supervisor:
                 os.close(descriptor)
             if isinstance(message, said.Ready):
                 if running.role == "send":
-                    self._note = message.note
+                    self._note, self._salvage = message.note, False  # that was for this one opening
                 self._do(self._machine.ready(number, time.monotonic()))
             elif isinstance(message, said.Failed):
                 if self._serves:
