@@ -131,6 +131,20 @@ def test_check_has_nothing_to_say_of_it(made: Home, run: Run) -> None:
     assert ran.out.endswith(f"{made.path}: owners and modes are as they should be\n")
 
 
+def test_a_folder_of_somebody_elses_is_no_place_for_it(
+    room: Path, run: Run, alice: pwd.struct_passwd
+) -> None:
+    words = ["--me", "a.example", "--user", alice.pw_name, *system_users.accounts()]
+    for owner, mode in ((alice.pw_uid, 0o755), (0, 0o777)):
+        place = room / f"place-{mode:o}"
+        place.mkdir()
+        place.chmod(mode)
+        os.chown(place, owner, 0)
+        ran = run("init", place / "home", "--system", *words)
+        assert ran.code == 100 and str(place) in ran.err
+        assert list(place.iterdir()) == []
+
+
 def test_users_that_are_there_are_taken_as_they_are(room: Path, run: Run, alice: pwd.struct_passwd) -> None:
     mine = system_users.add("smtpd", room / "smtpd")
     words = ["--me", "a.example", "--user", alice.pw_name, *system_users.accounts()]

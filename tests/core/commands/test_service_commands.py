@@ -95,6 +95,13 @@ def test_status_while_it_drains_is_not_serving(run: Run, made: Path) -> None:
         assert run("--home", made, "status").code == 100
 
 
+def test_what_a_process_tells_cannot_speak_to_the_terminal(run: Run, made: Path) -> None:
+    with answering(made, {"status": line(STATUS | {"state": "\x1b]0;mine\x07"})}):
+        told = run("--home", made, "status").out
+    assert "]0;mine" in told
+    assert told.replace("\n", "").isprintable()
+
+
 @pytest.mark.parametrize("answer", [b"", b"nonsense\n", b"[]\n", b'{"v":1,"state":"serv'])
 def test_status_that_cannot_be_told_is_111(run: Run, made: Path, answer: bytes) -> None:
     with answering(made, {"status": answer}):

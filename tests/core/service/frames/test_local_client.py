@@ -145,6 +145,30 @@ def run():
     assert not left_open(before)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "forward"),
+    [
+        (Outcome.SUCCESS, Forward(b"s", (b"a\0b",), b"")),
+        (Outcome.SUCCESS, Forward(b"s\n", (b"a",), b"")),
+        (Outcome.SUCCESS, Forward(b"s", (b"a" * 1001,), b"")),
+        (Outcome.SUCCESS, Forward(b"s", (), b"")),
+        (Outcome.DEFERRAL, Forward(b"s", (b"a",), b"")),
+    ],
+)
+def test_a_forward_that_no_worker_of_ours_makes_is_a_deferral_and_ends_the_worker(run, outcome, forward):
+    async def story(rig):
+        rig.held = True
+        rig.attach()
+        job = LocalJob(3, MessageId(7, b"k" * 24), 1, b"s", b"u1@h", 0, BytesBody(b"x\n"), False)
+        answer = rig.client.deliver(job)
+        await until(lambda: rig.workers and rig.workers[1001][0].jobs)
+        rig.workers[1001][0].futures[0].set_result(LocalReport(Result(outcome, b"did\n"), (), forward))
+        report = await answer
+        assert (report.result.outcome, report.forward) == (Outcome.DEFERRAL, None)
+
+    run(story)
+
+
 # --- who gets what ----------------------------------------------------------------------
 
 
@@ -159,7 +183,7 @@ def test_a_job_and_its_report_cross_as_they_are(run):
         worker = rig.workers[1001][0]
         assert worker.jobs == [job]
         report = LocalReport(
-            Result(Outcome.FAILURE, b"no\xff\n"),
+            Result(Outcome.SUCCESS, b"did\xff\n"),
             (Written(b"p", 5),),
             Forward(b"s", (b"a", b"b"), b"Received: x\n"),
         )

@@ -16,7 +16,7 @@ from openqmail.core.commands.command import DONE, example
 from openqmail.core.commands.writing import Made, all_or_nothing
 from openqmail.core.control import extensions, syntax
 from openqmail.core.control.home import Home, check_socket_paths
-from openqmail.core.control.modes import PARTS
+from openqmail.core.control.modes import PARTS, not_roots
 from openqmail.core.control.owner import acting_as, user_name
 from openqmail.core.control.text import shown
 from openqmail.core.values import HomeError, OpenqmailError
@@ -90,6 +90,8 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
         )
     check_socket_paths(path)
     if args.system:
+        if why := not_roots(path):
+            raise HomeError(f"{path}: {why}; choose another place, or mend that one")
         plan = system.Plan(args.account, args.user, path)
         with plan.accounts() as accounts, all_or_nothing() as made:
             _make_folder(path, 0, 0, made)

@@ -13,6 +13,7 @@ from openqmail.core.commands import client
 from openqmail.core.commands.command import CANNOT, DONE, example, needed
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner, user_name
+from openqmail.core.control.text import shown
 
 help = "say whether the service runs, and what it does; exit 0 only while it serves"
 
@@ -41,7 +42,7 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
             found = client.status(here)
     except client.Stopped:
         found = STOPPED
-    print(json.dumps(found) if args.json else _for_people(found, here))
+    print(json.dumps(found) if args.json else _for_people(_printable(found), here))
     return DONE if found.get("state") == "serving" else CANNOT
 
 
@@ -60,6 +61,18 @@ def _for_people(found: dict[str, Any], home: Home) -> str:
     lines.append(f"  deliveries {running.get('local', 0)} local, {running.get('remote', 0)} remote")
     lines += [_process(one) for one in found.get("processes") or ()]
     return "\n".join(lines)
+
+
+def _printable(value: Any) -> Any:
+    """What a process told, fit for a terminal whoever it has become."""
+    match value:
+        case str():
+            return shown(value)
+        case dict():
+            return {_printable(key): _printable(one) for key, one in value.items()}
+        case list():
+            return [_printable(one) for one in value]
+    return value
 
 
 def _process(one: dict[str, Any]) -> str:

@@ -38,7 +38,7 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
             raise TemporaryFailure(
                 f"{here.path}: the service is {before.get('state')}; try again in a moment"
             )
-        os.kill(before["pid"], signal.SIGUSR2)
+        os.kill(serving_pid(here), signal.SIGUSR2)
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             time.sleep(_LOOK_AGAIN)
@@ -50,6 +50,17 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
                 print(f"{here.path}: version {now.get('version')} serves, process {now.get('pid')}")
                 return DONE
     raise TemporaryFailure(f"{here.path}: the service goes on as it was; its log says why")
+
+
+def serving_pid(home: Home) -> int:
+    """Of the first process, as its lock tells: what another process says names nobody to signal.
+
+    Raises TemporaryFailure."""
+    try:
+        with open(os.path.join(home.run, "lock"), "rb") as lock:
+            return int(lock.read(20))
+    except (OSError, ValueError):
+        raise TemporaryFailure(f"{home.run}/lock does not name the service; try again in a moment") from None
 
 
 def _generation(status: dict[str, object]) -> int:

@@ -305,6 +305,17 @@ def _facts(found: os.stat_result) -> Facts:
     return Facts(found.st_uid, found.st_gid, found.st_mode)
 
 
+def not_roots(path: str) -> str:
+    """Who but root could put another thing in the place of a home at `path`; empty: nobody."""
+    for folder in _folders_to(path):
+        found = os.stat(folder)
+        if found.st_uid:
+            return f"{folder} belongs to {user_name(found.st_uid)}, who could put another home in its place"
+        if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
+            return f"others may write to {folder}, and put another home in its place"
+    return ""
+
+
 def _folders_to(path: str) -> list[str]:
     """The folders that `path` is in, from `/` on, by their real names."""
     found = [os.path.dirname(os.path.realpath(path))]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from openqmail.core.ports import Forward, LocalJob, LocalReport, Written
+from openqmail.core.service.frames.addresses import cannot_be
 from openqmail.core.service.frames.bodies import pack
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
@@ -132,6 +133,9 @@ class Worker:
             answer = self._jobs.pop(message.id, None)
             if answer is None:
                 raise FrameError("a report of a delivery that was not asked for")
+            if not _can_be(message):
+                settle(answer, LOCAL_LOST)
+                raise FrameError("a forward that no delivery makes")
             if not answer.done():
                 report = _report_of(message)
                 if report.written:
@@ -166,6 +170,14 @@ class Worker:
 def settle(answer: Answer, result: Result) -> None:
     if not answer.done():
         answer.set_result(LocalReport(result))
+
+
+def _can_be(message: Report) -> bool:
+    """Whether a worker of ours could say this; whose it is could be another's by now."""
+    if message.forward is None:
+        return True
+    sender, recipients, _ = message.forward
+    return message.outcome == "K" and bool(recipients) and not any(map(cannot_be, (sender, *recipients)))
 
 
 def _report_of(message: Report) -> LocalReport:

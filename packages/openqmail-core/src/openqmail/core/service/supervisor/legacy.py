@@ -119,7 +119,12 @@ def try_installed(home: str) -> str:
     """Why the program that is installed could not take over the service of this home; empty if it can."""
     try:
         tried = subprocess.run(
-            [sys.executable, "-c", _TRIAL, home], capture_output=True, check=False, timeout=_TRIED
+            # -P, and no folder of anybody's: what lies there must not be taken for a module.
+            [sys.executable, "-P", "-c", _TRIAL, home],
+            cwd="/",
+            capture_output=True,
+            check=False,
+            timeout=_TRIED,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)

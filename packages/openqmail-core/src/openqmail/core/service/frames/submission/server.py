@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from openqmail.core.ports import LargeBody, Submission
+from openqmail.core.service.frames.addresses import cannot_be
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.submission.messages import (
@@ -32,10 +33,6 @@ from openqmail.core.values import Envelope, MessageId, OpenqmailError, Temporary
 
 MOST = 16 << 20
 """Bytes of bodies that wait for the disk, beyond which no more is read."""
-
-
-ADDRESS = 1000
-"""Bytes that no address has: RFC 5321 section 4.5.3.1.3 allows 256, qmail-queue's readers some more."""
 
 
 class SubmissionServer:
@@ -159,7 +156,7 @@ class _Talk:
 
     def _submit(self, id: int, envelope: Envelope, body: bytes | LargeBody, size: int) -> None:
         # A front end checks what strangers say; should one be a stranger's now, the queue's files hold.
-        if any(map(_cannot_be, (envelope.sender, *[one.address for one in envelope.recipients]))):
+        if any(map(cannot_be, (envelope.sender, *[one.address for one in envelope.recipients]))):
             raise FrameError("an address with a NUL or a line end, or longer than any is")
         self.owed += 1
         self._server.hold(size)
@@ -201,10 +198,6 @@ _ACTIONS: dict[type, Callable[[_Talk, Any], None]] = {
     Finish: _Talk._on_finish,
     Abort: _Talk._on_abort,
 }
-
-
-def _cannot_be(address: bytes) -> bool:
-    return len(address) > ADDRESS or b"\0" in address or b"\n" in address
 
 
 def _error_of(done: "Future[Any]") -> BaseException | None:
