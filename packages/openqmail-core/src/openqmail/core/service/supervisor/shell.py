@@ -37,6 +37,9 @@ from openqmail.core.world import Clock
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD, signal.SIGUSR2)
 
+_LAST_WORDS = 16
+"""Reads of what a child that is no more has said: all that fits into its socket."""
+
 
 class Supervisor:
     """Of one home, whose lock is held.  `run` returns the exit code when all have ended."""
@@ -125,8 +128,11 @@ class Supervisor:
         with suppress(InterruptedError):
             readable = select.select([self._read_signals, *channels], (), (), wait)[0]
             for number in [channels[one] for one in readable if one in channels]:
-                if number in self._children:
-                    self._hear(number)
+                running = self._children.get(number)
+                if running is not None and (fault := self._hear(number, running)):
+                    self._say(Alert(f"{running.role}, pid {running.pid}, {fault}; ended"))
+                    with suppress(ProcessLookupError):
+                        os.kill(running.pid, signal.SIGKILL)
             if self._read_signals in readable:
                 with suppress(BlockingIOError):
                     os.read(self._read_signals, 4096)
@@ -176,8 +182,12 @@ class Supervisor:
                 self._gone(number, os.waitstatus_to_exitcode(status))
 
     def _gone(self, number: int, code: int) -> None:
-        self._hear(number)  # its last words
-        running = self._children.pop(number)
+        """Its pid may be another's by now."""
+        running = self._children[number]
+        for _ in range(_LAST_WORDS):
+            if running.silent or self._hear(number, running):
+                break
+        del self._children[number]
         running.channel.close()
         child = self._machine.children.get(number)
         expected = child is not None and child.state == "leaving"
@@ -191,15 +201,12 @@ class Supervisor:
             self._say(Alert(f"{running.role}, pid {running.pid}, ended{_how(code)}; it is started anew"))
         self._do(self._machine.ended(number, time.monotonic()))
 
-    def _hear(self, number: int) -> None:
-        running = self._children[number]
+    def _hear(self, number: int, running: Running) -> str:
+        """What has come; returns why it must be ended."""
         try:
             heard = running.channel.receive()
         except FrameError as error:
-            self._say(Alert(f"{running.role}, pid {running.pid}, is not understood: {error}; ended"))
-            with suppress(ProcessLookupError):
-                os.kill(running.pid, signal.SIGKILL)
-            return
+            return f"is not understood: {error}"
         running.silent = heard is None
         for message, descriptors in heard or ():
             for descriptor in descriptors:  # no child has any to give
@@ -219,6 +226,7 @@ class Supervisor:
                 running.workers = message.workers
             else:
                 running.channel.send(self._state())
+        return ""
 
     # --- what the machine asks for --------------------------------------------------------
 
