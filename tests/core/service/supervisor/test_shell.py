@@ -1,5 +1,6 @@
 """The supervisor's hands: what becomes of a child by what it says, or does not hear."""
 
+import errno
 import os
 import pwd
 import socket
@@ -13,6 +14,7 @@ from homes import OWNER
 from openqmail.core.control import Home, read_settings
 from openqmail.core.log import MemoryLog
 from openqmail.core.service.frames.blocking import BlockingChannel
+from openqmail.core.service.supervisor import machine as mind
 from openqmail.core.service.supervisor import messages as said
 from openqmail.core.service.supervisor.running import Running
 from openqmail.core.service.supervisor.shell import Supervisor
@@ -27,6 +29,7 @@ class Child:
         ours, self.socket = socket.socketpair()
         self.channel = BlockingChannel(self.socket, said.ToChild)
         channel = BlockingChannel(ours, said.FromChild)
+        self.number = number
         self.running = Running(role, 1, self.process.pid, os.getuid(), channel)
         supervisor._children[number] = self.running
 
@@ -102,3 +105,27 @@ def test_who_makes_no_sense_is_killed(shell: Shell) -> None:
     shell.turn()
     child.process.wait(30)
     assert "is not understood" in shell.lines()
+
+
+def no_room(*_: object) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def test_two_who_cannot_be_introduced_just_now_are_introduced_later(shell: Shell, monkeypatch) -> None:
+    send, remote = shell.child("send"), shell.child("remote")
+    machine = shell.supervisor._machine
+    machine.state = "serving"
+    machine.adopt(
+        [mind.Child(one.number, one.running.role, 1, "ready", 0.0) for one in (send, remote)], 0, 0.0
+    )
+    monkeypatch.setattr(mind, "LINK_AGAIN", 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socketpair", no_room)
+        shell.supervisor._do(machine.wake(0.0))
+    assert "send, pid" in shell.lines() and "cannot be introduced to remote" in shell.lines()
+    assert send.channel.receive() == []
+    while not (heard := send.channel.receive()):
+        shell.turn()
+    [(message, [descriptor])] = heard
+    os.close(descriptor)
+    assert message == said.Peer("remote")

@@ -37,7 +37,7 @@ class _Client:
     """One who asks, and the pids of the workers that were made for it."""
 
     def __init__(self, connection: socket.socket) -> None:
-        self.channel = BlockingChannel(connection, ToSpawner)
+        self.channel = BlockingChannel(connection, ToSpawner, descriptors=False)
         self.workers: set[int] = set()
 
 
@@ -108,9 +108,7 @@ class Spawner:
         if asked is None:
             self._end(client)
             return
-        for message, descriptors in asked:
-            for descriptor in descriptors:  # none belongs to a question
-                os.close(descriptor)
+        for message, _ in asked:
             if not self._start(client, message):
                 self._end(client)
                 return
@@ -122,7 +120,10 @@ class Spawner:
             return client.channel.send(Refused(asked.id, account))
         if len(self._uids) >= MOST:
             return client.channel.send(Refused(asked.id, _MANY))
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:
+            return client.channel.send(Refused(asked.id, _NO_FORK))
         with ours, theirs:
             try:
                 pid = forked(f"worker of uid {account.uid}", lambda: self._work(theirs, account))

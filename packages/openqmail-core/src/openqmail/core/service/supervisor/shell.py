@@ -208,9 +208,7 @@ class Supervisor:
         except FrameError as error:
             return f"is not understood: {error}"
         running.silent = heard is None
-        for message, descriptors in heard or ():
-            for descriptor in descriptors:  # no child has any to give
-                os.close(descriptor)
+        for message, _ in heard or ():
             if isinstance(message, said.Ready):
                 if running.role == "send":
                     self._note = message.note
@@ -255,7 +253,7 @@ class Supervisor:
             return
         account = account_of(action.role, self._accounts)
         uid = account.uid if account and self._home.uid == 0 else os.getuid()
-        channel = BlockingChannel(ours, said.FromChild)
+        channel = BlockingChannel(ours, said.FromChild, descriptors=False)
         self._children[action.child] = Running(action.role, action.generation, pid, uid, channel)
 
     def _not_started(self, action: mind.Start, error: OSError) -> None:
@@ -271,7 +269,13 @@ class Supervisor:
         client, server = self._children.get(action.client), self._children.get(action.server)
         if client is None or server is None:  # it could not be started
             return
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            who = f"{client.role}, pid {client.pid}, cannot be introduced to {server.role}"
+            self._say(Alert(f"{who}: {error.strerror or error}; trying again"))
+            self._do(self._machine.not_linked(action, time.monotonic()))
+            return
         with ours, theirs:
             client.channel.send(said.Peer(action.port), (ours.fileno(),))
             server.channel.send(said.Peer(action.port), (theirs.fileno(),))
@@ -367,7 +371,8 @@ class Supervisor:
     def _adopt(self, legacy: Legacy) -> None:
         now = time.monotonic()
         for number, role, generation, state, pid, uid, descriptor, greeted in legacy.children:
-            channel = BlockingChannel(socket.socket(fileno=descriptor), said.FromChild, greeted=greeted)
+            connection = socket.socket(fileno=descriptor)
+            channel = BlockingChannel(connection, said.FromChild, descriptors=False, greeted=greeted)
             self._children[number] = Running(role, generation, pid, uid, channel)
             self._machine.children[number] = mind.Child(number, role, generation, state, now)
         self._machine.adopt(list(self._machine.children.values()), legacy.generation, now)
