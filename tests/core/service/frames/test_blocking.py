@@ -2,11 +2,13 @@
 
 import os
 import socket
+import threading
 from array import array
 from collections.abc import Iterator
 
 import pytest
 
+from openqmail.core.service.frames import blocking
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.frames.codec import DESCRIPTORS, PREFACE, Encoder, FrameError
 from openqmail.core.service.supervisor import messages as said
@@ -82,3 +84,46 @@ def test_descriptors_of_frames_before_one_that_is_not_understood_are_closed(ends
     with pytest.raises(FrameError, match="too large"):
         channel.receive()
     assert open_descriptors() == before
+
+
+def test_who_does_not_read_is_told_no_more_but_what_it_has_said_is_heard(ends, monkeypatch) -> None:
+    monkeypatch.setattr(blocking, "PATIENCE", 0.05)
+    ours, theirs = ends
+    channel = BlockingChannel(ours, said.FromChild)
+    theirs.send(PREFACE + frame(said.Work(7)))
+    while channel.send(said.Leave(1.0)):
+        pass
+    assert channel.stalled
+    while theirs.recv(1 << 20):  # to the end: it is there although we have not closed
+        pass
+    assert not channel.send(said.Leave(1.0))
+    assert channel.receive() == [(said.Work(7), [])]
+    assert channel.receive() is None
+
+
+def test_who_has_closed_is_told_no_more_but_did_not_stall(ends) -> None:
+    ours, theirs = ends
+    channel = BlockingChannel(ours, said.FromChild)
+    theirs.send(PREFACE + frame(said.Work(7)))
+    theirs.close()
+    assert not channel.send(said.Leave(1.0))
+    assert not channel.stalled
+    assert channel.receive() == [(said.Work(7), [])]
+
+
+def test_who_reads_in_sips_is_not_waited_for_longer(ends, monkeypatch) -> None:
+    monkeypatch.setattr(blocking, "PATIENCE", 0.2)
+    ours, theirs = ends
+    channel = BlockingChannel(ours, said.FromChild)
+    whole = said.State("serving", 1, 1, (("smtp", "x" * (8 << 20)),), ())
+    ended = threading.Event()
+
+    def sip() -> None:
+        while not ended.wait(0.01):
+            theirs.recv(2000)
+
+    reader = threading.Thread(target=sip)
+    reader.start()
+    assert not channel.send(whole)
+    ended.set()
+    reader.join()

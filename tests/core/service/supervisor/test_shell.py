@@ -13,6 +13,7 @@ import pytest
 from homes import OWNER
 from openqmail.core.control import Home, read_settings
 from openqmail.core.log import MemoryLog
+from openqmail.core.service.frames import blocking
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.supervisor import machine as mind
 from openqmail.core.service.supervisor import messages as said
@@ -28,7 +29,7 @@ class Child:
         self.process = subprocess.Popen(["sleep", "300"])
         ours, self.socket = socket.socketpair()
         self.channel = BlockingChannel(self.socket, said.ToChild)
-        channel = BlockingChannel(ours, said.FromChild)
+        channel = BlockingChannel(ours, said.from_child(role), descriptors=False)
         self.number = number
         self.running = Running(role, 1, self.process.pid, os.getuid(), channel)
         supervisor._children[number] = self.running
@@ -129,3 +130,45 @@ def test_two_who_cannot_be_introduced_just_now_are_introduced_later(shell: Shell
     [(message, [descriptor])] = heard
     os.close(descriptor)
     assert message == said.Peer("remote")
+
+
+@pytest.mark.parametrize(
+    ("role", "message"),
+    [
+        ("smtpd", said.AskState()),
+        ("gate", said.AskState()),
+        ("local", said.AskState()),
+        ("smtpd", said.Workers(((1, 0),))),
+        ("send", said.Workers(((1, 0),))),
+    ],
+)
+def test_what_is_not_its_to_say_is_not_understood(shell: Shell, role: str, message) -> None:
+    child = shell.child(role)
+    child.channel.send(message)
+    shell.turn()
+    child.process.wait(30)
+    assert f"{role}, pid {child.process.pid}, is not understood" in shell.lines()
+
+
+def test_who_asks_often_at_once_is_answered_once(shell: Shell) -> None:
+    child = shell.child("send")
+    for _ in range(20):
+        child.channel.send(said.AskState())
+    shell.turn()
+    assert not child.dead()
+    [(state, _)] = child.channel.receive()
+    assert isinstance(state, said.State)
+
+
+def test_who_asks_and_does_not_read_is_waited_for_once(shell: Shell, monkeypatch) -> None:
+    monkeypatch.setattr(blocking, "PATIENCE", 0.2)
+    child = shell.child("send")
+    stalls = 0
+    while child.channel.send(said.AskState()) and not child.running.silent:
+        before = child.running.channel.stalled
+        shell.turn()
+        stalls += child.running.channel.stalled and not before
+    child.process.wait(30)
+    shell.supervisor._send(child.running, said.Flush())
+    assert stalls == 1
+    assert shell.lines().count("does not read what it is told; ended") == 1

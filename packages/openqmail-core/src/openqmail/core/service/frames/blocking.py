@@ -1,12 +1,15 @@
 """A connection that carries frames, for a process without a loop: the supervisor, the spawner.
 
 It is read when `poll` says so, and written to at once; a process that does not read what it is
-told for `PATIENCE` seconds counts as gone.  Descriptors that were sent stay the caller's.
+told for `PATIENCE` seconds counts as gone: it is told no more, and nothing more of it comes than
+has come already.  Descriptors that were sent stay the caller's.
 """
 
 import select
 import socket
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -39,6 +42,9 @@ class BlockingChannel:
         self._encoder = Encoder()
         self._decoder = Decoder(messages, greeted=bool(greeted))
         self._rights = Rights(connection, allowed=descriptors)
+        self._gone = False
+        self.stalled = False
+        """The other side did not read what it was told, and counts as gone."""
         if greeted is None:
             self._write(PREFACE, ())
 
@@ -51,7 +57,7 @@ class BlockingChannel:
         return self.socket.fileno()
 
     def send(self, message: msgspec.Struct, descriptors: Sequence[int] = ()) -> bool:
-        """False when the other side is gone, or does not read."""
+        """False when the other side is gone, or does not read; from then on always."""
         return self._write(self._encoder.frame(message, len(descriptors)), descriptors)
 
     def receive(self) -> "list[tuple[Any, list[int]]] | None":
@@ -82,16 +88,26 @@ class BlockingChannel:
         self._rights.close()
 
     def _write(self, data: bytes, descriptors: Sequence[int]) -> bool:
-        rights = with_rights(descriptors)
+        if self._gone:
+            return False
+        rights, until = with_rights(descriptors), time.monotonic() + PATIENCE
         try:
             while data:
                 try:
                     sent = self.socket.sendmsg([data], rights)
                 except (BlockingIOError, InterruptedError):
-                    if not select.select((), (self.socket,), (), PATIENCE)[1]:
-                        return False
+                    left = max(0.0, until - time.monotonic())
+                    if not select.select((), (self.socket,), (), left)[1]:
+                        self.stalled = True
+                        return self._end()
                     continue
                 data, rights = data[sent:], []
         except OSError:
-            return False
+            return self._end()
         return True
+
+    def _end(self) -> bool:
+        self._gone = True
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        return False

@@ -39,6 +39,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal
 
 _LAST_WORDS = 16
 """Reads of what a child that is no more has said: all that fits into its socket."""
+_UNHEARD = "does not read what it is told"
 
 
 class Supervisor:
@@ -130,9 +131,7 @@ class Supervisor:
             for number in [channels[one] for one in readable if one in channels]:
                 running = self._children.get(number)
                 if running is not None and (fault := self._hear(number, running)):
-                    self._say(Alert(f"{running.role}, pid {running.pid}, {fault}; ended"))
-                    with suppress(ProcessLookupError):
-                        os.kill(running.pid, signal.SIGKILL)
+                    self._give_up(running, fault)
             if self._read_signals in readable:
                 with suppress(BlockingIOError):
                     os.read(self._read_signals, 4096)
@@ -156,7 +155,7 @@ class Supervisor:
         elif number == signal.SIGALRM:
             for running in self._children.values():
                 if running.role == "send":
-                    running.channel.send(said.Flush())
+                    self._send(running, said.Flush())
         elif number == signal.SIGUSR2:
             self._upgrade()
 
@@ -208,6 +207,7 @@ class Supervisor:
         except FrameError as error:
             return f"is not understood: {error}"
         running.silent = heard is None
+        asked = False
         for message, _ in heard or ():
             if isinstance(message, said.Ready):
                 if running.role == "send":
@@ -223,8 +223,22 @@ class Supervisor:
             elif isinstance(message, said.Workers):
                 running.workers = message.workers
             else:
-                running.channel.send(self._state())
-        return ""
+                asked = True
+        if asked:  # one answer is for all who ask there
+            running.channel.send(self._state())
+        return _UNHEARD if running.channel.stalled else ""
+
+    def _send(self, running: Running, message: said.ToChild, descriptors: tuple[int, ...] = ()) -> None:
+        if not running.channel.send(message, descriptors) and running.channel.stalled:
+            self._give_up(running, _UNHEARD)
+
+    def _give_up(self, running: Running, fault: str) -> None:
+        """Nothing more can be said to it or heard of it: it is started anew when it has ended."""
+        if not running.given_up:
+            running.given_up = True
+            self._say(Alert(f"{running.role}, pid {running.pid}, {fault}; ended"))
+            with suppress(ProcessLookupError):
+                os.kill(running.pid, signal.SIGKILL)
 
     # --- what the machine asks for --------------------------------------------------------
 
@@ -253,7 +267,7 @@ class Supervisor:
             return
         account = account_of(action.role, self._accounts)
         uid = account.uid if account and self._home.uid == 0 else os.getuid()
-        channel = BlockingChannel(ours, said.FromChild, descriptors=False)
+        channel = BlockingChannel(ours, said.from_child(action.role), descriptors=False)
         self._children[action.child] = Running(action.role, action.generation, pid, uid, channel)
 
     def _not_started(self, action: mind.Start, error: OSError) -> None:
@@ -277,8 +291,8 @@ class Supervisor:
             self._do(self._machine.not_linked(action, time.monotonic()))
             return
         with ours, theirs:
-            client.channel.send(said.Peer(action.port), (ours.fileno(),))
-            server.channel.send(said.Peer(action.port), (theirs.fileno(),))
+            self._send(client, said.Peer(action.port), (ours.fileno(),))
+            self._send(server, said.Peer(action.port), (theirs.fileno(),))
 
     def _tell(self, action: mind.Tell) -> None:
         running = self._children.get(action.child)
@@ -289,7 +303,7 @@ class Supervisor:
                 "reload": said.Reload,
                 "hurry": said.Hurry,
             }
-            running.channel.send(words[action.word]())
+            self._send(running, words[action.word]())
 
     def _kill(self, action: mind.Kill) -> None:
         running = self._children.get(action.child)
@@ -372,7 +386,7 @@ class Supervisor:
         now = time.monotonic()
         for number, role, generation, state, pid, uid, descriptor, greeted in legacy.children:
             connection = socket.socket(fileno=descriptor)
-            channel = BlockingChannel(connection, said.FromChild, descriptors=False, greeted=greeted)
+            channel = BlockingChannel(connection, said.from_child(role), descriptors=False, greeted=greeted)
             self._children[number] = Running(role, generation, pid, uid, channel)
             self._machine.children[number] = mind.Child(number, role, generation, state, now)
         self._machine.adopt(list(self._machine.children.values()), legacy.generation, now)
