@@ -62,9 +62,11 @@ Status = Callable[[], Awaitable[msgspec.Struct]]
 class AdminSocket:
     """Answers people's commands while the service runs."""
 
-    def __init__(self, queue: QueueAdmin, status: Status) -> None:
+    def __init__(self, queue: QueueAdmin, status: Status, alert: Callable[[str], None]) -> None:
+        """`alert` takes a sentence for the administrator."""
         self._queue = queue
         self._status = status
+        self._alert = alert
         self._server: asyncio.Server | None = None
 
     async def serve(self, listening: socket.socket) -> None:
@@ -80,7 +82,7 @@ class AdminSocket:
             line = await asyncio.wait_for(reader.readline(), _PATIENCE)
             await self._answer(line, writer)
             await asyncio.wait_for(writer.drain(), _PATIENCE)
-        except (OSError, ValueError, TimeoutError, OpenqmailError):
+        except (ConnectionError, TimeoutError, ValueError):
             pass  # a client that left, stalled or overran its line is answered no further
         finally:
             writer.close()
@@ -103,7 +105,13 @@ class AdminSocket:
         if request.v != 1 or answer is None:
             _write(writer, {"ok": False, "error": f"this service does not know how to {request.ask!r}"})
             return
-        await answer(request, writer)
+        try:
+            await answer(request, writer)
+        except (ConnectionError, TimeoutError):  # the client's
+            raise
+        except (OSError, OpenqmailError) as error:
+            self._alert(f"run/admin: {request.ask!r} cannot be answered: {error}")
+            _write(writer, {"ok": False, "error": str(error)})
 
     async def _tell_status(self, request: Request, writer: asyncio.StreamWriter) -> None:
         _write(writer, await self._status())
@@ -119,19 +127,21 @@ class AdminSocket:
         _write(writer, {"ok": True, "missed": missed[:_MISSED]} if missed else {"ok": True})
 
     async def _show(self, request: Request, writer: asyncio.StreamWriter) -> None:
-        try:
-            body = self._queue.content(request.number)
-        except OpenqmailError as error:
-            _write(writer, {"ok": False, "error": str(error)})
-            return
+        body = self._queue.content(request.number)
         if body is None:
             _write(writer, {"ok": False, "error": f"no message {request.number} in the queue"})
             return
-        _write(writer, {"ok": True, "size": body.size})
         chunks, loop = body.chunks(), asyncio.get_running_loop()
-        while chunk := await loop.run_in_executor(None, next, chunks, b""):
+        chunk = await loop.run_in_executor(None, next, chunks, b"")
+        _write(writer, {"ok": True, "size": body.size})
+        while chunk:
             writer.write(chunk)
             await asyncio.wait_for(writer.drain(), _PATIENCE)
+            try:
+                chunk = await loop.run_in_executor(None, next, chunks, b"")
+            except (OSError, OpenqmailError) as error:  # no word of ours may pass for the rest of it
+                self._alert(f"run/admin: message {request.number} was cut off: {error}")
+                return
 
     async def _flush(self, request: Request, writer: asyncio.StreamWriter) -> None:
         _write(writer, {"ok": True, "messages": await self._queue.flush()})

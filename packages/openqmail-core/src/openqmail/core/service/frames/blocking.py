@@ -1,41 +1,50 @@
 """A connection that carries frames, for a process without a loop: the supervisor, the spawner.
 
 It is read when `poll` says so, and written to at once; a process that does not read what it is
-told for `PATIENCE` seconds counts as gone.  Descriptors that were sent stay the caller's.
+told for `PATIENCE` seconds counts as gone: it is told no more, and nothing more of it comes than
+has come already.  Descriptors that were sent stay the caller's.
 """
 
-import os
 import select
 import socket
-from array import array
-from collections import deque
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from openqmail.core.service.frames.codec import DESCRIPTORS, PREFACE, Decoder, Encoder, FrameError
+from openqmail.core.service.frames.codec import PREFACE, Decoder, Encoder, FrameError
+from openqmail.core.service.frames.rights import Rights, close_all, with_rights
 
 PATIENCE = 2.0
 """Seconds."""
 
 _READ = 64 * 1024
-_SPACE = socket.CMSG_SPACE(4 * DESCRIPTORS * 4)
-_FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class BlockingChannel:
-    """`messages`: the union of what may come."""
+    """`messages`: the union of what may come; `descriptors`: whether any may, else they are not even
+    taken from the kernel."""
 
-    def __init__(self, connection: socket.socket, messages: Any, *, greeted: bool | None = None) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        messages: Any,
+        *,
+        descriptors: bool = True,
+        greeted: bool | None = None,
+    ) -> None:
         """`greeted`: another program in this process has begun this connection, and whether it has read
         what the other side begins with; None: nobody has."""
         connection.setblocking(False)
         self.socket = connection
         self._encoder = Encoder()
         self._decoder = Decoder(messages, greeted=bool(greeted))
-        self._descriptors: deque[int] = deque()
+        self._rights = Rights(connection, allowed=descriptors)
+        self._gone = False
+        self.stalled = False
+        """The other side did not read what it was told, and counts as gone."""
         if greeted is None:
             self._write(PREFACE, ())
 
@@ -48,50 +57,57 @@ class BlockingChannel:
         return self.socket.fileno()
 
     def send(self, message: msgspec.Struct, descriptors: Sequence[int] = ()) -> bool:
-        """False when the other side is gone, or does not read."""
+        """False when the other side is gone, or does not read; from then on always."""
         return self._write(self._encoder.frame(message, len(descriptors)), descriptors)
 
     def receive(self) -> "list[tuple[Any, list[int]]] | None":
-        """What has come; None at the end.  Raises FrameError."""
+        """What has come; None at the end.  Raises FrameError; what came before is lost then."""
         try:
-            data, rights, _, _ = self.socket.recvmsg(_READ, _SPACE, _FLAGS)
+            data = self._rights.read(_READ)
         except (BlockingIOError, InterruptedError):
             return []
         except OSError:
             return None
-        for level, kind, content in rights:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                given = array("i")
-                given.frombytes(content[: len(content) - len(content) % given.itemsize])
-                self._descriptors.extend(given)
         if not data:
             return None
         self._decoder.feed(data)
         found: list[tuple[Any, list[int]]] = []
-        while (one := self._decoder.next()) is not None:
-            message, count = one
-            if count > len(self._descriptors):
-                raise FrameError("descriptors of a frame are missing")
-            found.append((message, [self._descriptors.popleft() for _ in range(count)]))
+        try:
+            while (one := self._decoder.next()) is not None:
+                message, count = one
+                found.append((message, self._rights.take(count)))
+            self._rights.check()
+        except FrameError:
+            for _, descriptors in found:
+                close_all(descriptors)
+            raise
         return found
 
     def close(self) -> None:
         self.socket.close()
-        while self._descriptors:
-            with suppress(OSError):
-                os.close(self._descriptors.popleft())
+        self._rights.close()
 
     def _write(self, data: bytes, descriptors: Sequence[int]) -> bool:
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+        if self._gone:
+            return False
+        rights, until = with_rights(descriptors), time.monotonic() + PATIENCE
         try:
             while data:
                 try:
                     sent = self.socket.sendmsg([data], rights)
                 except (BlockingIOError, InterruptedError):
-                    if not select.select((), (self.socket,), (), PATIENCE)[1]:
-                        return False
+                    left = max(0.0, until - time.monotonic())
+                    if not select.select((), (self.socket,), (), left)[1]:
+                        self.stalled = True
+                        return self._end()
                     continue
                 data, rights = data[sent:], []
         except OSError:
-            return False
+            return self._end()
         return True
+
+    def _end(self) -> bool:
+        self._gone = True
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        return False

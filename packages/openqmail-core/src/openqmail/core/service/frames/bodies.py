@@ -9,11 +9,11 @@ mail, so the body is read and travels in the frame.
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from threading import Lock
 
 from openqmail.core.queue.body import FileBody, read_whole
 from openqmail.core.service.frames.codec import LARGEST, FrameError
+from openqmail.core.service.frames.rights import close_all
 from openqmail.core.values import Body, BytesBody, TemporaryFailure
 from openqmail.core.world.posix_disk import PosixFile
 
@@ -61,12 +61,6 @@ def release(body: Body) -> None:
     """It is not needed any more."""
     if isinstance(body, DescriptorBody):
         body.close()
-
-
-def close_all(descriptors: Sequence[int]) -> None:
-    for descriptor in descriptors:
-        with suppress(OSError):
-            os.close(descriptor)
 
 
 class DescriptorBody:

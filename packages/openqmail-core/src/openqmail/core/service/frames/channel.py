@@ -8,30 +8,19 @@ that the other side had said.
 """
 
 import asyncio
-import os
 import socket
-from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from openqmail.core.service.frames.codec import (
-    DESCRIPTORS,
-    LARGEST,
-    PREFACE,
-    Decoder,
-    Encoder,
-    FrameError,
-)
+from openqmail.core.service.frames.codec import LARGEST, PREFACE, Decoder, Encoder, FrameError
+from openqmail.core.service.frames.rights import Rights, close_all, with_rights
 
 _READ = 64 * 1024
 _MOST_READS = 8
 """Reads in one turn, after which others have theirs."""
-_SPACE = socket.CMSG_SPACE(4 * DESCRIPTORS * 4)
-_FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 FULL = 1 << 20
 """Bytes that are not yet sent, above which the other side counts as slow."""
 
@@ -63,8 +52,7 @@ class Channel:
         self._lost = lost
         self._encoder = Encoder()
         self._decoder = Decoder(messages, largest=largest)
-        self._take_descriptors = descriptors
-        self._descriptors: deque[int] = deque()
+        self._rights = Rights(connection, allowed=descriptors)
         self._out: list[bytes] = [PREFACE]
         self._sending: deque[tuple[bytes, Sequence[int]]] = deque()
         self._waiting = 0
@@ -85,12 +73,12 @@ class Channel:
         What is said on a closed channel is lost, as `lost` has told or will tell.  Raises FrameError
         for what is too large."""
         if self.closed or self._closing or self._broken is not None:
-            _close_all(descriptors)
+            close_all(descriptors)
             return
         try:
             frame = self._encoder.frame(message, len(descriptors))
         except FrameError:
-            _close_all(descriptors)
+            close_all(descriptors)
             raise
         self._waiting += len(frame)
         if descriptors:
@@ -142,10 +130,10 @@ class Channel:
                 self._block()
                 return
             except OSError as error:
-                _close_all(descriptors)
+                close_all(descriptors)
                 self._break(error)
                 return
-            _close_all(descriptors)
+            close_all(descriptors)
             self._waiting -= sent
             if sent < len(data):
                 sending.appendleft((data[sent:], ()))
@@ -158,14 +146,13 @@ class Channel:
     def _write(self, data: bytes, descriptors: Sequence[int]) -> int:
         if not descriptors:
             return self._socket.send(data)
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))
-        return self._socket.sendmsg([data], [rights])
+        return self._socket.sendmsg([data], with_rights(descriptors))
 
     def _break(self, error: OSError) -> None:
         """The other side hears no more; what it had said before may lie here unread."""
         self._broken = error
         for _, descriptors in self._sending:
-            _close_all(descriptors)
+            close_all(descriptors)
         self._sending.clear()
         self._waiting = 0
         if self._closing:
@@ -198,14 +185,14 @@ class Channel:
         unread, uvloop tells only once."""
         for _ in range(_MOST_READS):
             try:
-                data = self._read()
+                data = self._rights.read(_READ)
             except (BlockingIOError, InterruptedError):
                 return
             except (OSError, FrameError) as error:
                 self._fail(error)
                 return
             if not data:
-                torn = self._decoder.pending or self._descriptors
+                torn = self._decoder.pending or self._rights
                 self._fail(FrameError("ended in the midst of a frame") if torn else self._broken)
                 return
             if self._closing:  # nobody listens any more
@@ -220,33 +207,16 @@ class Channel:
         if not (self.closed or self._paused):
             self._readable()
 
-    def _read(self) -> bytes:
-        """Raises OSError, FrameError."""
-        if not self._take_descriptors:
-            return self._socket.recv(_READ)
-        data, rights, flags, _ = self._socket.recvmsg(_READ, _SPACE, _FLAGS)
-        for level, kind, content in rights:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                given = array("i")
-                given.frombytes(content[: len(content) - len(content) % given.itemsize])
-                self._descriptors.extend(given)
-        if flags & socket.MSG_CTRUNC:
-            raise FrameError("more descriptors than a frame may have")
-        return data
-
     def _hand_on(self) -> None:
         decoder = self._decoder
         while not (self.closed or self._closing):
             try:
                 found = decoder.next()
                 if found is None:
-                    if len(self._descriptors) > DESCRIPTORS:
-                        raise FrameError("descriptors that belong to no frame")
+                    self._rights.check()
                     return
                 message, count = found
-                if count > len(self._descriptors):
-                    raise FrameError("descriptors of a frame are missing")
-                self._received(message, [self._descriptors.popleft() for _ in range(count)])
+                self._received(message, self._rights.take(count))
             except FrameError as error:
                 self._fail(error)
                 return
@@ -273,13 +243,6 @@ class Channel:
         self._loop.remove_writer(number)
         self._socket.close()
         for _, descriptors in self._sending:
-            _close_all(descriptors)
+            close_all(descriptors)
         self._sending.clear()
-        _close_all(self._descriptors)
-        self._descriptors.clear()
-
-
-def _close_all(descriptors: Sequence[int] | deque[int]) -> None:
-    for descriptor in descriptors:
-        with suppress(OSError):
-            os.close(descriptor)
+        self._rights.close()

@@ -9,10 +9,11 @@ from functools import partial
 import msgspec
 
 from openqmail.core.ports import LocalDelivery, LocalJob, LocalReport, Written
-from openqmail.core.service.frames.bodies import close_all, release, unpack
+from openqmail.core.service.frames.bodies import release, unpack
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.results import BROKE, LETTERS, Letter
+from openqmail.core.service.frames.rights import close_all
 from openqmail.core.service.frames.serving import DeliveryServer
 from openqmail.core.values import Body, MessageId
 

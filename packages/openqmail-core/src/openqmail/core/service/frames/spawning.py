@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from openqmail.core.service.frames.bodies import close_all
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
+from openqmail.core.service.frames.rights import close_all
 
 
 class Start(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):

@@ -12,13 +12,13 @@ import os
 import select
 import signal
 import socket
-from typing import NoReturn
 
 from openqmail.core.control.accounts import Account
 from openqmail.core.control.assign import Users
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.spawning import Refused, Start, Started, ToSpawner
+from openqmail.core.service.processes.forking import forked
 from openqmail.core.service.processes.process import Inherited
 from openqmail.core.service.processes.worker import run_worker
 from openqmail.core.service.supervisor import messages as said
@@ -37,7 +37,7 @@ class _Client:
     """One who asks, and the pids of the workers that were made for it."""
 
     def __init__(self, connection: socket.socket) -> None:
-        self.channel = BlockingChannel(connection, ToSpawner)
+        self.channel = BlockingChannel(connection, ToSpawner, descriptors=False)
         self.workers: set[int] = set()
 
 
@@ -108,9 +108,7 @@ class Spawner:
         if asked is None:
             self._end(client)
             return
-        for message, descriptors in asked:
-            for descriptor in descriptors:  # none belongs to a question
-                os.close(descriptor)
+        for message, _ in asked:
             if not self._start(client, message):
                 self._end(client)
                 return
@@ -122,14 +120,15 @@ class Spawner:
             return client.channel.send(Refused(asked.id, account))
         if len(self._uids) >= MOST:
             return client.channel.send(Refused(asked.id, _MANY))
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:
+            return client.channel.send(Refused(asked.id, _NO_FORK))
         with ours, theirs:
             try:
-                pid = os.fork()
+                pid = forked(f"worker of uid {account.uid}", lambda: self._work(theirs, account))
             except OSError:
                 return client.channel.send(Refused(asked.id, _NO_FORK))
-            if pid == 0:
-                self._become_worker(theirs, account)
             client.workers.add(pid)
             self._uids[pid] = account.uid
             self._tell_workers()
@@ -149,16 +148,13 @@ class Spawner:
             return _ROOT
         return Account(os.fsdecode(user.name), user.uid, user.gid)
 
-    def _become_worker(self, connection: socket.socket, account: Account) -> NoReturn:
-        code = 111
-        try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            os.close(self._life)
-            keep = {connection.fileno(), self._life_of_workers}
-            code = run_worker(connection, self._life_of_workers, keep, self._inherited, account)
-        finally:
-            os._exit(code)
+    def _work(self, connection: socket.socket, account: Account) -> int:
+        """In the worker."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.close(self._life)
+        keep = {connection.fileno(), self._life_of_workers}
+        return run_worker(connection, self._life_of_workers, keep, self._inherited, account)
 
     # --- ends ---------------------------------------------------------------------------
 

@@ -68,7 +68,7 @@ class _Send:
             process.inherited.salvage,
         )
         self._submissions = SubmissionServer(self._queueing.sender)
-        self._admin = AdminSocket(self._queueing.admin, self._status)
+        self._admin = AdminSocket(self._queueing.admin, self._status, process.alert)
 
     async def serve(self) -> int:
         process = self._process

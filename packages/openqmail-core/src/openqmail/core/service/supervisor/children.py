@@ -21,6 +21,7 @@ from openqmail.core.service.confine import (
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.loops import close_all_but, new_loop
 from openqmail.core.service.processes import gate, remote, send, smtpd
+from openqmail.core.service.processes.forking import forked
 from openqmail.core.service.processes.local import run_spawner
 from openqmail.core.service.processes.process import Inherited, Process
 from openqmail.core.service.supervisor import messages as said
@@ -43,22 +44,18 @@ def account_of(role: Role, accounts: Accounts) -> Account | None:
 
 def fork(role: Role, control: socket.socket, inherited: Inherited) -> int:
     """Make a child of this role; its pid.  Returns only in the parent.  Raises OSError."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 111
-    try:
-        code = _live(role, control, inherited)
-    except OpenqmailError as error:
-        BlockingChannel(control, said.ToChild).send(said.Failed(str(error), 111))
-    except BaseException as error:  # whatever it is: the supervisor must not return twice
-        sys.stderr.write(f"openqmail: {role} broke: {error!r}\n")
-        sys.stderr.flush()
-    finally:
-        os._exit(code)
+    return forked(role, lambda: _live(role, control, inherited))
 
 
 def _live(role: Role, control: socket.socket, inherited: Inherited) -> int:
+    try:
+        return _run(role, control, inherited)
+    except OpenqmailError as error:
+        BlockingChannel(control, said.ToChild).send(said.Failed(str(error), 111))
+        return 111
+
+
+def _run(role: Role, control: socket.socket, inherited: Inherited) -> int:
     enter(role, inherited, {0, 1, 2, control.fileno(), *_kept(role, inherited)})
     if role == "local":
         return run_spawner(control, inherited)

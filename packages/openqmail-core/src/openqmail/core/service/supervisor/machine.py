@@ -31,6 +31,8 @@ RENEWED: tuple[Role, ...] = ("local", "remote", "smtpd")
 FIRST_AGAIN = 0.05
 LATEST_AGAIN = 10.0
 """Seconds until a child is started anew: at first, and at most when it dies again and again."""
+LINK_AGAIN = 1.0
+"""Seconds until two children are introduced again for whom there was no connection."""
 SETTLED = 5.0
 """Seconds of life after which a death counts as a first one."""
 
@@ -187,6 +189,12 @@ class Machine:
             self.terminate_now(now)
         else:
             self._start_later(child, now)
+        return self._out
+
+    def not_linked(self, link: Link, now: float) -> list[Action]:
+        """There was no room for a connection; there may be soon."""
+        self._out = [WakeAt(now + LINK_AGAIN)]
+        self._partners.pop((link.port, link.client), None)
         return self._out
 
     def reload(self, fronts: int, now: float) -> list[Action]:

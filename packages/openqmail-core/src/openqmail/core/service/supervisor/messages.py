@@ -3,6 +3,8 @@
 The end of that socket is the end of the other: a child whose supervisor is gone ends.
 """
 
+from typing import Any
+
 import msgspec
 
 
@@ -88,3 +90,13 @@ class AskState(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
 
 FromChild = Ready | Failed | Work | Workers | AskState
+
+_FROM: dict[str, Any] = {
+    "send": Ready | Failed | Work | AskState,
+    "local": Ready | Failed | Work | Workers,
+}
+
+
+def from_child(role: str) -> Any:
+    """The union of what a child of this role may say."""
+    return _FROM.get(role, Ready | Failed | Work)

@@ -14,6 +14,8 @@ class Running:
         self.workers: tuple[tuple[int, int], ...] = ()
         self.silent = False
         """Its channel has ended, and it will, too."""
+        self.given_up = False
+        """It has been killed, for what it said or did not hear."""
 
     def left(self, number: int, state: str) -> ChildLeft:
         """As another program in this process needs to know it."""

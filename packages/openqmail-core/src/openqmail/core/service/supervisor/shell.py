@@ -37,6 +37,10 @@ from openqmail.core.world import Clock
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD, signal.SIGUSR2)
 
+_LAST_WORDS = 16
+"""Reads of what a child that is no more has said: all that fits into its socket."""
+_UNHEARD = "does not read what it is told"
+
 
 class Supervisor:
     """Of one home, whose lock is held.  `run` returns the exit code when all have ended."""
@@ -125,8 +129,9 @@ class Supervisor:
         with suppress(InterruptedError):
             readable = select.select([self._read_signals, *channels], (), (), wait)[0]
             for number in [channels[one] for one in readable if one in channels]:
-                if number in self._children:
-                    self._hear(number)
+                running = self._children.get(number)
+                if running is not None and (fault := self._hear(number, running)):
+                    self._give_up(running, fault)
             if self._read_signals in readable:
                 with suppress(BlockingIOError):
                     os.read(self._read_signals, 4096)
@@ -150,7 +155,7 @@ class Supervisor:
         elif number == signal.SIGALRM:
             for running in self._children.values():
                 if running.role == "send":
-                    running.channel.send(said.Flush())
+                    self._send(running, said.Flush())
         elif number == signal.SIGUSR2:
             self._upgrade()
 
@@ -176,8 +181,12 @@ class Supervisor:
                 self._gone(number, os.waitstatus_to_exitcode(status))
 
     def _gone(self, number: int, code: int) -> None:
-        self._hear(number)  # its last words
-        running = self._children.pop(number)
+        """Its pid may be another's by now."""
+        running = self._children[number]
+        for _ in range(_LAST_WORDS):
+            if running.silent or self._hear(number, running):
+                break
+        del self._children[number]
         running.channel.close()
         child = self._machine.children.get(number)
         expected = child is not None and child.state == "leaving"
@@ -191,19 +200,15 @@ class Supervisor:
             self._say(Alert(f"{running.role}, pid {running.pid}, ended{_how(code)}; it is started anew"))
         self._do(self._machine.ended(number, time.monotonic()))
 
-    def _hear(self, number: int) -> None:
-        running = self._children[number]
+    def _hear(self, number: int, running: Running) -> str:
+        """What has come; returns why it must be ended."""
         try:
             heard = running.channel.receive()
         except FrameError as error:
-            self._say(Alert(f"{running.role}, pid {running.pid}, is not understood: {error}; ended"))
-            with suppress(ProcessLookupError):
-                os.kill(running.pid, signal.SIGKILL)
-            return
+            return f"is not understood: {error}"
         running.silent = heard is None
-        for message, descriptors in heard or ():
-            for descriptor in descriptors:  # no child has any to give
-                os.close(descriptor)
+        asked = False
+        for message, _ in heard or ():
             if isinstance(message, said.Ready):
                 if running.role == "send":
                     self._note, self._salvage = message.note, False  # that was for this one opening
@@ -218,7 +223,22 @@ class Supervisor:
             elif isinstance(message, said.Workers):
                 running.workers = message.workers
             else:
-                running.channel.send(self._state())
+                asked = True
+        if asked:  # one answer is for all who ask there
+            running.channel.send(self._state())
+        return _UNHEARD if running.channel.stalled else ""
+
+    def _send(self, running: Running, message: said.ToChild, descriptors: tuple[int, ...] = ()) -> None:
+        if not running.channel.send(message, descriptors) and running.channel.stalled:
+            self._give_up(running, _UNHEARD)
+
+    def _give_up(self, running: Running, fault: str) -> None:
+        """Nothing more can be said to it or heard of it: it is started anew when it has ended."""
+        if not running.given_up:
+            running.given_up = True
+            self._say(Alert(f"{running.role}, pid {running.pid}, {fault}; ended"))
+            with suppress(ProcessLookupError):
+                os.kill(running.pid, signal.SIGKILL)
 
     # --- what the machine asks for --------------------------------------------------------
 
@@ -247,7 +267,7 @@ class Supervisor:
             return
         account = account_of(action.role, self._accounts)
         uid = account.uid if account and self._home.uid == 0 else os.getuid()
-        channel = BlockingChannel(ours, said.FromChild)
+        channel = BlockingChannel(ours, said.from_child(action.role), descriptors=False)
         self._children[action.child] = Running(action.role, action.generation, pid, uid, channel)
 
     def _not_started(self, action: mind.Start, error: OSError) -> None:
@@ -263,10 +283,16 @@ class Supervisor:
         client, server = self._children.get(action.client), self._children.get(action.server)
         if client is None or server is None:  # it could not be started
             return
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            who = f"{client.role}, pid {client.pid}, cannot be introduced to {server.role}"
+            self._say(Alert(f"{who}: {error.strerror or error}; trying again"))
+            self._do(self._machine.not_linked(action, time.monotonic()))
+            return
         with ours, theirs:
-            client.channel.send(said.Peer(action.port), (ours.fileno(),))
-            server.channel.send(said.Peer(action.port), (theirs.fileno(),))
+            self._send(client, said.Peer(action.port), (ours.fileno(),))
+            self._send(server, said.Peer(action.port), (theirs.fileno(),))
 
     def _tell(self, action: mind.Tell) -> None:
         running = self._children.get(action.child)
@@ -277,7 +303,7 @@ class Supervisor:
                 "reload": said.Reload,
                 "hurry": said.Hurry,
             }
-            running.channel.send(words[action.word]())
+            self._send(running, words[action.word]())
 
     def _kill(self, action: mind.Kill) -> None:
         running = self._children.get(action.child)
@@ -359,7 +385,8 @@ class Supervisor:
     def _adopt(self, legacy: Legacy) -> None:
         now = time.monotonic()
         for number, role, generation, state, pid, uid, descriptor, greeted in legacy.children:
-            channel = BlockingChannel(socket.socket(fileno=descriptor), said.FromChild, greeted=greeted)
+            connection = socket.socket(fileno=descriptor)
+            channel = BlockingChannel(connection, said.from_child(role), descriptors=False, greeted=greeted)
             self._children[number] = Running(role, generation, pid, uid, channel)
             self._machine.children[number] = mind.Child(number, role, generation, state, now)
         self._machine.adopt(list(self._machine.children.values()), legacy.generation, now)

@@ -1,0 +1,69 @@
+"""The spawner, in the test's own process: what it says of workers that cannot be."""
+
+import errno
+import os
+import pwd
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from homes import OWNER
+from openqmail.core.control import Home
+from openqmail.core.control.accounts import Account, Accounts
+from openqmail.core.service.frames.blocking import BlockingChannel
+from openqmail.core.service.frames.spawning import FromSpawner, Refused, Start
+from openqmail.core.service.processes import local
+from openqmail.core.service.processes.process import Inherited
+
+ME = Account("me", os.getuid(), os.getgid())
+
+
+@pytest.fixture
+def spawner(tmp_path: Path) -> Iterator[local.Spawner]:
+    if os.geteuid() == 0:  # else it would look into users/cdb
+        os.chown(tmp_path, pwd.getpwnam(OWNER).pw_uid, -1)
+    inherited = Inherited(Home(str(tmp_path)), None, Accounts(ME, ME, ME, ME, ME), 1, {}, None, None, False)
+    ours, theirs = socket.socketpair()
+    made = local.Spawner(theirs, inherited)
+    with ours:
+        yield made
+    made._control.close()
+    for client in made._clients:
+        client.channel.close()
+    os.close(made._life)
+    os.close(made._life_of_workers)
+
+
+def asks(spawner: local.Spawner) -> tuple[local._Client, socket.socket]:
+    ours, theirs = socket.socketpair()
+    client = local._Client(theirs)
+    spawner._clients.append(client)
+    return client, ours
+
+
+def test_a_worker_that_breaks_says_why(spawner: local.Spawner, monkeypatch, capfd) -> None:
+    def broken(*_: object) -> int:
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setattr(local, "run_worker", broken)
+    client, peer = asks(spawner)
+    with peer:
+        assert spawner._start(client, Start(1, b"alice"))
+        [pid] = client.workers
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 111
+    assert f"worker of uid {spawner._home.uid} broke: RuntimeError('no such luck')" in capfd.readouterr().err
+
+
+def test_a_spawner_without_room_for_a_socket_refuses_and_goes_on(spawner: local.Spawner, monkeypatch) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    client, peer = asks(spawner)
+    with peer:
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "socketpair", no_room)
+            assert spawner._start(client, Start(1, b"alice"))
+        [(answer, _)] = BlockingChannel(peer, FromSpawner).receive()
+    assert isinstance(answer, Refused)
