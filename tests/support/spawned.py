@@ -10,7 +10,7 @@ from pathlib import Path
 
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.local import LocalServer
-from openqmail.core.service.frames.spawning import Refused, Start, Started
+from openqmail.core.service.frames.spawning import Kill, Refused, Started, ToSpawner
 
 CORE = Path(__file__).resolve().parents[1] / "core"
 
@@ -64,12 +64,16 @@ class Spawner:
         self.pending = []
         self.ended = False
         self.connection, ours = socket.socketpair()
-        self.channel = Channel(ours, Start, self._received, self._lost)
+        self.killed = []
+        self.channel = Channel(ours, ToSpawner, self._received, self._lost)
 
     def _lost(self, error):
         self.ended = True
 
     def _received(self, message, descriptors):
+        if isinstance(message, Kill):
+            self.killed.append(message.id)
+            return
         self.asked.append(message.local)
         if self.slow:
             self.pending.append(message)

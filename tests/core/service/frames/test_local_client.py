@@ -169,6 +169,36 @@ def test_a_forward_that_no_worker_of_ours_makes_is_a_deferral_and_ends_the_worke
     run(story)
 
 
+def test_a_worker_that_does_not_answer_to_a_sync_is_killed_and_holds_nobody_up(run):
+    async def story(rig):
+        spawner = rig.attach()
+        rig.holds_syncs = True
+        (mine,) = await rig.delivered(b"u1")
+        rig.holds_syncs = False
+        (theirs,) = await rig.delivered(b"u2")
+        assert await rig.client.sync((mine, theirs)) == (False, True)
+        await until(lambda: len(spawner.killed) == 1)
+        rig.server(1002)  # who had nothing to do with it goes on
+
+    run(story, kept=0.4, silent=(0.2, 900.0))
+
+
+def test_a_worker_that_does_not_end_its_delivery_is_killed_and_the_delivery_deferred(run):
+    async def story(rig):
+        spawner = rig.attach()
+        rig.held = True
+        stuck = rig.deliver(b"u1")
+        await until(lambda: rig.workers)
+        rig.held = False
+        await rig.delivered(b"u2")
+        report = await stuck
+        assert report.result.outcome is Outcome.DEFERRAL and b"does not answer" in report.result.text
+        await until(lambda: len(spawner.killed) == 1)
+        await rig.delivered(b"u1")  # by a new one
+
+    run(story, kept=0.4, silent=(900.0, 0.2))
+
+
 # --- who gets what ----------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from functools import partial
 from openqmail.core.local.plans import Directory
 from openqmail.core.ports import LocalJob, Written
 from openqmail.core.service.frames.local_worker import MOST_FILES, Answer, Key, Worker, settle
-from openqmail.core.service.frames.results import LOCAL_LOST, STOPPED
+from openqmail.core.service.frames.results import LOCAL_LOST, LOCAL_SILENT, STOPPED
 from openqmail.core.service.frames.spawning import Refused, Spawner, Started
 from openqmail.core.values import OpenqmailError, Outcome, Result
 
@@ -26,6 +26,11 @@ MOST = 32
 
 KEPT = 60.0
 """Seconds that an idle worker stays; it may be a quarter more."""
+
+SYNCING, DELIVERING = 60.0, 900.0
+"""Seconds that a worker may be silent while it syncs, and while it delivers; it may be as much more as
+idle ones are looked for.  Then it is killed: its user may have stopped it, or his disk hangs, and
+everybody's results wait for a sync."""
 
 NO_USERS = Result(Outcome.DEFERRAL, b"Trouble reading users/cdb. (#4.3.0)\n")
 NOT_AS_ROOT = Result(Outcome.FAILURE, b"Not allowed to perform deliveries as root.\n")
@@ -43,6 +48,7 @@ class LocalClient:
         *,
         most: int = MOST,
         kept: float = KEPT,
+        silent: tuple[float, float] = (SYNCING, DELIVERING),
     ) -> None:
         """`alias`: as whom mail is delivered that is no user's; `own`: as whom all of it is, in a
         home that is not root's."""
@@ -52,6 +58,7 @@ class LocalClient:
         self._own = own
         self._most = most
         self._kept = kept
+        self._silent = silent
         self._spawner: Spawner | None = None
         self._workers: dict[Key, Worker] = {}
         """Those that take mail: running, asked for, or wanted."""
@@ -144,7 +151,9 @@ class LocalClient:
             if len(self._alive) < self._most:
                 worker = self._wanted.popleft()
                 self._alive[worker] = self._spawner
-                self._spawner.start(worker.local, partial(self._started, worker, self._spawner))
+                spawner = self._spawner
+                number = spawner.start(worker.local, partial(self._started, worker, spawner))
+                worker.asked = spawner, number
             elif not self._make_room():
                 return
 
@@ -221,9 +230,17 @@ class LocalClient:
             self._timer = self._loop.call_later(self._kept / 4, self._sweep)
 
     def _sweep(self) -> None:
-        """Those go that were idle for long."""
+        """Those go that were idle for long, and those that do not answer."""
         self._timer = None
-        before = self._loop.time() - self._kept
+        now = self._loop.time()
+        for worker in [one for one in self._alive if one.silent_for(now, *self._silent)]:
+            if worker.asked is not None:
+                spawner, number = worker.asked
+                spawner.kill(number)
+            self._forget(worker)
+            worker.close(LOCAL_SILENT)
+        self._go_on()
+        before = now - self._kept
         for worker in list(self._workers.values()):
             if worker.running and not worker.busy and not worker.files and worker.idle_since <= before:
                 self._retire(worker)

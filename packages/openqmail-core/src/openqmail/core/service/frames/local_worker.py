@@ -5,9 +5,11 @@ written stays its own until it was asked whether that is durable; when it is los
 nobody knows, so the answer is no.  What was under way is then deferred.
 """
 
+import asyncio
 import socket
 from asyncio import Future
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Protocol
 
 from openqmail.core.ports import Forward, LocalJob, LocalReport, Written
@@ -17,6 +19,7 @@ from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.local import Deliver, FromWorker, Report, Sync
 from openqmail.core.service.frames.results import LOCAL_LOST, OUTCOMES, STOPPED, TOO_LARGE, UNREADABLE
+from openqmail.core.service.frames.spawning import Spawner
 from openqmail.core.values import OpenqmailError, Result
 
 Answer = Future[LocalReport]
@@ -55,6 +58,10 @@ class Worker:
         self.running = False
         self.leaving = False
         self.idle_since = 0.0
+        self.heard = 0.0
+        """When it last said something, or had nothing to say."""
+        self.asked: tuple[Spawner, int] | None = None
+        """Of whom it was asked for, and by which id."""
         self.files: dict[bytes, Written] = {}
         """What it has written and was not asked to sync yet, by path."""
         self._owner = owner
@@ -62,12 +69,19 @@ class Worker:
         self._jobs: dict[int, Answer] = {}
         self._syncs: dict[int, tuple[int, Durable]] = {}
         self._last = 0
+        self._loop = asyncio.get_running_loop()
         self._channel: Channel | None = None
 
     @property
     def busy(self) -> bool:
         """Whether anything is under way."""
         return bool(self._jobs or self._syncs or self._early)
+
+    def silent_for(self, now: float, syncing: float, delivering: float) -> bool:
+        """Whether it owes an answer for longer than that: one to a sync, one to a delivery."""
+        if not self.running:
+            return False
+        return now - self.heard > (syncing if self._syncs else delivering if self._jobs else inf)
 
     def begin(self, connection: socket.socket) -> None:
         """It runs, and takes what waits for it."""
@@ -87,6 +101,8 @@ class Worker:
         except (OSError, OpenqmailError):
             settle(answer, UNREADABLE)
             return
+        if not self.busy:
+            self.heard = self._loop.time()
         number = self._last = self._last + 1
         message = Deliver(
             number,
@@ -116,6 +132,8 @@ class Worker:
         if channel is None or not self.running:
             durable((False,) * len(written))
             return
+        if not self._syncs:
+            self.heard = self._loop.time()
         number = self._last = self._last + 1
         self._syncs[number] = len(written), durable
         channel.send(Sync(number, tuple([(file.path, file.size) for file in written])))
@@ -129,6 +147,7 @@ class Worker:
     # --- what it tells ------------------------------------------------------------------
 
     def _received(self, message: FromWorker, _: list[int]) -> None:
+        self.heard = self._loop.time()
         if isinstance(message, Report):
             answer = self._jobs.pop(message.id, None)
             if answer is None:

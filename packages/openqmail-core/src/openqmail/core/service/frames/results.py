@@ -15,6 +15,7 @@ LETTERS: Final[dict[Outcome, Letter]] = {Outcome.SUCCESS: "K", Outcome.DEFERRAL:
 OUTCOMES: Final[dict[Letter, Outcome]] = {letter: outcome for outcome, letter in LETTERS.items()}
 
 REMOTE_LOST: Final = Result(Outcome.DEFERRAL, b"qmail-remote crashed.\n")
+LOCAL_SILENT: Final = Result(Outcome.DEFERRAL, b"qmail-local does not answer. (#4.3.0)\n")
 LOCAL_LOST: Final = Result(Outcome.DEFERRAL, b"qmail-local crashed.\n")
 STOPPED: Final = Result(Outcome.DEFERRAL, b"Sorry, this service is about to end. (#4.3.2)\n")
 BROKE: Final = Result(Outcome.DEFERRAL, b"The delivery broke. (#4.3.0)\n")

@@ -25,6 +25,12 @@ class Start(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     local: bytes
 
 
+class Kill(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """The worker that was asked for by this id does not answer: end it at once."""
+
+    id: int
+
+
 class Started(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     """Comes with one descriptor: the worker's connection."""
 
@@ -40,7 +46,7 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     text: bytes
 
 
-ToSpawner = Start
+ToSpawner = Start | Kill
 FromSpawner = Started | Refused
 
 Then = Callable[["Started | Refused | None", "socket.socket | None"], None]
@@ -56,10 +62,15 @@ class Spawner:
         self._last = 0
         self._channel = Channel(connection, FromSpawner, self._received, self._lost)
 
-    def start(self, local: bytes, then: Then) -> None:
+    def start(self, local: bytes, then: Then) -> int:
+        """The id by which the worker is known to the spawner."""
         self._last += 1
         self._starts[self._last] = then
         self._channel.send(Start(self._last, local))
+        return self._last
+
+    def kill(self, id: int) -> None:
+        self._channel.send(Kill(id))
 
     def close(self) -> None:
         """Nobody waits for an answer any more, and workers that came from there may be killed."""

@@ -17,7 +17,7 @@ from openqmail.core.control.accounts import Account
 from openqmail.core.control.assign import Users
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.frames.codec import FrameError
-from openqmail.core.service.frames.spawning import Refused, Start, Started, ToSpawner
+from openqmail.core.service.frames.spawning import Kill, Refused, Start, Started, ToSpawner
 from openqmail.core.service.processes.forking import forked
 from openqmail.core.service.processes.process import Inherited
 from openqmail.core.service.processes.worker import run_worker
@@ -39,6 +39,8 @@ class _Client:
     def __init__(self, connection: socket.socket) -> None:
         self.channel = BlockingChannel(connection, ToSpawner, descriptors=False)
         self.workers: set[int] = set()
+        self.asked: dict[int, int] = {}
+        """The id by which a worker was asked for -> its pid."""
 
 
 class Spawner:
@@ -109,9 +111,18 @@ class Spawner:
             self._end(client)
             return
         for message, _ in asked:
-            if not self._start(client, message):
+            if isinstance(message, Kill):
+                self._kill(client, message.id)
+            elif not self._start(client, message):
                 self._end(client)
                 return
+
+    def _kill(self, client: _Client, asked: int) -> None:
+        """One of who asks; what it was is reaped as any other that ends."""
+        pid = client.asked.get(asked)
+        if pid in client.workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _start(self, client: _Client, asked: Start) -> bool:
         """False when who asked is gone."""
@@ -130,6 +141,8 @@ class Spawner:
             except OSError:
                 return client.channel.send(Refused(asked.id, _NO_FORK))
             client.workers.add(pid)
+            client.asked = {number: one for number, one in client.asked.items() if one in client.workers}
+            client.asked[asked.id] = pid
             self._uids[pid] = account.uid
             self._tell_workers()
             return client.channel.send(Started(asked.id, account.uid, account.gid), (ours.fileno(),))
