@@ -15,6 +15,7 @@ import msgspec
 Role = Literal["gate", "local", "remote", "send", "smtpd"]
 Word = Literal["leave", "handover", "reload", "hurry"]
 State = Literal["starting", "serving", "draining", "ended"]
+ChildState = Literal["starting", "ready", "leaving"]
 
 LINKS: tuple[tuple[str, Role, Role], ...] = (
     ("submission", "smtpd", "send"),
@@ -93,12 +94,10 @@ Action = Start | Link | Tell | Kill | WakeAt | Serving | Ended
 
 
 class Child(msgspec.Struct):
-    """`state`: starting, ready, leaving."""
-
     number: int
     role: Role
     generation: int
-    state: Literal["starting", "ready", "leaving"]
+    state: ChildState
     began: float
 
 

@@ -106,8 +106,10 @@ class Supervisor:
         """Before anything is started: what cannot be bound stops the start."""
         legacy = self._legacy
         if legacy:
-            self._bound, self._admin, self._submit = legacy.bound, legacy.admin, legacy.submit
-            self._given = {one: self._bound[one] for one in legacy.given}
+            self._bound = legacy.listening()
+            self._admin = socket.socket(fileno=legacy.admin)
+            self._submit = socket.socket(fileno=legacy.submit)
+            self._given = {one.listener: self._bound[one.listener] for one in legacy.bound if one.given}
         else:
             system = self._home.uid == 0
             self._given = self._manager.sockets(self._settings.listen)
@@ -356,15 +358,12 @@ class Supervisor:
         """Go on as the program that is installed now, with the same pid, sockets and children."""
         if self._machine.state != "serving":
             return
-        if why := try_installed(self._home.path):
-            self._say(Alert(f"the program that is installed does not start: {why}; going on with this one"))
-            return
         states = {number: child.state for number, child in self._machine.children.items()}
         children = [
             one.left(number, states[number]) for number, one in self._children.items() if number in states
         ]
         self._log.flush()
-        legacy = Legacy(
+        legacy = Legacy.of(
             self._since,
             self._machine.generation,
             self._lock.fileno(),
@@ -374,6 +373,9 @@ class Supervisor:
             self._submit,
             children,
         )
+        if why := try_installed(self._home.path, legacy):
+            self._say(Alert(f"the program that is installed does not start: {why}; going on with this one"))
+            return
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # they wait for who can handle them
         for number in self._signals:
             os.kill(os.getpid(), number)
@@ -384,11 +386,16 @@ class Supervisor:
 
     def _adopt(self, legacy: Legacy) -> None:
         now = time.monotonic()
-        for number, role, generation, state, pid, uid, descriptor, greeted in legacy.children:
-            connection = socket.socket(fileno=descriptor)
-            channel = BlockingChannel(connection, said.from_child(role), descriptors=False, greeted=greeted)
-            self._children[number] = Running(role, generation, pid, uid, channel)
-            self._machine.children[number] = mind.Child(number, role, generation, state, now)
+        for one in legacy.children:
+            channel = BlockingChannel(
+                socket.socket(fileno=one.channel),
+                said.from_child(one.role),
+                descriptors=False,
+                greeted=one.greeted,
+            )
+            self._children[one.number] = Running(one.role, one.generation, one.pid, one.uid, channel)
+            child = mind.Child(one.number, one.role, one.generation, one.state, now)
+            self._machine.children[one.number] = child
         self._machine.adopt(list(self._machine.children.values()), legacy.generation, now)
         self._serves = True
         self._reap()
