@@ -24,6 +24,7 @@ class World:
         self.wakes: list[float] = []
         self.said: list[object] = []
         self.killed: set[int] = set()
+        self.fronts = self.asked = fronts
         self.do(self.machine.begin(self.now))
 
     def do(self, actions: list[mind.Action]) -> None:
@@ -45,6 +46,8 @@ class World:
                 self.wakes.append(action.time)
             else:
                 self.said.append(action)
+                if isinstance(action, mind.Taken):
+                    self.fronts = self.asked
 
     def named(self, role: mind.Role) -> set[int]:
         return {number for number, start in self.alive.items() if start.role == role}
@@ -65,8 +68,13 @@ class World:
             self.wakes = [when for when in self.wakes if when > self.now]
             self.do(self.machine.wake(self.now))
 
+    def reload(self, fronts: int = 1) -> None:
+        self.asked = fronts
+        self.do(self.machine.reload(fronts, self.now))
+
     def upgrade(self, fronts: int = 1, dead: Sequence[int] = ()) -> None:
         """Another program goes on with the same children; these have died when it begins."""
+        self.fronts = fronts
         children, generation = list(self.machine.children.values()), self.machine.generation
         self.machine, self.links, self.wakes, self.said = mind.Machine(fronts), [], [], []
         self.machine.adopt(children, generation, self.now)
@@ -158,10 +166,11 @@ def test_who_dies_again_and_again_is_started_ever_later_but_never_given_up() -> 
 def test_a_reload_makes_new_ones_before_the_old_ones_leave() -> None:
     world = serving()
     before = {role: world.named(role) for role in ROLES}
-    world.do(world.machine.reload(1, world.now))
+    world.reload()
+    world.get_ready(world.machine.trial)
     for role in mind.RENEWED:
         assert len(world.named(role)) == 2
-        assert not world.leaving()
+    assert set(world.leaving()) == before["smtpd"], "its successor is ready already"
     assert [world.told[number] for role in ("send", "gate") for number in before[role]] == [["reload"]] * 2
     world.calm()
     whole(world)
@@ -173,7 +182,8 @@ def test_a_reload_makes_new_ones_before_the_old_ones_leave() -> None:
 def test_old_ones_have_as_long_as_their_work_takes_until_all_is_to_end() -> None:
     world = serving()
     old = world.named("remote")
-    world.do(world.machine.reload(1, world.now))
+    world.reload()
+    world.get_ready(world.machine.trial)
     tells: list[mind.Action] = []
     for number in [one for one in world.alive if one not in world.ready]:
         world.ready.add(number)
@@ -185,10 +195,88 @@ def test_old_ones_have_as_long_as_their_work_takes_until_all_is_to_end() -> None
     assert {one.child for one in last if isinstance(one, mind.Tell) and one.seconds == mind.DRAIN} == fronts
 
 
+def test_new_settings_are_tried_by_one_front_end_before_anybody_else_has_them() -> None:
+    world = serving(2)
+    before = set(world.alive)
+    world.reload(2)
+    [trial] = set(world.alive) - before
+    assert world.alive[trial] == mind.Start(trial, "smtpd", 2, trial=True)
+    assert not world.told
+    world.get_ready(trial)
+    assert mind.Taken() in world.said
+    assert not any(world.alive[number].trial for number in set(world.alive) - before - {trial})
+    world.calm()
+    whole(world, 2)
+    assert trial in world.named("smtpd")
+
+
+def test_settings_of_which_a_front_end_ends_are_nobody_elses() -> None:
+    world = serving(2)
+    before = dict(world.alive)
+    world.reload(3)
+    world.die(world.machine.trial)
+    assert world.said[-1] == mind.Refused()
+    world.calm()
+    assert world.alive == before
+    assert not world.told
+    world.die(*world.named("remote"))
+    world.calm()
+    whole(world, 2)
+    assert {start.generation for start in world.alive.values()} == {1}
+    world.reload(3)
+    world.calm()
+    whole(world, 3)
+    assert world.said[-2:] == [mind.Taken(), mind.Serving(True)]
+
+
+def test_who_dies_while_settings_are_tried_is_started_anew_with_the_old_ones() -> None:
+    for role in mind.RENEWED:
+        world = serving()
+        world.reload()
+        trial = world.machine.trial
+        world.die(*(world.named(role) - {trial}))
+        while not world.named(role) - {trial}:
+            world.wake()
+        [anew] = world.named(role) - {trial}
+        assert world.alive[anew] == mind.Start(anew, role, 1)
+        world.calm()
+        whole(world)
+        assert {world.alive[number].generation for number in world.named(role)} == {2}
+
+
+def test_settings_that_come_while_others_are_tried_take_their_place() -> None:
+    world = serving()
+    world.reload(2)
+    first = world.machine.trial
+    world.reload(3)
+    assert world.leaving() == [first]
+    world.die(first)
+    assert mind.Refused() not in world.said
+    world.calm()
+    whole(world, 3)
+
+
+def test_settings_that_come_while_the_queue_is_closed_are_tried_when_it_is_open() -> None:
+    world = serving()
+    world.die(*world.named("send"))
+    world.reload(2)
+    assert not world.machine.trial
+    world.calm()
+    whole(world, 2)
+
+
+def test_a_stop_while_settings_are_tried_asks_no_more_about_them() -> None:
+    world = serving()
+    world.reload()
+    world.do(world.machine.terminate(world.now))
+    world.calm()
+    assert world.said == [mind.Serving(False), mind.Ended()]
+
+
 def test_a_reload_may_change_the_number_of_front_ends() -> None:
     world = serving(1)
     for fronts in (3, 2):
-        world.do(world.machine.reload(fronts, world.now))
+        world.reload(fronts)
         world.calm()
         whole(world, fronts)
 
@@ -272,7 +360,7 @@ STEPS: tuple[Callable[[World, int], None], ...] = (
     lambda world, lot: world.get_ready(_one(world.alive, lot)) if world.alive else None,
     lambda world, lot: world.die(_one(world.alive, lot)) if world.alive else None,
     lambda world, lot: world.wake(),
-    lambda world, lot: world.do(world.machine.reload(1 + lot % 3, world.now)),
+    lambda world, lot: world.reload(1 + lot % 3),
     lambda world, lot: world.upgrade(1 + lot % 3, [one for one in world.alive if (one + lot) % 5 == 0]),
 )
 RENEWALS = (3, 4)
@@ -287,15 +375,11 @@ def _one(numbers: dict[int, mind.Start], lot: int) -> int:
 @given(st.lists(st.tuples(st.sampled_from(range(len(STEPS))), st.integers(0, 99)), max_size=60))
 def test_whatever_happens_in_the_end_all_is_whole_or_all_is_ended(steps: list[tuple[int, int]]) -> None:
     world = serving()
-    fronts = 1
     for step, lot in steps:
-        if step in RENEWALS:
-            if world.machine.state != "serving":
-                continue
-            fronts = 1 + lot % 3
-        STEPS[step](world, lot)
+        if step not in RENEWALS or world.machine.state == "serving":
+            STEPS[step](world, lot)
     world.calm()
-    whole(world, fronts)
+    whole(world, world.fronts)
     world.do(world.machine.terminate(world.now))
     world.calm()
     assert world.said[-1] == mind.Ended()

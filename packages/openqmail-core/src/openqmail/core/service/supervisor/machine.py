@@ -2,9 +2,10 @@
 
 Told what happened, it returns what to do, in order; it knows no pid, no socket and no clock.
 Children are numbers that it gives out.  It keeps one child of each role (`smtpd`: as many as
-asked), starts a dead one anew, ever later if it dies at once; a reload makes a new generation of
-those that hold settings for a connection's life, and lets the old one go when the new one is
-ready.  Front ends are started when the queue is open, and leave before the queue does.
+asked), starts a dead one anew, ever later if it dies at once.  A reload has one front end try the
+new settings; when that is ready it makes a new generation of those that hold settings for a
+connection's life, and lets the old one go when the new one is ready.  Front ends are started when
+the queue is open, and leave before the queue does.
 """
 
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ import msgspec
 Role = Literal["gate", "local", "remote", "send", "smtpd"]
 Word = Literal["leave", "handover", "reload", "hurry"]
 State = Literal["starting", "serving", "draining", "ended"]
+ChildState = Literal["starting", "ready", "leaving"]
 
 LINKS: tuple[tuple[str, Role, Role], ...] = (
     ("submission", "smtpd", "send"),
@@ -47,11 +49,12 @@ HANDOVER = 30.0
 
 
 class Start(msgspec.Struct, frozen=True):
-    """Make a child of this role."""
+    """Make a child of this role; `trial`: with the new settings, which nobody else has yet."""
 
     child: int
     role: Role
     generation: int
+    trial: bool = False
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -86,20 +89,26 @@ class Serving(msgspec.Struct, frozen=True):
     again: bool
 
 
+class Taken(msgspec.Struct, frozen=True):
+    """The new settings have proved good: they are everybody's from here on."""
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """Who tried the new settings has ended of it: the old ones stay."""
+
+
 class Ended(msgspec.Struct, frozen=True):
     """No child is left."""
 
 
-Action = Start | Link | Tell | Kill | WakeAt | Serving | Ended
+Action = Start | Link | Tell | Kill | WakeAt | Serving | Taken | Refused | Ended
 
 
 class Child(msgspec.Struct):
-    """`state`: starting, ready, leaving."""
-
     number: int
     role: Role
     generation: int
-    state: Literal["starting", "ready", "leaving"]
+    state: ChildState
     began: float
 
 
@@ -123,6 +132,10 @@ class Machine:
         """This goes on for another program: a death before all is there is no failed start."""
         self._handing = False
         self._renewing = False
+        self._asked: int | None = None
+        """As many front ends there are to be by new settings that are not taken yet."""
+        self.trial = 0
+        """The front end that tries them."""
         self._out: list[Action] = []
 
     # --- what happens -------------------------------------------------------------------
@@ -142,7 +155,7 @@ class Machine:
         for child in children:
             self.children[child.number] = child
             self._last = max(self._last, child.number)
-        self.generation = generation + 1
+        self.generation = max([generation, *(child.generation for child in self.children.values())]) + 1
         self._adopted = True
         self._handing = any(child.role == "send" for child in self.children.values())
 
@@ -162,6 +175,8 @@ class Machine:
         child = self.children.get(number)
         if child is not None and child.state == "starting":
             child.state = "ready"
+            if number == self.trial:
+                self._take(now)
             self._link()
             self._settle(now)
         return self._out
@@ -183,6 +198,9 @@ class Machine:
             self._deadlines.clear()
             self._start("send", now)
             self._link()
+        elif number == self.trial:
+            self.trial, self._asked = 0, None
+            self._out.append(Refused())
         elif child.state == "leaving":
             pass
         elif self.state == "starting" and not self._adopted:
@@ -198,20 +216,16 @@ class Machine:
         return self._out
 
     def reload(self, fronts: int, now: float) -> list[Action]:
-        """The settings are new; they have been read and are good."""
+        """The settings are new; they could be read.  `Taken` or `Refused` follows, unless others come
+        or it is the end before."""
         self._out = []
-        self._fronts = fronts
         if self.state == "draining":
             return self._out
-        self.generation += 1
-        self._renewing = True
-        for role in ("send", "gate"):
-            for child in self._alive(role):
-                self._out.append(Tell(child.number, "reload"))
-        for role in RENEWED:
-            if role != "smtpd" or self._queue_open():
-                for _ in range(self._wanted(role)):
-                    self._start(role, now)
+        if self.trial:
+            self._tell(self.children[self.trial], "leave")
+            self.trial = 0
+        self._asked = fronts
+        self._try(now)
         self._link()
         return self._out
 
@@ -223,6 +237,7 @@ class Machine:
             return self._out
         self.state = "draining"
         self._told = {one for one in self._told if one[1] != "leave"}  # who has long hears how long now
+        self.trial = 0
         self._until = now + DRAIN
         self._deadlines = [(now + FRONT, "hurry"), (now + DRAIN + LAST, "kill")]
         self._out += [WakeAt(when) for when, _ in self._deadlines]
@@ -271,10 +286,31 @@ class Machine:
     def _queue_open(self) -> bool:
         return bool(self._alive("send", "ready"))
 
-    def _start(self, role: Role, now: float) -> None:
+    def _start(self, role: Role, now: float, *, trial: bool = False) -> None:
         self._last += 1
-        self.children[self._last] = Child(self._last, role, self.generation, "starting", now)
-        self._out.append(Start(self._last, role, self.generation))
+        generation = self.generation + trial
+        self.children[self._last] = Child(self._last, role, generation, "starting", now)
+        self._out.append(Start(self._last, role, generation, trial))
+
+    def _try(self, now: float) -> None:
+        """Front ends come when the queue is open, this one too."""
+        if self._asked is not None and not self.trial and self._queue_open():
+            self._start("smtpd", now, trial=True)
+            self.trial = self._last
+
+    def _take(self, now: float) -> None:
+        self.trial = 0
+        if self._asked is not None:
+            self._fronts, self._asked = self._asked, None
+        self.generation += 1
+        self._renewing = True
+        self._out.append(Taken())
+        for role in ("send", "gate"):
+            for child in self._alive(role):
+                self._out.append(Tell(child.number, "reload"))
+        for role in RENEWED:
+            while (role != "smtpd" or self._queue_open()) and self._missing(role):
+                self._start(role, now)
 
     def _start_later(self, child: Child, now: float) -> None:
         role = child.role
@@ -293,6 +329,7 @@ class Machine:
         if self._queue_open():
             while self._missing("smtpd") and not any(role == "smtpd" for _, role in self._again):
                 self._start("smtpd", now)
+            self._try(now)
             self._link()
         everything = all(not self._missing(role) and not self._alive(role, "starting") for role in _ROLES)
         for role in (*RENEWED, "gate"):

@@ -2,7 +2,7 @@
 
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.supervisor.legacy import ChildLeft
-from openqmail.core.service.supervisor.machine import Role
+from openqmail.core.service.supervisor.machine import ChildState, Role
 
 
 class Running:
@@ -17,7 +17,7 @@ class Running:
         self.given_up = False
         """It has been killed, for what it said or did not hear."""
 
-    def left(self, number: int, state: str) -> ChildLeft:
+    def left(self, number: int, state: ChildState) -> ChildLeft:
         """As another program in this process needs to know it."""
-        channel = self.channel.fileno(), self.channel.greeted
-        return number, self.role, self.generation, state, self.pid, self.uid, *channel
+        descriptor, greeted = self.channel.fileno(), self.channel.greeted
+        return ChildLeft(number, self.role, self.generation, state, self.pid, self.uid, descriptor, greeted)

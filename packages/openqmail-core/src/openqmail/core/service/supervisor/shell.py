@@ -72,6 +72,11 @@ class Supervisor:
         self._settled = False
         """The queue's process has ended well, for good."""
         self._reload_later = False
+        self._new: tuple[Settings, sockets.Bound] | None = None
+        """Settings that one front end tries."""
+        self._why = ""
+        """What it has said against them."""
+        self._upgrade_later = False
         self._bound: sockets.Bound = {}
         self._given: sockets.Bound = {}
         self._listen: tuple[tuple[str, str], ...] = ()
@@ -106,8 +111,10 @@ class Supervisor:
         """Before anything is started: what cannot be bound stops the start."""
         legacy = self._legacy
         if legacy:
-            self._bound, self._admin, self._submit = legacy.bound, legacy.admin, legacy.submit
-            self._given = {one: self._bound[one] for one in legacy.given}
+            self._bound = legacy.listening()
+            self._admin = socket.socket(fileno=legacy.admin)
+            self._submit = socket.socket(fileno=legacy.submit)
+            self._given = {one.listener: self._bound[one.listener] for one in legacy.bound if one.given}
         else:
             system = self._home.uid == 0
             self._given = self._manager.sockets(self._settings.listen)
@@ -190,6 +197,8 @@ class Supervisor:
         running.channel.close()
         child = self._machine.children.get(number)
         expected = child is not None and child.state == "leaving"
+        if number == self._machine.trial:
+            expected, self._why = True, self._why or f"{running.role} ended at its start{_how(code)}"
         if running.role == "send" and self._machine.state == "draining":
             self._settled = code == 0
             self._code = self._code or max(code, 0)
@@ -214,7 +223,9 @@ class Supervisor:
                     self._note, self._salvage = message.note, False  # that was for this one opening
                 self._do(self._machine.ready(number, time.monotonic()))
             elif isinstance(message, said.Failed):
-                if self._serves:
+                if number == self._machine.trial:
+                    self._why = message.why
+                elif self._serves:
                     self._say(Alert(f"{running.role}, pid {running.pid}: {message.why}"))
                 else:
                     self._failed, self._code = message.why, message.code
@@ -247,12 +258,14 @@ class Supervisor:
             _ACTIONS[type(action)](self, action)
 
     def _start(self, action: mind.Start) -> None:
+        old = self._settings, self._bound
+        settings, bound = self._new if action.trial and self._new else old
         inherited = Inherited(
             self._home,
-            self._settings,
+            settings,
             self._accounts,
             action.generation,
-            self._bound,
+            bound,
             self._admin,
             self._submit,
             self._salvage,
@@ -273,7 +286,9 @@ class Supervisor:
     def _not_started(self, action: mind.Start, error: OSError) -> None:
         """The system has no room for a process just now: as if it had died at once."""
         why = f"{action.role} cannot be started: {error.strerror or error}"
-        if self._serves:
+        if action.trial:
+            self._why = why
+        elif self._serves:
             self._say(Alert(f"{why}; trying again"))
         else:
             self._failed, self._code = self._failed or why, 111
@@ -345,26 +360,44 @@ class Supervisor:
             self._say(Alert(f"the settings stay as they were: {error}"))
             self._manager.tell("READY=1")
             return
-        for listener in [one for one in self._bound if one not in bound]:
-            for gone in self._bound[listener]:
-                gone.close()
-        self._settings, self._bound = settings, bound
-        self._listen = tuple(sockets.addresses(bound))
+        if self._new:
+            _close_but(self._new[1], self._bound | bound)
+        self._new, self._why = (settings, bound), ""
         self._do(self._machine.reload(settings.smtpdworkers, time.monotonic()))
+
+    def _taken(self, action: mind.Taken) -> None:
+        if self._new:
+            _close_but(self._bound, self._new[1])
+            self._settings, self._bound = self._new
+        self._listen = tuple(sockets.addresses(self._bound))
+        self._tried()
+
+    def _refused(self, action: mind.Refused) -> None:
+        self._say(Alert(f"the settings stay as they were: {self._why}"))
+        if self._new:
+            _close_but(self._new[1], self._bound)
+        self._manager.tell("READY=1")
+        self._tried()
+
+    def _tried(self) -> None:
+        self._new = None
+        if self._upgrade_later:
+            self._upgrade_later = False
+            os.kill(os.getpid(), signal.SIGUSR2)
 
     def _upgrade(self) -> None:
         """Go on as the program that is installed now, with the same pid, sockets and children."""
         if self._machine.state != "serving":
             return
-        if why := try_installed(self._home.path):
-            self._say(Alert(f"the program that is installed does not start: {why}; going on with this one"))
+        self._upgrade_later = bool(self._machine.trial)  # the next one is to have what is bound anew
+        if self._upgrade_later:
             return
         states = {number: child.state for number, child in self._machine.children.items()}
         children = [
             one.left(number, states[number]) for number, one in self._children.items() if number in states
         ]
         self._log.flush()
-        legacy = Legacy(
+        legacy = Legacy.of(
             self._since,
             self._machine.generation,
             self._lock.fileno(),
@@ -374,6 +407,9 @@ class Supervisor:
             self._submit,
             children,
         )
+        if why := try_installed(self._home.path, legacy):
+            self._say(Alert(f"the program that is installed does not start: {why}; going on with this one"))
+            return
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # they wait for who can handle them
         for number in self._signals:
             os.kill(os.getpid(), number)
@@ -384,11 +420,16 @@ class Supervisor:
 
     def _adopt(self, legacy: Legacy) -> None:
         now = time.monotonic()
-        for number, role, generation, state, pid, uid, descriptor, greeted in legacy.children:
-            connection = socket.socket(fileno=descriptor)
-            channel = BlockingChannel(connection, said.from_child(role), descriptors=False, greeted=greeted)
-            self._children[number] = Running(role, generation, pid, uid, channel)
-            self._machine.children[number] = mind.Child(number, role, generation, state, now)
+        for one in legacy.children:
+            channel = BlockingChannel(
+                socket.socket(fileno=one.channel),
+                said.from_child(one.role),
+                descriptors=False,
+                greeted=one.greeted,
+            )
+            self._children[one.number] = Running(one.role, one.generation, one.pid, one.uid, channel)
+            child = mind.Child(one.number, one.role, one.generation, one.state, now)
+            self._machine.children[one.number] = child
         self._machine.adopt(list(self._machine.children.values()), legacy.generation, now)
         self._serves = True
         self._reap()
@@ -411,6 +452,13 @@ class Supervisor:
         self._log(event)
 
 
+def _close_but(bound: sockets.Bound, keep: sockets.Bound) -> None:
+    """Those of `bound` that are no more."""
+    for listener in [one for one in bound if one not in keep]:
+        for gone in bound[listener]:
+            gone.close()
+
+
 def _last(number: int) -> bool:
     """An upgrade comes behind all else: what is in hand then is forgotten."""
     return number == signal.SIGUSR2
@@ -429,5 +477,7 @@ _ACTIONS: dict[type, Callable[..., None]] = {
     mind.Kill: Supervisor._kill,
     mind.WakeAt: Supervisor._wake_at,
     mind.Serving: Supervisor._serving,
+    mind.Taken: Supervisor._taken,
+    mind.Refused: Supervisor._refused,
     mind.Ended: Supervisor._all_ended,
 }
