@@ -1,8 +1,8 @@
-"""One worker, as its client sees it: deliveries and syncs under way on its connection.
+"""One worker, as its client sees it: deliveries, syncs and checks under way on its connection.
 
 A worker is known before it has a connection: what is asked of it then waits.  What it has
 written stays its own until it was asked whether that is durable; when it is lost in between,
-nobody knows, so the answer is no.  What was under way is then deferred.
+nobody knows, so the answer is no.  What was under way is then deferred; of a check nobody can tell.
 """
 
 import socket
@@ -14,11 +14,12 @@ from openqmail.core.ports import Forward, LocalJob, LocalReport, Written
 from openqmail.core.service.frames.bodies import pack
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
-from openqmail.core.service.frames.local import Deliver, FromWorker, Report, Sync
+from openqmail.core.service.frames.local import Check, Checked, Deliver, FromWorker, Report, Sync
 from openqmail.core.service.frames.results import LOCAL_LOST, OUTCOMES, STOPPED, TOO_LARGE, UNREADABLE
 from openqmail.core.values import OpenqmailError, Result
 
 Answer = Future[LocalReport]
+Verdict = Future[Result | None]
 Key = tuple[int, int]
 """uid and gid."""
 
@@ -58,15 +59,22 @@ class Worker:
         """What it has written and was not asked to sync yet, by path."""
         self._owner = owner
         self._early: list[tuple[LocalJob, Answer]] = []
+        self._early_checks: list[tuple[bytes, Verdict]] = []
         self._jobs: dict[int, Answer] = {}
         self._syncs: dict[int, tuple[int, Durable]] = {}
+        self._checks: dict[int, Verdict] = {}
         self._last = 0
         self._channel: Channel | None = None
 
     @property
     def busy(self) -> bool:
         """Whether anything is under way."""
-        return bool(self._jobs or self._syncs or self._early)
+        return bool(self._jobs or self._syncs or self._early or self.checks)
+
+    @property
+    def checks(self) -> int:
+        """Checks that are under way, or wait."""
+        return len(self._checks) + len(self._early_checks)
 
     def begin(self, connection: socket.socket) -> None:
         """It runs, and takes what waits for it."""
@@ -75,6 +83,9 @@ class Worker:
         early, self._early = self._early, []
         for job, answer in early:
             self.deliver(job, answer)
+        checks, self._early_checks = self._early_checks, []
+        for recipient, verdict in checks:
+            self.check(recipient, verdict)
 
     def deliver(self, job: LocalJob, answer: Answer) -> None:
         channel = self._channel
@@ -119,6 +130,15 @@ class Worker:
         self._syncs[number] = len(written), durable
         channel.send(Sync(number, tuple([(file.path, file.size) for file in written])))
 
+    def check(self, recipient: bytes, verdict: Verdict) -> None:
+        channel = self._channel
+        if channel is None:
+            self._early_checks.append((recipient, verdict))
+            return
+        number = self._last = self._last + 1
+        self._checks[number] = verdict
+        channel.send(Check(number, recipient))
+
     def close(self, result: Result = STOPPED) -> None:
         """It may go; what is under way, or waits, gets this result."""
         if self._channel is not None:
@@ -137,13 +157,18 @@ class Worker:
                 if report.written:
                     self._owner.wrote(self, report.written)
                 answer.set_result(report)
+        elif isinstance(message, Checked):
+            verdict = self._checks.pop(message.id, None)
+            if verdict is None:
+                raise FrameError("a word on a mailbox that was not asked for")
+            tell(verdict, _result_of(message))
         else:
             count, durable = self._syncs.get(message.id, (-1, None))
             if durable is None or count != len(message.durable):
                 raise FrameError("a word on files that was not asked for")
             del self._syncs[message.id]
             durable(message.durable)
-        if not self._jobs:
+        if not self._jobs and not self._checks:
             self._owner.rested(self)
 
     def _lost(self, _: Exception | None) -> None:
@@ -161,11 +186,25 @@ class Worker:
         self._jobs.clear()
         for answer in answers:
             settle(answer, result)
+        verdicts = [verdict for _, verdict in self._early_checks] + list(self._checks.values())
+        self._early_checks.clear()
+        self._checks.clear()
+        for verdict in verdicts:
+            tell(verdict, None)
 
 
 def settle(answer: Answer, result: Result) -> None:
     if not answer.done():
         answer.set_result(LocalReport(result))
+
+
+def tell(verdict: Verdict, result: Result | None) -> None:
+    if not verdict.done():
+        verdict.set_result(result)
+
+
+def _result_of(message: Checked) -> Result | None:
+    return None if message.outcome == "K" else Result(OUTCOMES[message.outcome], message.text)
 
 
 def _report_of(message: Report) -> LocalReport:
