@@ -19,6 +19,7 @@ State = Literal["starting", "serving", "draining", "ended"]
 LINKS: tuple[tuple[str, Role, Role], ...] = (
     ("submission", "smtpd", "send"),
     ("gate", "smtpd", "gate"),
+    ("check", "smtpd", "local"),
     ("local", "send", "local"),
     ("remote", "send", "remote"),
 )
