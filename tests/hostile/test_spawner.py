@@ -1,4 +1,4 @@
-"""The spawner is root: what whoever has taken over `send` can ask of it.  Root only."""
+"""The spawner is root: what whoever has taken over `send`, or `smtpd`, can ask of it.  Root only."""
 
 import os
 import select
@@ -13,10 +13,13 @@ from homes import Waiting
 from openqmail.core.control import Home, User, find_accounts, read_settings
 from openqmail.core.control.assign import Assignment, compile_cdb
 from openqmail.core.service.frames.blocking import BlockingChannel
+from openqmail.core.service.frames.codec import FrameError
+from openqmail.core.service.frames.local import Check, Checked, Deliver
 from openqmail.core.service.frames.spawning import FromSpawner, Refused, Start, Started
-from openqmail.core.service.processes.local import run_spawner
+from openqmail.core.service.processes.local import CHECKERS, run_spawner
 from openqmail.core.service.processes.process import Inherited
 from openqmail.core.service.supervisor import messages as said
+from openqmail.core.values import MessageId
 from system_homes import SystemHome, system_home
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes users and becomes them")
@@ -39,9 +42,9 @@ class Asking:
         theirs.close()
         self.control = BlockingChannel(ours, said.FromChild)
 
-    def connect(self) -> socket.socket:
+    def connect(self, port: str = "local") -> socket.socket:
         mine, its = socket.socketpair()
-        self.control.send(said.Peer("local"), (its.fileno(),))
+        self.control.send(said.Peer(port), (its.fileno(),))
         its.close()
         return mine
 
@@ -137,3 +140,55 @@ def test_with_its_client_the_workers_go(home: SystemHome, asking: Asking) -> Non
         if not children.read_text().split():
             break
     os.close(descriptor)
+
+
+def test_however_many_ask_for_checks_those_that_deliver_get_their_workers(
+    home: SystemHome, asking: Asking
+) -> None:
+    fronts = [BlockingChannel(asking.connect("check"), FromSpawner) for _ in range(2)]
+    got: list[int] = []
+    for at in range(CHECKERS + 2):
+        fronts[at % 2].send(Start(at, b"alice"))
+        told, descriptors = answer(fronts[at % 2])
+        assert isinstance(told, Started) == (at < CHECKERS), at
+        got += descriptors
+    send = BlockingChannel(asking.connect(), FromSpawner)
+    send.send(Start(1, b"alice"))
+    told, descriptors = answer(send)
+    assert isinstance(told, Started)
+    fronts[0].close()
+    for at in Waiting("with a front end its workers are gone"):
+        fronts[1].send(Start(int(at * 1000), b"alice"))
+        told, more = answer(fronts[1])
+        descriptors += more
+        if isinstance(told, Started):
+            break
+    for descriptor in (*got, *descriptors):
+        os.close(descriptor)
+    send.close()
+    fronts[1].close()
+
+
+def test_a_worker_for_checks_tells_of_mailboxes_and_delivers_nothing(
+    home: SystemHome, asking: Asking
+) -> None:
+    front = BlockingChannel(asking.connect("check"), FromSpawner)
+    front.send(Start(1, b"alice"))
+    _, (descriptor,) = answer(front)
+    worker = BlockingChannel(socket.socket(fileno=descriptor), Checked)
+    for number, recipient, outcome in ((1, b"alice@a.example", "K"), (2, b"bob@a.example", "Z")):
+        worker.send(Check(number, recipient))  # bob is nobody, so it is alias who could tell
+        told, _ = answer(worker)
+        assert isinstance(told, Checked) and (told.id, told.outcome) == (number, outcome)
+    deliver = (3, MessageId(1, b"k" * 24), 1, b"", b"alice@a.example", 0, False, False, 2, b"", b"x\n")
+    worker.send(Deliver(3, *deliver))
+    for _ in Waiting("it has cut off who wants it to deliver"):
+        select.select((worker.socket,), (), (), 1)
+        try:
+            if worker.receive() is None:
+                break
+        except FrameError:
+            break
+    assert not home.mails("alice")
+    worker.close()
+    front.close()

@@ -179,7 +179,7 @@ TABLE: dict[str, tuple[Act, ...]] = {
         Act("`control/servercert.pem`", lambda s: _open(s.home / "control/servercert.pem"), "smtpd"),
         Act("`control/clientcert.pem`", lambda s: _open(s.home / "control/clientcert.pem"), "remote"),
         Act("`users/smtpauth`", lambda s: _open(s.home / "users/smtpauth"), "gate"),
-        Act("`users/cdb`", lambda s: _open(s.home / "users/cdb"), "gate send worker", "smtpd remote"),
+        Act("`users/cdb`", lambda s: _open(s.home / "users/cdb"), "smtpd gate send worker", "remote"),
         Act("a message in the queue", lambda s: _open(s.message), "send"),
         Act("the names in the queue", lambda s: os.listdir(s.home / "queue/mess"), "send"),
         Act("the journal", lambda s: os.listdir(s.home / "queue/journal"), "send"),

@@ -67,6 +67,7 @@ def test_defaults_are_those_of_qmail(make: Make) -> None:
     assert (found.timeoutconnect, found.timeoutremote, found.timeoutsmtpd) == (60, 1200, 1200)
     assert (found.databytes, found.maxrecipients, found.concurrencydestination) == (0, 1000, 10)
     assert found.defaultdelivery == b"./Maildir/\n"
+    assert found.checkrcpt is False
     assert found.listen == found.resolvers == found.hooks == ()
     assert found.rules.match("192.0.2.1").allow
 
@@ -169,6 +170,7 @@ def test_a_missing_me_names_its_remedy(tmp_path: Path) -> None:
         ("concurrencydestination", "0\n", 1, "from 1 to"),
         ("maxrecipients", "50\n", 1, "from 100"),
         ("timeoutsmtpd", "\n", 1, "is empty"),
+        ("checkrcpt", "yes\n", 1, "neither 0 nor 1"),
         ("smtpgreeting", "mail.example.org grüß\n", 1, "ASCII"),
         ("smtpgreeting", "mail.example.org " + "x" * 400, 1, "400"),
         ("smtpgreeting", "** hello\n", 1, "not a domain"),

@@ -354,7 +354,7 @@ def test_what_is_open_and_the_childs_children_stay_as_they_are(room: Path) -> No
 # --- the table ----------------------------------------------------------------------------
 
 REACHED = {
-    "smtpd": {"control"},
+    "smtpd": {"control", "users"},
     "gate": {"control", "users"},
     "send": {"control", "users", "queue"},
     "remote": {"control"},

@@ -38,13 +38,13 @@ def spawner(tmp_path: Path) -> Iterator[local.Spawner]:
 
 def asks(spawner: local.Spawner) -> tuple[local._Client, socket.socket]:
     ours, theirs = socket.socketpair()
-    client = local._Client(theirs)
+    client = local._Client(theirs, "local")
     spawner._clients.append(client)
     return client, ours
 
 
 def test_a_worker_that_breaks_says_why(spawner: local.Spawner, monkeypatch, capfd) -> None:
-    def broken(*_: object) -> int:
+    def broken(*_: object, **__: object) -> int:
         raise RuntimeError("no such luck")
 
     monkeypatch.setattr(local, "run_worker", broken)

@@ -1,4 +1,4 @@
-"""A real SMTP service on loopback in front of a queue that is only a list, and of a gate.
+"""A real SMTP service on loopback in front of a queue that is only a list, a gate, and mailboxes.
 
 Every story is told twice: with direct calls, and with frames over a socket in between.
 """
@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from openqmail.core.control.assign import Users
 from openqmail.core.control.home import Home
 from openqmail.core.control.reader import read_settings
 from openqmail.core.control.settings import Listener, Settings
@@ -23,10 +24,12 @@ from openqmail.core.hooks import HookChain
 from openqmail.core.log import MemoryLog
 from openqmail.core.ports import CONNECTIONS, LargeBody, ServiceContext
 from openqmail.core.service.frames.gate import GateClient, GateServer
+from openqmail.core.service.frames.local_client import LocalClient
 from openqmail.core.service.frames.submission import SubmissionClient, SubmissionServer
 from openqmail.core.smtpd import SmtpService
-from openqmail.core.values import Envelope, MessageId, OpenqmailError
+from openqmail.core.values import Envelope, MessageId, OpenqmailError, Outcome, Result
 from openqmail.core.world import SimulatedClock
+from spawned import Spawner
 
 
 class Large:
@@ -77,6 +80,31 @@ class ListQueue:
         return future
 
 
+class Mailboxes:
+    """Serves the port RecipientCheck: who begins with `no` has none, who begins with `later` none just
+    now; `hold` leaves it open."""
+
+    def __init__(self) -> None:
+        self.asked: list[bytes] = []
+        self.answers: list[Future[Result | None]] = []
+        self.hold = False
+
+    def check(self, recipient: bytes) -> "Future[Result | None]":
+        self.asked.append(recipient)
+        self.answers.append(asyncio.get_running_loop().create_future())
+        if not self.hold:
+            self.answer(len(self.asked) - 1)
+        return self.answers[-1]
+
+    def answer(self, at: int) -> None:
+        name, result = self.asked[at], None
+        if name.startswith(b"no"):
+            result = Result(Outcome.FAILURE, b"Sorry, no mailbox here by that name. (#5.1.1)\n")
+        elif name.startswith(b"later"):
+            result = Result(Outcome.DEFERRAL, b"Unable to switch to /home/later: access denied. (#4.3.0)\n")
+        self.answers[at].set_result(result)
+
+
 class Client:
     """Speaks SMTP in bytes."""
 
@@ -116,6 +144,8 @@ class Client:
 class Server:
     def __init__(self, service: SmtpService, queue: ListQueue, gate: LocalGate, port: int) -> None:
         self.service, self.queue, self.gate, self.port = service, queue, gate, port
+        self.clock: Any = service.context.clock
+        self.log: Any = service.context.log
         self._clients: list[asyncio.StreamWriter] = []
 
     async def client(self) -> Client:
@@ -132,6 +162,11 @@ class Server:
     def hang_up(self) -> None:
         for writer in self._clients:
             writer.close()
+
+
+@pytest.fixture
+def mailboxes() -> Mailboxes:
+    return Mailboxes()
 
 
 @pytest.fixture
@@ -159,7 +194,11 @@ def _connected(client: Any, server: Any) -> Any:
 
 @asynccontextmanager
 async def _running(
-    frames: bool, settings: Settings, hooks: Sequence[tuple[str, object]] = (), **changes: object
+    frames: bool,
+    settings: Settings,
+    hooks: Sequence[tuple[str, object]] = (),
+    mailboxes: Mailboxes | None = None,
+    **changes: object,
 ) -> AsyncIterator[Server]:
     settings = msgspec.structs.replace(settings, **changes)
     queue, log, clock = ListQueue(), MemoryLog(), SimulatedClock()
@@ -169,6 +208,11 @@ async def _running(
     if frames:
         submission = _connected(SubmissionClient(), SubmissionServer(queue))
         gate_port = _connected(GateClient(batches={}), GateServer(gate))
+    recipients: Any = mailboxes
+    if frames and mailboxes is not None:
+        spawner = Spawner(lambda uid, gid: mailboxes, lambda local: (7, 7))
+        recipients = LocalClient(Users(""), (7, 7), (7, 7))
+        recipients.attach(spawner.connection)
     context = ServiceContext(
         listener=Listener("smtp", "127.0.0.1", 0),
         settings=settings,
@@ -177,6 +221,7 @@ async def _running(
         hooks=HookChain(hooks, log),
         log=log,
         clock=clock,
+        recipients=recipients,
     )
     service = SmtpService(context)
     loop = asyncio.get_running_loop()
@@ -191,9 +236,12 @@ async def _running(
         if frames:
             submission.close()
             gate_port.close()
+            if mailboxes is not None:
+                await recipients.close()
+                spawner.close()
 
 
 @pytest.fixture(params=["direct", "frames"])
 def running(request: pytest.FixtureRequest) -> object:
-    """`async with running(settings, hooks, **changes of settings) as server`."""
+    """`async with running(settings, hooks, mailboxes, **changes of settings) as server`."""
     return partial(_running, request.param == "frames")

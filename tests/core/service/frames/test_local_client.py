@@ -11,8 +11,19 @@ from hypothesis import strategies as st
 from openqmail.core.control import User
 from openqmail.core.ports import Forward, LocalJob, LocalReport, Written
 from openqmail.core.queue import FileBody
+from openqmail.core.service.frames import local_client
 from openqmail.core.service.frames.channel import Channel
-from openqmail.core.service.frames.local import Deliver, LocalServer, Report, Synced, ToWorker
+from openqmail.core.service.frames.local import (
+    Check,
+    Checked,
+    CheckServer,
+    Deliver,
+    LocalServer,
+    Report,
+    Sync,
+    Synced,
+    ToWorker,
+)
 from openqmail.core.service.frames.local_client import LocalClient
 from openqmail.core.service.frames.spawning import Refused, Start, Started
 from openqmail.core.values import BytesBody, MessageId, Outcome, Result, TemporaryFailure
@@ -22,6 +33,7 @@ from spawned import Cut, Spawner, descriptors, left_open, until
 ALIAS = (99, 98)
 CRASHED = b"qmail-local crashed.\n"
 ENDING = b"Sorry, this service is about to end. (#4.3.2)\n"
+NOBODY = Result(Outcome.FAILURE, b"Sorry, no mailbox here by that name. (#5.1.1)\n")
 OK = Result(Outcome.SUCCESS, b"did 1+0+0\n")
 
 
@@ -35,7 +47,7 @@ class Directory:
             return User(b"root", 0, 0, b"/root", b"", b"")
         if not local.startswith(b"u"):
             return None
-        uid = 1000 + int(local[1:])
+        uid = 1000 + int(local[1:].partition(b"-")[0])
         return User(local, uid, uid, b"/home/" + local, b"", b"")
 
 
@@ -54,6 +66,16 @@ class Worker:
         self.durable = True
         self.holds_syncs = False
         self.syncs = []
+        self.checked, self.checks = [], []
+
+    def check(self, recipient):
+        """Only addresses without a dash have a mailbox."""
+        self.checked.append(recipient)
+        future = asyncio.get_running_loop().create_future()
+        self.checks.append(future)
+        if not self.held:
+            future.set_result(NOBODY if b"-" in recipient else None)
+        return future
 
     def deliver(self, job):
         self.jobs.append(job)
@@ -629,6 +651,124 @@ def test_wherever_a_worker_is_cut_off_each_job_has_an_end_and_only_what_was_sync
     assert not left_open(before)
 
 
+# --- checks -------------------------------------------------------------------------------
+
+
+def test_a_check_is_asked_of_the_user_of_the_address_and_answered(run):
+    async def story(rig):
+        spawner = rig.attach()
+        found = await asyncio.gather(
+            *[rig.client.check(one) for one in (b"u1@h", b"u2-x@h", b"who@h", b"u1")]
+        )
+        assert found == [None, NOBODY, None, None]
+        assert {uid: worker.checked for uid, (worker,) in rig.workers.items()} == {
+            1001: [b"u1@h", b"u1"],
+            1002: [b"u2-x@h"],
+            ALIAS[0]: [b"who@h"],
+        }
+        assert len(spawner.asked) == 3
+
+    run(story)
+
+
+def test_what_a_delivery_would_be_told_before_it_has_a_worker_is_told_of_a_check(run):
+    async def story(rig):
+        spawner = rig.attach()
+        for local in (b"trouble", b"root"):
+            assert await rig.client.check(local + b"@h") == (await rig.deliver(local)).result
+        assert not spawner.asked
+
+    run(story)
+
+
+@pytest.mark.parametrize("lost", ["worker", "spawner", "refused", "closed early", "closed"])
+def test_a_check_that_is_lost_says_that_nobody_can_tell(run, lost):
+    early = lost in ("spawner", "refused", "closed early")
+
+    async def story(rig):
+        rig.held = True
+        spawner = rig.attach(slow=early)
+        verdict = rig.client.check(b"u1@h")
+        await until(lambda: spawner.pending if early else rig.workers and rig.workers[1001][0].checked)
+        if lost == "worker":
+            spawner.kill(rig.server(1001))
+        elif lost == "spawner":
+            spawner.channel.abort()
+            spawner.ended = True
+        elif lost == "refused":
+            spawner.who = lambda local: b"Too many deliveries run already. (#4.3.0)\n"
+            spawner.answer(spawner.pending[0])
+        else:
+            await rig.client.close()
+        assert await verdict is None
+        if lost == "closed":
+            assert await rig.client.check(b"u1@h") is None
+
+    run(story)
+
+
+def test_a_worker_that_does_not_answer_is_asked_no_more_when_enough_wait_for_it(run, monkeypatch):
+    monkeypatch.setattr(local_client, "CHECKS", 3)
+
+    async def story(rig):
+        rig.held = True
+        rig.attach()
+        waiting = [rig.client.check(b"u1-%d@h" % at) for at in range(5)]
+        assert [verdict.done() for verdict in waiting] == [False] * 3 + [True] * 2
+        assert {verdict.result() for verdict in waiting[3:]} == {None}
+        await until(lambda: rig.workers and len(rig.workers[1001][0].checked) == 3)
+        assert rig.client.check(b"u1-6@h").done()
+        rig.held = False
+        assert await rig.client.check(b"u2-x@h") == NOBODY, "another user's are told"
+        for future in rig.workers[1001][0].checks:
+            future.set_result(NOBODY)
+        assert [await verdict for verdict in waiting[:3]] == [NOBODY] * 3
+
+    run(story)
+
+
+def test_checks_keep_to_their_number_of_workers_and_to_what_may_wait_for_one(run, monkeypatch):
+    monkeypatch.setattr(local_client, "CHECKERS", 4)
+
+    async def story(rig):
+        rig.held = True
+        spawner = rig.attach()
+        waiting = [rig.client.check(b"u%d-x@h" % at) for at in range(1, 9)]
+        await until(lambda: len(rig.workers) == 2 and all(one[0].checked for one in rig.workers.values()))
+        assert [verdict.done() for verdict in waiting] == [False] * 6 + [True] * 2
+        assert len(spawner.asked) == 2
+        rig.held = False
+        for uid in (1001, 1002):
+            rig.workers[uid][0].checks[0].set_result(NOBODY)
+        assert [await verdict for verdict in waiting] == [NOBODY] * 6 + [None] * 2
+        assert rig.running() <= 2
+
+    run(story, most=2)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [Deliver(1, 1, MessageId(1, b"k"), 1, b"", b"u@h", 0, False, False, 2, b"", b"x\n"), Sync(1, ())],
+)
+def test_a_worker_that_was_made_for_checks_cuts_off_who_wants_it_to_deliver(run, message):
+    async def story(rig):
+        worker, heard, lost = Worker(5, 6), [], []
+        server = CheckServer(worker)
+        ours, theirs = socket.socketpair()
+        server.serve(theirs)
+        client = Channel(ours, Checked, lambda message, _: heard.append(message), lost.append)
+        client.send(Check(1, b"u-x@h"))
+        await until(lambda: heard)
+        assert heard == [Checked(1, "D", NOBODY.text)]
+        client.send(message)
+        await until(lambda: lost)
+        assert not worker.jobs and not worker.synced
+        server.close()
+        client.abort()
+
+    run(story)
+
+
 # --- who does not keep to the form ----------------------------------------------------------
 
 
@@ -649,7 +789,14 @@ class Liar:
 
 @pytest.mark.parametrize(
     "wrong",
-    [Report(99, "K", b"", (), None), Synced(99, (True,)), Synced(1, ()), Start(1, b"x"), Refused(1, b"")],
+    [
+        Checked(99, "K", b""),
+        Report(99, "K", b"", (), None),
+        Synced(99, (True,)),
+        Synced(1, ()),
+        Start(1, b"x"),
+        Refused(1, b""),
+    ],
 )
 def test_a_worker_that_answers_what_was_not_asked_is_cut_off_and_its_jobs_deferred(run, wrong):
     async def story(rig):

@@ -31,6 +31,7 @@ class Rig(load("local/conftest.py").Rig):
                     SimpleNamespace(
                         deliver=lambda job: client.deliver(self._on_disk(job)),
                         sync=client.sync,
+                        check=client.check,
                         reconfigure=local.reconfigure,
                     )
                 )
@@ -67,6 +68,7 @@ ELSEWHERE = {
     "local/test_again.py": (),
     "local/test_synced.py": (),
     "local/test_plans.py": (),
+    "local/test_check.py": (),
 }
 for path, without in ELSEWHERE.items():
     globals().update(others_tests(path, without))

@@ -219,6 +219,21 @@ DEFINITIONS: tuple[Definition, ...] = (
         explanation="Seconds that an SMTP client may be silent before its connection is ended.",
     ),
     Definition(
+        name="checkrcpt",
+        kind="0 or 1",
+        default="0",
+        readers=("smtpd",),
+        explanation=(
+            "1: a recipient of this host is looked up, as for a delivery, before an SMTP client is told "
+            "that it is taken. Without a mailbox it is refused with 550, so no bounce comes of it; where "
+            "mail could not be delivered just now, it is put off with 451, and the log says why. What "
+            "cannot be looked up soon is taken, as without the check. 0: every recipient is taken, and "
+            "mail for nobody bounces."
+        ),
+        example="1",
+        parse=value(syntax.switch),
+    ),
+    Definition(
         name="hooks",
         kind="a list of names",
         default="",

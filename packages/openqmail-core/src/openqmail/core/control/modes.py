@@ -39,7 +39,7 @@ class Part(msgspec.Struct, frozen=True):
 PARTS = {
     "": Part(ROOT, 0o755, 0o755, (ANY, 0o755), ("", *ACCOUNTS)),
     "control": Part(ROOT, 0o755, 0o755, (ROOT, 0o755), ("smtpd", "gate", "send", "remote")),
-    "users": Part(ROOT, 0o755, 0o755, (ROOT, 0o755), ("gate", "send")),
+    "users": Part(ROOT, 0o755, 0o755, (ROOT, 0o755), ("gate", "send", "smtpd")),
     "alias": Part("alias", 0o2755, 0o755, ("alias", 0o755), ("alias",)),
     "queue": Part("send", 0o700, 0o700, ("send", 0o700), ("send",)),
     "run": Part(ROOT, 0o711, 0o700, (ANY, 0o700), ("",)),

@@ -63,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     connectionsperhour: int = 0
     messagesperhour: int = 0
     timeoutsmtpd: int
+    checkrcpt: bool = False
     hooks: tuple[str, ...]
     # where mail goes
     envnoathost: bytes

@@ -51,6 +51,13 @@ def load_idna() -> None:
     _spellings("bücher.example")
 
 
+def switch(text: str) -> bool:
+    """1 or 0."""
+    if text not in ("0", "1"):
+        raise ValueError(f"'{shown(text)}' is neither 0 nor 1; write 1 for yes, 0 for no")
+    return text == "1"
+
+
 def suffix(text: str) -> tuple[bytes, ...]:
     """A domain, or `.domain` for all below it."""
     if text.startswith("."):

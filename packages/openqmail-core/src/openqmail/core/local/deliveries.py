@@ -1,4 +1,4 @@
-"""Serves the port `LocalDelivery`: users/cdb, then `alias`, then their `.qmail` files.
+"""Serves the ports `LocalDelivery` and `RecipientCheck`: users/cdb, then `alias`, then their `.qmail` files.
 
 A small message is delivered at once, on the loop, so its future is done when it is handed
 out; a large one, a repeated one and one whose files are synced, by workers.  `sync` has a
@@ -71,7 +71,7 @@ class LocalDeliveries:
         self._plans.reconfigure(settings.defaultdelivery)
         self._host = host_part(settings.me)
 
-    # --- the port ---------------------------------------------------------------------
+    # --- the ports --------------------------------------------------------------------
 
     def deliver(self, job: LocalJob) -> "Future[LocalReport]":
         """One attempt for one recipient."""
@@ -89,6 +89,13 @@ class LocalDeliveries:
     def sync(self, written: Sequence[Written]) -> "Future[tuple[bool, ...]]":
         """Make files durable, with their names."""
         return self._syncer.run(self._durability.sync, tuple(written))
+
+    def check(self, recipient: bytes) -> "Future[Result | None]":
+        """What the plan of a delivery would be, at once."""
+        task = self._plans.task(recipient)
+        future: Future[Result | None] = self._loop.create_future()
+        future.set_result(task.result if task.refused else None)
+        return future
 
     async def close(self) -> None:
         """Returns when what runs in a thread has ended."""

@@ -66,6 +66,16 @@ class LocalDelivery(Protocol):
         ...
 
 
+class RecipientCheck(Protocol):
+    """Served by local."""
+
+    def check(self, recipient: bytes) -> Future[Result | None]:
+        """What would become of mail for `recipient`, an address as routed: FAILURE when it would be
+        refused for good, DEFERRAL when it could not be delivered just now.  None when it would be
+        taken, and when nobody can tell.  Nothing is delivered or written.  Never raises."""
+        ...
+
+
 class RemoteJob(msgspec.Struct, frozen=True):
     """One transaction: some recipients of one message at one `domain` (lower case)."""
 

@@ -10,6 +10,7 @@ import msgspec
 
 from openqmail.core.control.settings import Listener, Settings
 from openqmail.core.log import Log
+from openqmail.core.ports.delivery import RecipientCheck
 from openqmail.core.ports.gate import Gate
 from openqmail.core.ports.submission import Submission
 from openqmail.core.values import Reply
@@ -29,7 +30,9 @@ class InboundHooks(Protocol):
 
 
 class ServiceContext(msgspec.Struct, frozen=True):
-    """Everything a service may use; a reload makes a new one."""
+    """Everything a service may use; a reload makes a new one.
+
+    `recipients`: who tells whether there is a mailbox; None: nobody is asked."""
 
     listener: Listener
     settings: Settings
@@ -38,6 +41,7 @@ class ServiceContext(msgspec.Struct, frozen=True):
     hooks: InboundHooks
     log: Log
     clock: Clock
+    recipients: RecipientCheck | None = None
 
 
 class Service(Protocol):

@@ -7,11 +7,10 @@ from openqmail.core.queue.limits import Limits
 from openqmail.core.queue.local_store import LocalStore
 from openqmail.core.queue.lock import SendMutex, Trigger
 from openqmail.core.queue.looking import read, read_body
-from openqmail.core.queue.store import Change, Channel, Closes, Due, Progress, QueueStore, Router, Stored
+from openqmail.core.queue.store import Change, Closes, Due, Progress, QueueStore, Router, Stored
 
 __all__ = [
     "Change",
-    "Channel",
     "Checkpoint",
     "Closes",
     "Due",

@@ -2,14 +2,13 @@
 
 from asyncio import Future
 from collections.abc import Callable, Iterable
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
 from openqmail.core.ports import LargeBody, QueueTotals
 from openqmail.core.values import Body, Envelope, MessageId, Outcome
-
-Channel = Literal["local", "remote"]
+from openqmail.core.values.address import Channel
 
 Due = tuple[int, int]
 """When the local and the remote recipients are tried next, seconds UTC; 0: at once."""

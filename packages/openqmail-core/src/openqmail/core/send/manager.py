@@ -31,7 +31,7 @@ from openqmail.core.log import (
     Status,
     TripleBounce,
 )
-from openqmail.core.queue.store import Change, Channel, Due, Stored
+from openqmail.core.queue.store import Change, Due, Stored
 from openqmail.core.send.events import (
     Accepted,
     Action,
@@ -59,6 +59,7 @@ from openqmail.core.send.message import REPORT, Delivery, Items, Message
 from openqmail.core.send.routing import Routes, is_verp, sender_for
 from openqmail.core.send.schedule import DueTimes
 from openqmail.core.values import Outcome, Result
+from openqmail.core.values.address import Channel
 
 GROUP = 100
 """Recipients in one remote transaction (RFC 5321 section 4.5.3.1.8: every host takes 100)."""

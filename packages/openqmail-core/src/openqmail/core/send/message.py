@@ -7,12 +7,13 @@ recipient of the message is idle again.
 import msgspec
 
 from openqmail.core.control.settings import Settings
-from openqmail.core.queue.store import Change, Channel, Due, Stored
+from openqmail.core.queue.store import Change, Due, Stored
 from openqmail.core.send.events import Bounce
 from openqmail.core.send.fairness import Item
 from openqmail.core.send.routing import Routes, bounce_sender
 from openqmail.core.send.schedule import next_try
 from openqmail.core.values import Outcome, Result
+from openqmail.core.values.address import Channel
 
 # An enum's attributes are slow to look up.
 _DEFERRAL, _FAILURE = Outcome.DEFERRAL, Outcome.FAILURE

@@ -11,7 +11,7 @@ from heapq import heapify, heappop, heappush
 from math import isqrt
 from random import Random
 
-from openqmail.core.queue.store import Channel
+from openqmail.core.values.address import Channel
 
 _NUMBER = 64
 _MASK = (1 << _NUMBER) - 1

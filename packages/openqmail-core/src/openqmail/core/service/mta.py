@@ -177,6 +177,7 @@ class Mta:
             hooks=self._hooks,
             log=self._log,
             clock=self._clock,
+            recipients=self._local if self._settings.checkrcpt else None,
         )
 
 

@@ -14,8 +14,8 @@ from openqmail.core.control.settings import Settings
 from openqmail.core.log import Alert, Log, Notice
 from openqmail.core.ports import LocalDelivery, RemoteDelivery
 from openqmail.core.queue import LocalStore, Trigger
-from openqmail.core.queue.store import Channel
 from openqmail.core.send import Routes, Sender, SendManager, StoredQueue
+from openqmail.core.values.address import Channel
 from openqmail.core.world import Clock, Disk
 
 T = TypeVar("T")

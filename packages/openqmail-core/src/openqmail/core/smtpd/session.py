@@ -1,6 +1,6 @@
 """One SMTP connection: a thin shell round the server machine.
 
-Bytes go in, events come out, each is answered from the policy, the hooks or the queue; what
+Bytes go in, events come out, each is answered from policy, hooks, mailboxes or queue; what
 is to be sent is written once a turn.  250 after the data is said only when the queue's
 promise has come true.  The client is read no further while the machine waits for an answer
 with a full buffer, or while the disk is behind; nor before the gate has let it in.
@@ -10,7 +10,7 @@ import asyncio
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from openqmail.core.hooks import SessionFacts
 from openqmail.core.limits import network_of
@@ -25,6 +25,8 @@ from openqmail.core.values import MessageId, OpenqmailError, QueueFull, Recipien
 
 if TYPE_CHECKING:
     from openqmail.core.smtpd.service import SmtpService
+
+T = TypeVar("T")
 
 _NEVER = float("inf")
 
@@ -69,6 +71,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         self._context = service.context
         self._admit = service.admit
         self._asked = service.asked
+        self._recipients = service.recipients
         self._loop = loop
         self._read_into = service.buffer
 
@@ -230,14 +233,14 @@ class SmtpSession(asyncio.BufferedProtocol):
         task = self._loop.create_task(self._ask(step, facts, accepted))
         self._asking = task
 
-    def _when(self, answer: "Future[bool]", then: Callable[[bool], None]) -> None:
-        """Go on by `then` now where the gate's answer is there, which is the rule, else when it comes."""
+    def _when(self, answer: "Future[T]", then: Callable[[T], None]) -> None:
+        """Go on by `then` now where the answer is there, which is the rule, else when it comes."""
         if answer.done():
             then(answer.result())
         else:
             answer.add_done_callback(partial(self._told, then))
 
-    def _told(self, then: Callable[[bool], None], answer: "Future[bool]") -> None:
+    def _told(self, then: Callable[[T], None], answer: "Future[T]") -> None:
         then(answer.result())
         if self._leased:
             self._pump()
@@ -297,6 +300,16 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._add(incoming, recipient)
 
     def _add(self, incoming: Incoming, recipient: Recipient) -> None:
+        if self._recipients is None:
+            self._checked(incoming, recipient, None)
+        else:
+            verdict = self._recipients.check(recipient.address)
+            self._when(verdict, partial(self._checked, incoming, recipient))
+
+    def _checked(self, incoming: Incoming, recipient: Recipient, refusal: Reply | None) -> None:
+        if refusal is not None:
+            self._machine.send(refusal)
+            return
         incoming.recipients.append(recipient)
         self._machine.accept()
 

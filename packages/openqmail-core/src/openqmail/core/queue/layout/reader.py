@@ -23,9 +23,10 @@ from openqmail.core.queue.layout.forms import (
     whole_paragraphs,
 )
 from openqmail.core.queue.layout.paths import Files
-from openqmail.core.queue.store import Channel, Due, Progress, Stored
+from openqmail.core.queue.store import Due, Progress, Stored
 from openqmail.core.queue.unreadable import unreadable
 from openqmail.core.values import Envelope, MessageId, Origin, Outcome, QueueDamaged, Recipient
+from openqmail.core.values.address import Channel
 from openqmail.core.world import Disk
 
 FRESH = Progress()

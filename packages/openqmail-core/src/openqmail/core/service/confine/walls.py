@@ -48,7 +48,7 @@ class Walls(msgspec.Struct, frozen=True):
 def walls_of(role: str, home: Home) -> Walls | None:
     """The walls of smtpd, gate, send or remote; None for a role without."""
     found = {
-        "smtpd": Walls(read=(home.control,)),
+        "smtpd": Walls(read=(home.control, home.users)),
         "gate": Walls(read=(home.control, home.users)),
         # The folder that the queue is in is synced when it is opened, for which it is listed; in /proc
         # stands which file system a folder is on.

@@ -1,21 +1,24 @@
-"""The port `LocalDelivery` between a client and one worker: the messages, and the worker's side.
+"""The ports of `local` between a client and one worker: the messages, and the worker's side.
 
-The client's side is `local_worker`, and `local_client`, which has many of them.
+A worker that was made for checks knows no other message: whoever asks there can deliver nothing,
+and learns nothing but whether there is a mailbox.  The client's side is `local_worker`, and
+`local_client`, which has many of them.
 """
 
 from asyncio import Future
 from functools import partial
+from typing import Any, Protocol
 
 import msgspec
 
-from openqmail.core.ports import LocalDelivery, LocalJob, LocalReport, Written
+from openqmail.core.ports import LocalDelivery, LocalJob, LocalReport, RecipientCheck, Written
 from openqmail.core.service.frames.bodies import release, unpack
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.results import BROKE, LETTERS, Letter
 from openqmail.core.service.frames.rights import close_all
 from openqmail.core.service.frames.serving import DeliveryServer
-from openqmail.core.values import Body, MessageId
+from openqmail.core.values import Body, MessageId, Result
 
 
 class Deliver(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -42,6 +45,13 @@ class Sync(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     written: tuple[tuple[bytes, int], ...]
 
 
+class Check(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+    """What would become of mail for this address, as routed?"""
+
+    id: int
+    recipient: bytes
+
+
 class Report(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     """A `LocalReport`; `forward`: sender, recipients, header."""
 
@@ -59,15 +69,49 @@ class Synced(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     durable: tuple[bool, ...]
 
 
-ToWorker = Deliver | Sync
-FromWorker = Report | Synced
+class Checked(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+    """The answer to a `Check`; K, without a text: it would be taken, or nobody can tell."""
+
+    id: int
+    outcome: Letter
+    text: bytes
 
 
-class LocalServer(DeliveryServer):
-    """A worker's: hands what is asked to who can do it."""
+ToWorker = Deliver | Sync | Check
+FromWorker = Report | Synced | Checked
 
-    def __init__(self, deliveries: LocalDelivery) -> None:
-        super().__init__(ToWorker)
+
+class LocalPorts(LocalDelivery, RecipientCheck, Protocol):
+    """Both ports of `local`."""
+
+
+class CheckServer(DeliveryServer):
+    """A worker's that is asked about mailboxes, and for nothing else."""
+
+    def __init__(self, checks: RecipientCheck, messages: Any = Check) -> None:
+        super().__init__(messages)
+        self._checks = checks
+
+    def _take(self, channel: Channel, message: Any, descriptors: list[int]) -> None:
+        if descriptors:
+            close_all(descriptors)
+            raise FrameError("a check comes without descriptors")
+        checking = self._begin(self._checks.check, message.recipient)
+        checking.add_done_callback(partial(self._checked, channel, message.id))
+
+    def _checked(self, channel: Channel, number: int, done: "Future[Result | None]") -> None:
+        result = self._end(done)
+        if result is None:
+            channel.send(Checked(number, "K", b""))
+        else:
+            channel.send(Checked(number, LETTERS[result.outcome], result.text))
+
+
+class LocalServer(CheckServer):
+    """A worker's that delivers: hands what is asked to who can do it."""
+
+    def __init__(self, deliveries: LocalPorts) -> None:
+        super().__init__(deliveries, ToWorker)
         self._deliveries = deliveries
 
     def _take(self, channel: Channel, message: ToWorker, descriptors: list[int]) -> None:
@@ -89,13 +133,15 @@ class LocalServer(DeliveryServer):
                 self._report(channel, message.id, body, future)
             else:
                 future.add_done_callback(partial(self._report, channel, message.id, body))
-        elif isinstance(message, Sync) and not descriptors:
+        elif isinstance(message, Sync):
+            if descriptors:
+                close_all(descriptors)
+                raise FrameError("a sync comes without descriptors")
             written = [Written(path, size) for path, size in message.written]
             syncing = self._begin(self._deliveries.sync, written)
             syncing.add_done_callback(partial(self._synced, channel, message.id, len(written)))
         else:
-            close_all(descriptors)
-            raise FrameError("a sync comes without descriptors")
+            super()._take(channel, message, descriptors)
 
     def _report(self, channel: Channel, number: int, body: Body, done: "Future[LocalReport]") -> None:
         release(body)

@@ -1,10 +1,13 @@
-"""The port `LocalDelivery` as the client of many workers, one for each user with mail just now.
+"""The ports of `local` as the client of many workers, one for each user with mail just now.
 
 The user of a recipient is looked up in users/cdb, and the spawner asked for a worker where
 there is none.  At most so many run; when another is wanted, the one that was idle longest goes,
 and else what is asked waits, in order.  Files are synced by the worker that wrote them: one
 that goes is asked to do so before.  What was under way at a worker, or asked of a spawner, that
 was lost is deferred.
+
+Checks go the same way, by a connection of their own and to workers of their own.  One that would
+have to wait behind too many, and one whose worker or spawner was lost, says that nobody can tell.
 """
 
 import asyncio
@@ -16,7 +19,7 @@ from functools import partial
 
 from openqmail.core.local.plans import Directory
 from openqmail.core.ports import LocalJob, Written
-from openqmail.core.service.frames.local_worker import MOST_FILES, Answer, Key, Worker, settle
+from openqmail.core.service.frames.local_worker import MOST_FILES, Answer, Key, Verdict, Worker, settle, tell
 from openqmail.core.service.frames.results import LOCAL_LOST, LOCAL_SILENT, STOPPED
 from openqmail.core.service.frames.spawning import Refused, Spawner, Started
 from openqmail.core.values import OpenqmailError, Outcome, Result
@@ -31,6 +34,11 @@ SYNCING, DELIVERING = 60.0, 900.0
 """Seconds that a worker may be silent while it syncs, and while it delivers; it may be as much more as
 idle ones are looked for.  Then it is killed: its user may have stopped it, or his disk hangs, and
 everybody's results wait for a sync."""
+CHECKS = 256
+"""Checks that may wait for one worker."""
+
+CHECKERS = 64
+"""Workers that may be waited for, by checks."""
 
 NO_USERS = Result(Outcome.DEFERRAL, b"Trouble reading users/cdb. (#4.3.0)\n")
 NOT_AS_ROOT = Result(Outcome.FAILURE, b"Not allowed to perform deliveries as root.\n")
@@ -38,7 +46,7 @@ CHANGED = Result(Outcome.DEFERRAL, b"The user of this address has just changed i
 
 
 class LocalClient:
-    """Serves the port."""
+    """Serves both ports."""
 
     def __init__(
         self,
@@ -69,7 +77,7 @@ class LocalClient:
         self._timer: TimerHandle | None = None
         self._closed = False
 
-    # --- the port -----------------------------------------------------------------------
+    # --- the ports ----------------------------------------------------------------------
 
     def deliver(self, job: LocalJob) -> Answer:
         answer: Answer = self._loop.create_future()
@@ -78,14 +86,10 @@ class LocalClient:
         if isinstance(key, Result):
             settle(answer, key)
             return answer
-        worker = self._workers.get(key)
-        if worker is not None:
-            worker.deliver(job, answer)
-            return answer
-        worker = self._workers[key] = Worker(self, key, local)
+        worker = self._workers.get(key) or self._want(key, local)
         worker.deliver(job, answer)
-        self._wanted.append(worker)
-        self._go_on()
+        if not worker.running:
+            self._go_on()
         return answer
 
     def sync(self, written: Sequence[Written]) -> "Future[tuple[bool, ...]]":
@@ -97,6 +101,23 @@ class LocalClient:
                 worker.sync([written[position] for position in some], syncing.part(some))
         syncing.all_asked()
         return syncing.future
+
+    def check(self, recipient: bytes) -> Verdict:
+        verdict: Verdict = self._loop.create_future()
+        local = recipient.rpartition(b"@")[0] if b"@" in recipient else recipient
+        key = self._key(local)
+        if isinstance(key, Result):
+            tell(verdict, None if key is STOPPED else key)
+            return verdict
+        worker = self._workers.get(key)
+        if len(self._wanted) >= CHECKERS if worker is None else worker.checks >= CHECKS:
+            tell(verdict, None)
+            return verdict
+        worker = worker or self._want(key, local)
+        worker.check(recipient, verdict)
+        if not worker.running:
+            self._go_on()
+        return verdict
 
     # --- life ---------------------------------------------------------------------------
 
@@ -142,6 +163,12 @@ class LocalClient:
             return NO_USERS
         key = self._alias if user is None else (user.uid, user.gid)
         return key if key[0] else NOT_AS_ROOT
+
+    def _want(self, key: Key, local: bytes) -> Worker:
+        """A worker that is to be asked for, once it has something to do."""
+        worker = self._workers[key] = Worker(self, key, local)
+        self._wanted.append(worker)
+        return worker
 
     # --- workers come -------------------------------------------------------------------
 

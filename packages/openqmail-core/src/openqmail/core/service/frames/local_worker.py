@@ -1,8 +1,8 @@
-"""One worker, as its client sees it: deliveries and syncs under way on its connection.
+"""One worker, as its client sees it: deliveries, syncs and checks under way on its connection.
 
 A worker is known before it has a connection: what is asked of it then waits.  What it has
 written stays its own until it was asked whether that is durable; when it is lost in between,
-nobody knows, so the answer is no.  What was under way is then deferred.
+nobody knows, so the answer is no.  What was under way is then deferred; of a check nobody can tell.
 """
 
 import asyncio
@@ -17,12 +17,13 @@ from openqmail.core.service.frames.addresses import cannot_be
 from openqmail.core.service.frames.bodies import pack
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
-from openqmail.core.service.frames.local import Deliver, FromWorker, Report, Sync
+from openqmail.core.service.frames.local import Check, Checked, Deliver, FromWorker, Report, Sync
 from openqmail.core.service.frames.results import LOCAL_LOST, OUTCOMES, STOPPED, TOO_LARGE, UNREADABLE
 from openqmail.core.service.frames.spawning import Spawner
 from openqmail.core.values import OpenqmailError, Result
 
 Answer = Future[LocalReport]
+Verdict = Future[Result | None]
 Key = tuple[int, int]
 """uid and gid."""
 
@@ -66,8 +67,10 @@ class Worker:
         """What it has written and was not asked to sync yet, by path."""
         self._owner = owner
         self._early: list[tuple[LocalJob, Answer]] = []
+        self._early_checks: list[tuple[bytes, Verdict]] = []
         self._jobs: dict[int, Answer] = {}
         self._syncs: dict[int, tuple[int, Durable]] = {}
+        self._checks: dict[int, Verdict] = {}
         self._last = 0
         self._loop = asyncio.get_running_loop()
         self._channel: Channel | None = None
@@ -75,13 +78,20 @@ class Worker:
     @property
     def busy(self) -> bool:
         """Whether anything is under way."""
-        return bool(self._jobs or self._syncs or self._early)
+        return bool(self._jobs or self._syncs or self._early or self.checks)
+
+    @property
+    def checks(self) -> int:
+        """Checks that are under way, or wait."""
+        return len(self._checks) + len(self._early_checks)
 
     def silent_for(self, now: float, syncing: float, delivering: float) -> bool:
-        """Whether it owes an answer for longer than that: one to a sync, one to a delivery."""
+        """Whether it owes an answer for longer than that: one to a sync or a check, one to a delivery."""
         if not self.running:
             return False
-        return now - self.heard > (syncing if self._syncs else delivering if self._jobs else inf)
+        return now - self.heard > (
+            syncing if self._syncs or self._checks else delivering if self._jobs else inf
+        )
 
     def begin(self, connection: socket.socket) -> None:
         """It runs, and takes what waits for it."""
@@ -90,6 +100,9 @@ class Worker:
         early, self._early = self._early, []
         for job, answer in early:
             self.deliver(job, answer)
+        checks, self._early_checks = self._early_checks, []
+        for recipient, verdict in checks:
+            self.check(recipient, verdict)
 
     def deliver(self, job: LocalJob, answer: Answer) -> None:
         channel = self._channel
@@ -138,6 +151,17 @@ class Worker:
         self._syncs[number] = len(written), durable
         channel.send(Sync(number, tuple([(file.path, file.size) for file in written])))
 
+    def check(self, recipient: bytes, verdict: Verdict) -> None:
+        channel = self._channel
+        if channel is None:
+            self._early_checks.append((recipient, verdict))
+            return
+        if not self._checks:
+            self.heard = self._loop.time()
+        number = self._last = self._last + 1
+        self._checks[number] = verdict
+        channel.send(Check(number, recipient))
+
     def close(self, result: Result = STOPPED) -> None:
         """It may go; what is under way, or waits, gets this result."""
         if self._channel is not None:
@@ -160,13 +184,18 @@ class Worker:
                 if report.written:
                     self._owner.wrote(self, report.written)
                 answer.set_result(report)
+        elif isinstance(message, Checked):
+            verdict = self._checks.pop(message.id, None)
+            if verdict is None:
+                raise FrameError("a word on a mailbox that was not asked for")
+            tell(verdict, _result_of(message))
         else:
             count, durable = self._syncs.get(message.id, (-1, None))
             if durable is None or count != len(message.durable):
                 raise FrameError("a word on files that was not asked for")
             del self._syncs[message.id]
             durable(message.durable)
-        if not self._jobs:
+        if not self._jobs and not self._checks:
             self._owner.rested(self)
 
     def _lost(self, _: Exception | None) -> None:
@@ -184,6 +213,11 @@ class Worker:
         self._jobs.clear()
         for answer in answers:
             settle(answer, result)
+        verdicts = [verdict for _, verdict in self._early_checks] + list(self._checks.values())
+        self._early_checks.clear()
+        self._checks.clear()
+        for verdict in verdicts:
+            tell(verdict, None)
 
 
 def settle(answer: Answer, result: Result) -> None:
@@ -197,6 +231,15 @@ def _can_be(message: Report) -> bool:
         return True
     sender, recipients, _ = message.forward
     return message.outcome == "K" and bool(recipients) and not any(map(cannot_be, (sender, *recipients)))
+
+
+def tell(verdict: Verdict, result: Result | None) -> None:
+    if not verdict.done():
+        verdict.set_result(result)
+
+
+def _result_of(message: Checked) -> Result | None:
+    return None if message.outcome == "K" else Result(OUTCOMES[message.outcome], message.text)
 
 
 def _report_of(message: Report) -> LocalReport:

@@ -4,7 +4,8 @@ It runs as root in a home of root's, so it has no loop and no thread and looks a
 users/cdb.  It tells a worker's uid by that file alone: who asks can name an address, not a user.
 A worker has a socket to who asked for it and a pipe to the spawner; the end of either ends it.
 Workers of one who is gone are killed and waited for before another is served, so no two
-processes ever deliver the same message.
+processes ever deliver the same message.  Who asks by the port `check` gets workers that only tell
+whether there is a mailbox; they are counted by themselves, and nobody waits for them.
 """
 
 import contextlib
@@ -25,7 +26,10 @@ from openqmail.core.service.supervisor import messages as said
 from openqmail.core.values import OpenqmailError
 
 MOST = 100
-"""Workers at once; who asks keeps to less."""
+"""Workers at once that deliver; who asks keeps to less."""
+
+CHECKERS = 32
+"""Workers at once for checks, however many front ends there are."""
 
 _ROOT = b"Not allowed to perform deliveries as root. (#4.7.0)\n"
 _MANY = b"Too many deliveries run already. (#4.3.0)\n"
@@ -36,7 +40,8 @@ _NO_FORK = b"Unable to fork qmail-local. (#4.3.0)\n"
 class _Client:
     """One who asks, and the pids of the workers that were made for it."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, port: str) -> None:
+        self.delivers = port == "local"
         self.channel = BlockingChannel(connection, ToSpawner, descriptors=False)
         self.workers: set[int] = set()
         self.asked: dict[int, int] = {}
@@ -54,6 +59,8 @@ class Spawner:
         self._control = BlockingChannel(control, said.ToChild)
         self._clients: list[_Client] = []
         self._uids: dict[int, int] = {}
+        self._killed: set[int] = set()
+        """Workers for checks whose client is gone: one in a home that does not answer ends late."""
         self._life_of_workers, self._life = os.pipe2(os.O_CLOEXEC)
         self._leaving = False
 
@@ -93,7 +100,7 @@ class Spawner:
             return False
         for message, descriptors in heard:
             if isinstance(message, said.Peer):
-                self._clients += [_Client(socket.socket(fileno=one)) for one in descriptors]
+                self._clients += [_Client(socket.socket(fileno=one), message.port) for one in descriptors]
             elif isinstance(message, said.Leave | said.Handover):
                 self._leaving = True
             elif isinstance(message, said.Hurry):
@@ -129,7 +136,7 @@ class Spawner:
         account = self._account(asked.local)
         if isinstance(account, bytes):
             return client.channel.send(Refused(asked.id, account))
-        if len(self._uids) >= MOST:
+        if self._count(client.delivers) >= (MOST if client.delivers else CHECKERS):
             return client.channel.send(Refused(asked.id, _MANY))
         try:
             ours, theirs = socket.socketpair()
@@ -137,7 +144,9 @@ class Spawner:
             return client.channel.send(Refused(asked.id, _NO_FORK))
         with ours, theirs:
             try:
-                pid = forked(f"worker of uid {account.uid}", lambda: self._work(theirs, account))
+                pid = forked(
+                    f"worker of uid {account.uid}", lambda: self._work(theirs, account, client.delivers)
+                )
             except OSError:
                 return client.channel.send(Refused(asked.id, _NO_FORK))
             client.workers.add(pid)
@@ -146,6 +155,11 @@ class Spawner:
             self._uids[pid] = account.uid
             self._tell_workers()
             return client.channel.send(Started(asked.id, account.uid, account.gid), (ours.fileno(),))
+
+    def _count(self, delivers: bool) -> int:
+        """Workers that deliver, or those that do not."""
+        running = sum(len(client.workers) for client in self._clients if client.delivers == delivers)
+        return running if delivers else running + len(self._killed)
 
     def _account(self, local: bytes) -> Account | bytes:
         """Whose worker an address needs, by users/cdb; or why there can be none."""
@@ -161,23 +175,28 @@ class Spawner:
             return _ROOT
         return Account(os.fsdecode(user.name), user.uid, user.gid)
 
-    def _work(self, connection: socket.socket, account: Account) -> int:
+    def _work(self, connection: socket.socket, account: Account, delivers: bool) -> int:
         """In the worker."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.close(self._life)
         keep = {connection.fileno(), self._life_of_workers}
-        return run_worker(connection, self._life_of_workers, keep, self._inherited, account)
+        life, inherited = self._life_of_workers, self._inherited
+        return run_worker(connection, life, keep, inherited, account, delivers=delivers)
 
     # --- ends ---------------------------------------------------------------------------
 
     def _end(self, client: _Client) -> None:
-        """Its workers must not go on: another may deliver the same messages soon."""
+        """Workers that deliver must not go on: another may deliver the same messages soon."""
         client.channel.close()
         self._clients.remove(client)
         for pid in client.workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        if not client.delivers:
+            self._killed |= client.workers
+            self._reap()
+            return
         for pid in client.workers:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
@@ -185,12 +204,12 @@ class Spawner:
         self._tell_workers()
 
     def _reap(self) -> None:
-        for client in self._clients:
-            for pid in list(client.workers):
+        for workers in (*(client.workers for client in self._clients), self._killed):
+            for pid in list(workers):
                 with contextlib.suppress(ChildProcessError):
                     if os.waitpid(pid, os.WNOHANG)[0] == 0:
                         continue
-                client.workers.discard(pid)
+                workers.discard(pid)
                 self._uids.pop(pid, None)
         self._tell_workers()
 

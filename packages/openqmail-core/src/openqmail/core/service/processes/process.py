@@ -5,17 +5,20 @@ and the process ends at once.  Signals are the supervisor's: a child ignores the
 """
 
 import asyncio
+import os
 import socket
 import sys
 from collections.abc import Callable
 from functools import partial
 
 from openqmail.core.control.accounts import Accounts
+from openqmail.core.control.assign import Users
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Listener, Settings
 from openqmail.core.log import Alert, LogWriter, Notice
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
+from openqmail.core.service.frames.local_client import MOST, LocalClient
 from openqmail.core.service.supervisor import messages as said
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import SystemClock
@@ -51,6 +54,13 @@ class Inherited:
         self.submit = submit
         self.salvage = salvage
         self.notes = notes
+
+
+def local_client(inherited: Inherited, most: int = MOST) -> LocalClient:
+    """A client of `local`, with so many workers at most."""
+    home, alias = inherited.home, inherited.accounts.alias
+    users = Users(os.path.join(home.users, "cdb"))
+    return LocalClient(users, (alias.uid, alias.gid), home.owner if home.uid else None, most=most)
 
 
 class Process:

@@ -5,15 +5,13 @@ import os
 from contextlib import suppress
 
 from openqmail.core.__about__ import __version__
-from openqmail.core.control.assign import Users
 from openqmail.core.control.reader import read_settings
 from openqmail.core.log import Exiting, Notice
 from openqmail.core.queue import SendMutex
 from openqmail.core.service.admin import AdminSocket
-from openqmail.core.service.frames.local_client import LocalClient
 from openqmail.core.service.frames.remote import RemoteClient
 from openqmail.core.service.frames.submission import SubmissionServer
-from openqmail.core.service.processes.process import Process
+from openqmail.core.service.processes.process import Process, local_client
 from openqmail.core.service.queueing import Ending, Queueing
 from openqmail.core.service.status import Status, status_of
 from openqmail.core.values import HomeError, OpenqmailError
@@ -51,9 +49,7 @@ class _Send:
     def __init__(self, process: Process) -> None:
         self._process = process
         home, settings = process.home, process.settings
-        alias = process.inherited.accounts.alias
-        own = home.owner if home.uid else None
-        self._local = LocalClient(Users(os.path.join(home.users, "cdb")), (alias.uid, alias.gid), own)
+        self._local = local_client(process.inherited)
         self._remote = RemoteClient()
         self._code = 0
         self._queueing = Queueing(

@@ -8,7 +8,11 @@ from openqmail.core.ports import ServiceContext
 from openqmail.core.service.frames.gate import GateClient
 from openqmail.core.service.frames.submission import SubmissionClient
 from openqmail.core.service.listeners import Listeners
-from openqmail.core.service.processes.process import Process
+from openqmail.core.service.processes.process import Process, local_client
+
+CHECKERS = 8
+"""Workers that tell which recipients have a mailbox, at once; they are others than those that
+deliver, so guessing addresses keeps no mail waiting."""
 
 _LOOK_AGAIN = 0.05
 
@@ -17,7 +21,8 @@ async def serve(process: Process) -> int:
     """Until it is told to leave and its connections have ended."""
     settings = process.settings
     submission, gate = SubmissionClient(), GateClient()
-    process.peers |= {"submission": submission.attach, "gate": gate.attach}
+    local = local_client(process.inherited, CHECKERS)
+    process.peers |= {"submission": submission.attach, "gate": gate.attach, "check": local.attach}
     hooks = load_chain(settings, process.log, process.clock)
 
     def context(listener: Listener) -> ServiceContext:
@@ -29,6 +34,7 @@ async def serve(process: Process) -> int:
             hooks=hooks,
             log=process.log,
             clock=process.clock,
+            recipients=local if settings.checkrcpt else None,
         )
 
     listeners = Listeners(context)
@@ -42,5 +48,6 @@ async def serve(process: Process) -> int:
         await asyncio.sleep(_LOOK_AGAIN)
     listeners.abort()
     submission.close()
+    await local.close()
     gate.close()
     return 0

@@ -1,4 +1,4 @@
-"""A worker: delivers to one user, as that user.
+"""A worker: delivers to one user, as that user; or tells which addresses are theirs, and nothing else.
 
 It gives up everything that the spawner has before it looks at anything of the user's.  No file
 that it opens for itself stays open in a program that a `.qmail` file starts.
@@ -15,7 +15,7 @@ from openqmail.core.control.assign import User, Users
 from openqmail.core.local import LocalDeliveries
 from openqmail.core.log import LogWriter
 from openqmail.core.service.confine import become, harden
-from openqmail.core.service.frames.local import LocalServer
+from openqmail.core.service.frames.local import CheckServer, LocalServer
 from openqmail.core.service.loops import close_all_but, new_loop
 from openqmail.core.service.processes.process import Inherited
 from openqmail.core.values import TemporaryFailure
@@ -23,24 +23,32 @@ from openqmail.core.world import PosixDisk, SystemClock
 
 
 def run_worker(
-    connection: socket.socket, life: int, keep: set[int], inherited: Inherited, account: Account
+    connection: socket.socket,
+    life: int,
+    keep: set[int],
+    inherited: Inherited,
+    account: Account,
+    *,
+    delivers: bool = True,
 ) -> int:
     """From the fork to the end of the connection, or of the spawner."""
     close_all_but(keep | {0, 1, 2})
     become(account)
-    harden(no_new_privileges=False)  # programs of users may be setuid, as everywhere
+    harden(no_new_privileges=not delivers)  # programs of users may be setuid, as everywhere
     os.umask(0o077)
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        return runner.run(_serve(connection, life, inherited, account))
+        return runner.run(_serve(connection, life, inherited, account, delivers))
 
 
-async def _serve(connection: socket.socket, life: int, inherited: Inherited, account: Account) -> int:
+async def _serve(
+    connection: socket.socket, life: int, inherited: Inherited, account: Account, delivers: bool
+) -> int:
     loop, home, clock = asyncio.get_running_loop(), inherited.home, SystemClock()
     log = LogWriter(sys.stderr.fileno(), clock, partial(loop.call_later, 0.005))
     users = Users(os.path.join(home.users, "cdb"))
     own = _OwnUsers(users, account.uid, inherited.accounts.alias.uid) if home.uid == 0 else users
     local = LocalDeliveries(home, inherited.settings, PosixDisk(), clock, own)
-    server = LocalServer(local)
+    server = LocalServer(local) if delivers else CheckServer(local)
     ended = asyncio.Event()
     server.on_end = ended.set
     server.serve(connection)

@@ -22,6 +22,7 @@ ChildState = Literal["starting", "ready", "leaving"]
 LINKS: tuple[tuple[str, Role, Role], ...] = (
     ("submission", "smtpd", "send"),
     ("gate", "smtpd", "gate"),
+    ("check", "smtpd", "local"),
     ("local", "send", "local"),
     ("remote", "send", "remote"),
 )

@@ -1,0 +1,108 @@
+"""A home of root's where recipients are looked up at RCPT: what clients are told, and as whom it is done.
+
+Root only.
+"""
+
+import os
+import smtplib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import system_users
+from homes import Waiting
+from system_homes import SystemHome, system_home
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes users and runs as them")
+
+NOBODY = (550, b"5.1.1 Sorry, no mailbox here by that name.")
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[SystemHome]:
+    with system_home("alice", "bob") as made:
+        made.control("checkrcpt", "1")
+        made.control("virtualdomains", f"lists.example:{system_users.name_of('alice')}-lists")
+        made.control("rcpthosts", "a.example\nlists.example\nfar.example")
+        made.write("alice", ".qmail-shop-default", "./Maildir/\n", 0o600)
+        made.write("alice", ".qmail-lists-all", f"&{made.address('bob')}\n")
+        made.write("bob", ".qmail-broken", "\n")
+        Path(made.people["alice"].pw_dir).chmod(0o700)
+        made.start()
+        yield made
+
+
+def told(home: SystemHome, *recipients: str) -> list[tuple[int, bytes]]:
+    with smtplib.SMTP("127.0.0.1", home.port, "client.example", 20) as client:
+        client.ehlo()
+        client.mail("s@client.example")
+        return [client.rcpt(one) for one in recipients]
+
+
+def test_who_has_a_mailbox_is_taken_and_who_has_none_gets_550(home: SystemHome) -> None:
+    taken = [
+        home.address("alice"),
+        home.address("alice", "shop-eggs"),
+        home.address("bob").upper(),
+        "postmaster@a.example",
+        "all@lists.example",
+        "anybody@far.example",
+    ]
+    assert [code for code, _ in told(home, *taken)] == [250] * len(taken), home.tail()
+    refused = [
+        "nobody@a.example",
+        home.address("alice", "nothing"),
+        home.address("bob", "shop-eggs"),
+        "other@lists.example",
+    ]
+    assert told(home, *refused) == [NOBODY] * len(refused)
+
+
+def test_what_is_broken_is_put_off_and_the_log_says_why(home: SystemHome) -> None:
+    ((code, text),) = told(home, home.address("bob", "broken"))
+    assert (code, b"blank" in text) == (451, False)
+    for _ in Waiting("the log says why"):
+        if "first line of .qmail file is blank" in home.tail():
+            break
+
+
+def test_the_users_look_themselves_up_as_smtpd_cannot_read_their_homes(home: SystemHome) -> None:
+    told(home, home.address("alice", "shop-eggs"))
+    (pid,) = [pid for uid, pid in home.workers().items() if uid == home.people["alice"].pw_uid]
+    uids = Path(f"/proc/{pid}/status").read_text().partition("Uid:")[2].split("\n")[0].split()
+    assert uids == [str(home.people["alice"].pw_uid)] * 4
+    child = os.fork()
+    if not child:
+        smtpd = home.account("smtpd")
+        os.setgroups([])
+        os.setgid(smtpd.pw_gid)
+        os.setuid(smtpd.pw_uid)
+        try:
+            os.stat(home.people["alice"].pw_dir + "/.qmail-shop-default")
+        except PermissionError:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert not home.mails("alice") and not home.mails("bob")
+
+
+def test_a_check_after_local_has_died_is_answered(home: SystemHome) -> None:
+    os.kill(home.pids()["local"], 9)
+    for at in Waiting("checks go on", pause=0.2):
+        if told(home, f"nobody-{int(at * 1000)}@a.example") == [NOBODY]:
+            break
+    assert told(home, home.address("alice"))[0][0] == 250
+
+
+def test_without_the_control_file_every_recipient_of_ours_is_taken(home: SystemHome) -> None:
+    home.control("checkrcpt", None)
+    assert home.process is not None
+    before = home.log.stat().st_size
+    home.process.send_signal(1)
+    for _ in Waiting("it has taken the new settings"):
+        if b"new settings" in home.log.read_bytes()[before:]:
+            break
+    for _ in Waiting("a connection meets the new front end"):
+        if told(home, "nobody@a.example")[0][0] == 250:
+            break
