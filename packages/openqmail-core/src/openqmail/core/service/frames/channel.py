@@ -19,6 +19,8 @@ from openqmail.core.service.frames.codec import LARGEST, PREFACE, Decoder, Encod
 from openqmail.core.service.frames.rights import Rights, close_all, with_rights
 
 _READ = 64 * 1024
+_AT_ONCE = 128 * 1024
+"""Bytes that are put together for one write."""
 _MOST_READS = 8
 """Reads in one turn, after which others have theirs."""
 FULL = 1 << 20
@@ -53,8 +55,7 @@ class Channel:
         self._encoder = Encoder()
         self._decoder = Decoder(messages, largest=largest)
         self._rights = Rights(connection, allowed=descriptors)
-        self._out: list[bytes] = [PREFACE]
-        self._sending: deque[tuple[bytes, Sequence[int]]] = deque()
+        self._sending: deque[tuple[bytes, Sequence[int]]] = deque([(PREFACE, ())])
         self._waiting = 0
         self._scheduled = False
         self._blocked = False
@@ -81,11 +82,7 @@ class Channel:
             close_all(descriptors)
             raise
         self._waiting += len(frame)
-        if descriptors:
-            self._gather()
-            self._sending.append((frame, descriptors))
-        else:
-            self._out.append(frame)
+        self._sending.append((frame, descriptors))
         self._soon()
 
     @property
@@ -110,19 +107,26 @@ class Channel:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
-    def _gather(self) -> None:
-        if self._out:
-            self._sending.append((b"".join(self._out), ()))
-            self._out.clear()
+    def _next(self) -> tuple[bytes, Sequence[int]]:
+        """What is written next: what comes together, but large bodies are not copied into one."""
+        sending = self._sending
+        data, descriptors = sending.popleft()
+        size = len(data)
+        if descriptors or not sending or size + len(sending[0][0]) > _AT_ONCE:
+            return data, descriptors
+        parts = [data]
+        while sending and not sending[0][1] and size + len(sending[0][0]) <= _AT_ONCE:
+            parts.append(sending.popleft()[0])
+            size += len(parts[-1])
+        return b"".join(parts), ()
 
     def _flush(self) -> None:
         self._scheduled = False
         if self.closed or self._blocked:
             return
-        self._gather()
         sending = self._sending
         while sending:
-            data, descriptors = sending.popleft()
+            data, descriptors = self._next()
             try:
                 sent = self._write(data, descriptors)
             except (BlockingIOError, InterruptedError):
