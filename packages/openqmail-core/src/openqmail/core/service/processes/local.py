@@ -49,7 +49,8 @@ class _Client:
 
 
 class Spawner:
-    """Serves until its supervisor is gone, or says so and nobody asks any more."""
+    """Serves until its supervisor is gone, or says so and nobody delivers any more: who only checks
+    recipients is given the next one."""
 
     def __init__(self, control: socket.socket, inherited: Inherited) -> None:
         self._inherited = inherited
@@ -69,7 +70,7 @@ class Spawner:
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         self._control.send(said.Ready())
-        while not (self._leaving and not self._clients and not self._uids):
+        while not self._leaving or any(client.delivers for client in self._clients):
             channels = {client.channel.fileno(): client for client in self._clients}
             watched = [self._control.fileno(), child_ended, *channels]
             try:
