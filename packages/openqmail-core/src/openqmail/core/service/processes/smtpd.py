@@ -44,6 +44,7 @@ async def serve(process: Process) -> int:
     await process.leave()
     listeners.drain()
     gate.drain()
+    await asyncio.sleep(_LOOK_AGAIN)  # whom the kernel has let in just before is served as well
     while listeners.active and not process.out_of_time:
         await asyncio.sleep(_LOOK_AGAIN)
     listeners.abort()
