@@ -229,13 +229,11 @@ class _Examination:
 
     def _above(self) -> Iterator[Finding]:
         """Whoever may write to a folder above the home may put another in its place."""
-        for folder in _folders_to(self._home.path):
-            found = os.stat(folder)
-            mode = found.st_mode
-            if found.st_uid not in (0, self._home.uid):
-                thing = f"belongs to {user_name(found.st_uid)}, who may put another home in place of this one"
+        for folder, owner in _replaceable(self._home.path, (0, self._home.uid)):
+            if owner:
+                thing = f"belongs to {owner}, who may put another home in place of this one"
                 yield Finding(thing, folder, "move the home, or change the owner")
-            elif mode & 0o022 and not mode & stat.S_ISVTX:
+            else:
                 thing = "others may write to it, and put another home in place of this one"
                 yield Finding(thing, folder, f"chmod go-w {shlex.quote(folder)}")
 
@@ -307,13 +305,22 @@ def _facts(found: os.stat_result) -> Facts:
 
 def not_roots(path: str) -> str:
     """Who but root could put another thing in the place of a home at `path`; empty: nobody."""
+    for folder, owner in _replaceable(path, (0,)):
+        if owner:
+            return f"{folder} belongs to {owner}, who could put another home in its place"
+        return f"others may write to {folder}, and put another home in its place"
+    return ""
+
+
+def _replaceable(path: str, owners: tuple[int, ...]) -> Iterator[tuple[str, str]]:
+    """The folders above `path` in which somebody else than these uids could put another thing in its
+    place, and whose each is; nobody's name: others may write to it."""
     for folder in _folders_to(path):
         found = os.stat(folder)
-        if found.st_uid:
-            return f"{folder} belongs to {user_name(found.st_uid)}, who could put another home in its place"
-        if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
-            return f"others may write to {folder}, and put another home in its place"
-    return ""
+        if found.st_uid not in owners:
+            yield folder, user_name(found.st_uid)
+        elif found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
+            yield folder, ""
 
 
 def _folders_to(path: str) -> list[str]:
