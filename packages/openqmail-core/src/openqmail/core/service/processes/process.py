@@ -15,7 +15,7 @@ from openqmail.core.control.accounts import Accounts
 from openqmail.core.control.assign import Users
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Listener, Settings
-from openqmail.core.log import Alert, LogWriter, Notice
+from openqmail.core.log import Alert, LogWriter
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.local_client import MOST, LocalClient
@@ -43,7 +43,6 @@ class Inherited:
         admin: socket.socket | None,
         submit: socket.socket | None,
         salvage: bool,
-        notes: tuple[str, ...] = (),
     ) -> None:
         self.home = home
         self.settings = settings
@@ -53,7 +52,6 @@ class Inherited:
         self.admin = admin
         self.submit = submit
         self.salvage = salvage
-        self.notes = notes
 
 
 def local_client(inherited: Inherited, most: int = MOST) -> LocalClient:
@@ -92,8 +90,6 @@ class Process:
         self._states: list[asyncio.Future[said.State]] = []
         self._told = 0
         self._channel = Channel(control, said.ToChild, self._received, self._lost)
-        for note in inherited.notes:
-            self.log(Notice(note))
 
     def ready(self, note: str = "") -> None:
         """It does its work now."""

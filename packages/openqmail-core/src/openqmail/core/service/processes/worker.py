@@ -17,7 +17,7 @@ from openqmail.core.log import LogWriter
 from openqmail.core.service.confine import become, harden
 from openqmail.core.service.frames.local import CheckServer, LocalServer
 from openqmail.core.service.loops import close_all_but, new_loop
-from openqmail.core.service.processes.process import Inherited
+from openqmail.core.service.processes.process import LOG_DELAY, Inherited
 from openqmail.core.values import TemporaryFailure
 from openqmail.core.world import PosixDisk, SystemClock
 
@@ -44,7 +44,7 @@ async def _serve(
     connection: socket.socket, life: int, inherited: Inherited, account: Account, delivers: bool
 ) -> int:
     loop, home, clock = asyncio.get_running_loop(), inherited.home, SystemClock()
-    log = LogWriter(sys.stderr.fileno(), clock, partial(loop.call_later, 0.005))
+    log = LogWriter(sys.stderr.fileno(), clock, partial(loop.call_later, LOG_DELAY))
     users = Users(os.path.join(home.users, "cdb"))
     own = _OwnUsers(users, account.uid, inherited.accounts.alias.uid) if home.uid == 0 else users
     local = LocalDeliveries(home, inherited.settings, PosixDisk(), clock, own)
