@@ -4,7 +4,6 @@ The processes are forked here, by the code that makes them in a service, up to t
 would serve; they try it beside a service that runs.  Root only.
 """
 
-import json
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import pytest
 
 import forbidden
 from forbidden import ROLES, TABLE, Act, Scene
+from forks import Tell, told_by_child
 from openqmail.core.control import Account, Home, find_accounts, read_settings
 from openqmail.core.service.confine import landlock
 from openqmail.core.service.processes import worker
@@ -93,37 +93,24 @@ def inside(scene: Scene, alice: Account) -> dict[str, str]:
     home = Home(str(scene.home))
     accounts = find_accounts(home)
     inherited = Inherited(home, read_settings(home), accounts, 1, {}, None, None, False)
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
 
-        def tell() -> None:
-            found = {f"{group}: {act.what}": forbidden.tried(act, scene) for group, act in acts()}
-            os.write(writer, json.dumps(found).encode())
+    def live(tell: Tell, descriptor: int) -> None:
+        def try_all() -> None:
+            tell({f"{group}: {act.what}": forbidden.tried(act, scene) for group, act in acts()})
 
         async def instead(*given: object) -> int:
-            tell()
+            try_all()
             return 0
 
-        try:
-            if scene.role == "worker":
-                worker._serve = instead  # type: ignore[assignment]
-                ours, _ = socket.socketpair()
-                worker.run_worker(ours, reader, {writer}, inherited, alice)
-            else:
-                children.enter(scene.role, inherited, {0, 1, 2, writer})  # type: ignore[arg-type]
-                tell()
-        except BaseException as error:
-            os.write(writer, json.dumps({"raised": repr(error)}).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as answer:
-        said = answer.read()
-    os.waitpid(child, 0)
-    found: dict[str, str] = json.loads(said)
-    assert "raised" not in found, found
-    return found
+        if scene.role == "worker":
+            worker._serve = instead  # type: ignore[assignment]
+            ours, _ = socket.socketpair()
+            worker.run_worker(ours, descriptor, {descriptor}, inherited, alice)
+        else:
+            children.enter(scene.role, inherited, {0, 1, 2, descriptor})  # type: ignore[arg-type]
+            try_all()
+
+    return told_by_child(live)
 
 
 def acts() -> list[tuple[str, Act]]:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from forks import Tell, told_by_child
 from openqmail.core.control import Account, Home
 from openqmail.core.queue import SendMutex
 from openqmail.core.queue.layout.paths import prepare
@@ -60,23 +61,12 @@ def told(act: Act) -> str:
 
 def inside(confine: Act, **acts: Act) -> dict[str, str]:
     """What a child that confines itself can do."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            confine()
-            os.write(writer, json.dumps({name: told(act) for name, act in acts.items()}).encode())
-        except BaseException as error:
-            os.write(writer, json.dumps({"raised": repr(error)}).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as answer:
-        said = answer.read()
-    os.waitpid(child, 0)
-    found = json.loads(said)
-    assert "raised" not in found, found
-    return found
+
+    def live(tell: Tell, _: int) -> None:
+        confine()
+        tell({name: told(act) for name, act in acts.items()})
+
+    return told_by_child(live)
 
 
 @pytest.fixture
