@@ -13,7 +13,8 @@ import socket
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
@@ -25,7 +26,7 @@ SENDER = "sender@client.example"
 TIMEOUT = 120.0
 
 _TICK = os.sysconf("SC_CLK_TCK")
-_USUAL = 100e-6
+_USUAL = 50e-6
 """Seconds that a new file may cost before a round begins."""
 SETTLING = 180.0
 """Seconds that this is waited for."""
@@ -249,16 +250,16 @@ class Disk(NamedTuple):
     settled: bool
 
 
-def settled_disk(folder: os.PathLike[str]) -> Disk:
-    """Waits until a new file costs its usual time there, or for as long as is bearable."""
+def settled_disk(folders: Sequence[Path]) -> Disk:
+    """Waits until a new file costs its usual time in these folders, or for as long as is bearable; what
+    one costs depends on what was deleted near its folder."""
     end = time.monotonic() + SETTLING
     while True:
-        probe = Path(folder) / f"probe-{time.monotonic_ns()}"
-        probe.mkdir()
         costs = []
-        for number in range(200):
+        name = f"probe-{time.monotonic_ns()}"
+        for number, folder in zip(range(200), cycle(folders), strict=False):
             began = time.perf_counter()
-            os.close(os.open(probe / str(number), os.O_CREAT | os.O_WRONLY))
+            os.close(os.open(folder / f"{name}-{number}", os.O_CREAT | os.O_WRONLY))
             costs.append(time.perf_counter() - began)
         cost = statistics.median(costs)
         if cost <= _USUAL or time.monotonic() > end:

@@ -32,10 +32,14 @@ def addresses(rounds: int) -> list[str]:
 
 
 class Ground(Place):
-    """A place for Postfix and owners' homes, and a room that is root's for homes of root's."""
+    """A place for Postfix and owners' homes, and a room that is root's for homes of root's, both on the
+    file system of the folder `under`."""
+
+    def __init__(self, keep: bool, under: str) -> None:
+        super().__init__(keep, under)
+        self._room = system_users.room((under,))
 
     def __enter__(self) -> "Ground":
-        self._room = system_users.room()
         self.room = self._room.__enter__()
         self._names = 0
         return self

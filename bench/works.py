@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from load import (
@@ -221,13 +222,11 @@ def user_of(work: str, number: int) -> str:
     return f"{work.lower()}-{number}"
 
 
-def measure(
-    peer: Peer, work: str, number: int, host: str, messages: int, sink: Sink, folder: os.PathLike[str]
-) -> Figure:
+def measure(peer: Peer, work: str, number: int, host: str, messages: int, sink: Sink, folder: Path) -> Figure:
     """One round; raises LoadError unless every message arrived where the work ends."""
     told = WORKS[work]
     messages = told.messages or messages
-    disk = settled_disk(folder)
+    disk = settled_disk(_folders(peer, work, number) or [folder])
     before, each = cpu_of(peer.pid), _cpu_of_each(peer)
     course = told.course(Round(peer, user_of(work, number), host, messages, sink))
     began = time.perf_counter()
@@ -239,6 +238,12 @@ def measure(
     transactions = course.transactions if isinstance(course, ManyRemote) else 0
     parts = {role: 1e6 * (now - each.get(role, 0.0)) / units for role, now in _cpu_of_each(peer).items()}
     return Figure(units / took, 1e6 * cpu / units, disk, transactions, parts)
+
+
+def _folders(peer: Peer, work: str, number: int) -> list[Path]:
+    """Where the files of this round will be made, as far as these are there yet."""
+    users = many() if WORKS[work].each == MANY else [user_of(work, number)]
+    return [folder for user in users if (folder := peer.maildir(user) / "tmp").is_dir()]
 
 
 def _cpu_of_each(peer: Peer) -> dict[str, float]:

@@ -7,7 +7,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,11 +42,14 @@ def _safe(folder: str) -> bool:
 
 
 @contextmanager
-def room() -> Iterator[Path]:
-    """A folder that all can reach and nobody else may change, not even what it lies in (/var/tmp is not
-    sticky everywhere); with it go the users and groups that came in between."""
-    under = next(filter(_safe, ("/var/tmp", "/var/lib")))
-    folder = Path(tempfile.mkdtemp(prefix="oq", dir=under))
+def room(under: Sequence[str] = ("/var/tmp", "/var/lib")) -> Iterator[Path]:
+    """A folder that all can reach and nobody else may change, not even what it lies in, in the first of
+    these where that is so (/var/tmp is not sticky everywhere); with it go the users and groups that came
+    in between."""
+    safe = next(filter(_safe, under), None)
+    if safe is None:
+        raise OSError(f"a home of root's needs a folder that only root can replace: not {' or '.join(under)}")
+    folder = Path(tempfile.mkdtemp(prefix="oq", dir=safe))
     folder.chmod(0o755)
     before = {one.pw_name for one in pwd.getpwall()}, {one.gr_name for one in grp.getgrall()}
     try:

@@ -300,3 +300,26 @@ def test_a_message_that_makes_no_sense_to_us_ends_the_connection():
         theirs.close()
 
     story(work())
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, new_loop])
+def test_what_is_said_now_leaves_before_the_turn_ends_and_once(loop):
+    async def work():
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        side = Side(ours)
+        encoder = Encoder()
+        for number in range(3):
+            side.channel.send(Word(number))
+        side.channel.say_now(100)  # fewer wait
+        with pytest.raises(BlockingIOError):
+            theirs.recv(1)
+        side.channel.say_now(3)
+        assert theirs.recv(1000) == PREFACE + b"".join(encoder.frame(Word(number)) for number in range(3))
+        side.channel.send(Word(3))
+        side.channel.close()
+        assert theirs.recv(1000) == encoder.frame(Word(3))
+        assert theirs.recv(1000) == b""
+        theirs.close()
+
+    story(work(), loop)

@@ -85,6 +85,12 @@ class Channel:
         self._sending.append((frame, descriptors))
         self._soon()
 
+    def say_now(self, frames: int) -> None:
+        """Do not wait for the end of the turn when so many frames wait: who gets them has work to do
+        meanwhile, and this turn is a long one."""
+        if len(self._sending) >= frames and not (self._blocked or self.closed):
+            self._flush()
+
     @property
     def full(self) -> bool:
         """Whether the other side reads too slowly."""

@@ -21,6 +21,11 @@ from openqmail.core.service.frames.serving import DeliveryServer
 from openqmail.core.values import Body, MessageId, Result
 
 
+AT_ONCE = 5
+"""Reports that are told without waiting for the other deliveries of a turn, each of which makes a file:
+the queue goes on with these meanwhile."""
+
+
 class Deliver(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     """A `LocalJob`; `size`, `digest`, `body` and a descriptor as `bodies` says."""
 
@@ -131,6 +136,7 @@ class LocalServer(CheckServer):
             future = self._begin(self._deliveries.deliver, job)
             if future.done():
                 self._report(channel, message.id, body, future)
+                channel.say_now(AT_ONCE)
             else:
                 future.add_done_callback(partial(self._report, channel, message.id, body))
         elif isinstance(message, Sync):
