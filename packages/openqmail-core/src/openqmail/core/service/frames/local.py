@@ -20,7 +20,6 @@ from openqmail.core.service.frames.rights import close_all
 from openqmail.core.service.frames.serving import DeliveryServer
 from openqmail.core.values import Body, MessageId, Result
 
-
 AT_ONCE = 5
 """Reports that are told without waiting for the other deliveries of a turn, each of which makes a file:
 the queue goes on with these meanwhile."""
