@@ -41,7 +41,7 @@ def _default_delivery(text: ControlText) -> bytes | None:
         text.problem(1, "is empty; write an instruction of dot-qmail(5), like ./Maildir/, or remove the file")
         return None
     for number, line in enumerate(lines, 1):
-        if line.startswith(("|", "+")) or (line.startswith((".", "/")) and not line.rstrip().endswith("/")):
+        if line.startswith(("|", "+")):
             text.problem(number, "is an instruction that is not there yet; write a Maildir, like ./Maildir/")
     return "\n".join(lines).encode() + b"\n"
 
