@@ -72,6 +72,12 @@ def _host(name: str, reader: str, explanation: str) -> Definition:
     )
 
 
+def _with_plus(text: str) -> bytes:
+    """A host's name; a + at its end stands for control/plusdomain."""
+    host = syntax.host(text.removesuffix("+"))
+    return host + b"+" if text.endswith("+") else host
+
+
 DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         name="me",
@@ -341,6 +347,37 @@ DEFINITIONS: tuple[Definition, ...] = (
         "doublebouncehost", "send", "The domain of the user who gets the bounces that could not be delivered."
     ),
     Definition(
+        name="defaulthost",
+        kind="a host's name",
+        default="me",
+        readers=("sendmail",),
+        explanation=(
+            "The host that sendmail puts behind an address without one. Completed itself as any other: "
+            "without a dot by control/defaultdomain, with a + at its end by control/plusdomain. The "
+            "environment's QMAILDEFAULTHOST goes before it."
+        ),
+        example="example.org",
+        parse=value(_with_plus),
+    ),
+    _host(
+        "defaultdomain",
+        "sendmail",
+        "The domain that sendmail puts behind a host without a dot. The environment's QMAILDEFAULTDOMAIN "
+        "goes before it.",
+    ),
+    _host(
+        "plusdomain",
+        "sendmail",
+        "The domain that sendmail puts in place of a + at the end of a host. The environment's "
+        "QMAILPLUSDOMAIN goes before it.",
+    ),
+    _host(
+        "idhost",
+        "sendmail",
+        "The host in the Message-ID that sendmail gives to a message without one. The environment's "
+        "QMAILIDHOST goes before it.",
+    ),
+    Definition(
         name="defaultdelivery",
         kind="instructions of dot-qmail(5)",
         default="./Maildir/",
@@ -399,13 +436,9 @@ DEFINITIONS: tuple[Definition, ...] = (
 FOREIGN = {
     "netqmail": (
         "badmailfrom",
-        "defaultdomain",
-        "defaulthost",
-        "idhost",
         "localiphost",
         "morercpthosts",
         "morercpthosts.cdb",
-        "plusdomain",
         "qmqpservers",
     ),
     "eQmail": (
