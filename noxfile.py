@@ -214,6 +214,12 @@ def bench(session: nox.Session) -> None:
     script(session, "bench/bench.py")
 
 
+@nox.session(python=DEBIANS, requires=["build"], default=False)
+def startup(session: nox.Session) -> None:
+    """What starting `sendmail` costs, beside a bare interpreter; more than asked is a fault."""
+    script(session, "bench/startup.py")
+
+
 @nox.session(python=OLDEST, requires=["build"])
 def docs(session: nox.Session) -> None:
     """Links, commands and generated pages of the docs are true."""

@@ -183,17 +183,32 @@ def at_rest(scene: Scene) -> Sample:
 # --- what happens to them -----------------------------------------------------------------
 
 
+def load(scene: Scene) -> None:
+    """The clients begin, and are at it."""
+    before = len(scene.clients.accepted)
+    scene.clients.work()
+    for _ in Waiting(f"the clients are at work\n{scene.home.tail()}"):
+        if len(scene.clients.accepted) >= before + FLOWING:
+            return
+
+
+def unload(scene: Scene) -> None:
+    """The clients rest until the queue has little left: what memory it takes when much waits is not
+    the question here."""
+    scene.clients.rest()
+    for _ in Waiting(f"the queue is nearly empty\n{scene.home.tail()}", 60):
+        found = status(scene.home)
+        if found and found["queue"]["messages"] < FLOWING:
+            return
+
+
 def kills(scene: Scene, times: int, spacing: float) -> Iterator[None]:
     """Each role so many times, in turn; one of a role not before `spacing` seconds have gone."""
     home, clients, killed = scene.home, scene.clients, dict[str, float]()
     for role in ROLES * times:
         clients.rest()
         time.sleep(max(killed.get(role, 0.0) + spacing - time.monotonic(), 0.0))
-        before_load = len(clients.accepted)
-        clients.work()
-        for _ in Waiting(f"the clients are at work\n{home.tail()}"):
-            if len(clients.accepted) >= before_load + FLOWING:
-                break
+        load(scene)
         for _ in Waiting(f"there is a process for {role}\n{home.tail()}"):
             if before := named(home, role):
                 break
@@ -232,7 +247,8 @@ def supervisor(scene: Scene, times: int, spacing: float) -> Iterator[None]:
 def reloads(scene: Scene, times: int, spacing: float) -> Iterator[None]:
     home = scene.home
     for number in range(times):
-        time.sleep(scene.dice.uniform(0, 0.2))
+        load(scene)
+        time.sleep(scene.dice.uniform(0, 0.05))
         greeting = f"a.example number {number}"
         home.control("smtpgreeting", greeting)
         began = time.monotonic()
@@ -242,6 +258,7 @@ def reloads(scene: Scene, times: int, spacing: float) -> Iterator[None]:
                 break
         passed = time.monotonic() - began
         scene.answers.append(Answer("reload", passed, passed))
+        unload(scene)
         if number in (min(9, times // 3), times - 1):
             scene.samples.append(at_rest(scene))
         yield
@@ -250,10 +267,12 @@ def reloads(scene: Scene, times: int, spacing: float) -> Iterator[None]:
 def upgrades(scene: Scene, times: int, spacing: float) -> Iterator[None]:
     home = scene.home
     for number in range(times):
+        load(scene)
         began = time.monotonic()
         home.run("upgrade")
         passed = time.monotonic() - began
         scene.answers.append(Answer("upgrade", passed, passed))
+        unload(scene)
         if number in (0, times - 1):
             scene.samples.append(at_rest(scene))
         yield
