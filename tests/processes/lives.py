@@ -411,8 +411,8 @@ def _empty(home: Home) -> list[str]:
     return []
 
 
-def faults(found: Outcome) -> list[str]:
-    """What must not be, of one run."""
+def faults(found: Outcome, again: float = AGAIN) -> list[str]:
+    """What must not be, of one run; `again`: seconds in which a kill must be made good."""
     wrong = list(found.wrong[:20])
     if found.code:
         wrong.append(f"the stop ended with {found.code}")
@@ -420,7 +420,7 @@ def faults(found: Outcome) -> list[str]:
     wrong += [
         f"after {one.what} it took {one.greeted:.2f} s until a 220, {one.accepted:.2f} s until the 250"
         for one in found.answers
-        if one.what in ROLES and one.accepted > AGAIN
+        if one.what in ROLES and one.accepted > again
     ]
     if found.left:
         wrong.append(f"processes are left: {found.left}")
