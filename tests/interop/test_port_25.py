@@ -45,6 +45,10 @@ def python(place: Place, program: Callable[[str], str]) -> Path:
     ran = subprocess.run([program("setcap"), "cap_net_bind_service=+ep", str(copy)], capture_output=True)
     if ran.returncode:
         pytest.skip(f"this file system keeps no capabilities: {ran.stderr.decode()}")
+    words = [str(copy), "-c", "import openqmail.core.commands.main"]
+    ran = subprocess.run(words, user=OWNER, capture_output=True, cwd="/")
+    if ran.returncode:
+        pytest.skip(f"{OWNER} cannot run a copy of this Python: {ran.stderr.decode()[-200:]}")
     return copy
 
 
