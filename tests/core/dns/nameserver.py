@@ -11,6 +11,8 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+from openqmail.core.dns import NameServer
+
 
 class Nameserver(asyncio.DatagramProtocol):
     """`records[(name, kind)]`: texts of records, or the name of an rcode ("SERVFAIL").
@@ -42,8 +44,8 @@ class Nameserver(asyncio.DatagramProtocol):
         await self._server.wait_closed()
 
     @property
-    def address(self) -> tuple[str, int]:
-        return ("127.0.0.1", self.port)
+    def address(self) -> NameServer:
+        return NameServer("127.0.0.1", self.port)
 
     def datagram_received(self, data: bytes, peer: tuple[str, int]) -> None:
         answer = self.answer(data, "udp")
