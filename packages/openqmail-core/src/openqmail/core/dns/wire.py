@@ -31,7 +31,9 @@ _RECURSION_DESIRED, _AUTHENTIC, _REPLY, _TRUNCATED, _AUTHORITATIVE = 0x0100, 0x0
 _OPCODE = 0x7800
 _EXTENDED_ERROR = 15  # RFC 8914
 _PLAIN = re.compile(rb"(?!.{254})[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\Z", re.DOTALL)
-_PRINTABLE = frozenset(range(0x21, 0x7F)) - frozenset(b".\\")
+_SHOWN = tuple(
+    bytes((each,)) if 0x20 < each < 0x7F and each not in b".\\" else b"\\%03d" % each for each in range(256)
+)
 
 
 class Malformed(ValueError):
@@ -83,9 +85,7 @@ def text_of(name: bytes) -> bytes:
     while name[at]:
         label = name[at + 1 : at + 1 + name[at]]
         at += 1 + name[at]
-        if not _PLAIN.match(label):
-            label = b"".join(bytes((each,)) if each in _PRINTABLE else b"\\%03d" % each for each in label)
-        labels.append(label)
+        labels.append(b"".join(_SHOWN[each] for each in label))
     return b".".join(labels)
 
 
