@@ -24,6 +24,8 @@ async def exchange(server: NameServer, question: wire.Question) -> wire.Reply:
         reply = _reply(server, data, query, question) if data is not None else None
         if reply is None or reply.truncated:
             reply = _reply(server, await _by_tcp(server, query), query, question)
+            if reply.truncated:
+                raise BadReply(f"{server} truncates its reply even by TCP")
     except EOFError as error:
         raise BadReply(f"{server} ends the connection within its reply") from error
     except OSError as error:
