@@ -287,8 +287,10 @@ def large(name):
         ]
         return first + b"".join(each), len(each) + 1
     if name == "pointers":
-        chain = record(99, b"".join(struct.pack("!H", 0xC000 | (41 + 2 * (n - 1))) for n in range(1, 8000)))
-        each = [record(wire.MX, struct.pack("!HH", number, 0xC000 | 16000)) for number in range(1000)]
+        # A pointer to a pointer to a pointer, 8,000 times.
+        links = (struct.pack("!H", 0xC000 | (41 + 2 * number)) for number in range(8000))
+        chain = record(99, b"\0\0" + b"".join(links))
+        each = [record(wire.MX, struct.pack("!HH", number, 0xC000 | 16001)) for number in range(1000)]
         return chain + b"".join(each), len(each) + 1
     each = [b"\0" + struct.pack("!HHIH", 1000 + number, 1, 60, 0) for number in range(room // 11)]
     return b"".join(each), 10_000
