@@ -91,10 +91,10 @@ def test_a_routed_host_is_looked_up_by_address_only_and_may_be_this_host(scene):
     routes = {b"x.test": Route("smtp", (b"relay.test", b"[127.0.0.1]", b"[::1]"), 2525)}
     directions = find(scene, b"x.test", table, smtproutes=routes)
     assert directions.stops() == (
-        Stop(b"relay.test", OURS, 2525),
         Stop(b"relay.test", "2001:db8::1", 2525),
-        Stop(b"[127.0.0.1]", "127.0.0.1", 2525),
-        Stop(b"[::1]", "::1", 2525),
+        Stop(b"relay.test", OURS, 2525),
+        Stop(b"[127.0.0.1]", "127.0.0.1", 2525, preference=1),
+        Stop(b"[::1]", "::1", 2525, preference=2),
     )
 
 
@@ -102,7 +102,7 @@ def test_a_route_without_a_host_goes_by_mx_at_its_port(scene):
     table = Table(mx={b"x.test": [(10, b"mx.test")]}, addresses={b"mx.test": ["192.0.2.1"]})
     directions = find(scene, b"x.test", table, smtproutes={b"x.test": Route("odd", (), 26)})
     assert directions.transport == "odd"
-    assert directions.stops() == (Stop(b"mx.test", "192.0.2.1", 26),)
+    assert directions.stops() == (Stop(b"mx.test", "192.0.2.1", 26, preference=10),)
 
 
 def test_a_routed_host_that_does_not_exist_and_one_that_cannot_be_looked_up(scene):
