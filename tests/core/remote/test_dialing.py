@@ -1,14 +1,15 @@
 """Which of several addresses a connection is made to: the race, in simulated time."""
 
 import asyncio
+import socket
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openqmail.core.remote import Stop
-from openqmail.core.remote.dialing import MOST_AT_ONCE, SECONDS_AHEAD, NotBound, equals, race
+from openqmail.core.remote import Source, Stop
+from openqmail.core.remote.dialing import MOST_AT_ONCE, SECONDS_AHEAD, NotBound, connect, equals, race
 from openqmail.core.world.simulated.loop import SimulatedLoop
 
 NEVER = float("inf")
@@ -156,6 +157,22 @@ def test_whatever_the_addresses_do(ways):
         assert won is None
         assert dialled == list(range(len(ways)))
     assert net.open == 0
+
+
+@pytest.mark.parametrize("source", [Source(), Source("127.0.0.2", None)])
+def test_what_is_written_goes_out_at_once(source):
+    """Without TCP_NODELAY each command might wait for the answer to the one before."""
+
+    async def main():
+        server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+        stop = Stop(b"", *server.sockets[0].getsockname())
+        with await connect(stop, source, 5) as made:
+            transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=made)
+            assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            transport.abort()
+        server.close()
+
+    asyncio.run(main())
 
 
 def test_only_stops_as_good_as_the_first_run_against_each_other():

@@ -60,6 +60,11 @@ async def race(
 
     What is made too late is handed to `drop`.  Raises NotBound when `dial` did and nothing that
     was under way got there."""
+    if len(stops) == 1:  # no race, and no task for it
+        try:
+            return Won(await dial(stops[0]), stops[0], ())
+        except OSError:
+            return None
     waiting = deque(stops)
     running: dict[asyncio.Task[T], Stop] = {}
     failure: NotBound | None = None
@@ -110,7 +115,9 @@ async def connect(stop: Stop, source: Source, patience: float) -> socket.socket:
 def bound(address: str, v6: bool) -> socket.socket:
     """A socket whose connection comes from that address of this host; from an empty one, as the system
     chooses.  Raises OSError when there can be no socket at all, NotBound."""
-    made = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET)
+    family = socket.AF_INET6 if v6 else socket.AF_INET
+    # asyncio sets TCP_NODELAY only where the protocol is named.
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         made.setblocking(False)
         if address:
