@@ -62,7 +62,7 @@ def test_addresses_that_mail_goes_out_from_are_this_hosts(own: Path, run: Run) -
     bindings.write_text("a.example:127.0.0.1:-:\nb.example:192.0.2.1:[2001:db8::1]:\n*:192.0.2.1:-:\n")
     found = findings(run, own)
     assert [place for _, place, _ in found] == ["control/bindings, line 2"] * 2
-    assert [thing.split()[4] for thing, _, _ in found] == ["192.0.2.1", "2001:db8::1"]
+    assert [thing.split()[5] for thing, _, _ in found] == ["192.0.2.1", "2001:db8::1"]
     bindings.write_text("this is none\n")  # `openqmail control check` tells of it
     assert findings(run, own) == []
 
