@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openqmail.core.control.bindings import Source
 from openqmail.core.control.settings import Listener, Route
 from openqmail.core.dns import Answer, DnspythonResolver, LookupFailed, MailExchanger, NoSuchName
 from openqmail.core.remote import Directions, Pathfinder, Stop, find_route, own_addresses
+from openqmail.core.remote.directions import by_turns
 from openqmail.core.values import Outcome
 
 LOOP = (
@@ -327,3 +329,30 @@ def test_the_answers_of_a_real_name_server_as_notqmail_reported_them(scene, name
         (b"K", accepted),
         (b"D", LOOP),
     ]
+
+
+# --- families -------------------------------------------------------------------------
+
+
+@given(st.lists(st.ip_addresses().map(str), max_size=8))
+def test_the_families_take_turns_ipv6_first_and_each_keeps_its_order(given):
+    found = list(by_turns(given))
+    for colon in (True, False):
+        assert [one for one in found if (":" in one) is colon] == [
+            one for one in given if (":" in one) is colon
+        ]
+    both = 2 * min(sum(":" in one for one in given), sum(":" not in one for one in given))
+    assert all((":" in one) is (at % 2 == 0) for at, one in enumerate(found[:both]))
+
+
+def test_a_family_that_the_source_does_not_use_is_left_out_before_the_addresses_are_counted(scene):
+    hosts = [f"2001:db8::{at}" for at in range(1, 30)]
+    table = Table(
+        mx={b"x.test": [(10, b"six.test"), (20, b"two.test")]},
+        addresses={b"six.test": hosts, b"two.test": ["192.0.2.1", "2001:db8::99"]},
+    )
+    found = find(scene, b"x.test", table)
+    assert len(found.stops()) == 20
+    assert found.stops(Source("", None)) == (Stop(b"two.test", "192.0.2.1", 25, preference=20),)
+    table = Table(addresses={b"six.test": hosts})
+    assert find(scene, b"six.test", table).stops(Source("192.0.2.9", None)) == ()
