@@ -21,7 +21,7 @@ def _default_delivery(text: ControlText) -> bytes | None:
         text.problem(1, "is empty; write an instruction of dot-qmail(5), like ./Maildir/, or remove the file")
         return None
     for number, line in enumerate(lines, 1):
-        if line.startswith(("|", "+")) or (line.startswith((".", "/")) and not line.rstrip().endswith("/")):
+        if line.startswith(("|", "+")):
             text.problem(number, "is an instruction that is not there yet; write a Maildir, like ./Maildir/")
     return "\n".join(lines).encode() + b"\n"
 
@@ -350,8 +350,11 @@ DEFINITIONS: tuple[Definition, ...] = (
         default="",
         readers=("remote",),
         explanation=(
-            "The DNS servers to ask; without any, those of the system. trusted: what the server says about "
-            "DNSSEC may be believed, because it runs on this host or behind a safe way."
+            "The DNS servers to ask, in this order; without any, those of the system. They have to be "
+            "resolvers. One that is silent goes behind the others for a minute. trusted: it validates, and "
+            "what it says about DNSSEC may be believed, because it runs on this host or behind a safe way. "
+            "Those of the system never are. Where some are trusted and others not, what the others say "
+            "counts as not proved."
         ),
         example="127.0.0.1 trusted\n[2001:db8::53]:53",
         parse=sequence(syntax.resolver),

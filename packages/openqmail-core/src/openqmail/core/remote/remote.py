@@ -14,8 +14,8 @@ from typing import cast
 from openqmail.core.control.bindings import ANY, Source
 from openqmail.core.control.extensions import load
 from openqmail.core.control.settings import Settings
-from openqmail.core.dns import DnspythonResolver, Resolver
-from openqmail.core.log import Alert, Log
+from openqmail.core.dns import NameServer, Resolver, StubResolver
+from openqmail.core.log import Alert, Log, Warn
 from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import report
 from openqmail.core.remote.directions import Directions, Pathfinder
@@ -62,7 +62,7 @@ class Remote:
         self._known: dict[bytes, tuple[float, Directions]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._resolver = resolver or _resolver(settings)
-        self._pathfinder = Pathfinder(settings, self._resolver, own, exchanger_port)
+        self._pathfinder = Pathfinder(settings, self._resolver, own, exchanger_port, self._warn)
         self._source_of = _sources(settings)
 
     def deliver(self, job: RemoteJob) -> Results:
@@ -87,7 +87,7 @@ class Remote:
         self._settings = settings
         self._source_of = _sources(settings)
         self._known.clear()
-        self._pathfinder = Pathfinder(settings, self._resolver, self._own, self._port)
+        self._pathfinder = Pathfinder(settings, self._resolver, self._own, self._port, self._warn)
         for transport in self._transports.values():
             transport.reconfigure(settings)
 
@@ -131,6 +131,9 @@ class Remote:
         self._log(Alert(f"delivery {job.delivery} met a fault in remote: {error!r}"))
         return _all(job, report.FAULT)
 
+    def _warn(self, text: str) -> None:
+        self._log(Warn(text))
+
     def _hand_over(self, job: RemoteJob, directions: Directions) -> Results:
         transport = self._transports.get(directions.transport)
         if transport is None:
@@ -160,7 +163,7 @@ class Remote:
 
 
 def _resolver(settings: Settings) -> Resolver:
-    return DnspythonResolver([(each.address, each.port) for each in settings.resolvers])
+    return StubResolver([NameServer(each.address, each.port, each.trusted) for each in settings.resolvers])
 
 
 def _sources(settings: Settings) -> Callable[[bytes], Source] | None:

@@ -2,9 +2,11 @@
 
 import ctypes
 import errno
+import fcntl
 import os
 import platform
 import stat
+import time
 from collections.abc import Sequence
 
 from openqmail.core.world.disk import WHOLE, Facts, File, Filesystem
@@ -38,6 +40,19 @@ class PosixFile:
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._descriptor, size)
+
+    def lock(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        pause = 0.01
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    return False
+            time.sleep(pause)
+            pause = min(2 * pause, 0.5)
 
     def sync(self) -> None:
         os.fdatasync(self._descriptor)
@@ -84,6 +99,10 @@ class PosixDisk:
         flags = os.O_RDWR | os.O_APPEND if write else os.O_RDONLY
         # Without O_NONBLOCK a FIFO of that name would stop everything.
         return PosixFile(os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC))
+
+    def open_mbox(self, path: bytes) -> File:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+        return PosixFile(os.open(path, flags, 0o600))
 
     def contents(self, path: bytes) -> tuple[bytes, int]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
