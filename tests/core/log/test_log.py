@@ -18,9 +18,9 @@ def test_lines_are_those_of_qmail_send() -> None:
         log.MessageInfo(7, 255, b"alice@example.test", 838, 8001),
         log.DeliveryStarted(1, 7, "local", b"bob@example.test"),
         log.Status(1, 10, 0, 20),
-        log.DeliveryEnded(1, Outcome.SUCCESS, b"did 1+0+0\n"),
-        log.DeliveryEnded(2, Outcome.DEFERRAL, b"later\n"),
-        log.DeliveryEnded(3, Outcome.FAILURE, b"Sorry, no mailbox here by that name. (#5.1.1)\n"),
+        log.DeliveryEnded(1, Outcome.SUCCESS, b"did 1+0+0\n", 7),
+        log.DeliveryEnded(2, Outcome.DEFERRAL, b"later\n", 7),
+        log.DeliveryEnded(3, Outcome.FAILURE, b"Sorry, no mailbox here by that name. (#5.1.1)\n", 7),
         log.Bounced(7, 99),
         log.TripleBounce(7),
         log.MessageEnded(7),
@@ -53,7 +53,7 @@ def test_no_address_or_report_can_break_a_line(text: bytes) -> None:
     for event in (
         log.MessageInfo(1, 1, text, 1, 1),
         log.DeliveryStarted(1, 1, "remote", text),
-        log.DeliveryEnded(1, Outcome.FAILURE, text),
+        log.DeliveryEnded(1, Outcome.FAILURE, text, 1),
         log.Alert(text.decode("utf-8", "backslashreplace")),
     ):
         assert all(0x20 <= code < 0x7F for code in event.line())

@@ -54,7 +54,7 @@ def run(home: Home, *, salvage: bool = False) -> int:
     settings = read_settings(home)
     lock = HomeLock(home, legacy.lock if legacy else -1)
     clock = SystemClock()
-    log = LogWriter(sys.stderr.fileno(), clock)
+    log = LogWriter(sys.stderr.fileno(), clock, form=settings.logformat)
     gc.collect()
     gc.freeze()  # what is imported stays, and is shared by all: no collection looks at it
     gc.set_threshold(*GARBAGE)
