@@ -44,7 +44,7 @@ _OUTCOMES = {Outcome.SUCCESS: "success", Outcome.DEFERRAL: "deferral", Outcome.F
 def encode(event: "events.Event", time: str) -> bytes:
     """One line, without its newline; `time`: when, in ISO 8601."""
     facts: dict[str, object] = {"time": time, "event": NAMES[type(event)]}
-    for field in event.__struct_fields__:
+    for field in sorted(event.__struct_fields__, key="number".__ne__):  # the message's number first
         value = getattr(event, field)
         if value is not None:
             facts[_FIELDS.get(field, field)] = _plain(value)
