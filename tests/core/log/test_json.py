@@ -74,10 +74,10 @@ def events_of(kind: type) -> st.SearchStrategy[log.Event]:
         hint = hints[field.name]
         if hint == bytes | None:
             fields[field.name] = st.none() | stranger
-        else:
-            fields[field.name] = by_type.get(hint) or st.from_type(hint)
-        if hint in (int, int | None):
+        elif hint in (int, int | None):
             fields[field.name] = st.integers(0, 2**53)
+        else:
+            fields[field.name] = by_type[hint] if hint in by_type else st.from_type(hint)
     return st.builds(kind, **fields)
 
 

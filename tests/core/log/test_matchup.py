@@ -28,7 +28,7 @@ OURS = [
     event.line()
     for _, events in EXAMPLES
     for event in events
-    if not isinstance(event, QMAILS + (log.Warn, log.Alert))
+    if not isinstance(event, (*QMAILS, log.Warn, log.Alert))
 ]
 
 
@@ -61,7 +61,7 @@ def test_our_lines_change_no_result(vectors: Path) -> None:
 def test_what_it_says_of_a_recorded_log(vectors: Path) -> None:
     lines = (vectors / "notqmail/log/remote-deferral.log").read_bytes().splitlines()
     found = matchup(lines).results()
-    assert [line[:4] for line in found if line.startswith(b"d ")][0] == b"d z "
+    assert next(line[:4] for line in found if line.startswith(b"d ")) == b"d z "
     assert all(b"<alice@example.test>" in line for line in found)
 
 

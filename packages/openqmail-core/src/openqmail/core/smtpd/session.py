@@ -274,8 +274,8 @@ class SmtpSession(asyncio.BufferedProtocol):
     # --- the steps: each goes on at once where no hook has a say, which is the rule ----
 
     def _on_hello(self, event: events.Hello) -> None:
-        self._extended = event.extended
-        self._record.helo = event.name
+        self._record.refused(self._machine.refused)  # before it had this name
+        self._record.helo, self._extended = event.name, event.extended
         if self._incoming is not None:
             self._forget()
         if "helo" in self._asked:
