@@ -96,8 +96,7 @@ def test_qmails_form(strict: Home, kind: str) -> None:
     [accepted] = [line for line in found if line.startswith(b"smtpd: ")]
     assert re.fullmatch(
         rb"smtpd: accepted msg %d: client 127\.0\.0\.1:\d+ helo client\.example "
-        rb"from <s@c\.example> recipients 1"
-        % number,
+        rb"from <s@c\.example> recipients 1" % number,
         accepted,
     )
     assert (
