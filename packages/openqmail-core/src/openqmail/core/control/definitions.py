@@ -321,6 +321,19 @@ DEFINITIONS: tuple[Definition, ...] = (
         "doublebouncehost", "send", "The domain of the user who gets the bounces that could not be delivered."
     ),
     Definition(
+        name="logformat",
+        kind="qmail or json",
+        default="qmail",
+        readers=("service",),
+        explanation=(
+            "How the log is written. qmail: qmail-send's lines, which multilog and qmailanalog's matchup "
+            "know, and lines of the same kind for SMTP sessions and local submission. json: an object a "
+            "line with the same facts, and its time."
+        ),
+        example="json",
+        parse=value(syntax.log_format),
+    ),
+    Definition(
         name="defaultdelivery",
         kind="instructions of dot-qmail(5)",
         default="./Maildir/",

@@ -5,6 +5,7 @@ All names of hosts and domains are lower case.
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -97,6 +98,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Mapping[bytes, str] = {}
     # which processes there are
     smtpdworkers: int = 1
+    # how they write their log
+    logformat: Literal["qmail", "json"] = "qmail"
     # what add-ons read
     added: Mapping[str, object] = {}
 

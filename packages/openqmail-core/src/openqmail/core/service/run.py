@@ -45,7 +45,7 @@ def run(home: Home, *, salvage: bool = False) -> int:
     settings = read_settings(home)
     lock = HomeLock(home, legacy.lock if legacy else -1)
     clock = SystemClock()
-    log = LogWriter(sys.stderr.fileno(), clock)
+    log = LogWriter(sys.stderr.fileno(), clock, form=settings.logformat)
     try:
         supervisor = Supervisor(home, settings, lock, clock, log, salvage, legacy)
         share_memory()

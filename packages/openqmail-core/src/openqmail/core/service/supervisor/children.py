@@ -44,7 +44,7 @@ def account_of(role: Role, accounts: Accounts) -> Account | None:
 
 def fork(role: Role, control: socket.socket, inherited: Inherited, walls: Walls | None) -> int:
     """Make a child of this role; its pid.  Returns only in the parent.  Raises OSError."""
-    return forked(role, lambda: _live(role, control, inherited, walls))
+    return forked(role, lambda: _live(role, control, inherited, walls), inherited.settings.logformat)
 
 
 def _live(role: Role, control: socket.socket, inherited: Inherited, walls: Walls | None) -> int:
@@ -82,7 +82,8 @@ def enter(role: Role, inherited: Inherited, keep: set[int], walls: Walls | None)
     limit_memory(role)
     missing = wall_in(walls)
     if missing:
-        LogWriter(sys.stderr.fileno(), SystemClock())(Notice(f"{role}: {missing}"))
+        form = inherited.settings.logformat
+        LogWriter(sys.stderr.fileno(), SystemClock(), form=form)(Notice(f"{role}: {missing}"))
     forbid_calls(role)
 
 

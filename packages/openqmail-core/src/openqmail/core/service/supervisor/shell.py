@@ -372,6 +372,7 @@ class Supervisor:
         if self._new:
             _close_but(self._bound, self._new[1])
             self._settings, self._bound = self._new
+            self._log.form = self._settings.logformat
         self._listen = tuple(sockets.addresses(self._bound))
         self._tried()
 
