@@ -68,7 +68,7 @@ def test_beyond_a_long_line_only_numbers_are_kept_and_come_back_in_order() -> No
     total = WAITING + 700
     for number in range(total):
         if queue.congested(b"a.test"):
-            queue.park(number, b"a.test")
+            queue.park(number, b"a.test", 0)
         else:
             queue.add(number, b"a.test", items(1), 1)
     assert queue.parked == 700
@@ -101,8 +101,8 @@ def test_withdrawing_a_long_line_brings_those_that_are_parked_behind_it() -> Non
     queue = FairQueue(limit=1, each=1)
     for number in range(WAITING):
         queue.add(number, b"a.test", items(1), 1)
-    queue.park(WAITING, b"a.test")
-    queue.park(WAITING + 1, b"a.test")
+    queue.park(WAITING, b"a.test", 0)
+    queue.park(WAITING + 1, b"a.test", 0)
     queue.withdraw(frozenset(range(WAITING - 1)) | {WAITING})
     assert (queue.recalled, queue.parked) == ([(WAITING + 1, b"a.test")], 0)
 
@@ -145,7 +145,7 @@ def test_withdrawing_what_was_asked_for_asks_for_the_next_that_are_parked() -> N
     queue = FairQueue(limit=1, each=1)
     queue.add(0, b"a.test", items(1), 1)
     for number in range(1, 2 * WAITING):
-        queue.park(number, b"a.test")
+        queue.park(number, b"a.test", 0)
     asked = [number for number, _ in queue.recalled]
     queue.withdraw(frozenset(asked))
     after = [number for number, _ in queue.recalled]
