@@ -151,9 +151,10 @@ class Destination:
         self.proven = False
         self.limit = 1
 
-    def forgive(self) -> None:
+    def forgive(self, each: int) -> None:
         """It counts as one that nobody has tried yet."""
         self.resting = False
+        self.limit = min(OPENING, each)
         self.rests = self.failures = self.until = 0
 
     def state(self) -> DestinationState:

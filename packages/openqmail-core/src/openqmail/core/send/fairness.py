@@ -96,9 +96,9 @@ class FairQueue:
         return True
 
     def congested(self, name: bytes) -> bool:
-        """Whether a further message for `name` should be parked."""
+        """Whether a further message for `name`, which it does not hold, should be parked."""
         destination = self._destinations.get(name)
-        if destination is None:
+        if destination is None or destination.holding:
             return False
         most = WAITING if destination.quick else WAITING_SLOW
         return len(destination.lines) >= most or bool(destination.parked)
@@ -180,7 +180,10 @@ class FairQueue:
         """A delivery that took so long got its answer; its slot is free again."""
         destination = self._destinations[name]
         destination.succeeded(self.each, seconds)
-        if (destination.seconds > SLOW) if destination.quick else (destination.seconds <= SLOW / 2):
+        if destination.quick:
+            if destination.seconds > SLOW:
+                self._change(destination)
+        elif destination.seconds <= SLOW / 2:
             self._change(destination)
         self.release(name)
         if destination.parked:
@@ -223,7 +226,7 @@ class FairQueue:
         """No destination rests any longer."""
         for destination in self._destinations.values():
             if destination.rests:
-                destination.forgive()
+                destination.forgive(self.each)
                 self._recall(destination)
                 self._settle(destination)
 
@@ -238,6 +241,10 @@ class FairQueue:
         """When the rest of this destination ends; 0 when it does not rest."""
         destination = self._destinations.get(name)
         return destination.until if destination is not None and destination.resting else 0
+
+    def resting(self) -> dict[bytes, int]:
+        """Those that rest, and until when."""
+        return {name: each.until for name, each in self._destinations.items() if each.resting}
 
     def last_failure(self, name: bytes) -> bytes:
         """What it said."""

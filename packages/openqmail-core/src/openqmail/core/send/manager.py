@@ -155,9 +155,9 @@ class SendManager:
         """What is known of a remote destination (lower case); None: nothing."""
         return self._remote.state(domain)
 
-    def resting_until(self, domain: bytes) -> int:
-        """Until when nothing more is tried there (seconds UTC); 0: it does not rest."""
-        return self._remote.resting_until(domain)
+    def resting(self) -> dict[bytes, int]:
+        """The remote destinations that are left alone now, and until when (seconds UTC)."""
+        return self._remote.resting()
 
     @property
     def idle(self) -> bool:
@@ -235,15 +235,16 @@ class SendManager:
             return
         message = self._message(number, stored)
         local, remote = message.sort(self._routes, now)
-        if number not in self._recalled and self._park(message, local, remote):
+        urgent = number in self._urgent
+        if urgent:
+            self._urgent.remove(number)
+        elif number not in self._recalled and self._park(message, local, remote):
             return
         self._active[number] = message
         for domain, items in local.items():
             message.waiting += len(items)
             self._local.add(number, domain, items, 1)
         group = 1 if is_verp(stored.envelope.sender) else GROUP
-        urgent = number in self._urgent
-        self._urgent.discard(number)
         for domain, items in remote.items():
             if self._remote.holds(domain) and not urgent:
                 self._hold(message, domain, items)
@@ -349,7 +350,7 @@ class SendManager:
             return
         message, out = delivery.message, self._out
         message.running -= 1
-        done = 0
+        done, failed = 0, None
         for index, (position, _) in enumerate(delivery.items):
             result = event.results[index] if index < len(event.results) else _NO_REPORT
             outcome, text = result.outcome, result.text
@@ -359,6 +360,8 @@ class SendManager:
             if delivery.expired or len(text) > REPORT:
                 outcome, text = delivery.verdict(result)
             out.append(DeliveryEnded(event.delivery + index, outcome, text))
+            if result.host:
+                failed = result
             if outcome is not _DEFERRAL:
                 done += 1
                 if outcome is _FAILURE:
@@ -373,30 +376,21 @@ class SendManager:
         else:
             message.left_remote -= done
             if not delivery.finished:
-                self._learn(delivery, event.results)
+                if failed is not None:
+                    self._failed(delivery, failed)
+                elif done:
+                    self._remote.succeeded(delivery.destination, self._now - delivery.began)
+                else:
+                    self._remote.answered(delivery.destination)
         out.append(self.status())
         self._advance(message)
 
     # --- hosts that fail ------------------------------------------------------------------
 
-    def _learn(self, delivery: Delivery, results: tuple[Result, ...]) -> None:
-        """What a remote delivery tells of its destination, whose slot is free again."""
-        queue, name = self._remote, delivery.destination
-        decided = False
-        for result in results:
-            if result.outcome is not _DEFERRAL:
-                decided = True
-            elif self._abandoned:
-                queue.release(name)
-                return
-            elif result.host:
-                if queue.failed(name, result.text[:REPORT]):
-                    self._rest(name, delivery.message)
-                return
-        if decided:
-            queue.succeeded(name, self._now - delivery.began)
-        else:
-            queue.answered(name)
+    def _failed(self, delivery: Delivery, result: Result) -> None:
+        """The whole host of a remote delivery, which is over, has failed."""
+        if self._remote.failed(delivery.destination, result.text[:REPORT]):
+            self._rest(delivery.destination, delivery.message)
 
     def _rest(self, name: bytes, failed: Message) -> None:
         """Leave a destination alone; what was in line for it waits as numbers.  `failed`, whose
