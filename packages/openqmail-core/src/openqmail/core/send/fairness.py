@@ -278,7 +278,9 @@ class FairQueue:
     def _new(self, name: bytes) -> Destination:
         """One more, in the place of an old one when there are many."""
         destinations = self._destinations
-        if len(destinations) >= KEPT:
+        for _ in range(2):  # so that many busy ones at the front do not let it grow
+            if len(destinations) < KEPT:
+                break
             oldest = next(iter(destinations))
             old = destinations.pop(oldest)
             if not old.idle:
