@@ -360,3 +360,22 @@ def test_loads_stay_few_however_much_waits_for_a_dead_host(play: Plays) -> None:
         assert len(world.manager._active) < 2000
     assert probes < 60 and loads < 200
     assert world.manager.messages == count
+
+
+def test_a_message_too_old_for_one_host_that_rests_is_tried_at_the_other(play: Plays) -> None:
+    world = play(queuelifetime=1000)
+    world.accept(50, [b"a@dead.test", b"a@live.test", b"b@dead.test"])
+    for delivery in list(world.starts):
+        world.report(delivery, Z)
+    world.write_all()
+    world.now += 1200
+    dead(world, 20)  # which is when it rests
+    world.load_all()
+    (delivery,) = world.starts
+    assert domains(world) == [b"live.test"]
+    world.write_all()
+    assert [one.outcome for one in world.queue[50].progress] == [D, None, D]
+    world.report(delivery, K)
+    world.write_all()
+    world.write_all()
+    assert 50 in world.ended and len(world.bounces) == 1

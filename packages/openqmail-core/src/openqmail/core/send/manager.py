@@ -201,15 +201,15 @@ class SendManager:
         all_due = self._loading.pop(number, None)
         if all_due is None:
             return
+        urgent = number in self._urgent
+        self._urgent.discard(number)
         if number in self._wanted:
             self._let_go(number)
-        elif stored is None:
-            self._urgent.discard(number)
-        elif stored.held is None and number not in self._active:
+        elif stored is not None and stored.held is None and number not in self._active:
             if self._stopped:
                 self._due.add(number, 0)
             else:
-                self._activate(number, stored, inf if all_due else self._now)
+                self._activate(number, stored, inf if all_due else self._now, urgent)
         self._arrived(number)
 
     def _unreadable(self, event: Unreadable) -> None:
@@ -229,28 +229,27 @@ class SendManager:
             queue, destination = recall
             queue.arrived(destination)
 
-    def _activate(self, number: int, stored: Stored, now: float) -> None:
+    def _activate(self, number: int, stored: Stored, now: float, urgent: bool = False) -> None:
         """Route the recipients that are due by `now` and put them in line; or park the message."""
         if len(stored.envelope.recipients) == 1 and self._start_at_once(number, stored):
             return
         message = self._message(number, stored)
         local, remote = message.sort(self._routes, now)
-        urgent = number in self._urgent
-        if urgent:
-            self._urgent.remove(number)
-        elif number not in self._recalled and self._park(message, local, remote):
+        if not urgent and number not in self._recalled and self._park(message, local, remote):
             return
         self._active[number] = message
         for domain, items in local.items():
             message.waiting += len(items)
             self._local.add(number, domain, items, 1)
         group = 1 if is_verp(stored.envelope.sender) else GROUP
+        message.running += 1  # it goes on only when all its recipients have their place
         for domain, items in remote.items():
             if self._remote.holds(domain) and not urgent:
                 self._hold(message, domain, items)
             else:
                 message.waiting += len(items)
                 self._remote.add(number, domain, items, group, urgent=urgent)
+        message.running -= 1
         if not message.waiting:
             self._advance(message)
 
@@ -437,7 +436,11 @@ class SendManager:
             self._remote.park(message.number, message.held[0], message.stored.birth)
         else:
             now = int(self._now)
-            times = [self._remote.resting_until(name) or now + PROBED for name in message.held]
+            queue = self._remote
+            times = [
+                queue.resting_until(name) or now + (PROBED if queue.holds(name) else 1)
+                for name in message.held
+            ]
             if message.left_local:
                 times.append(local)
             self._drop(message, max(min(times), now + 1))
