@@ -211,7 +211,7 @@ class Paced:
         name = self.running.pop(self.random.randrange(len(self.running)))
         if how == "fail":
             if self.queue.failed(name, b"no\n"):
-                _, withdrawn = self.queue.rest(name, self.now, self.random)
+                withdrawn = self.queue.rest(name, self.now, self.random)
                 assert sum(count for _, count in withdrawn) == self.left[name]
                 for number, count in withdrawn:  # as the manager does: they wait as numbers
                     for _ in range(count):
@@ -233,8 +233,7 @@ class Paced:
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
-        for name in self.queue.resting():
-            self.queue.resume(name, self.now)
+        self.queue.resume(self.now)
 
 
 @given(

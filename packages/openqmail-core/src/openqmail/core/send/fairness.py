@@ -33,6 +33,9 @@ WAITING_SLOW = 100
 KEPT = 10_000
 """How many destinations are remembered when nothing waits for them."""
 
+PROBED = 30
+"""Seconds that a probe may take before a message that waits for several hosts is looked at again."""
+
 _NUMBER = 64
 _MASK = (1 << _NUMBER) - 1
 
@@ -53,6 +56,8 @@ class FairQueue:
         self.strangers = 0
         self.parked = 0
         self.recalled: list[tuple[int, bytes]] = []
+        self.rests: list[tuple[int, bytes]] = []
+        """A heap: when the rest of which destination ends; it may have ended before."""
         self.round: deque[Destination] = deque()
         self.others: deque[Destination] = deque()
         self._destinations: dict[bytes, Destination] = {}
@@ -202,25 +207,26 @@ class FairQueue:
         self.release(name)
         return resting
 
-    def rest(self, name: bytes, now: float, random: Random) -> tuple[int, list[tuple[int, int]]]:
-        """Leave it alone: until when, and what was in line and is no longer: messages, and how many
-        recipients of each."""
+    def rest(self, name: bytes, now: float, random: Random) -> list[tuple[int, int]]:
+        """Leave it alone; what was in line and is no longer: messages, and how many recipients of each."""
         destination = self._destinations[name]
         destination.rest(now, random)
+        heappush(self.rests, (destination.until, name))
         if destination.quick:
             self._change(destination)
         withdrawn = [(line.number, line.left) for line in destination.lines if not line.urgent]
         if withdrawn:
             destination.lines = deque(line for line in destination.lines if line.urgent)
-        return destination.until, withdrawn
+        return withdrawn
 
-    def resume(self, name: bytes, now: float) -> None:
-        """Its rest may be over: then one delivery probes it."""
-        destination = self._destinations.get(name)
-        if destination is not None and destination.resting and destination.until <= now:
-            destination.resting = False
-            self._recall(destination)
-            self._settle(destination)
+    def resume(self, now: float) -> None:
+        """Where the rest is over, one delivery may probe the host."""
+        while self.rests and self.rests[0][0] <= now:
+            destination = self._destinations.get(heappop(self.rests)[1])
+            if destination is not None and destination.resting and destination.until <= now:
+                destination.resting = False
+                self._recall(destination)
+                self._settle(destination)
 
     def forgive(self) -> None:
         """No destination rests any longer."""
@@ -241,6 +247,10 @@ class FairQueue:
         """When the rest of this destination ends; 0 when it does not rest."""
         destination = self._destinations.get(name)
         return destination.until if destination is not None and destination.resting else 0
+
+    def again(self, names: tuple[bytes, ...], now: int) -> int:
+        """When the first of these may be tried, or is worth another look."""
+        return min(self.resting_until(name) or now + (PROBED if self.holds(name) else 1) for name in names)
 
     def resting(self) -> dict[bytes, int]:
         """Those that rest, and until when."""

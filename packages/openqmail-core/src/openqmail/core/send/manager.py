@@ -16,7 +16,6 @@ delivery whose file is not yet known to be on disk is none any more.
 """
 
 from collections.abc import Callable
-from heapq import heappop, heappush
 from math import inf
 from random import Random
 from typing import Any
@@ -75,9 +74,6 @@ READ_AGAIN = 60
 BOUNCE_AGAIN = 60
 """Seconds until a bounce that could not be submitted is tried again."""
 
-PROBED = 30
-"""Seconds until a message is looked at again of which one of several destinations is being probed."""
-
 _DEFERRAL, _FAILURE = Outcome.DEFERRAL, Outcome.FAILURE  # an enum's attributes are slow to look up
 _NOT_TRIED = b"Sorry, %s is left alone for a while and was not tried now. When it was:\n%s"
 _NO_REPORT = Result(Outcome.DEFERRAL, b"There was no report on this recipient.\n")
@@ -107,8 +103,6 @@ class SendManager:
         self._recalled: dict[int, tuple[FairQueue, bytes]] = {}
         self._urgent: set[int] = set()
         """Those asked for that are tried even where a destination rests."""
-        self._rests: list[tuple[int, bytes]] = []
-        """A heap: when the rest of which destination ends."""
         self._writes = 0
         self._local = FairQueue(settings.concurrencylocal, settings.concurrencylocal)
         self._remote = FairQueue(settings.concurrencyremote, settings.concurrencydestination, paced=True)
@@ -126,7 +120,7 @@ class SendManager:
                 self._start()
             if local.recalled or remote.recalled:
                 self._recall()
-            if due.heap or due.ready or self._rests:
+            if due.heap or due.ready or remote.rests:
                 self._load()
         return out
 
@@ -394,10 +388,8 @@ class SendManager:
     def _rest(self, name: bytes, failed: Message) -> None:
         """Leave a destination alone; what was in line for it waits as numbers.  `failed`, whose
         delivery told it, is about to advance anyway."""
-        until, withdrawn = self._remote.rest(name, self._now, self._random)
-        heappush(self._rests, (until, name))
         messages = {}
-        for number, recipients in withdrawn:
+        for number, recipients in self._remote.rest(name, self._now, self._random):
             message = messages[number] = self._active[number]
             message.waiting -= recipients
             message.hold(name, recipients)
@@ -435,15 +427,8 @@ class SendManager:
             del self._active[message.number]
             self._remote.park(message.number, message.held[0], message.stored.birth)
         else:
-            now = int(self._now)
-            queue = self._remote
-            times = [
-                queue.resting_until(name) or now + (PROBED if queue.holds(name) else 1)
-                for name in message.held
-            ]
-            if message.left_local:
-                times.append(local)
-            self._drop(message, max(min(times), now + 1))
+            again = self._remote.again(message.held, int(self._now))
+            self._drop(message, max(min(again, local) if message.left_local else again, int(self._now) + 1))
 
     # --- what becomes of a message ------------------------------------------------------
 
@@ -548,9 +533,7 @@ class SendManager:
 
     def _wake(self, event: Wake) -> None:
         self._wake_at = None
-        rests = self._rests
-        while rests and rests[0][0] <= self._now:
-            self._remote.resume(heappop(rests)[1], self._now)
+        self._remote.resume(self._now)
 
     def _flush(self, event: Flush) -> None:
         self._remote.forgive()
@@ -573,9 +556,9 @@ class SendManager:
             elif number not in loading:
                 loading[number] = all_due
                 self._out.append(Load(number))
-        then = self._due.next()
-        if self._rests and (then is None or self._rests[0][0] < then):
-            then = self._rests[0][0]
+        then, rests = self._due.next(), self._remote.rests
+        if rests and (then is None or rests[0][0] < then):
+            then = rests[0][0]
         if then is not None and then > self._now and (self._wake_at is None or then < self._wake_at):
             self._wake_at = then
             self._out.append(WakeAt(then))
