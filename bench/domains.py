@@ -1,11 +1,10 @@
 """W10: mail to many domains of which some are sick: what the healthy ones have to suffer from it.
 
-Every tenth domain is dead (by turns nobody listens there, or who listens never greets), every
-tenth is slow (see `net`).  Messages come in by SMTP, to one domain after the other, and are held
-back by `concurrencyremote` 0.  When all are queued it becomes `SLOTS`, and from the signal that says
-so the time runs until the last message to a healthy domain has arrived.  A round does that with the
-messages to healthy domains alone, then with all, each in a new home.  Memory is the most that all
-processes had (PSS), at any time.  openqmail alone: no peer is measured.
+Every tenth domain is dead, every tenth is slow (see `net`).  Messages come in by SMTP, to one domain
+after the other, and are held back by `concurrencyremote` 0.  When all are queued it becomes `SLOTS`,
+and from the signal that says so the time runs until the last message to a healthy domain has arrived.
+A round does that with the messages to healthy domains alone, then with all, each in a new home.
+Memory is the most that all processes had (PSS), at any time.  openqmail alone: no peer is measured.
 """
 
 import signal
@@ -16,7 +15,7 @@ import time
 from typing import NamedTuple
 
 from load import CONNECTIONS, SENDER, SIZE, TIMEOUT, LoadError, memory_of
-from net import Kind, Net, address
+from net import Net, address, kind_of
 from peers import INCOMING, Ground
 
 from progress import say, table
@@ -31,12 +30,6 @@ _ME = "bench.example"
 _LOOKS, _MEMORY_LOOKS = 0.02, 1.0
 """Seconds between two looks at what has arrived, and at the memory."""
 _PATIENCE = 600.0
-
-
-def kind_of(domain: int) -> Kind:
-    if domain % 10 == 3:
-        return "gone" if domain % 20 == 3 else "silent"
-    return "slow" if domain % 10 == 7 else "healthy"
 
 
 class Figure(NamedTuple):
@@ -119,14 +112,14 @@ def compare(place: Ground, messages: int, domains: int, rounds: int) -> Comparis
 
 
 def _run(place: Ground, messages: int, domains: int, sick: bool) -> Figure:
-    kinds = [kind_of(domain) for domain in range(domains)]
+    well = [kind_of(domain) == "healthy" for domain in range(domains)]
     to = [message % domains for message in range(messages)]
     if not sick:
-        to = [domain for domain in to if kinds[domain] == "healthy"]
-    healthy = sum(kinds[domain] == "healthy" for domain in to)
-    net = Net(place.path, place.name("net"), domains, domains, domains)
+        to = [domain for domain in to if well[domain]]
+    healthy = sum(well[domain] for domain in to)
+    net = Net(place.path, place.name("net"), domains)
     try:
-        home = _home(place, net.port, kinds)
+        home = _home(place, net.port, domains)
         try:
             return _measure(home, net, to, healthy)
         finally:
@@ -135,7 +128,7 @@ def _run(place: Ground, messages: int, domains: int, sick: bool) -> Figure:
         net.close()
 
 
-def _home(place: Ground, port: int, kinds: list[Kind]) -> SystemHome:
+def _home(place: Ground, port: int, domains: int) -> SystemHome:
     name = place.name("domains")
     room = place.room / name
     room.mkdir(mode=0o755)
@@ -143,7 +136,7 @@ def _home(place: Ground, port: int, kinds: list[Kind]) -> SystemHome:
     place.homes.append(home)
     home.control("concurrencyremote", "0")
     home.control("concurrencyincoming", str(INCOMING))
-    routes = [f"d{domain}.example:[{address(kind, domain)}]:{port}" for domain, kind in enumerate(kinds)]
+    routes = [f"d{domain}.example:[{address(domain)}]:{port}" for domain in range(domains)]
     home.control("smtproutes", "\n".join(routes))
     home.start()
     return home

@@ -49,7 +49,9 @@ def test_a_host_that_fails_is_left_alone_and_what_waits_for_it_is_numbers(play: 
     assert not world.manager._active and world.manager.waiting == 3000
     state = world.manager.destination(b"dead.test")
     assert world.now + LEAST <= state.resting_until <= world.now + 2 * LEAST
-    assert state == DestinationState("dead.test", 0, 1, 2, state.resting_until, "no connection\n")
+    assert state == DestinationState(
+        "dead.test", 0, 1, 3000 - OPENING, 2, state.resting_until, "no connection\n"
+    )
 
 
 def test_while_it_rests_nothing_of_it_is_loaded_or_told(play: Plays) -> None:

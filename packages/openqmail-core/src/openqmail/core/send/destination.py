@@ -162,6 +162,7 @@ class Destination:
             self.name.decode("utf-8", "backslashreplace"),
             self.running,
             self.limit,
+            len(self.lines) + len(self.parked) + self.asked,
             self.failures,
             self.until if self.resting else None,
             self.text.decode("utf-8", "backslashreplace") if self.failures else None,
