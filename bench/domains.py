@@ -1,13 +1,12 @@
 """W10: mail to many domains of which some are sick: what the healthy ones have to suffer from it.
 
 Every tenth domain is dead, every tenth is slow (see `net`).  Messages come in by SMTP, to one domain
-after the other, and are held back by `concurrencyremote` 0.  When all are queued it becomes `SLOTS`,
-and from the signal that says so the time runs until the last message to a healthy domain has arrived.
-A round does that with the messages to healthy domains alone, then with all, each in a new home.
-Memory is the most that all processes had (PSS), at any time.  openqmail alone: no peer is measured.
+after the other: first those to sick domains, which then are in the queue and in the slots; then those
+to healthy ones, and the time runs from the first of these until the last has arrived.  A round does
+that without the sick ones, then with them, each in a new home.  Memory is the most that all processes
+had (PSS), at any time.  openqmail alone: no peer is measured.
 """
 
-import signal
 import socket
 import statistics
 import threading
@@ -114,14 +113,13 @@ def compare(place: Ground, messages: int, domains: int, rounds: int) -> Comparis
 def _run(place: Ground, messages: int, domains: int, sick: bool) -> Figure:
     well = [kind_of(domain) == "healthy" for domain in range(domains)]
     to = [message % domains for message in range(messages)]
-    if not sick:
-        to = [domain for domain in to if well[domain]]
-    healthy = sum(well[domain] for domain in to)
+    healthy = [domain for domain in to if well[domain]]
+    ill = [domain for domain in to if not well[domain]] if sick else []
     net = Net(place.path, place.name("net"), domains)
     try:
         home = _home(place, net.port, domains)
         try:
-            return _measure(home, net, to, healthy)
+            return _measure(home, net, ill, healthy)
         finally:
             home.kill()
     finally:
@@ -134,7 +132,7 @@ def _home(place: Ground, port: int, domains: int) -> SystemHome:
     room.mkdir(mode=0o755)
     home = SystemHome(room, [name], _ME)
     place.homes.append(home)
-    home.control("concurrencyremote", "0")
+    home.control("concurrencyremote", str(SLOTS))
     home.control("concurrencyincoming", str(INCOMING))
     routes = [f"d{domain}.example:[{address(domain)}]:{port}" for domain in range(domains)]
     home.control("smtproutes", "\n".join(routes))
@@ -142,29 +140,38 @@ def _home(place: Ground, port: int, domains: int) -> SystemHome:
     return home
 
 
-def _measure(home: SystemHome, net: Net, to: list[int], healthy: int) -> Figure:
+def _measure(home: SystemHome, net: Net, ill: list[int], healthy: list[int]) -> Figure:
     assert home.process is not None
     service = home.process.pid
-    clients = [_Client(home.port, to[number::CONNECTIONS]) for number in range(CONNECTIONS)]
-    for client in clients:
-        client.start()
-    for client in clients:
-        client.join()
-        if client.problem:
-            raise LoadError(client.problem)
+    _all_ended(_clients(home.port, ill))
     before, memory = net.taken()[0], memory_of(service)
-    home.control("concurrencyremote", str(SLOTS))
-    home.signal(signal.SIGHUP)
     began = looked = time.monotonic()
-    while (taken := net.taken())[0] - before < healthy:
+    clients = _clients(home.port, healthy)
+    while (taken := net.taken())[0] - before < len(healthy):
         time.sleep(_LOOKS)
         now = time.monotonic()
         if now - looked > _MEMORY_LOOKS:
             memory, looked = max(memory, memory_of(service)), now
-        if now - began > _PATIENCE:
-            raise LoadError(f"healthy domains got {taken[0] - before} of {healthy}: {home.tail(500)}")
+        if now - began > _PATIENCE or any(client.problem for client in clients):
+            _all_ended(clients)
+            raise LoadError(f"healthy domains got {taken[0] - before} of {len(healthy)}: {home.tail(500)}")
     seconds = time.monotonic() - began
-    return Figure(len(to), healthy, seconds, max(memory, memory_of(service)), taken[1])
+    _all_ended(clients)
+    return Figure(len(ill) + len(healthy), len(healthy), seconds, max(memory, memory_of(service)), taken[1])
+
+
+def _clients(port: int, domains: list[int]) -> "list[_Client]":
+    clients = [_Client(port, domains[number::CONNECTIONS]) for number in range(CONNECTIONS)]
+    for client in clients:
+        client.start()
+    return clients
+
+
+def _all_ended(clients: "list[_Client]") -> None:
+    for client in clients:
+        client.join()
+        if client.problem:
+            raise LoadError(client.problem)
 
 
 class _Client(threading.Thread):

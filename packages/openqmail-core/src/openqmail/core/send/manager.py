@@ -116,7 +116,7 @@ class SendManager:
         _HANDLERS[type(event)](self, event)
         if not self._stopped:
             local, remote, due = self._local, self._remote, self._due
-            if local.round or remote.round or remote.others:
+            if local.round or remote.round or remote.strange or remote.slow:
                 self._start()
             if local.recalled or remote.recalled:
                 self._recall()
@@ -291,11 +291,11 @@ class SendManager:
     def _start(self) -> None:
         """Fill the free slots, the channels by turns."""
         local, remote = self._local, self._remote
-        while local.round or remote.round or remote.others:
+        while local.round or remote.round or remote.strange or remote.slow:
             batch = local.take() if local.round else None
             if batch is not None:
                 self._start_waiting("local", *batch)
-            other = remote.take() if remote.round or remote.others else None
+            other = remote.take()
             if other is not None:
                 self._start_waiting("remote", *other)
             elif batch is None:
