@@ -205,7 +205,7 @@ def test_what_fails_half_way_leaves_no_users_and_no_home(
         (["--account", "smtpd=root"], "root is nobody's user"),
         (["--account", "smtpd=a", "--account", "smtpd=b"], "smtpd is named twice"),
         (["--account", "smtpd=qmails"], "qmails would be smtpd and more"),
-        (["--user", "oqt-no-such"], "--user: there is no user 'oqt-no-such' on this host"),
+        (["--user", "oqt-no-such"], "there is no user 'oqt-no-such' on this host"),
         (["--user", "root"], "root is root, who gets no mail"),
         (["--user", "alias"], "alias runs a process"),
         (["--listen", "smtp"], "--listen: needs a service"),

@@ -18,8 +18,12 @@ from openqmail.core.values import HomeError
 from openqmail.core.world import PosixDisk
 
 
+class Locked(HomeError):
+    """Somebody else works on the queue."""
+
+
 class SendMutex:
-    """Taken when it is made; the kernel gives it back when the process ends.  Raises HomeError."""
+    """Taken when it is made; the kernel gives it back when the process ends.  Raises Locked, HomeError."""
 
     def __init__(self, queue: bytes) -> None:
         path = os.path.join(queue, b"lock", b"sendmutex")
@@ -36,7 +40,7 @@ class SendMutex:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._descriptor)
-            raise HomeError(f"{where} is locked: a qmail-send runs on this queue; stop it first") from None
+            raise Locked(f"{where} is locked: a qmail-send runs on this queue; stop it first") from None
 
     def close(self) -> None:
         if self._descriptor >= 0:

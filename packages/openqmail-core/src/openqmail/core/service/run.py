@@ -15,6 +15,7 @@ from openqmail.core.log import LogWriter
 from openqmail.core.service.confine import harden
 from openqmail.core.service.lock import HomeLock
 from openqmail.core.service.loops import GARBAGE
+from openqmail.core.service.supervisor.ground import proved_settings
 from openqmail.core.service.supervisor.legacy import Legacy
 from openqmail.core.service.supervisor.shell import Supervisor
 from openqmail.core.values import OpenqmailError
@@ -51,10 +52,10 @@ def run(home: Home, *, salvage: bool = False) -> int:
     os.umask(0o077)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # a descriptor each connection
-    settings = read_settings(home)
-    lock = HomeLock(home, legacy.lock if legacy else -1)
     clock = SystemClock()
     log = LogWriter(sys.stderr.fileno(), clock)
+    settings = read_settings(home) if legacy else proved_settings(home, log, clock)
+    lock = HomeLock(home, legacy.lock if legacy else -1)
     gc.collect()
     gc.freeze()  # what is imported stays, and is shared by all: no collection looks at it
     gc.set_threshold(*GARBAGE)
