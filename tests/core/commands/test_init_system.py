@@ -225,6 +225,15 @@ def test_mistakes_change_nothing(
     assert system_users.there() == {alice.pw_name}
 
 
+def test_a_mailbox_for_nobody_here_is_refused_by_name_alone(
+    room: Path, run: Run, alice: pwd.struct_passwd
+) -> None:
+    words = ["--me", "a.example", "--user", alice.pw_name, *system_users.accounts()]
+    assert run("init", room / "home", "--system", *words).code == 0
+    ran = run("--home", room / "home", "mailbox", "add", "oqt-no-such")
+    assert ran.err == "openqmail: there is no user 'oqt-no-such' on this host; make it first\n"
+
+
 def test_a_home_that_is_not_its_users_is_refused(room: Path, run: Run, alice: pwd.struct_passwd) -> None:
     os.chown(room / "alice", 0, 0)
     ran = run("init", room / "home", "--system", "--me", "a.example", "--user", alice.pw_name)

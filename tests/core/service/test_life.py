@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import system_users
-from homes import OWNER, Home, Place, Waiting, openqmail
+from homes import OWNER, Home, Place, Waiting, command, openqmail
 from system_homes import system_home
 
 
@@ -155,6 +155,14 @@ def test_a_queue_that_is_missing_stops_the_start_and_the_remedy_mends_it(home: H
     home.start()
     send(home, "alice@a.example")
     home.wait_mails("alice", 1)
+
+
+def test_a_disk_that_takes_nothing_is_for_later_and_named(home: Home) -> None:
+    """As a full one is; what may pass must not keep a supervisor from starting it again."""
+    run = ["prlimit", "--fsize=0", *command(), "--home", str(home.path), "run"]
+    refused = subprocess.run(run, capture_output=True, text=True)
+    assert refused.returncode == 111
+    assert f"{home.path}/run/lock cannot be written: " in refused.stderr and "make room" in refused.stderr
 
 
 def test_a_service_that_is_not_installed_is_one_sentence(home: Home) -> None:
