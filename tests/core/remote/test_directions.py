@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openqmail.core.control.settings import Listener, Route
-from openqmail.core.dns import Answer, DnspythonResolver, LookupFailed, MailExchanger, NoSuchName
+from openqmail.core.dns import Answer, LookupFailed, MailExchanger, NameServer, NoSuchName, StubResolver
 from openqmail.core.remote import Directions, Pathfinder, Stop, find_route, own_addresses
 from openqmail.core.values import Outcome
 
@@ -141,9 +141,17 @@ def test_a_literal_of_this_host_is_a_loop(scene, domain):
     "domain", [b"", b"[192.0.2.1", b"[x]", b"[fe80::1%eth0]", b"a..b", "\u00e4\ufffe.test".encode()]
 )
 def test_what_is_no_name_fails(scene, domain):
-    result = find(scene, domain, DnspythonResolver([("127.0.0.1", 9)]))
+    result = find(scene, domain, StubResolver([NameServer("127.0.0.1", 9)]))
     assert result.outcome is Outcome.FAILURE
     assert result.text == b"Sorry, I couldn't find any host named %s. (#5.1.2)\n" % domain
+
+
+def test_why_a_lookup_failed_is_told_to_the_administrator_and_to_nobody_else(scene):
+    told = []
+    table = Table(mx={b"x.test": LookupFailed("192.0.2.53:53 says SERVFAIL")})
+    pathfinder = Pathfinder(scene.settings(), table, own=frozenset, tell=told.append)
+    assert asyncio.run(pathfinder.find(b"x.test")).text == SOFT
+    assert told == ["mail for x.test waits: 192.0.2.53:53 says SERVFAIL"]
 
 
 # --- exchangers -----------------------------------------------------------------------
@@ -310,7 +318,7 @@ def test_the_answers_of_a_real_name_server_as_notqmail_reported_them(scene, name
     async def main():
         async with nameserver(records) as server, scene.Peer(host="127.0.0.2") as peer:
             given = scene.settings()
-            more = {"resolver": DnspythonResolver([server.address]), "exchanger_port": peer.port}
+            more = {"resolver": StubResolver([server.address]), "exchanger_port": peer.port}
             async with scene.remote(given, own=lambda: frozenset({"127.0.0.1"}), **more) as remote:
                 domains = [b"nx.test", b"soft.test", b"nomxhost.test", b"me.test", b"mxremote.test"]
                 domains += [b"mx.remote.test", b"[127.0.0.2]", b"[127.0.0.1]"]

@@ -381,8 +381,11 @@ DEFINITIONS: tuple[Definition, ...] = (
         default="",
         readers=("remote",),
         explanation=(
-            "The DNS servers to ask; without any, those of the system. trusted: what the server says about "
-            "DNSSEC may be believed, because it runs on this host or behind a safe way."
+            "The DNS servers to ask, in this order; without any, those of the system. They have to be "
+            "resolvers. One that is silent goes behind the others for a minute. trusted: it validates, and "
+            "what it says about DNSSEC may be believed, because it runs on this host or behind a safe way. "
+            "Those of the system never are. Where some are trusted and others not, what the others say "
+            "counts as not proved."
         ),
         example="127.0.0.1 trusted\n[2001:db8::53]:53",
         parse=sequence(syntax.resolver),

@@ -7,7 +7,6 @@ IPv4 comes before IPv6: a host that has only one of them has IPv4, and a dead wa
 `timeoutconnect`.  A lookup that failed never turns into a permanent failure.
 """
 
-import asyncio
 import random
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from itertools import chain
 import msgspec
 
 from openqmail.core.control.settings import Route, Settings
-from openqmail.core.dns import Answer, LookupFailed, MailExchanger, Resolver
+from openqmail.core.dns import Answer, LookupFailed, MailExchanger, Resolver, look_up_hosts
 from openqmail.core.remote import report
 from openqmail.core.remote.own import canonical, own_addresses
 from openqmail.core.remote.transport import Stop
@@ -27,7 +26,6 @@ from openqmail.core.values.address import suffixes
 MOST_STOPS = 20
 """No delivery tries more addresses than that: each may take `timeoutconnect` seconds."""
 
-LOOKUPS_AT_ONCE = 10
 OWN_ADDRESSES_SECONDS = 60.0
 
 Host = tuple[Stop, ...]
@@ -78,7 +76,9 @@ def literal(host: bytes) -> str | None:
 
 
 class Pathfinder:
-    """Finds directions for a domain; `port` is where mail exchangers listen."""
+    """Finds directions for a domain; `port` is where mail exchangers listen.
+
+    `tell` is told why a lookup failed: that is for the administrator, and nothing for a bounce."""
 
     def __init__(
         self,
@@ -86,11 +86,13 @@ class Pathfinder:
         resolver: Resolver,
         own: Callable[[], frozenset[str]] = own_addresses,
         port: int = 25,
+        tell: Callable[[str], object] = str,
     ) -> None:
         self._settings = settings
         self._resolver = resolver
         self._own = own
         self._port = port
+        self._tell = tell
         self._ours: frozenset[str] = frozenset()
         self._ours_until = float("-inf")
 
@@ -107,14 +109,16 @@ class Pathfinder:
                     return report.THIS_HOST
                 return Directions(transport, (((Stop(domain, address, port),),),), float("inf"))
             return await self._by_exchangers(domain, transport, port)
-        except LookupFailed:
+        except LookupFailed as error:
+            self._tell(f"mail for {domain.decode('utf-8', 'replace')} waits: {error}")
             return report.LOOKUP_FAILED
 
     async def _routed(self, route: Route) -> Directions | Result:
         found = await self._hosts(route.hosts, route.port)
         hosts = [host for host in found.hosts if host]
         if not hosts:
-            return report.LOOKUP_FAILED if found.failed else report.no_host(route.hosts[0])
+            found.nothing_failed()
+            return report.no_host(route.hosts[0])
         # In the order in which the administrator wrote them: each its own preference.
         return Directions(route.transport, tuple((host,) for host in hosts), found.ttl)
 
@@ -133,12 +137,12 @@ class Pathfinder:
             exchangers = (MailExchanger(0, name),)
         found = await self._hosts(tuple(each.host for each in exchangers), port)
         if not any(found.hosts):
-            if found.failed:
-                return report.LOOKUP_FAILED
+            found.nothing_failed()
             return report.no_host(domain) if implicit else report.NO_EXCHANGER
         preferences = self._before_this_host(exchangers, found.hosts)
         if not preferences:
-            return report.LOOKUP_FAILED if found.failed else report.THIS_HOST
+            found.nothing_failed()
+            return report.THIS_HOST
         return Directions(transport, preferences, min(answer.ttl, found.ttl))
 
     def _before_this_host(
@@ -162,20 +166,18 @@ class Pathfinder:
     async def _hosts(self, names: tuple[bytes, ...], port: int) -> "_Found":
         """The addresses of each host; an empty one for a host that has none."""
         hosts: list[Host] = []
-        failed, ttl = False, float("inf")
-        for start in range(0, len(names), LOOKUPS_AT_ONCE):
-            batch = names[start : start + LOOKUPS_AT_ONCE]
-            answers = await asyncio.gather(*map(self._addresses, batch), return_exceptions=True)
-            for name, answer in zip(batch, answers, strict=True):
-                if isinstance(answer, BaseException):
-                    if not isinstance(answer, (PermanentFailure, LookupFailed)):
-                        raise answer
-                    # What could not be looked up may be there in a minute; so this soon again.
-                    failed, ttl = failed or isinstance(answer, LookupFailed), min(ttl, 30.0)
-                    hosts.append(())
-                else:
-                    ttl = min(ttl, answer.ttl)
-                    hosts.append(tuple(Stop(name, address, port) for address in answer.records))
+        failed: LookupFailed | None = None
+        ttl = float("inf")
+        for name, answer in zip(names, await look_up_hosts(self._addresses, names), strict=True):
+            if isinstance(answer, Answer):
+                ttl = min(ttl, answer.ttl)
+                hosts.append(tuple(Stop(name, address, port) for address in answer.records))
+            else:
+                # What could not be looked up may be there in a minute; so this soon again.
+                ttl = min(ttl, 30.0)
+                if isinstance(answer, LookupFailed):
+                    failed = failed or answer
+                hosts.append(())
         return _Found(tuple(hosts), failed, ttl)
 
     async def _addresses(self, host: bytes) -> Answer[str]:
@@ -199,5 +201,10 @@ class Pathfinder:
 
 class _Found(msgspec.Struct, frozen=True):
     hosts: tuple[Host, ...]
-    failed: bool
+    failed: LookupFailed | None
     ttl: float
+
+    def nothing_failed(self) -> None:
+        """Raises the LookupFailed, if there was one: with that, nothing is known for good."""
+        if self.failed is not None:
+            raise self.failed

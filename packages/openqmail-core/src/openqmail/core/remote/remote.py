@@ -13,8 +13,8 @@ from typing import cast
 
 from openqmail.core.control.extensions import load
 from openqmail.core.control.settings import Settings
-from openqmail.core.dns import DnspythonResolver, Resolver
-from openqmail.core.log import Alert, Log
+from openqmail.core.dns import NameServer, Resolver, StubResolver
+from openqmail.core.log import Alert, Log, Warn
 from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import report
 from openqmail.core.remote.directions import Directions, Pathfinder
@@ -60,7 +60,7 @@ class Remote:
         self._known: dict[bytes, tuple[float, Directions]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._resolver = resolver or _resolver(settings)
-        self._pathfinder = Pathfinder(settings, self._resolver, own, exchanger_port)
+        self._pathfinder = Pathfinder(settings, self._resolver, own, exchanger_port, self._warn)
 
     def deliver(self, job: RemoteJob) -> Results:
         known = self._known.get(job.domain)
@@ -83,7 +83,7 @@ class Remote:
             self._resolver = _resolver(settings)
         self._settings = settings
         self._known.clear()
-        self._pathfinder = Pathfinder(settings, self._resolver, self._own, self._port)
+        self._pathfinder = Pathfinder(settings, self._resolver, self._own, self._port, self._warn)
         for transport in self._transports.values():
             transport.reconfigure(settings)
 
@@ -127,6 +127,9 @@ class Remote:
         self._log(Alert(f"delivery {job.delivery} met a fault in remote: {error!r}"))
         return _all(job, report.FAULT)
 
+    def _warn(self, text: str) -> None:
+        self._log(Warn(text))
+
     def _hand_over(self, job: RemoteJob, directions: Directions) -> Results:
         transport = self._transports.get(directions.transport)
         if transport is None:
@@ -147,7 +150,7 @@ class Remote:
 
 
 def _resolver(settings: Settings) -> Resolver:
-    return DnspythonResolver([(each.address, each.port) for each in settings.resolvers])
+    return StubResolver([NameServer(each.address, each.port, each.trusted) for each in settings.resolvers])
 
 
 def _all(job: RemoteJob, result: Result) -> tuple[Result, ...]:

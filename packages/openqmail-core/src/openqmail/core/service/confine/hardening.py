@@ -16,8 +16,10 @@ MEMORY = {"smtpd": 1 << 30, "remote": 1 << 30, "gate": 256 << 20}
 """Bytes; send holds as much as is queued."""
 
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
-_CAPABILITIES = 0x20080522
-"""_LINUX_CAPABILITY_VERSION_3: two times 32 of them, effective, permitted and inheritable."""
+_HEADER = (ctypes.c_uint32 * 2)(0x20080522, 0)
+"""_LINUX_CAPABILITY_VERSION_3, and this process."""
+_NONE = (ctypes.c_uint32 * 6)()
+"""Two times 32 capabilities: effective, permitted, inheritable."""
 
 
 def leave_terminal() -> None:
@@ -72,8 +74,7 @@ def forgo_capabilities() -> None:
     what makes it root.  Raises OSError."""
     if _libc is None or 0 in (os.getuid(), os.geteuid()):
         return
-    header = (ctypes.c_uint32 * 2)(_CAPABILITIES, 0)
-    if _libc.capset(header, (ctypes.c_uint32 * 6)()):
+    if _libc.capset(_HEADER, _NONE):
         number = ctypes.get_errno()
         raise OSError(number, f"capset: {os.strerror(number)}")
 

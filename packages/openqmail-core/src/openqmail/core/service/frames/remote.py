@@ -17,7 +17,7 @@ import msgspec
 from openqmail.core.ports import RemoteDelivery, RemoteJob
 from openqmail.core.service.frames.bodies import pack, release, unpack
 from openqmail.core.service.frames.channel import Channel
-from openqmail.core.service.frames.codec import LARGEST, FrameError
+from openqmail.core.service.frames.codec import LARGEST, FrameError, understand
 from openqmail.core.service.frames.results import (
     BROKE,
     LETTERS,
@@ -54,6 +54,9 @@ class Results(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
 
     id: int
     results: tuple[tuple[Letter, bytes], ...]
+
+
+understand(Deliver, Results)
 
 
 class RemoteClient:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from openqmail.core.control.accounts import Account, Accounts
 from openqmail.core.log import LogWriter, Notice
 from openqmail.core.service.confine import (
+    Walls,
     become,
     forbid_calls,
     forgo_capabilities,
@@ -17,7 +18,6 @@ from openqmail.core.service.confine import (
     leave_terminal,
     limit_memory,
     wall_in,
-    walls_of,
 )
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.loops import close_all_but, new_loop
@@ -44,12 +44,12 @@ def account_of(role: Role, accounts: Accounts) -> Account | None:
     return None if role == "local" else getattr(accounts, role)
 
 
-def start(role: Role, inherited: Inherited) -> Running:
+def start(role: Role, inherited: Inherited, walls: Walls | None) -> Running:
     """Make a child of this role.  Returns only in the parent.  Raises OSError."""
     ours, theirs = socket.socketpair()
     try:
         with theirs:
-            pid = forked(role, lambda: _live(role, theirs, inherited))
+            pid = forked(role, lambda: _live(role, theirs, inherited, walls))
     except OSError:
         ours.close()
         raise
@@ -59,23 +59,23 @@ def start(role: Role, inherited: Inherited) -> Running:
     return Running(role, inherited.generation, pid, uid, channel)
 
 
-def _live(role: Role, control: socket.socket, inherited: Inherited) -> int:
+def _live(role: Role, control: socket.socket, inherited: Inherited, walls: Walls | None) -> int:
     try:
-        return _run(role, control, inherited)
+        return _run(role, control, inherited, walls)
     except OpenqmailError as error:
         BlockingChannel(control, said.ToChild).send(said.Failed.of(error))
         return 111
 
 
-def _run(role: Role, control: socket.socket, inherited: Inherited) -> int:
-    enter(role, inherited, {0, 1, 2, control.fileno(), *_kept(role, inherited)})
+def _run(role: Role, control: socket.socket, inherited: Inherited, walls: Walls | None) -> int:
+    enter(role, inherited, {0, 1, 2, control.fileno(), *_kept(role, inherited)}, walls)
     if role == "local":
         return run_spawner(control, inherited)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(_serve(role, control, inherited))
 
 
-def enter(role: Role, inherited: Inherited, keep: set[int]) -> None:
+def enter(role: Role, inherited: Inherited, keep: set[int], walls: Walls | None) -> None:
     """Become what this role is, for good: of the supervisor only these descriptors, its own user,
     behind its walls."""
     signal.set_wakeup_fd(-1)
@@ -93,7 +93,7 @@ def enter(role: Role, inherited: Inherited, keep: set[int]) -> None:
     become(account)
     harden(no_new_privileges=True)
     limit_memory(role)
-    missing = wall_in(walls_of(role, inherited.home))
+    missing = wall_in(walls)
     if missing:
         LogWriter(sys.stderr.fileno(), SystemClock())(Notice(f"{role}: {missing}"))
     forbid_calls(role)

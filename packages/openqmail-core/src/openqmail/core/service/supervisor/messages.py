@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from openqmail.core.service.frames.codec import understand
 from openqmail.core.values import OpenqmailError, TemporaryFailure
 
 
@@ -110,3 +111,6 @@ _FROM: dict[str, Any] = {
 def from_child(role: str) -> Any:
     """The union of what a child of this role may say."""
     return _FROM.get(role, Ready | Failed | Work)
+
+
+understand(ToChild, *map(from_child, ("gate", "local", "remote", "send", "smtpd")))

@@ -12,12 +12,14 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import get_args
 
 from openqmail.core.control.accounts import find_accounts
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import Alert, LogWriter, Notice
 from openqmail.core.service import sockets
+from openqmail.core.service.confine import walls_of
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.lock import HomeLock
 from openqmail.core.service.mta import serving
@@ -59,6 +61,7 @@ class Supervisor:
         self._salvage = salvage
         self._legacy = legacy
         self._accounts = find_accounts(home)
+        self._walls = {role: walls_of(role, home) for role in get_args(mind.Role)}  # once, for all forks
         self._since = legacy.since if legacy else int(clock.now())
         self._children: dict[int, Running] = {}
         self._machine = mind.Machine(settings.smtpdworkers)
@@ -241,7 +244,7 @@ class Supervisor:
         )
         self._log.flush()
         try:
-            self._children[action.child] = start(action.role, inherited)
+            self._children[action.child] = start(action.role, inherited, self._walls[action.role])
         except OSError as error:
             self._not_started(action, error)
 
