@@ -188,7 +188,7 @@ def test_what_fails_half_way_leaves_no_users_and_no_home(
     monkeypatch.setattr(Made, "file", full)
     words = ["--me", "a.example", "--user", alice.pw_name, *system_users.accounts()]
     ran = run("init", room / "home", "--system", *words)
-    assert ran.code == 100
+    assert ran.code == 111
     assert "No space left" in ran.err
     assert os.listdir(room) == ["alice"]
     assert system_users.there() == {alice.pw_name}
