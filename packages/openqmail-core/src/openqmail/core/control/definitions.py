@@ -6,33 +6,13 @@ of the group `openqmail.control`: a `Definition`, or several in a tuple.  `FOREI
 files of netqmail and eQmail that have no effect yet.
 """
 
-from collections.abc import Callable
-
-import msgspec
-
-from openqmail.core.control import syntax
+from openqmail.core.control import outgoing, syntax
+from openqmail.core.control.definition import Definition
 from openqmail.core.control.rules import parse_rules
 from openqmail.core.control.text import ControlText, integer, mapping, members, sequence, value
 
 COUNT = 100_000
 MANY = 100_000_000
-
-
-class Definition(msgspec.Struct, frozen=True, kw_only=True):
-    """One control file.
-
-    `default` is the text that holds when there is no such file; the word `me` alone means
-    the content of `control/me`, and None that the file has to be there.  `parse` makes the
-    value and records what is wrong in the text that it is given.
-    """
-
-    name: str
-    kind: str
-    default: str | None
-    readers: tuple[str, ...]
-    explanation: str
-    example: str
-    parse: Callable[[ControlText], object]
 
 
 def _default_delivery(text: ControlText) -> bytes | None:
@@ -352,6 +332,19 @@ DEFINITIONS: tuple[Definition, ...] = (
         "doublebouncehost", "send", "The domain of the user who gets the bounces that could not be delivered."
     ),
     Definition(
+        name="logformat",
+        kind="qmail or json",
+        default="qmail",
+        readers=("service",),
+        explanation=(
+            "How the log is written. qmail: qmail-send's lines, which multilog and qmailanalog's matchup "
+            "know, and lines of the same kind for SMTP sessions and local submission. json: an object a "
+            "line with the same facts, and its time."
+        ),
+        example="json",
+        parse=value(syntax.log_format),
+    ),
+    Definition(
         name="defaultdelivery",
         kind="instructions of dot-qmail(5)",
         default="./Maildir/",
@@ -408,6 +401,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         reader="remote",
         explanation="Seconds that another host's SMTP server may be silent.",
     ),
+    *outgoing.DEFINITIONS,
 )
 
 FOREIGN = {
@@ -428,9 +422,6 @@ FOREIGN = {
         "clientca.pem",
         "clientcert.pem",
         "clientcrl.pem",
-        "domainbindings",
-        "domainips",
-        "outgoingip",
         "servercert.pem",
         "smtpplugins",
         "tlsclientciphers",

@@ -229,7 +229,8 @@ class Sender:
         except KeyError:
             stored = None
         except (OSError, OpenqmailError) as error:
-            self._log(Alert(f"cannot read message {action.number} in the queue: {error}; will try again"))
+            why = f"cannot read message {action.number} in the queue: {error}; will try again"
+            self._log(Alert(why, action.number))
             self._tell(events.Unreadable(action.number))
             return
         self._tell(events.Loaded(action.number, stored))
@@ -239,7 +240,7 @@ class Sender:
         try:
             return self._store.body(number)
         except (KeyError, OSError, OpenqmailError) as error:
-            self._log(Alert(f"cannot read message {number} in the queue: {error}; deferred"))
+            self._log(Alert(f"cannot read message {number} in the queue: {error}; deferred", number))
             self._tell(events.Reported(delivery, (_UNREADABLE,) * recipients))
             return None
 
@@ -371,7 +372,7 @@ class Sender:
             )
             new = await self._store.submit(envelope, body, Closes(number, (), True))
         except (OSError, KeyError, OpenqmailError) as error:
-            self._log(Alert(f"cannot queue a bounce for message {number}: {error}; will try again"))
+            self._log(Alert(f"cannot queue a bounce for message {number}: {error}; will try again", number))
             self._tell(events.BounceFailed(number))
             return
         self._tell(events.Recorded(number))

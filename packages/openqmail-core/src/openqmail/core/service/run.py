@@ -44,9 +44,10 @@ def run(home: Home, *, salvage: bool = False) -> int:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # a descriptor each connection
     clock = SystemClock()
-    log = LogWriter(sys.stderr.fileno(), clock)
-    settings = read_settings(home) if legacy else proved_settings(home, log, clock)
+    plain = LogWriter(sys.stderr.fileno(), clock)  # until the settings say in which form
+    settings = read_settings(home) if legacy else proved_settings(home, plain, clock)
     lock = HomeLock(home, legacy.lock if legacy else -1)
+    log = LogWriter(sys.stderr.fileno(), clock, form=settings.logformat)
     try:
         supervisor = Supervisor(home, settings, lock, clock, log, salvage, legacy)
         share_memory()

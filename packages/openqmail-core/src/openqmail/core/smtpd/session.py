@@ -20,7 +20,17 @@ from openqmail.core.smtp import events
 from openqmail.core.smtp.events import PAUSED
 from openqmail.core.smtp.server import ServerSession
 from openqmail.core.smtpd.incoming import Incoming
-from openqmail.core.smtpd.policy import DENIED, HOPS, NOT_OURS, TOO_MANY_HOPS, Policy
+from openqmail.core.smtpd.policy import (
+    BUSY,
+    DENIED,
+    HOPS,
+    LEAVING,
+    NOT_OURS,
+    TOO_MANY_HOPS,
+    TOO_OFTEN,
+    Policy,
+)
+from openqmail.core.smtpd.record import SessionRecord
 from openqmail.core.values import MessageId, OpenqmailError, QueueFull, Recipient, Reply
 
 if TYPE_CHECKING:
@@ -39,10 +49,7 @@ LINGER = 10
 PATIENCE = 60
 """Seconds that a client waits for a gate that does not answer, which is one that is being restarted."""
 
-_BUSY = Reply(421, b"", (b"too many connections, try again later",))
-_TOO_OFTEN = Reply(421, b"4.7.0", (b"too many connections from your network, try again later",))
 _TOO_MUCH = Reply(450, b"4.7.1", (b"too many messages from your network, try again later",))
-_LEAVING = Reply(421, b"4.3.2", (b"shutting down, try again later",))
 _FULL = Reply(452, b"4.3.1", (b"too little room in the queue, try again later",))
 _TROUBLE = Reply(451, b"4.3.0", (b"the queue has a problem, try again later",))
 
@@ -53,6 +60,7 @@ class SmtpSession(asyncio.BufferedProtocol):
     # How every session begins: what most never change is not set anew for each.
     _transport: asyncio.Transport | None = None
     _incoming: Incoming | None = None
+    _known = False  # who it is
     _leased = False  # and so there is a machine
     _paused = False
     _draining = False
@@ -61,7 +69,6 @@ class SmtpSession(asyncio.BufferedProtocol):
     _closing = False
     _lingered = 0
     _unread = False  # what we said piles up
-    _helo = b""
     _extended = False
     _heard = False  # since the last look at the clock
     _expires = _NEVER
@@ -84,6 +91,8 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._transport.abort()
             return
         self._client: tuple[str, int] = client
+        self._known = True
+        self._record = SessionRecord(self._context, client[0], client[1])
         policy = self._admit(client[0])
         if policy is None:
             self._refuse(DENIED)
@@ -100,13 +109,13 @@ class SmtpSession(asyncio.BufferedProtocol):
 
     def _ask_in(self, seldom: bool) -> None:
         if not seldom:
-            self._refuse(_TOO_OFTEN)
+            self._refuse(TOO_OFTEN)
         elif self._transport is not None and not self._closing:
             self._when(self._context.gate.lease(CONNECTIONS), self._enter)
 
     def _enter(self, leased: bool) -> None:
         if not leased:
-            self._refuse(_BUSY)
+            self._refuse(BUSY)
             return
         if self._transport is None or self._closing:  # it left, or was sent away, meanwhile
             self._context.gate.release(CONNECTIONS)
@@ -127,12 +136,16 @@ class SmtpSession(asyncio.BufferedProtocol):
         if self._leased:
             self._leased = False
             self._context.gate.release(CONNECTIONS)
+        if self._known:
+            gone = "refused" if self._closing else "eof"
+            self._record.ended("lost" if error is not None else gone)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._read_into  # one for all sessions: what was read is copied before another reads
 
     def buffer_updated(self, count: int) -> None:
         if self._leased:
+            self._record.size += count
             self._machine.receive_data(bytes(self._read_into[:count]))
             self._pump()
 
@@ -163,7 +176,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         elif not self._leased:
             self._lingered += 1
             if self._lingered > PATIENCE:
-                self._refuse(_BUSY)
+                self._refuse(BUSY)
         elif self._heard:
             wait = self._machine.deadline()
             self._expires = _NEVER if wait is None else now + wait
@@ -176,14 +189,15 @@ class SmtpSession(asyncio.BufferedProtocol):
         """End as soon as no message is under way."""
         self._draining = True
         if not self._leased:
-            self._refuse(_LEAVING)
+            self._refuse(LEAVING)
         elif self._transport is not None and self._incoming is None:
-            self._machine.shutdown(_LEAVING)
+            self._machine.shutdown(LEAVING)
             self._pump()
 
     def abort(self) -> None:
         """End now; a message whose 250 was not said is the client's."""
         if self._transport is not None:
+            self._record.end = self._record.end or "aborted"
             self._transport.abort()
 
     # --- the loop of events -----------------------------------------------------------
@@ -202,6 +216,8 @@ class SmtpSession(asyncio.BufferedProtocol):
             turn += 1
             if turn % TURN == 0 and self._transport is not None:  # much came ahead: answer as we go
                 self._transport.write(machine.data_to_send())
+        if machine.refused:
+            self._record.refused(machine.refused)
         transport = self._transport
         if transport is None:
             return
@@ -258,7 +274,8 @@ class SmtpSession(asyncio.BufferedProtocol):
     # --- the steps: each goes on at once where no hook has a say, which is the rule ----
 
     def _on_hello(self, event: events.Hello) -> None:
-        self._helo, self._extended = event.name, event.extended
+        self._record.refused(self._machine.refused)  # before it had this name
+        self._record.helo, self._extended = event.name, event.extended
         if self._incoming is not None:
             self._forget()
         if "helo" in self._asked:
@@ -326,7 +343,7 @@ class SmtpSession(asyncio.BufferedProtocol):
     def _go_ahead(self, incoming: Incoming) -> None:
         incoming.add(
             received(
-                helo=self._helo,
+                helo=self._record.helo,
                 client=self._client[0],
                 by=self._context.settings.me,
                 extended=self._extended,
@@ -365,13 +382,15 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._submitted_badly(error)
             return
         future = self._context.submission.submit(incoming.envelope(self._service.origin), body)
-        future.add_done_callback(self._submitted)
+        future.add_done_callback(partial(self._submitted, incoming))
 
-    def _submitted(self, done: Future[MessageId]) -> None:
+    def _submitted(self, incoming: Incoming, done: Future[MessageId]) -> None:
         error = done.exception()
         if error is None:
             self._incoming = None
             self._submitting = False
+            # even when nobody is there any more to be told
+            self._record.accepted(done.result().number, incoming.mail.sender, len(incoming.recipients))
             if self._transport is None:
                 return
             self._machine.accept(b"250 2.0.0 ok message %d\r\n" % done.result().number)
@@ -380,7 +399,7 @@ class SmtpSession(asyncio.BufferedProtocol):
             if self._transport is None:
                 return
         if self._draining:
-            self._machine.shutdown(_LEAVING)
+            self._machine.shutdown(LEAVING)
         self._pump()
 
     def _submitted_badly(self, error: BaseException) -> None:
@@ -391,15 +410,21 @@ class SmtpSession(asyncio.BufferedProtocol):
     def _on_reset(self, event: events.Reset) -> None:
         self._forget()
         if self._draining:
-            self._machine.shutdown(_LEAVING)
+            self._machine.shutdown(LEAVING)
 
-    def _on_last(self, event: events.Quit | events.Aborted) -> None:
-        """QUIT or a violation: the machine has had its last word."""
+    def _on_quit(self, event: events.Quit) -> None:
+        self._record.end = "quit"
+        self._forget()
+
+    def _on_aborted(self, event: events.Aborted) -> None:
+        """The machine has had its last word."""
+        self._record.said_last(event.reply)
         self._forget()
 
     def _on_ended(self, event: events.Ended) -> None:
         """The client sends no more; an answer that it is owed is still given."""
         self._half_closed = True
+        self._record.end = "eof"
 
     # --- parts ------------------------------------------------------------------------
 
@@ -410,6 +435,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         """Say why there is no service, and hang up."""
         if self._transport is not None and not self._closing:
             self._closing = True
+            self._record.said_last(reply)
             self._transport.write(reply.encode())
             self._transport.close()
 
@@ -429,7 +455,7 @@ class SmtpSession(asyncio.BufferedProtocol):
             client_port=self._client[1],
             server=server[0] if server else "",
             relay=self._policy.relay,
-            helo=self._helo,
+            helo=self._record.helo,
             extended=self._extended,
         )
 
@@ -442,7 +468,7 @@ _ACTIONS: dict[type, Callable[[SmtpSession, Any], None]] = {
     events.Chunk: SmtpSession._on_chunk,
     events.MessageEnd: SmtpSession._on_end,
     events.Reset: SmtpSession._on_reset,
-    events.Quit: SmtpSession._on_last,
-    events.Aborted: SmtpSession._on_last,
+    events.Quit: SmtpSession._on_quit,
+    events.Aborted: SmtpSession._on_aborted,
     events.Ended: SmtpSession._on_ended,
 }

@@ -5,7 +5,9 @@ import os
 import sys
 from collections.abc import Callable
 
+from openqmail.core.log import Alert, Form, LogWriter
 from openqmail.core.service.loops import GARBAGE
+from openqmail.core.world import SystemClock
 
 _BLOCKS = (48, 513, 16)
 """Sizes of the blocks that Python's allocator has for small objects, down to an empty `bytes`."""
@@ -17,7 +19,7 @@ _GAPS = 32 << 10
 """More bytes than there are in gaps between blocks of one size."""
 
 
-def forked(name: str, body: Callable[[], int]) -> int:
+def forked(name: str, body: Callable[[], int], form: Form = "qmail") -> int:
     """Fork; the child does `body` and ends with the code that it returns, or says what broke and ends
     with 111.  Returns the child's pid, and only in the parent.  Raises OSError."""
     pid = os.fork()
@@ -27,8 +29,7 @@ def forked(name: str, body: Callable[[], int]) -> int:
     try:
         code = body()
     except BaseException as error:  # whatever it is: the parent must not return twice
-        sys.stderr.write(f"openqmail: {name} broke: {error!r}\n")
-        sys.stderr.flush()
+        LogWriter(sys.stderr.fileno(), SystemClock(), form=form)(Alert(f"{name} broke: {error!r}"))
     finally:
         os._exit(code)
 

@@ -49,7 +49,7 @@ def start(role: Role, inherited: Inherited, walls: Walls | None) -> Running:
     ours, theirs = socket.socketpair()
     try:
         with theirs:
-            pid = forked(role, lambda: _live(role, theirs, inherited, walls))
+            pid = forked(role, lambda: _live(role, theirs, inherited, walls), inherited.settings.logformat)
     except OSError:
         ours.close()
         raise
@@ -95,7 +95,8 @@ def enter(role: Role, inherited: Inherited, keep: set[int], walls: Walls | None)
     limit_memory(role)
     missing = wall_in(walls)
     if missing:
-        LogWriter(sys.stderr.fileno(), SystemClock())(Notice(f"{role}: {missing}"))
+        form = inherited.settings.logformat
+        LogWriter(sys.stderr.fileno(), SystemClock(), form=form)(Notice(f"{role}: {missing}"))
     forbid_calls(role)
 
 

@@ -329,6 +329,7 @@ class Supervisor:
 
     def _taken(self, action: mind.Taken) -> None:
         self._ground.take()
+        self._log.form = self._ground.settings.logformat
         self._tried()
 
     def _refused(self, action: mind.Refused) -> None:
