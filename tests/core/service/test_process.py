@@ -22,9 +22,9 @@ def test_a_queue_that_cannot_be_opened_is_told_without_waiting_for_its_lock(tmp_
 
     async def story() -> None:
         ours, theirs = socket.socketpair()
-        process = Process(
-            "send", theirs, Inherited(Home(str(tmp_path)), None, None, 1, {}, None, None, False)
-        )
+        home = Home(str(tmp_path))
+        settings: Any = SimpleNamespace(logformat="qmail")
+        process = Process("send", theirs, Inherited(home, settings, None, 1, {}, None, None, False))
         with ours, pytest.raises(HomeError, match="queue is missing"):
             await send.serve(process)
         process.close()
