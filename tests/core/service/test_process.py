@@ -1,15 +1,35 @@
 """What every process with a loop has: whom it is introduced to, and when."""
 
 import asyncio
+import math
 import socket
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from openqmail.core.control.home import Home
 from openqmail.core.service.frames.blocking import BlockingChannel
+from openqmail.core.service.processes import send
 from openqmail.core.service.processes.process import Inherited, Process
 from openqmail.core.service.supervisor import messages as said
+from openqmail.core.values import HomeError
 from spawned import until
+
+
+def test_a_queue_that_cannot_be_opened_is_told_without_waiting_for_its_lock(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(send, "LOCKED", math.inf)
+
+    async def story() -> None:
+        ours, theirs = socket.socketpair()
+        home = Home(str(tmp_path))
+        settings: Any = SimpleNamespace(logformat="qmail")
+        process = Process("send", theirs, Inherited(home, settings, None, 1, {}, None, None, False))
+        with ours, pytest.raises(HomeError, match="queue is missing"):
+            await send.serve(process)
+        process.close()
+
+    asyncio.run(asyncio.wait_for(story(), 30))
 
 
 def introduce(supervisor: BlockingChannel) -> socket.socket:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from homes import OWNER
 from openqmail.core.control.settings import Listener
 from openqmail.core.service.frames.codec import VERSION
 from openqmail.core.service.supervisor.legacy import ChildLeft, Legacy, try_installed
@@ -37,6 +39,8 @@ def without(legacy: Legacy, *keys: str, **more: Any) -> bytes:
 def home(tmp_path: Path) -> str:
     (tmp_path / "control").mkdir()
     (tmp_path / "control/me").write_text("a.example\n")
+    if os.geteuid() == 0:  # in this place a home of root's would not be root's alone
+        os.chown(tmp_path, pwd.getpwnam(OWNER).pw_uid, -1)
     return str(tmp_path)
 
 

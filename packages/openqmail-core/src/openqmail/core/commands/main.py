@@ -5,6 +5,7 @@ word is none of core's, or when all are listed.  An error is one sentence on std
 """
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -21,6 +22,12 @@ COMMANDS = ("init", "run", "upgrade", "status", "queue", "mailbox", "control", "
 
 GROUP = "openqmail.commands"
 
+PASSING = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO),
+    *(errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE),
+)
+"""Errors of the system's that may be over when it is tried again."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script."""
@@ -29,8 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(words)
     except TemporaryFailure as error:
         return _failed(error, LATER)
-    except (OpenqmailError, OSError) as error:
+    except OpenqmailError as error:
         return _failed(error, CANNOT)
+    except OSError as error:
+        return _failed(error, LATER if error.errno in PASSING else CANNOT)
     except KeyboardInterrupt:
         return _failed("interrupted", LATER)
 
@@ -120,7 +129,8 @@ def _home(args: argparse.Namespace) -> Home | None:
 def _failed(error: object, code: int) -> int:
     text = error
     if isinstance(error, OSError):
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
+        place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        text = f"{place}: {error.strerror}" if place else error.strerror or error
     line = "".join(letter if letter.isprintable() else "?" for letter in str(text))
     print(f"openqmail: {line}", file=sys.stderr)
     return code

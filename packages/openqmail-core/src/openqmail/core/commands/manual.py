@@ -39,8 +39,8 @@ def _command_page() -> str:
         ".SH DESCRIPTION",
         _text(
             "openqmail makes a home, serves it, and looks after it. A home is a folder with the control "
-            "files, the queue and the mailboxes; it is named by --home or by OPENQMAIL_HOME, and everything "
-            "in it runs as its owner."
+            "files, the queue and the mailboxes; it is named by --home or by OPENQMAIL_HOME. "
+            "In a home of root's each process has a user of its own; any other runs whole as its owner."
         ),
         ".SH OPTIONS",
         *_options(parser),
@@ -52,7 +52,7 @@ def _command_page() -> str:
     for code, meaning in _EXITS:
         lines += [".TP", f".B {code}", _text(meaning)]
     lines += [".SH ENVIRONMENT", ".TP", ".B OPENQMAIL_HOME", "The home when \\-\\-home is not given."]
-    lines += [".SH SEE ALSO", ".BR openqmail\\-control (5)"]
+    lines += [".SH SEE ALSO", ".BR openqmail\\-control (5),", ".BR sendmail (8)"]
     return "\n".join(lines) + "\n"
 
 

@@ -27,7 +27,15 @@ def _default_delivery(text: ControlText) -> bytes | None:
 
 
 def _number(
-    name: str, default: int, low: int, high: int, what: str, *, reader: str, explanation: str
+    name: str,
+    default: int,
+    low: int,
+    high: int,
+    what: str,
+    *,
+    reader: str,
+    explanation: str,
+    example: int = 0,
 ) -> Definition:
     return Definition(
         name=name,
@@ -35,7 +43,7 @@ def _number(
         default=str(default),
         readers=(reader,),
         explanation=explanation,
-        example=str(default or 20_000_000),
+        example=str(example or default),
         parse=value(integer(low, high, what)),
     )
 
@@ -139,6 +147,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         reader="smtpd",
         explanation="The largest message that is accepted, in bytes; 0 sets no limit. The limit is announced "
         "to clients (SIZE), and a larger message is refused for good.",
+        example=20_000_000,
     ),
     _number(
         "maxrecipients",
@@ -178,6 +187,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         reader="smtpd",
         explanation="How many connections a client's network (/24 of IPv4, /64 of IPv6) may open in an hour; "
         "more are turned away with 421. 0 sets no limit. Clients with RELAYCLIENT are not counted.",
+        example=600,
     ),
     _number(
         "messagesperhour",
@@ -188,6 +198,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         reader="smtpd",
         explanation="How many messages a client's network (/24 of IPv4, /64 of IPv6) may begin in an hour, "
         "taken or not; more are put off with 450. 0 sets no limit. Clients with RELAYCLIENT are not counted.",
+        example=1000,
     ),
     _number(
         "timeoutsmtpd",

@@ -14,6 +14,7 @@ from openqmail.core.log import LogWriter
 from openqmail.core.service.confine import harden
 from openqmail.core.service.lock import HomeLock
 from openqmail.core.service.processes.forking import share_memory
+from openqmail.core.service.supervisor.ground import proved_settings
 from openqmail.core.service.supervisor.legacy import Legacy
 from openqmail.core.service.supervisor.shell import Supervisor
 from openqmail.core.values import OpenqmailError
@@ -42,9 +43,10 @@ def run(home: Home, *, salvage: bool = False) -> int:
     os.umask(0o077)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # a descriptor each connection
-    settings = read_settings(home)
-    lock = HomeLock(home, legacy.lock if legacy else -1)
     clock = SystemClock()
+    plain = LogWriter(sys.stderr.fileno(), clock)  # until the settings say in which form
+    settings = read_settings(home) if legacy else proved_settings(home, plain, clock)
+    lock = HomeLock(home, legacy.lock if legacy else -1)
     log = LogWriter(sys.stderr.fileno(), clock, form=settings.logformat)
     try:
         supervisor = Supervisor(home, settings, lock, clock, log, salvage, legacy)

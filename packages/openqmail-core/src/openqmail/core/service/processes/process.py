@@ -103,7 +103,7 @@ class Process:
 
     def failed(self, error: OpenqmailError) -> None:
         """It cannot do its work."""
-        self._channel.send(said.Failed(str(error), 111))
+        self._channel.send(said.Failed.of(error))
 
     def ask_state(self) -> "asyncio.Future[said.State]":
         """What the supervisor knows."""

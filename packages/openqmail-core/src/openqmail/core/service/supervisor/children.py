@@ -13,6 +13,7 @@ from openqmail.core.service.confine import (
     Walls,
     become,
     forbid_calls,
+    forgo_capabilities,
     harden,
     leave_terminal,
     limit_memory,
@@ -26,6 +27,7 @@ from openqmail.core.service.processes.local import run_spawner
 from openqmail.core.service.processes.process import Inherited, Process
 from openqmail.core.service.supervisor import messages as said
 from openqmail.core.service.supervisor.machine import Role
+from openqmail.core.service.supervisor.running import Running
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import SystemClock
 
@@ -42,16 +44,26 @@ def account_of(role: Role, accounts: Accounts) -> Account | None:
     return None if role == "local" else getattr(accounts, role)
 
 
-def fork(role: Role, control: socket.socket, inherited: Inherited, walls: Walls | None) -> int:
-    """Make a child of this role; its pid.  Returns only in the parent.  Raises OSError."""
-    return forked(role, lambda: _live(role, control, inherited, walls), inherited.settings.logformat)
+def start(role: Role, inherited: Inherited, walls: Walls | None) -> Running:
+    """Make a child of this role.  Returns only in the parent.  Raises OSError."""
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            pid = forked(role, lambda: _live(role, theirs, inherited, walls), inherited.settings.logformat)
+    except OSError:
+        ours.close()
+        raise
+    account = account_of(role, inherited.accounts)
+    uid = account.uid if account and inherited.home.uid == 0 else os.getuid()
+    channel = BlockingChannel(ours, said.from_child(role), descriptors=False)
+    return Running(role, inherited.generation, pid, uid, channel)
 
 
 def _live(role: Role, control: socket.socket, inherited: Inherited, walls: Walls | None) -> int:
     try:
         return _run(role, control, inherited, walls)
     except OpenqmailError as error:
-        BlockingChannel(control, said.ToChild).send(said.Failed(str(error), 111))
+        BlockingChannel(control, said.ToChild).send(said.Failed.of(error))
         return 111
 
 
@@ -73,6 +85,7 @@ def enter(role: Role, inherited: Inherited, keep: set[int], walls: Walls | None)
     close_all_but(keep)
     leave_terminal()
     os.umask(0o077)
+    forgo_capabilities()
     account = account_of(role, inherited.accounts)
     if account is None:
         harden(no_new_privileges=False)
