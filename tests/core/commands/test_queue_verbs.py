@@ -128,7 +128,7 @@ def test_settle_is_for_a_service_that_is_stopped(home: Home) -> None:
 def test_the_verbs_while_no_service_runs(home: Home) -> None:
     numbers = [send(home, f"x{count}@down.example") for count in range(4)]
     assert home.stop() == 0, home.tail()
-    gone, given, kept, tried = numbers
+    tried, gone, given, kept = numbers  # the host rests after two
     assert home.run("queue", "delete", gone, "--yes").stdout == "1 message deleted\n"
     ran = home.run("queue", "bounce", given, "--yes")
     assert ran.stdout == "1 message will be given back when the service starts\n"
