@@ -31,7 +31,7 @@ class Offer(msgspec.Struct, frozen=True, dict=True):
     def ehlo(self) -> bytes:
         """The answer to EHLO (RFC 5321 section 4.1.1.1)."""
         lines = [self.name, b"PIPELINING", b"SIZE %d" % self.size, b"8BITMIME", b"SMTPUTF8"]
-        lines.append(b"ENHANCEDSTATUSCODES")
+        lines += [b"ENHANCEDSTATUSCODES", b"DSN"]
         if self.starttls:
             lines.append(b"STARTTLS")
         if self.auth:
