@@ -49,6 +49,10 @@ def make_settings(**changes: Any) -> Any:
         "queuelifetime": 604_800,
         "doublebounceto": b"postmaster",
         "doublebouncehost": b"mail.example.test",
+        "bouncefrom": b"MAILER-DAEMON",
+        "bouncehost": b"mail.example.test",
+        "bounceformat": "qmail",
+        "bouncemaxbytes": 50_000,
     }
     return SimpleNamespace(**(values | changes))
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from openqmail.core.smtp import ClientSession, Offer, ServerSession, Transaction, events, notify
 from openqmail.core.values import Recipient
 
-OFFER = Offer(name=b"mx.test", size=0, max_recipients=100, timeout=300.0)
+OFFER = Offer(name=b"mx.test", size=0, max_recipients=100, timeout=300.0, dsn=True)
 LONG_ENVID, LONG_ORCPT = b"e" * 100, b"rfc822;" + b"o" * 493
 
 

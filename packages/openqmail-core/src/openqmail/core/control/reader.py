@@ -12,7 +12,8 @@ import msgspec
 
 from openqmail.core.control import extensions
 from openqmail.core.control.assign import parse_assign
-from openqmail.core.control.definitions import DEFINITIONS, FOREIGN, Definition
+from openqmail.core.control.definition import Definition
+from openqmail.core.control.definitions import DEFINITIONS, FOREIGN
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Settings
 from openqmail.core.control.text import SIZE, ControlText

@@ -26,6 +26,7 @@ _COMMON = re.compile(
 _KEYWORD = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*")
 _VALUE = re.compile(rb"[\x21-\x3c\x3e-\x7e\x80-\xff]+")
 _SIZE = re.compile(rb"[0-9]{1,20}")
+_OF_DSN = frozenset({b"RET", b"ENVID", b"NOTIFY", b"ORCPT"})
 _WORD = re.compile(rb"[\x21-\x7e]{1,255}")
 
 SHORT_LINE = SHORT
@@ -60,15 +61,15 @@ def read_hello(argument: bytes, extended: bool) -> Hello:
     return Hello(argument, extended)
 
 
-def read_mail(argument: bytes, extended: bool, limit: int) -> Mail:
-    """What stands behind `MAIL `; `limit` is the size that is offered, 0 for none."""
+def read_mail(argument: bytes, extended: bool, limit: int, dsn: bool) -> Mail:
+    """What stands behind `MAIL `; `limit` is the size that is offered, 0 for none; `dsn`: DSN is."""
     if argument[:5].upper() != b"FROM:":
         raise Refusal(tables.NOT_FROM)
     try:
         sender, rest = reverse_path(argument[5:])
     except AddressError as error:
         raise Refusal(Reply(501, b"5.1.7", (str(error).encode(),))) from error
-    mail = _mail(sender, _parameters(rest, extended))
+    mail = _mail(sender, _parameters(rest, extended, dsn))
     if not mail.smtputf8 and not sender.isascii():
         raise Refusal(tables.NEEDS_SMTPUTF8)
     if 0 < limit < mail.size:
@@ -76,15 +77,15 @@ def read_mail(argument: bytes, extended: bool, limit: int) -> Mail:
     return mail
 
 
-def read_rcpt(argument: bytes, extended: bool, smtputf8: bool) -> Rcpt:
-    """What stands behind `RCPT `; `smtputf8` is the transaction's."""
+def read_rcpt(argument: bytes, extended: bool, smtputf8: bool, dsn: bool) -> Rcpt:
+    """What stands behind `RCPT `; `smtputf8` is the transaction's; `dsn`: DSN is offered."""
     if argument[:3].upper() != b"TO:":
         raise Refusal(tables.NOT_TO)
     try:
         address, rest = forward_path(argument[3:])
     except AddressError as error:
         raise Refusal(Reply(501, b"5.1.3", (str(error).encode(),))) from error
-    recipient = _recipient(address, _parameters(rest, extended), smtputf8)
+    recipient = _recipient(address, _parameters(rest, extended, dsn), smtputf8)
     if not smtputf8 and not address.isascii():
         raise Refusal(tables.NEEDS_SMTPUTF8)
     return Rcpt(recipient)
@@ -144,7 +145,7 @@ def _recipient(address: bytes, given: Parameters, smtputf8: bool) -> Recipient:
     return Recipient(address, notify, orcpt)
 
 
-def _parameters(text: bytes, extended: bool) -> Parameters:
+def _parameters(text: bytes, extended: bool, dsn: bool) -> Parameters:
     """SP esmtp-param *( SP esmtp-param ), keywords in upper case."""
     given: Parameters = {}
     if not text:
@@ -158,6 +159,8 @@ def _parameters(text: bytes, extended: bool) -> Parameters:
         if not extended:
             raise Refusal(tables.AFTER_HELO)
         keyword = keyword.upper()
+        if keyword in _OF_DSN and not dsn:
+            raise Refusal(tables.UNKNOWN_PARAMETER)
         if keyword in given:
             raise Refusal(tables.TWICE)
         given[keyword] = value if equals else None
