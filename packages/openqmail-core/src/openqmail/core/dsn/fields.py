@@ -71,8 +71,8 @@ def folded(name: bytes, text: bytes) -> bytes:
 
 def _groups(report: Report, me: bytes) -> Iterator[list[bytes]]:
     head = []
-    if report.envid:
-        head.append(_line(b"Original-Envelope-Id", _printable(notify.decode(report.envid))))
+    if envid := _printable(notify.decode(report.envid)):
+        head.append(_line(b"Original-Envelope-Id", envid))
     head.append(_line(b"Reporting-MTA", b"dns; " + _printable(me)))
     head.append(_line(b"Arrival-Date", qmail_date(report.arrival)))
     yield head
@@ -105,8 +105,9 @@ def _line(name: bytes, value: bytes) -> bytes:
 
 def _address(name: bytes, kind: bytes, address: bytes) -> bytes:
     """A line of its own for one that is long; what no line can hold is cut off."""
-    together = b"%s: %s; %s\n" % (name, kind, address)
-    return together if len(together) < LONGEST else b"%s: %s;\n %s\n" % (name, kind, address[:LONGEST])
+    if len(address) > LONGEST:
+        address = address[:LONGEST].decode("utf-8", "ignore").encode()
+    return b"%s: %s;%s %s\n" % (name, kind, b"\n" if len(address) > LONGEST - 100 else b"", address)
 
 
 def _final(address: bytes, smtputf8: bool) -> tuple[bytes, bytes]:
@@ -116,8 +117,7 @@ def _final(address: bytes, smtputf8: bool) -> tuple[bytes, bytes]:
             return b"utf-8", _utf8(address.decode(), smtputf8)
         except UnicodeDecodeError:
             pass
-    plain = quoted_address(_NOT_PRINTABLE.sub(b"_", address))
-    return b"rfc822", plain or b'""'
+    return b"rfc822", quoted_address(_NOT_PRINTABLE.sub(b"_", address)).strip() or b'""'
 
 
 def _original(orcpt: bytes, smtputf8: bool) -> tuple[bytes, bytes] | None:
@@ -126,14 +126,16 @@ def _original(orcpt: bytes, smtputf8: bool) -> tuple[bytes, bytes] | None:
     if not semicolon or not _TYPE.fullmatch(kind):
         return None
     if kind.lower() == b"utf-8":
-        return kind, _utf8(notify.decode_utf8(value).decode("utf-8", "replace"), smtputf8)
-    return kind, _printable(notify.decode(value))
+        value = _utf8(notify.decode_utf8(value).decode("utf-8", "replace"), smtputf8)
+    else:
+        value = _printable(notify.decode(value))
+    return (kind[:_WIDTH], value) if value else None
 
 
 def _utf8(address: str, smtputf8: bool) -> bytes:
-    address = _CONTROL.sub("_", address)
+    address = _CONTROL.sub("_", address).strip()
     return address.encode() if smtputf8 else notify.encode_utf8(address.encode())
 
 
 def _printable(value: bytes) -> bytes:
-    return _NOT_PRINTABLE.sub(b"_", value)[:LONGEST]
+    return _NOT_PRINTABLE.sub(b"_", value)[:LONGEST].strip()

@@ -39,7 +39,8 @@ You will not be told when it reaches them.
 _SUBJECTS: dict[Action, bytes] = {"failed": b"failure notice", "delayed": b"delay notice"}
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _NOT_IN_HEADER = bytes.maketrans(b"\r\0", b"??")
-_LONG = re.compile(rb"[^\n]{%d}(?=[^\n])" % LONGEST)
+_LONG = re.compile(rb"[^\n]{%d,%d}(?=[^\n\x80-\xbf])" % (LONGEST - 10, LONGEST))
+"""A piece of a line that is too long; it ends with no half of a character in UTF-8."""
 _BREAKS = bytes.maketrans(b"\n\r\0", b"___")
 
 

@@ -25,5 +25,5 @@ def paragraphs(failures: bytes) -> list[Paragraph]:
         elif found and first:
             before = found.pop()
             rest = b"\n".join((first, text)) if text else first
-            found.append(Paragraph(before.address, b"%s\n%s\n" % (before.text, rest)))
+            found.append(Paragraph(before.address, b"%s%s\n" % (before.text, rest)))
     return found
