@@ -344,23 +344,24 @@ class Sender:
             self._tell(events.Recorded(number))
 
     def _bounce(self, action: events.Bounce) -> None:
-        made, failed = self._notices.bounce(action), events.BounceFailed(action.number)
-        self._spawn(self._tell_sender("a bounce", made, failed, "will try again"))
+        failed = events.BounceFailed(action.number)
+        self._spawn(self._make("a bounce", partial(self._notices.bounce, action), failed, "will try again"))
 
     def _notify(self, action: events.Notify) -> None:
-        made, failed = self._notices.notify(action), events.NotifyFailed(action.number)
-        self._spawn(self._tell_sender("a notice", made, failed, "its sender is not told"))
+        failed = events.NotifyFailed(action.number)
+        make = partial(self._notices.notify, action)
+        self._spawn(self._make("a notice", make, failed, "its sender is not told"))
 
-    async def _tell_sender(
+    async def _make(
         self,
         what: str,
-        made: Awaitable[Stored],
+        make: Callable[[], Awaitable[Stored]],
         failed: events.BounceFailed | events.NotifyFailed,
         then: str,
     ) -> None:
         """A new message and what it does to the one that it tells of are one record."""
         try:
-            new = await made
+            new = await make()
         except (OSError, KeyError, OpenqmailError) as error:
             self._log(Alert(f"cannot queue {what} for message {failed.number}: {error}; {then}"))
             self._tell(failed)
