@@ -286,7 +286,9 @@ DEFINITIONS: tuple[Definition, ...] = (
         COUNT,
         "a number of deliveries",
         reader="send",
-        explanation="How many remote deliveries to one domain run at once, so that no other waits behind it.",
+        explanation="How many remote deliveries to one domain run at once at most, so that no other waits "
+        "behind it. A new domain gets five, more as they succeed, fewer as its host fails; one that fails "
+        "twice in a row is left alone for a minute, then for longer, up to an hour.",
     ),
     _number(
         "queuelifetime",
