@@ -93,7 +93,7 @@ def notices_apart_from_what_they_tell_of(patch):
         ),
         (moves_that_lose_the_text, "(a message without a name|has 0 bytes in place of)", 0),
         (holding_that_forgets_a_file, "(is lost|of that number are missing)", 0),
-        (opening_that_keeps_moves_that_were_not_finished, "/home/queue/.* (has|cannot be read: it) ", 200),
+        (opening_that_keeps_moves_that_were_not_finished, "/home/queue/.* (has|cannot be read: it) ", 318),
         (opening_that_forgets_results, "came back for .* after its result was on the disk", 0),
         (
             notices_apart_from_what_they_tell_of,

@@ -13,7 +13,7 @@ import pytest
 from openqmail.core.__about__ import __version__
 from openqmail.core.commands import main as main_module
 from openqmail.core.commands.manual import pages
-from openqmail.core.control import Home, extensions
+from openqmail.core.control import Home, all_definitions, extensions
 
 Run = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[3]
@@ -175,5 +175,5 @@ def test_the_manual_names_all_there_is() -> None:
     made = pages()
     for name in main_module.COMMANDS:
         assert f".B {name}\n" in made["openqmail.1"]
-    for definition in main_module.control.all_definitions():
+    for definition in all_definitions():
         assert f".B {definition.name}\n" in made["openqmail-control.5"]

@@ -74,7 +74,7 @@ def test_a_blank_first_line_defers() -> None:
         )
 
 
-@pytest.mark.parametrize("line", [b"|program", b"./Mailbox", b"/var/mail/x", b"+list", b"."])
+@pytest.mark.parametrize("line", [b"|program", b"+list"])
 def test_a_line_that_is_not_known_defers_all_of_it_and_is_named(line: bytes) -> None:
     outcome, text = refusal(plan({b".qmail-x": b"&a@x.test\n./M/\n" + line + b"\n"}, b"-", b"x"))
     assert outcome is Outcome.DEFERRAL

@@ -98,9 +98,9 @@ def test_a_file_that_comes_behind_a_symbolic_link_counts_at_once(rig: Any) -> No
 def test_a_file_that_comes_in_a_folder_of_the_home_counts_at_once(rig: Any) -> None:
     (rig.alice / ".qmailx").mkdir()
     made = plans(rig, One(rig, ext=b"x/y"), settled(rig))
-    assert len(made.task(b"alice@a").maildirs) == 1
+    assert len(made.task(b"alice@a").boxes) == 1
     (rig.alice / ".qmailx" / "y").write_bytes(b"#\n")
-    assert made.task(b"alice@a").maildirs == ()
+    assert made.task(b"alice@a").boxes == ()
 
 
 @pytest.mark.parametrize("mode", [0o757, 0o1755])

@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+from types import SimpleNamespace
+from typing import Any
 
 from openqmail.core.control.home import Home
 from openqmail.core.service.frames.blocking import BlockingChannel
@@ -24,7 +26,8 @@ def test_who_came_last_is_asked_also_when_it_came_while_the_process_got_ready(tm
     async def story() -> None:
         ours, theirs = socket.socketpair()
         home = Home(str(tmp_path))
-        process = Process("send", theirs, Inherited(home, None, None, 1, {}, None, None, False))
+        settings: Any = SimpleNamespace(logformat="qmail")
+        process = Process("send", theirs, Inherited(home, settings, None, 1, {}, None, None, False))
         supervisor = BlockingChannel(ours, said.FromChild)
         asked: list[socket.socket] = []
         peers = [introduce(supervisor)]

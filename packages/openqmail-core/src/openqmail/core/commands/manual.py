@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 
 from openqmail.core.commands import sendmail
-from openqmail.core.commands.main import COMMANDS, build_parser
+from openqmail.core.commands.main import build_parser, core_commands
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.definitions import DEFINITIONS
 
@@ -32,7 +32,7 @@ def pages() -> dict[str, str]:
 
 
 def _command_page() -> str:
-    parser = build_parser(dict(COMMANDS))
+    parser = build_parser(core_commands())
     lines = _head("OPENQMAIL", 1, "openqmail", "a mail transfer agent in the tradition of qmail")
     lines += [".SH SYNOPSIS", f".B openqmail\n{_usage(parser)}"]
     lines += [

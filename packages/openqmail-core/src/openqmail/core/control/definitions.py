@@ -6,7 +6,7 @@ of the group `openqmail.control`: a `Definition`, or several in a tuple.  `FOREI
 files of netqmail and eQmail that have no effect yet.
 """
 
-from openqmail.core.control import reports, syntax
+from openqmail.core.control import outgoing, reports, syntax
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.rules import parse_rules
 from openqmail.core.control.text import ControlText, integer, mapping, members, sequence, value
@@ -21,7 +21,7 @@ def _default_delivery(text: ControlText) -> bytes | None:
         text.problem(1, "is empty; write an instruction of dot-qmail(5), like ./Maildir/, or remove the file")
         return None
     for number, line in enumerate(lines, 1):
-        if line.startswith(("|", "+")) or (line.startswith((".", "/")) and not line.rstrip().endswith("/")):
+        if line.startswith(("|", "+")):
             text.problem(number, "is an instruction that is not there yet; write a Maildir, like ./Maildir/")
     return "\n".join(lines).encode() + b"\n"
 
@@ -324,6 +324,19 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     *reports.DEFINITIONS,
     Definition(
+        name="logformat",
+        kind="qmail or json",
+        default="qmail",
+        readers=("service",),
+        explanation=(
+            "How the log is written. qmail: qmail-send's lines, which multilog and qmailanalog's matchup "
+            "know, and lines of the same kind for SMTP sessions and local submission. json: an object a "
+            "line with the same facts, and its time."
+        ),
+        example="json",
+        parse=value(syntax.log_format),
+    ),
+    Definition(
         name="defaultdelivery",
         kind="instructions of dot-qmail(5)",
         default="./Maildir/",
@@ -353,8 +366,11 @@ DEFINITIONS: tuple[Definition, ...] = (
         default="",
         readers=("remote",),
         explanation=(
-            "The DNS servers to ask; without any, those of the system. trusted: what the server says about "
-            "DNSSEC may be believed, because it runs on this host or behind a safe way."
+            "The DNS servers to ask, in this order; without any, those of the system. They have to be "
+            "resolvers. One that is silent goes behind the others for a minute. trusted: it validates, and "
+            "what it says about DNSSEC may be believed, because it runs on this host or behind a safe way. "
+            "Those of the system never are. Where some are trusted and others not, what the others say "
+            "counts as not proved."
         ),
         example="127.0.0.1 trusted\n[2001:db8::53]:53",
         parse=sequence(syntax.resolver),
@@ -377,6 +393,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         reader="remote",
         explanation="Seconds that another host's SMTP server may be silent.",
     ),
+    *outgoing.DEFINITIONS,
 )
 
 FOREIGN = {
@@ -397,9 +414,6 @@ FOREIGN = {
         "clientca.pem",
         "clientcert.pem",
         "clientcrl.pem",
-        "domainbindings",
-        "domainips",
-        "outgoingip",
         "servercert.pem",
         "smtpplugins",
         "tlsclientciphers",

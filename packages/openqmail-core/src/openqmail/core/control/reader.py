@@ -174,6 +174,11 @@ def _mistaken_names(home: Home, definitions: Iterable[Definition]) -> Iterable[C
 
 
 def _contradictions(values: dict[str, object]) -> Iterable[ControlError]:
+    for older in ("domainbindings", "domainips", "outgoingip"):
+        if values.get("bindings") and values.get(older):
+            yield ControlError(
+                f"control/{older}", 0, "has no effect beside control/bindings; move its lines there"
+            )
     if values.get("listen") == ():
         yield ControlError(
             "control/listen",

@@ -5,9 +5,11 @@ All names of hosts and domains are lower case.
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
+from openqmail.core.control.bindings import Bindings, Source
 from openqmail.core.control.rules import Rules
 
 ACCOUNTS = {"smtpd": "qmaild", "gate": "qmailp", "send": "qmails", "remote": "qmailr", "alias": "alias"}
@@ -90,9 +92,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     resolvers: tuple[Resolver, ...]
     timeoutconnect: int
     timeoutremote: int
+    # from which address, by the sender
+    bindings: Mapping[bytes, Source] = {}
+    domainbindings: Mapping[bytes, Source] = {}
+    domainips: Mapping[bytes, Source] = {}
+    outgoingip: Mapping[bytes, Source] = {}
     # as whom the processes run
     accounts: Mapping[bytes, str] = {}
     # which processes there are
     smtpdworkers: int = 1
+    # how they write their log
+    logformat: Literal["qmail", "json"] = "qmail"
     # what add-ons read
     added: Mapping[str, object] = {}
+
+    def sources(self) -> Bindings:
+        """What `control/bindings` says; when it has no line, what the older files say, the more
+        particular of them first."""
+        return Bindings(self.bindings or {**self.outgoingip, **self.domainips, **self.domainbindings})

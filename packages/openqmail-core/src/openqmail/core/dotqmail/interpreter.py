@@ -1,7 +1,7 @@
 """dot-qmail(5): which `.qmail` file an address has, and what its lines ask for.
 
 A pure function: it sees files only through the `look` that it is handed and does nothing.
-It knows Maildirs, forwards and comments.  Any line that it does not know defers the whole
+It knows Maildirs, mbox files, forwards and comments.  Any line that it does not know defers the whole
 message, naming file and line, before anything of it is carried out.  The forward's sender
 is the message's own: `-owner` files are not looked for.
 """
@@ -9,7 +9,7 @@ is the message's own: `-owner` files are not looked for.
 from collections.abc import Iterator
 from functools import lru_cache
 
-from openqmail.core.dotqmail.plan import Delivery, Look, Maildir, Plan
+from openqmail.core.dotqmail.plan import Delivery, Look, Maildir, Mbox, Plan
 from openqmail.core.values import Outcome, Result
 
 NO_MAILBOX = Result(Outcome.FAILURE, b"Sorry, no mailbox here by that name. (#5.1.1)\n")
@@ -79,9 +79,7 @@ def _read(name: bytes, content: bytes, forwards_only: bool) -> Plan:
         elif first in (b".", b"/"):
             if forwards_only:
                 return _deferral(FORWARDS_ONLY)
-            if not line.endswith(b"/"):
-                return _unknown(name, number, b"delivery to an mbox file")
-            deliveries.append(Maildir(line))
+            deliveries.append(Maildir(line) if line.endswith(b"/") else Mbox(line))
         elif first == b"|":
             if forwards_only:
                 return _deferral(FORWARDS_ONLY_PROGRAM)

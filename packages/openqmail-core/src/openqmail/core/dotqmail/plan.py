@@ -29,7 +29,13 @@ class Maildir(msgspec.Struct, frozen=True):
     path: bytes
 
 
-Delivery = Maildir
+class Mbox(msgspec.Struct, frozen=True):
+    """`path` of the file, as the user wrote it: absolute, or relative to the home (mbox(5))."""
+
+    path: bytes
+
+
+Delivery = Maildir | Mbox
 """The kinds of delivery that are carried out in the user's home."""
 
 

@@ -1,9 +1,10 @@
 """Serves the ports `LocalDelivery` and `RecipientCheck`: users/cdb, then `alias`, then their `.qmail` files.
 
-A small message is delivered at once, on the loop, so its future is done when it is handed
-out; a large one, a repeated one and one whose files are synced, by workers.  `sync` has a
-worker of its own.  Everything runs as the owner of the home, whatever uid users/cdb names.
-Texts of reports are qmail-local's.  A delivery that cannot be made is a deferral, never an exception.
+A small message is delivered to Maildirs at once, on the loop, so its future is done when it is
+handed out; a large one, a repeated one, one whose files are synced and one for an mbox, by
+workers.  `sync` has a worker of its own.  Everything runs as the owner of the home, whatever uid
+users/cdb names.  Texts of reports are qmail-local's.  A delivery that cannot be made is a deferral,
+never an exception.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Settings
 from openqmail.core.local.durability import Durability
 from openqmail.core.local.maildir import Maildirs, host_part, stem
+from openqmail.core.local.mbox import Mboxes
 from openqmail.core.local.plans import Directory, Plans, Task
 from openqmail.core.message import delivered_to, has_line, qmail_hop, return_path
 from openqmail.core.ports import Forward, LocalJob, LocalReport, Written
@@ -61,6 +63,7 @@ class LocalDeliveries:
         self._clock = clock
         self._durability = Durability(disk, clock)
         self._maildirs = Maildirs(disk, clock, self._durability)
+        self._mboxes = Mboxes(disk, clock)
         self._pool = workers(THREADS, "local")
         self._syncer = workers(1, "sync")
         self._uid, self._pid = os.getuid(), os.getpid()
@@ -78,7 +81,7 @@ class LocalDeliveries:
         task = self._plans.task(job.recipient)
         if task.refused:
             report = LocalReport(task.result)
-        elif job.synced or job.again or job.body.data is None:
+        elif job.synced or job.again or task.waits or job.body.data is None:
             return self._pool.run(self._carry_out, job, task)
         else:
             report = self._carry_out(job, task)
@@ -108,7 +111,8 @@ class LocalDeliveries:
     def _carry_out(self, job: LocalJob, task: Task) -> LocalReport:
         """Deliveries in order, then the forward; the first that cannot be made ends it.
 
-        Files of an attempt that ends so stay, and are recognised by the next."""
+        Files of an attempt that ends so stay, and are recognised by the next; an mbox gets the
+        message again, as from qmail-local."""
         line = _delivered_to(job.recipient)
         try:
             if has_line(job.body.data or _header(job.body), line):
@@ -118,9 +122,15 @@ class LocalDeliveries:
         head = _return_path(job.sender) + line
         put = self._writing(job)
         written: tuple[Written, ...] = ()
-        for ordinal, (path, as_given) in enumerate(task.maildirs):
+        for ordinal, box in enumerate(task.boxes):
+            path = box.path
+            if box.mbox:
+                refused = self._mboxes.append(path, box.shown, job.sender, head, job.body)
+                if refused is not None:
+                    return LocalReport(refused)
+                continue
             try:
-                file = put(path, stem(job, as_given, ordinal), self._host, head, job.body, job.delivery)
+                file = put(path, stem(job, box.shown, ordinal), self._host, head, job.body, job.delivery)
             except (OSError, OpenqmailError, KeyError):
                 self._durability.forget(path)
                 return LocalReport(NOT_WRITTEN if self._is_there(path) else NO_MAILDIR)

@@ -35,7 +35,7 @@ def check_home(disk: Disk, home: bytes) -> Facts | bytes:
     try:
         found = disk.stat(home + b"/.")
     except OSError as error:
-        return b"Unable to switch to %s: %s. (#4.3.0)\n" % (home, _word(error))
+        return b"Unable to switch to %s: %s. (#4.3.0)\n" % (home, word_of(error))
     if found.mode & FOREIGN:
         return b"Uh-oh: home directory is writable. (#4.7.0)\n"
     if found.mode & stat.S_ISVTX:
@@ -52,7 +52,7 @@ def look(disk: Disk, home: bytes, name: bytes) -> DotFile | None:
     except OSError as error:
         if error.errno in _ABSENT:
             return None
-        return _unusable(b"Unable to open %s: %s. (#4.3.0)\n" % (name, _word(error)))
+        return _unusable(b"Unable to open %s: %s. (#4.3.0)\n" % (name, word_of(error)))
     try:
         mode = opened.facts().mode
         if not stat.S_ISREG(mode):
@@ -61,7 +61,7 @@ def look(disk: Disk, home: bytes, name: bytes) -> DotFile | None:
             return _unusable(b"Uh-oh: .qmail file is writable. (#4.7.0)\n")
         content = opened.read_at(0, LARGEST + 1)  # a byte more than may be
     except OSError as error:
-        return _unusable(b"Unable to read %s: %s. (#4.3.0)\n" % (name, _word(error)))
+        return _unusable(b"Unable to read %s: %s. (#4.3.0)\n" % (name, word_of(error)))
     finally:
         opened.close()
     if len(content) > LARGEST:
@@ -73,6 +73,7 @@ def _unusable(problem: bytes) -> DotFile:
     return DotFile(b"", problem=problem)
 
 
-def _word(error: OSError) -> bytes:
+def word_of(error: OSError) -> bytes:
+    """What qmail's programs say of an error."""
     number = error.errno or 0
     return _WORDS.get(number) or os.strerror(number).lower().encode()

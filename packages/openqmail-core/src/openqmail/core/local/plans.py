@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from openqmail.core.control.assign import User
-from openqmail.core.dotqmail import interpret
+from openqmail.core.dotqmail import Mbox, interpret
 from openqmail.core.dotqmail.interpreter import names
 from openqmail.core.local.home import check_home, look
 from openqmail.core.values import OpenqmailError, Outcome, Result
@@ -39,16 +39,26 @@ class Directory(Protocol):
     def find(self, local: bytes) -> User | None: ...
 
 
+class Box(msgspec.Struct, frozen=True):
+    """Where a message is put: the absolute path of a Maildir or an mbox, and as the user wrote it."""
+
+    path: bytes
+    shown: bytes
+    mbox: bool = False
+
+
 class Task(msgspec.Struct, frozen=True):
     """A plan made ready for one home.
 
-    `maildirs`: for each, its absolute path and as the user wrote it.  `result`: the refusal
-    when `refused`, else the report when all of it is done (a forward adds its own line).
+    `boxes`: in the order of the plan; `waits`: one of them is an mbox, whose lock may take its time.
+    `result`: the refusal when `refused`, else the report when all of it is done (a forward adds its
+    own line).
     """
 
     result: Result
     refused: bool = False
-    maildirs: tuple[tuple[bytes, bytes], ...] = ()
+    boxes: tuple[Box, ...] = ()
+    waits: bool = False
     forwards: tuple[bytes, ...] = ()
 
 
@@ -96,8 +106,12 @@ class Plans:
         if plan.refusal is not None:
             return Task(plan.refusal, refused=True)
         text = b"did %d+%d+0\n" % (len(plan.deliveries), len(plan.forwards))
-        maildirs = tuple((_absolute(home, delivery.path), delivery.path) for delivery in plan.deliveries)
-        task = Task(Result(Outcome.SUCCESS, text), False, maildirs, plan.forwards)
+        boxes = tuple(
+            Box(_absolute(home, delivery.path), delivery.path, isinstance(delivery, Mbox))
+            for delivery in plan.deliveries
+        )
+        waits = any(box.mbox for box in boxes)
+        task = Task(Result(Outcome.SUCCESS, text), False, boxes, waits, plan.forwards)
         where = (home, dash, ext)
         if found.changed / 1e9 + SETTLED <= self._clock.now() and self._has_none(home, dash, ext):
             if len(self._remembered) >= MOST:

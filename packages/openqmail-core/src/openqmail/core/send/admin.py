@@ -156,7 +156,8 @@ class StoredQueue:
         return 0
 
     def _say(self, stored: Stored, what: str) -> None:
-        self._log(Notice(f"message {stored.id.number} {what}"))
+        number = stored.id.number
+        self._log(Notice(f"message {number} {what}", number))
 
     # --- take out, act, put back --------------------------------------------------------
 

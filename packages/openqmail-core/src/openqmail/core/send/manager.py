@@ -350,11 +350,11 @@ class SendManager:
             result = event.results[index] if index < len(event.results) else _NO_REPORT
             outcome, text = result.outcome, result.text
             if self._abandoned and outcome is _DEFERRAL:
-                out.append(DeliveryEnded(event.delivery + index, outcome, text[:REPORT]))
+                out.append(DeliveryEnded(event.delivery + index, outcome, text[:REPORT], message.number))
                 continue
             if delivery.expired or len(text) > REPORT:
                 outcome, text = delivery.verdict(result)
-            out.append(DeliveryEnded(event.delivery + index, outcome, text))
+            out.append(DeliveryEnded(event.delivery + index, outcome, text, message.number))
             if result.host:
                 failed = result
             if outcome is not _DEFERRAL:

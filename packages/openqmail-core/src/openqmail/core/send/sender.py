@@ -231,7 +231,8 @@ class Sender:
         except KeyError:
             stored = None
         except (OSError, OpenqmailError) as error:
-            self._log(Alert(f"cannot read message {action.number} in the queue: {error}; will try again"))
+            why = f"cannot read message {action.number} in the queue: {error}; will try again"
+            self._log(Alert(why, action.number))
             self._tell(events.Unreadable(action.number))
             return
         self._tell(events.Loaded(action.number, stored))
@@ -241,7 +242,7 @@ class Sender:
         try:
             return self._store.body(number)
         except (KeyError, OSError, OpenqmailError) as error:
-            self._log(Alert(f"cannot read message {number} in the queue: {error}; deferred"))
+            self._log(Alert(f"cannot read message {number} in the queue: {error}; deferred", number))
             self._tell(events.Reported(delivery, (_UNREADABLE,) * recipients))
             return None
 
@@ -367,7 +368,9 @@ class Sender:
         try:
             new = await make()
         except (OSError, KeyError, OpenqmailError) as error:
-            self._log(Alert(f"cannot queue {what} for message {failed.number}: {error}; {then}"))
+            self._log(
+                Alert(f"cannot queue {what} for message {failed.number}: {error}; {then}", failed.number)
+            )
             self._tell(failed)
             return
         self._tell(events.Recorded(failed.number))

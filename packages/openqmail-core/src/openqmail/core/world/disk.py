@@ -47,6 +47,10 @@ class File(Protocol):
 
     def truncate(self, size: int) -> None: ...
 
+    def lock(self, seconds: float) -> bool:
+        """flock, for nobody else, until it is closed; False when that took longer than so many seconds."""
+        ...
+
     def sync(self) -> None:
         """fdatasync: content and length are durable when it returns."""
         ...
@@ -85,6 +89,10 @@ class Disk(Protocol):
 
     def open(self, path: bytes, *, write: bool = False) -> File:
         """An existing file; never waits, not even for the other end of a FIFO."""
+        ...
+
+    def open_mbox(self, path: bytes) -> File:
+        """An existing file, or a new one (0600), for reading and writing at its end; never waits."""
         ...
 
     def contents(self, path: bytes) -> tuple[bytes, int]:

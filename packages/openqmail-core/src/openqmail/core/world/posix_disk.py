@@ -2,9 +2,10 @@
 
 import ctypes
 import errno
+import fcntl
 import os
-import platform
 import stat
+import time
 from collections.abc import Sequence
 
 from openqmail.core.world.disk import WHOLE, Facts, File, Filesystem
@@ -39,6 +40,19 @@ class PosixFile:
     def truncate(self, size: int) -> None:
         os.ftruncate(self._descriptor, size)
 
+    def lock(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        pause = 0.01
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    return False
+            time.sleep(pause)
+            pause = min(2 * pause, 0.5)
+
     def sync(self) -> None:
         os.fdatasync(self._descriptor)
 
@@ -52,10 +66,9 @@ class PosixFilesystem:
     def __init__(self, folder: bytes) -> None:
         self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.device = os.fstat(self._descriptor).st_dev
-        self._libc = ctypes.CDLL(None, use_errno=True)
 
     def sync(self) -> None:
-        if self._libc.syncfs(self._descriptor) != 0:
+        if _libc.syncfs(self._descriptor) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
 
@@ -84,6 +97,10 @@ class PosixDisk:
         flags = os.O_RDWR | os.O_APPEND if write else os.O_RDONLY
         # Without O_NONBLOCK a FIFO of that name would stop everything.
         return PosixFile(os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC))
+
+    def open_mbox(self, path: bytes) -> File:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+        return PosixFile(os.open(path, flags, 0o600))
 
     def contents(self, path: bytes) -> tuple[bytes, int]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -180,9 +197,10 @@ def _write(descriptor: int, pieces: Sequence[bytes]) -> int:
 def _reports_sync_errors(device: int) -> bool:
     """syncfs reports write-back errors from Linux 5.8 on; on the file systems named here it
     also reported those of metadata in every trial, from 5.17 on."""
-    if platform.system() != "Linux":
+    system = os.uname()
+    if system.sysname != "Linux":
         return False
-    release = platform.release().split(".")
+    release = system.release.split(".")
     if (int(release[0]), int(release[1].split("-")[0])) < (5, 17):
         return False
     wanted = f"{os.major(device)}:{os.minor(device)}"
@@ -192,3 +210,6 @@ def _reports_sync_errors(device: int) -> bool:
             if fields[2] == wanted:
                 return fields[fields.index("-") + 1] in ("ext4", "xfs", "btrfs")
     return False
+
+
+_libc = ctypes.CDLL(None, use_errno=True)  # made before the forks, and so shared

@@ -17,7 +17,7 @@ import msgspec
 from openqmail.core.ports import RemoteDelivery, RemoteJob
 from openqmail.core.service.frames.bodies import pack, release, unpack
 from openqmail.core.service.frames.channel import Channel
-from openqmail.core.service.frames.codec import LARGEST, FrameError
+from openqmail.core.service.frames.codec import LARGEST, FrameError, understand
 from openqmail.core.service.frames.results import (
     BROKE,
     LETTERS,
@@ -59,6 +59,9 @@ class Results(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
 
     id: int
     results: tuple[Wire, ...]
+
+
+understand(Deliver, Results)
 
 
 class RemoteClient:

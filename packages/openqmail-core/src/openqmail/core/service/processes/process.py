@@ -71,7 +71,8 @@ class Process:
         self.inherited = inherited
         self.clock = SystemClock()
         self.loop = asyncio.get_running_loop()
-        self.log = LogWriter(sys.stderr.fileno(), self.clock, partial(self.loop.call_later, LOG_DELAY))
+        soon = partial(self.loop.call_later, LOG_DELAY)
+        self.log = LogWriter(sys.stderr.fileno(), self.clock, soon, self.settings.logformat)
         self.leaving = asyncio.Event()
         """Set when it is to end; `seconds` says how long that may take."""
         self.seconds = 0.0

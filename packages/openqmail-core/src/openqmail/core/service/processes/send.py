@@ -107,6 +107,7 @@ class _Send:
         except OpenqmailError as error:
             self._process.alert(f"the settings stay as they were: {error}")
             return
+        self._process.log.form = settings.logformat
         self._queueing.reconfigure(settings)
 
     def _fatal(self, error: BaseException) -> None:

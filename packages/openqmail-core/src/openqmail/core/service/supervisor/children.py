@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable
 from openqmail.core.control.accounts import Account, Accounts
 from openqmail.core.log import LogWriter, Notice
 from openqmail.core.service.confine import (
+    Walls,
     become,
     forbid_calls,
     harden,
     leave_terminal,
     limit_memory,
     wall_in,
-    walls_of,
 )
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.loops import close_all_but, new_loop
@@ -42,28 +42,28 @@ def account_of(role: Role, accounts: Accounts) -> Account | None:
     return None if role == "local" else getattr(accounts, role)
 
 
-def fork(role: Role, control: socket.socket, inherited: Inherited) -> int:
+def fork(role: Role, control: socket.socket, inherited: Inherited, walls: Walls | None) -> int:
     """Make a child of this role; its pid.  Returns only in the parent.  Raises OSError."""
-    return forked(role, lambda: _live(role, control, inherited))
+    return forked(role, lambda: _live(role, control, inherited, walls), inherited.settings.logformat)
 
 
-def _live(role: Role, control: socket.socket, inherited: Inherited) -> int:
+def _live(role: Role, control: socket.socket, inherited: Inherited, walls: Walls | None) -> int:
     try:
-        return _run(role, control, inherited)
+        return _run(role, control, inherited, walls)
     except OpenqmailError as error:
         BlockingChannel(control, said.ToChild).send(said.Failed(str(error), 111))
         return 111
 
 
-def _run(role: Role, control: socket.socket, inherited: Inherited) -> int:
-    enter(role, inherited, {0, 1, 2, control.fileno(), *_kept(role, inherited)})
+def _run(role: Role, control: socket.socket, inherited: Inherited, walls: Walls | None) -> int:
+    enter(role, inherited, {0, 1, 2, control.fileno(), *_kept(role, inherited)}, walls)
     if role == "local":
         return run_spawner(control, inherited)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(_serve(role, control, inherited))
 
 
-def enter(role: Role, inherited: Inherited, keep: set[int]) -> None:
+def enter(role: Role, inherited: Inherited, keep: set[int], walls: Walls | None) -> None:
     """Become what this role is, for good: of the supervisor only these descriptors, its own user,
     behind its walls."""
     signal.set_wakeup_fd(-1)
@@ -80,9 +80,10 @@ def enter(role: Role, inherited: Inherited, keep: set[int]) -> None:
     become(account)
     harden(no_new_privileges=True)
     limit_memory(role)
-    missing = wall_in(walls_of(role, inherited.home))
+    missing = wall_in(walls)
     if missing:
-        LogWriter(sys.stderr.fileno(), SystemClock())(Notice(f"{role}: {missing}"))
+        form = inherited.settings.logformat
+        LogWriter(sys.stderr.fileno(), SystemClock(), form=form)(Notice(f"{role}: {missing}"))
     forbid_calls(role)
 
 

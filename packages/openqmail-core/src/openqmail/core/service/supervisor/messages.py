@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from openqmail.core.service.frames.codec import understand
+
 
 class Peer(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Comes with a connection: to whom serves this port, or from one who asks for it."""
@@ -100,3 +102,6 @@ _FROM: dict[str, Any] = {
 def from_child(role: str) -> Any:
     """The union of what a child of this role may say."""
     return _FROM.get(role, Ready | Failed | Work)
+
+
+understand(ToChild, *map(from_child, ("gate", "local", "remote", "send", "smtpd")))

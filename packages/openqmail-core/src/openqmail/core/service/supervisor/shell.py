@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import get_args
 
 from openqmail.core.control.accounts import find_accounts
 from openqmail.core.control.home import Home
@@ -20,6 +21,7 @@ from openqmail.core.control.settings import Settings
 from openqmail.core.hooks import load_chain
 from openqmail.core.log import Alert, LogWriter, Notice
 from openqmail.core.service import sockets
+from openqmail.core.service.confine import walls_of
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.lock import HomeLock
@@ -59,6 +61,7 @@ class Supervisor:
         self._salvage = salvage
         self._legacy = legacy
         self._accounts = find_accounts(home)
+        self._walls = {role: walls_of(role, home) for role in get_args(mind.Role)}  # once, for all forks
         self._since = legacy.since if legacy else int(clock.now())
         self._children: dict[int, Running] = {}
         self._machine = mind.Machine(settings.smtpdworkers)
@@ -274,7 +277,7 @@ class Supervisor:
         try:
             ours, theirs = socket.socketpair()
             with theirs:
-                pid = fork(action.role, theirs, inherited)
+                pid = fork(action.role, theirs, inherited, self._walls[action.role])
         except OSError as error:
             self._not_started(action, error)
             return
@@ -369,6 +372,7 @@ class Supervisor:
         if self._new:
             _close_but(self._bound, self._new[1])
             self._settings, self._bound = self._new
+            self._log.form = self._settings.logformat
         self._listen = tuple(sockets.addresses(self._bound))
         self._tried()
 

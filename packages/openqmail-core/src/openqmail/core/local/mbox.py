@@ -1,0 +1,134 @@
+"""Delivery to an mbox file, as qmail-local does it (mbox(5), qmail-local(8)).
+
+Locked with flock(2), for which at most half a minute is waited; `From ` line, `>From ` quoting
+and a blank line at the end; durable when it returns.  What cannot be written whole is cut off
+again, so nobody reads half a message.  A crash in the midst can leave such a half: what comes
+next then begins a line of its own.  Blocks.  An mbox has no names: a delivery that is repeated
+is there twice.
+"""
+
+import os
+import re
+import stat
+import time
+from collections.abc import Iterable, Iterator
+
+from openqmail.core.local.home import word_of
+from openqmail.core.values import Body, OpenqmailError, Outcome, Result
+from openqmail.core.world import Clock, Disk, File
+
+PATIENCE = 30.0
+"""Seconds to wait for the lock."""
+
+HELD = 64 * 1024
+"""Bytes of the beginning of a line that are kept until it is known whether it is to be quoted."""
+
+LOCKED = Result(Outcome.DEFERRAL, b"File has been locked for 30 seconds straight. (#4.3.0)\n")
+UNREADABLE = Result(Outcome.DEFERRAL, b"Unable to read message. (#4.3.0)\n")
+
+_NO_BLANKS = bytes.maketrans(b" \t\n\r\0", b"-----")
+_DAYS = b"Mon Tue Wed Thu Fri Sat Sun".split()
+_MONTHS = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+_FROM = re.compile(rb"\n(?=>*From )")
+_UNDECIDED = re.compile(rb"\n>*(?:From|Fro|Fr|F)?")
+
+
+class Mboxes:
+    """Deliveries to mbox files of one disk."""
+
+    def __init__(self, disk: Disk, clock: Clock) -> None:
+        self._disk = disk
+        self._clock = clock
+
+    def append(self, path: bytes, shown: bytes, sender: bytes, head: bytes, body: Body) -> Result | None:
+        """The message, `head` before its body, at the end of the file, which is made when there is
+        none; durable when it returns None, else why it is not there.  `shown`: the path as the
+        user wrote it."""
+        try:
+            file = self._disk.open_mbox(path)
+        except (OSError, ValueError) as error:
+            return _unable(b"open", shown, error)
+        try:
+            if not stat.S_ISREG(file.facts().mode):
+                return _deferral(b"Unable to open %s: not a regular file. (#4.2.1)\n" % shown)
+            if not file.lock(PATIENCE):
+                return LOCKED
+            return self._write(file, path, shown, sender, head, body)
+        except OSError as error:
+            return _unable(b"write", shown, error)
+        finally:
+            file.close()
+
+    def _write(
+        self, file: File, path: bytes, shown: bytes, sender: bytes, head: bytes, body: Body
+    ) -> Result | None:
+        """The file is locked.  Raises OSError, and the file is as it was."""
+        before = file.size()
+        torn = before and file.read_at(before - 1, 1) != b"\n"
+        begin = (b"\n" if torn else b"") + from_line(sender, self._clock.now()) + head
+        try:
+            for piece in _entry(begin, body.chunks()):
+                file.append((piece,))
+            file.sync()
+            if not before:
+                self._disk.sync_folder(os.path.dirname(path) or b"/")
+        except (KeyError, OpenqmailError):
+            file.truncate(before)
+            return UNREADABLE
+        except BaseException:
+            file.truncate(before)
+            raise
+        return None
+
+
+def from_line(sender: bytes, now: float) -> bytes:
+    """The line that begins a message: the envelope sender without blanks, and the time (UTC)."""
+    at = time.gmtime(now)
+    return b"From %s %s %s %02d %02d:%02d:%02d %d\n" % (
+        sender.translate(_NO_BLANKS) or b"MAILER-DAEMON",
+        _DAYS[at.tm_wday],
+        _MONTHS[at.tm_mon - 1],
+        at.tm_mday,
+        at.tm_hour,
+        at.tm_min,
+        at.tm_sec,
+        at.tm_year,
+    )
+
+
+def quoted(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same with one more `>` before each line that begins with `From `, behind whatever number of
+    `>`.  Lines may be divided anywhere; of one that begins with more than `HELD` of them nobody
+    needs to know."""
+    held, skip = b"\n", 1  # the message is looked at as if a line had ended before it
+    for chunk in chunks:
+        data = held + chunk
+        at = data.rfind(b"\n")
+        undecided = at >= 0 and len(data) - at <= HELD and _UNDECIDED.fullmatch(data, at)
+        held = data[at:] if undecided else b""
+        piece = _FROM.sub(b"\n>", data[:at] if undecided else data)
+        if piece:
+            yield piece[skip:]
+            skip = 0
+    yield held[skip:]
+
+
+def _entry(begin: bytes, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """One message as it stands in an mbox."""
+    yield begin
+    last = b"\n"
+    for piece in quoted(chunks):
+        if piece:
+            last = piece[-1:]
+            yield piece
+    yield b"\n" if last == b"\n" else b"\n\n"
+
+
+def _unable(what: bytes, shown: bytes, error: OSError | ValueError) -> Result:
+    word = word_of(error) if isinstance(error, OSError) else b"no path can have that name"
+    code = b"#4.2.1" if what == b"open" else b"#4.3.0"
+    return _deferral(b"Unable to %s %s: %s. (%s)\n" % (what, shown, word, code))
+
+
+def _deferral(text: bytes) -> Result:
+    return Result(Outcome.DEFERRAL, text)

@@ -1,0 +1,166 @@
+"""mbox files: what a reader finds, what others' locks and a failing disk do, what a power cut leaves."""
+
+import fcntl
+import mailbox
+import os
+import random
+import subprocess
+import sys
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openqmail.core.local.mbox import HELD, LOCKED, Mboxes, from_line, quoted
+from openqmail.core.values import BytesBody, Outcome, QueueDamaged
+from openqmail.core.world import PosixDisk, SimulatedClock
+from openqmail.core.world.simulated import SimulatedDisk
+
+HEAD = b"Return-Path: <bob@example.test>\nDelivered-To: alice@example.test\n"
+NOW = 1795545047.0  # Tue Nov 24 18:30:47 2026 UTC
+
+LINES = st.lists(
+    st.sampled_from([b"\n", b"F", b"Fr", b"From", b"From ", b">", b">>", b"x", b" ", b"\0", b"\r"])
+).map(b"".join)
+
+
+class BrokenBody(BytesBody):
+    """Its second half cannot be read."""
+
+    def chunks(self):
+        yield self.data[: self.size // 2]
+        raise QueueDamaged("the disk is gone")
+
+
+def mboxes(disk):
+    return Mboxes(disk, SimulatedClock(NOW))
+
+
+def put(disk, path, body, sender=b"bob@example.test"):
+    return mboxes(disk).append(path, b"./box", sender, HEAD, body)
+
+
+def plainly(data):
+    """Quoting as mbox(5) tells it, a line at a time."""
+    lines = data.split(b"\n")
+    return b"\n".join(b">" + line if line.lstrip(b">").startswith(b"From ") else line for line in lines)
+
+
+@given(LINES, st.lists(st.integers(0, 60)))
+def test_quoting_does_not_depend_on_where_a_message_is_divided(data, cuts):
+    places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    pieces = [data[begin:end] for begin, end in pairwise(places)]
+    assert b"".join(quoted(pieces)) == plainly(data)
+    assert b"".join(quoted([*pieces[:1], b"", *pieces[1:]])) == plainly(data)
+
+
+def test_a_line_of_nothing_but_arrows_is_not_kept_in_memory():
+    pieces = [b">" * 50_000 for _ in range(40)] + [b"From x\n"]
+    told = list(quoted(pieces))
+    assert b"".join(told) == b"".join(pieces)
+    assert max(map(len, told)) <= HELD + 50_000
+
+
+@pytest.mark.parametrize(
+    ("sender", "shown"),
+    [
+        (b"", b"MAILER-DAEMON"),
+        (b"bob@example.test", b"bob@example.test"),
+        (b"two words\tand\nlines\r\0@x", b"two-words-and-lines--@x"),
+    ],
+)
+def test_the_from_line_is_one_line_in_utc(sender, shown):
+    assert from_line(sender, NOW) == b"From " + shown + b" Tue Nov 24 18:30:47 2026\n"
+
+
+def test_a_reader_of_mbox_finds_each_message(tmp_path):
+    path = os.fsencode(tmp_path / "box")
+    bodies = [b"Subject: one\n\nFrom here on\n", b"Subject: two\n\nno end of line", b"", b"\n\nFrom me\n\n"]
+    for body in bodies:
+        assert put(PosixDisk(), path, BytesBody(body)) is None
+    found = mailbox.mbox(tmp_path / "box", create=False)
+    assert len(found) == len(bodies)
+    assert [each["Subject"] for each in found] == ["one", "two", None, None]
+    assert (tmp_path / "box").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_was_torn_by_a_crash_does_not_swallow_the_next_message(tmp_path):
+    (tmp_path / "box").write_bytes(b"From a Tue Nov 24 18:30:47 2026\nSubject: torn\n\nhal")
+    assert put(PosixDisk(), os.fsencode(tmp_path / "box"), BytesBody(b"Subject: next\n\nx\n")) is None
+    assert b"\nFrom bob@example.test " in (tmp_path / "box").read_bytes()
+
+
+def test_a_file_that_another_program_keeps_locked_defers(tmp_path, monkeypatch):
+    monkeypatch.setattr("openqmail.core.local.mbox.PATIENCE", 0.05)
+    (tmp_path / "box").write_bytes(b"old\n")
+    hold = (
+        "import fcntl, sys; file = open(sys.argv[1], 'a'); fcntl.flock(file, fcntl.LOCK_EX);"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, tmp_path / "box"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"held\n"
+        assert put(PosixDisk(), os.fsencode(tmp_path / "box"), BytesBody(b"x\n")) == LOCKED
+        other.stdin.close()
+    assert (tmp_path / "box").read_bytes() == b"old\n"
+    assert put(PosixDisk(), os.fsencode(tmp_path / "box"), BytesBody(b"x\n")) is None
+    with (tmp_path / "box").open() as free:
+        fcntl.flock(free, fcntl.LOCK_EX | fcntl.LOCK_NB)  # and is let go afterwards
+
+
+def test_what_is_no_file_defers_and_says_so(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    wanted = {"fifo": b"not a regular file", "folder": b"is a directory", "no/box": b"file does not exist"}
+    for name, why in wanted.items():
+        result = put(PosixDisk(), os.fsencode(tmp_path / name), BytesBody(b"x\n"))
+        assert result.outcome is Outcome.DEFERRAL
+        assert result.text == b"Unable to open ./box: %s. (#4.2.1)\n" % why
+
+
+def test_a_body_that_cannot_be_read_whole_leaves_nothing(tmp_path):
+    (tmp_path / "box").write_bytes(b"old\n")
+    result = put(PosixDisk(), os.fsencode(tmp_path / "box"), BrokenBody(b"x" * 1000))
+    assert result.outcome is Outcome.DEFERRAL
+    assert (tmp_path / "box").read_bytes() == b"old\n"
+
+
+def simulated(content):
+    disk = SimulatedDisk(random.Random(0))
+    disk.mkdir(b"/home")
+    if content is not None:
+        disk.make(b"/home/box", content)
+        disk.sync_file(b"/home/box")
+    disk.sync_folder(b"/")
+    disk.sync_folder(b"/home")
+    return disk
+
+
+@pytest.mark.parametrize("content", [None, b"", b"old\n"])
+def test_what_was_said_to_be_there_outlives_a_power_cut(content):
+    whole = (content or b"") + from_line(b"bob@example.test", NOW) + HEAD + b"Subject: x\n\ny\n\n"
+    for seed in range(50):
+        disk = simulated(content)
+        assert put(disk, b"/home/box", BytesBody(b"Subject: x\n\ny\n")) is None
+        found, _ = disk.after_power_cut(random.Random(seed)).contents(b"/home/box")
+        assert found == whole
+
+
+@pytest.mark.parametrize("where", [b"/box", b"/home"])
+def test_a_sync_that_fails_leaves_the_file_as_it_was(where):
+    disk = simulated(None)
+    disk.faults.fail_sync(where)
+    result = put(disk, b"/home/box", BytesBody(b"x\n"))
+    assert result.outcome is Outcome.DEFERRAL
+    assert result.text == b"Unable to write ./box: input/output error. (#4.3.0)\n"
+    assert disk.contents(b"/home/box")[0] == b""
+
+
+def test_a_full_disk_leaves_the_file_as_it_was():
+    disk = simulated(b"old\n")
+    disk.capacity = 1000
+    result = put(disk, b"/home/box", BytesBody(b"x" * 5000))
+    assert result.text == b"Unable to write ./box: no space left on device. (#4.3.0)\n"
+    assert disk.contents(b"/home/box")[0] == b"old\n"
