@@ -6,7 +6,7 @@ of the group `openqmail.control`: a `Definition`, or several in a tuple.  `FOREI
 files of netqmail and eQmail that have no effect yet.
 """
 
-from openqmail.core.control import outgoing, syntax
+from openqmail.core.control import outgoing, reports, syntax
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.rules import parse_rules
 from openqmail.core.control.text import ControlText, integer, mapping, members, sequence, value
@@ -333,6 +333,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     _host(
         "doublebouncehost", "send", "The domain of the user who gets the bounces that could not be delivered."
     ),
+    *reports.DEFINITIONS,
     Definition(
         name="logformat",
         kind="qmail or json",
