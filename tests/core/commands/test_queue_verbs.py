@@ -138,7 +138,7 @@ def test_the_verbs_while_no_service_runs(home: Home) -> None:
     assert states(home) == {given: "bouncing", kept: "held", tried: "deferred"}
     home.start()
     [bounce] = home.wait_mails("alice", 1)
-    assert b"<x1@down.example>:\nThe administrator gave this message back. (#5.0.0)\n" in bounce
+    assert b"<x2@down.example>:\nThe administrator gave this message back. (#5.0.0)\n" in bounce
     for _ in Waiting("the one to retry is tried"):
         if attempts(home, tried) == 2:
             break
