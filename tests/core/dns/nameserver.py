@@ -11,12 +11,16 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+from openqmail.core.dns import NameServer
+
 
 class Nameserver(asyncio.DatagramProtocol):
     """`records[(name, kind)]`: texts of records, or the name of an rcode ("SERVFAIL").
 
     A name without any entry does not exist.  `silent`: names that get no answer at all.
-    `truncated`: names whose answers do not fit a datagram.
+    `truncated`: names whose answers do not fit a datagram.  `follows`: whether it follows aliases.
+    `authentic`: names, or names with a kind, of which it says that DNSSEC proves them; `wanted`: of
+    the flags AD and DO those that anybody set.
     """
 
     def __init__(self, records: dict[tuple[str, str], list[str] | str], ttl: int = 60) -> None:
@@ -24,6 +28,9 @@ class Nameserver(asyncio.DatagramProtocol):
         self.ttl = ttl
         self.silent: set[str] = set()
         self.truncated: set[str] = set()
+        self.follows = True
+        self.authentic: set[str | tuple[str, str]] = set()
+        self.wanted: set[str] = set()
         self.asked: Counter[tuple[str, str, str]] = Counter()
         self.port = 0
 
@@ -42,8 +49,8 @@ class Nameserver(asyncio.DatagramProtocol):
         await self._server.wait_closed()
 
     @property
-    def address(self) -> tuple[str, int]:
-        return ("127.0.0.1", self.port)
+    def address(self) -> NameServer:
+        return NameServer("127.0.0.1", self.port)
 
     def datagram_received(self, data: bytes, peer: tuple[str, int]) -> None:
         answer = self.answer(data, "udp")
@@ -65,7 +72,11 @@ class Nameserver(asyncio.DatagramProtocol):
         self.asked[(name, kind, way)] += 1
         if name in self.silent:
             return None
+        self.wanted |= {word for word in ("AD",) if query.flags & dns.flags.AD}
+        self.wanted |= {word for word in ("DO",) if query.ednsflags & dns.flags.DO}
         response = dns.message.make_response(query)
+        if name in self.authentic or (name, kind) in self.authentic:
+            response.flags |= dns.flags.AD
         if name in self.truncated and way == "udp":
             response.flags |= dns.flags.TC
             return response.to_wire()
@@ -76,7 +87,8 @@ class Nameserver(asyncio.DatagramProtocol):
         alias = self.records.get((name, "CNAME"))
         if alias:
             response.answer.append(dns.rrset.from_text(name + ".", self.ttl, "IN", "CNAME", *alias))
-            self._fill(response, alias[0].rstrip("."), kind)
+            if self.follows:
+                self._fill(response, alias[0].rstrip("."), kind)
             return
         found = self.records.get((name, kind))
         if isinstance(found, str):

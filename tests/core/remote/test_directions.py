@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openqmail.core.control.bindings import Source
 from openqmail.core.control.settings import Listener, Route
-from openqmail.core.dns import Answer, DnspythonResolver, LookupFailed, MailExchanger, NoSuchName
+from openqmail.core.dns import Answer, LookupFailed, MailExchanger, NameServer, NoSuchName, StubResolver
 from openqmail.core.remote import Directions, Pathfinder, Stop, find_route, own_addresses
+from openqmail.core.remote.directions import by_turns
 from openqmail.core.values import Outcome
 
 LOOP = (
@@ -91,10 +93,10 @@ def test_a_routed_host_is_looked_up_by_address_only_and_may_be_this_host(scene):
     routes = {b"x.test": Route("smtp", (b"relay.test", b"[127.0.0.1]", b"[::1]"), 2525)}
     directions = find(scene, b"x.test", table, smtproutes=routes)
     assert directions.stops() == (
-        Stop(b"relay.test", OURS, 2525),
         Stop(b"relay.test", "2001:db8::1", 2525),
-        Stop(b"[127.0.0.1]", "127.0.0.1", 2525),
-        Stop(b"[::1]", "::1", 2525),
+        Stop(b"relay.test", OURS, 2525),
+        Stop(b"[127.0.0.1]", "127.0.0.1", 2525, preference=1),
+        Stop(b"[::1]", "::1", 2525, preference=2),
     )
 
 
@@ -102,7 +104,7 @@ def test_a_route_without_a_host_goes_by_mx_at_its_port(scene):
     table = Table(mx={b"x.test": [(10, b"mx.test")]}, addresses={b"mx.test": ["192.0.2.1"]})
     directions = find(scene, b"x.test", table, smtproutes={b"x.test": Route("odd", (), 26)})
     assert directions.transport == "odd"
-    assert directions.stops() == (Stop(b"mx.test", "192.0.2.1", 26),)
+    assert directions.stops() == (Stop(b"mx.test", "192.0.2.1", 26, preference=10),)
 
 
 def test_a_routed_host_that_does_not_exist_and_one_that_cannot_be_looked_up(scene):
@@ -141,9 +143,17 @@ def test_a_literal_of_this_host_is_a_loop(scene, domain):
     "domain", [b"", b"[192.0.2.1", b"[x]", b"[fe80::1%eth0]", b"a..b", "\u00e4\ufffe.test".encode()]
 )
 def test_what_is_no_name_fails(scene, domain):
-    result = find(scene, domain, DnspythonResolver([("127.0.0.1", 9)]))
+    result = find(scene, domain, StubResolver([NameServer("127.0.0.1", 9)]))
     assert result.outcome is Outcome.FAILURE
     assert result.text == b"Sorry, I couldn't find any host named %s. (#5.1.2)\n" % domain
+
+
+def test_why_a_lookup_failed_is_told_to_the_administrator_and_to_nobody_else(scene):
+    told = []
+    table = Table(mx={b"x.test": LookupFailed("192.0.2.53:53 says SERVFAIL")})
+    pathfinder = Pathfinder(scene.settings(), table, own=frozenset, tell=told.append)
+    assert asyncio.run(pathfinder.find(b"x.test")).text == SOFT
+    assert told == ["mail for x.test waits: 192.0.2.53:53 says SERVFAIL"]
 
 
 # --- exchangers -----------------------------------------------------------------------
@@ -310,7 +320,7 @@ def test_the_answers_of_a_real_name_server_as_notqmail_reported_them(scene, name
     async def main():
         async with nameserver(records) as server, scene.Peer(host="127.0.0.2") as peer:
             given = scene.settings()
-            more = {"resolver": DnspythonResolver([server.address]), "exchanger_port": peer.port}
+            more = {"resolver": StubResolver([server.address]), "exchanger_port": peer.port}
             async with scene.remote(given, own=lambda: frozenset({"127.0.0.1"}), **more) as remote:
                 domains = [b"nx.test", b"soft.test", b"nomxhost.test", b"me.test", b"mxremote.test"]
                 domains += [b"mx.remote.test", b"[127.0.0.2]", b"[127.0.0.1]"]
@@ -327,3 +337,30 @@ def test_the_answers_of_a_real_name_server_as_notqmail_reported_them(scene, name
         (b"K", accepted),
         (b"D", LOOP),
     ]
+
+
+# --- families -------------------------------------------------------------------------
+
+
+@given(st.lists(st.ip_addresses().map(str), max_size=8))
+def test_the_families_take_turns_ipv6_first_and_each_keeps_its_order(given):
+    found = list(by_turns(given))
+    for colon in (True, False):
+        assert [one for one in found if (":" in one) is colon] == [
+            one for one in given if (":" in one) is colon
+        ]
+    both = 2 * min(sum(":" in one for one in given), sum(":" not in one for one in given))
+    assert all((":" in one) is (at % 2 == 0) for at, one in enumerate(found[:both]))
+
+
+def test_a_family_that_the_source_does_not_use_is_left_out_before_the_addresses_are_counted(scene):
+    hosts = [f"2001:db8::{at}" for at in range(1, 30)]
+    table = Table(
+        mx={b"x.test": [(10, b"six.test"), (20, b"two.test")]},
+        addresses={b"six.test": hosts, b"two.test": ["192.0.2.1", "2001:db8::99"]},
+    )
+    found = find(scene, b"x.test", table)
+    assert len(found.stops()) == 20
+    assert found.stops(Source("", None)) == (Stop(b"two.test", "192.0.2.1", 25, preference=20),)
+    table = Table(addresses={b"six.test": hosts})
+    assert find(scene, b"six.test", table).stops(Source("192.0.2.9", None)) == ()

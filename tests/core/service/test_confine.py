@@ -25,10 +25,12 @@ from forks import Tell, told_by_child
 from openqmail.core.control import Account, Home
 from openqmail.core.queue import SendMutex
 from openqmail.core.queue.layout.paths import prepare
+from openqmail.core.remote import Source, Stop, dialing
 from openqmail.core.service.confine import (
     Walls,
     become,
     forbid_calls,
+    forgo_capabilities,
     harden,
     landlock,
     leave_terminal,
@@ -140,6 +142,30 @@ def test_a_hardened_process_leaves_no_core_and_gains_nothing() -> None:
         assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
         assert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) == 0, "it can be dumped and traced"
         assert "NoNewPrivs:\t1\n" in Path("/proc/self/status").read_text()
+
+    inside(confine)
+
+
+def capabilities() -> set[int]:
+    """All that this process has or could take, in one set of each kind."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return {
+        int(line.split()[1], 16)
+        for line in lines
+        if line.startswith(("CapInh", "CapPrm", "CapEff", "CapAmb"))
+    }
+
+
+@ROOT
+def test_a_capability_that_was_given_for_a_port_is_given_up() -> None:
+    keep_capabilities = 8
+
+    def confine() -> None:
+        assert ctypes.CDLL(None).prctl(keep_capabilities, 1, 0, 0, 0) == 0
+        os.setuid(65534)
+        assert capabilities() != {0}, "as a Python has by setcap"
+        forgo_capabilities()
+        assert capabilities() == {0}
 
     inside(confine)
 
@@ -273,16 +299,22 @@ def test_a_writer_makes_renames_links_and_removes_inside_alone(room: Path) -> No
 
 @NETWORK
 @pytest.mark.parametrize("connect", [False, True])
-def test_tcp_goes_out_only_where_it_may_and_never_binds(connect: bool) -> None:
+def test_tcp_goes_out_only_where_it_may_and_from_any_address_of_this_host(connect: bool) -> None:
+    def go_out() -> None:
+        source = Source(v4="127.0.0.7")
+        asyncio.run(dialing.connect(Stop(b"", "127.0.0.1", there[1]), source, 5)).close()
+
     with socket.create_server(("127.0.0.1", 0)) as server:
         there = server.getsockname()
         found = inside(
             lambda: wall_in(Walls(connect=connect)),
             connect=lambda: socket.socket().connect(there),
-            bind=lambda: socket.create_server(("127.0.0.1", 0)).close(),
+            bound=go_out if connect else lambda: socket.socket().bind(("127.0.0.7", 0)),
+            bind=lambda: socket.create_server(("127.0.0.1", 2500)).close(),
             accept=server.listen,  # what was inherited goes on
         )
-    assert found == {"connect": "done" if connect else "EACCES", "bind": "EACCES", "accept": "done"}
+    may = "done" if connect else "EACCES"
+    assert found == {"connect": may, "bound": may, "bind": "EACCES", "accept": "done"}
 
 
 @SCOPED

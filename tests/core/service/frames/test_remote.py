@@ -53,9 +53,11 @@ class Rig:
         self.client.attach(ours)
         return real
 
-    def job(self, body=b"x\n", recipients=(b"a@x.test",), number=1):
+    def job(self, body=b"x\n", recipients=(b"a@x.test",), number=1, dsn=()):
         body = BytesBody(body) if isinstance(body, bytes) else body
-        return RemoteJob(number, MessageId(7, b"k" * 24), b"s@y.test", b"x.test", recipients, body, True)
+        return RemoteJob(
+            number, MessageId(7, b"k" * 24), b"s@y.test", b"x.test", recipients, body, True, *dsn
+        )
 
 
 @pytest.fixture
@@ -84,11 +86,15 @@ def texts(results):
 def test_a_job_arrives_as_it_was_given(run):
     async def story(rig):
         real = rig.attach()
-        job = rig.job(recipients=(b"a@x.test", b"b@x.test"))
+        wishes = ((b"SUCCESS,DELAY", b"rfc822;a@z.test"), (b"", b""))
+        job = rig.job(recipients=(b"a@x.test", b"b@x.test"), dsn=(b"QQ314159", b"HDRS", wishes))
         answer = rig.client.deliver(job)
         await until(lambda: real.jobs)
         assert real.jobs == [job]
-        given = (Result(Outcome.FAILURE, b"no\xff\n"), Result(Outcome.DEFERRAL, b"later\n"))
+        given = (
+            Result(Outcome.SUCCESS, b"no\xff\n", dsn=True),
+            Result(Outcome.DEFERRAL, b"later\n", host=True),
+        )
         real.futures[0].set_result(given)
         assert await answer == given
 
@@ -229,7 +235,10 @@ def test_closing_defers_what_waits_and_what_is_under_way(run):
     run(story)
 
 
-@pytest.mark.parametrize("wrong", [Results(99, (("K", b""),)), Results(1, ()), Results(1, (("K", b""),) * 2)])
+OK = ("K", b"", False)
+
+
+@pytest.mark.parametrize("wrong", [Results(99, (OK,)), Results(1, ()), Results(1, (OK, OK))])
 def test_an_answer_that_fits_no_question_ends_the_connection_and_defers(run, wrong):
     async def story(rig):
         ours, theirs = socket.socketpair()

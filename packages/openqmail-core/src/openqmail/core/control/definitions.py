@@ -6,33 +6,13 @@ of the group `openqmail.control`: a `Definition`, or several in a tuple.  `FOREI
 files of netqmail and eQmail that have no effect yet.
 """
 
-from collections.abc import Callable
-
-import msgspec
-
-from openqmail.core.control import syntax
+from openqmail.core.control import outgoing, reports, syntax
+from openqmail.core.control.definition import Definition
 from openqmail.core.control.rules import parse_rules
 from openqmail.core.control.text import ControlText, integer, mapping, members, sequence, value
 
 COUNT = 100_000
 MANY = 100_000_000
-
-
-class Definition(msgspec.Struct, frozen=True, kw_only=True):
-    """One control file.
-
-    `default` is the text that holds when there is no such file; the word `me` alone means
-    the content of `control/me`, and None that the file has to be there.  `parse` makes the
-    value and records what is wrong in the text that it is given.
-    """
-
-    name: str
-    kind: str
-    default: str | None
-    readers: tuple[str, ...]
-    explanation: str
-    example: str
-    parse: Callable[[ControlText], object]
 
 
 def _default_delivery(text: ControlText) -> bytes | None:
@@ -47,7 +27,15 @@ def _default_delivery(text: ControlText) -> bytes | None:
 
 
 def _number(
-    name: str, default: int, low: int, high: int, what: str, *, reader: str, explanation: str
+    name: str,
+    default: int,
+    low: int,
+    high: int,
+    what: str,
+    *,
+    reader: str,
+    explanation: str,
+    example: int = 0,
 ) -> Definition:
     return Definition(
         name=name,
@@ -55,7 +43,7 @@ def _number(
         default=str(default),
         readers=(reader,),
         explanation=explanation,
-        example=str(default or 20_000_000),
+        example=str(example or default),
         parse=value(integer(low, high, what)),
     )
 
@@ -165,6 +153,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         reader="smtpd",
         explanation="The largest message that is accepted, in bytes; 0 sets no limit. The limit is announced "
         "to clients (SIZE), and a larger message is refused for good.",
+        example=20_000_000,
     ),
     _number(
         "maxrecipients",
@@ -204,6 +193,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         reader="smtpd",
         explanation="How many connections a client's network (/24 of IPv4, /64 of IPv6) may open in an hour; "
         "more are turned away with 421. 0 sets no limit. Clients with RELAYCLIENT are not counted.",
+        example=600,
     ),
     _number(
         "messagesperhour",
@@ -214,6 +204,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         reader="smtpd",
         explanation="How many messages a client's network (/24 of IPv4, /64 of IPv6) may begin in an hour, "
         "taken or not; more are put off with 450. 0 sets no limit. Clients with RELAYCLIENT are not counted.",
+        example=1000,
     ),
     _number(
         "timeoutsmtpd",
@@ -312,7 +303,9 @@ DEFINITIONS: tuple[Definition, ...] = (
         COUNT,
         "a number of deliveries",
         reader="send",
-        explanation="How many remote deliveries to one domain run at once, so that no other waits behind it.",
+        explanation="How many remote deliveries to one domain run at once at most, so that no other waits "
+        "behind it. A new domain gets five, more as they succeed, fewer as its host fails; one that fails "
+        "twice in a row is left alone for a minute, then for longer, up to an hour.",
     ),
     _number(
         "queuelifetime",
@@ -345,6 +338,20 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     _host(
         "doublebouncehost", "send", "The domain of the user who gets the bounces that could not be delivered."
+    ),
+    *reports.DEFINITIONS,
+    Definition(
+        name="logformat",
+        kind="qmail or json",
+        default="qmail",
+        readers=("service",),
+        explanation=(
+            "How the log is written. qmail: qmail-send's lines, which multilog and qmailanalog's matchup "
+            "know, and lines of the same kind for SMTP sessions and local submission. json: an object a "
+            "line with the same facts, and its time."
+        ),
+        example="json",
+        parse=value(syntax.log_format),
     ),
     Definition(
         name="defaulthost",
@@ -407,8 +414,11 @@ DEFINITIONS: tuple[Definition, ...] = (
         default="",
         readers=("remote",),
         explanation=(
-            "The DNS servers to ask; without any, those of the system. trusted: what the server says about "
-            "DNSSEC may be believed, because it runs on this host or behind a safe way."
+            "The DNS servers to ask, in this order; without any, those of the system. They have to be "
+            "resolvers. One that is silent goes behind the others for a minute. trusted: it validates, and "
+            "what it says about DNSSEC may be believed, because it runs on this host or behind a safe way. "
+            "Those of the system never are. Where some are trusted and others not, what the others say "
+            "counts as not proved."
         ),
         example="127.0.0.1 trusted\n[2001:db8::53]:53",
         parse=sequence(syntax.resolver),
@@ -431,6 +441,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         reader="remote",
         explanation="Seconds that another host's SMTP server may be silent.",
     ),
+    *outgoing.DEFINITIONS,
 )
 
 FOREIGN = {
@@ -447,9 +458,6 @@ FOREIGN = {
         "clientca.pem",
         "clientcert.pem",
         "clientcrl.pem",
-        "domainbindings",
-        "domainips",
-        "outgoingip",
         "servercert.pem",
         "smtpplugins",
         "tlsclientciphers",

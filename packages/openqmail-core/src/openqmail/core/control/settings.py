@@ -6,9 +6,11 @@ All names of hosts and domains are lower case.
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
+from openqmail.core.control.bindings import Bindings, Source
 from openqmail.core.control.rules import Rules
 
 ACCOUNTS = {"smtpd": "qmaild", "gate": "qmailp", "send": "qmails", "remote": "qmailr", "alias": "alias"}
@@ -48,8 +50,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `rcpthosts`: domains and `.suffix`es for which anybody may send us mail.
     `locals`: domains delivered here.  `virtualdomains`: full address, domain, `.suffix` or the
     empty catch-all -> prefix (an empty prefix: not virtual).  `smtproutes`: domain, `.suffix` or
-    empty -> route.  Times in seconds, sizes in bytes; `databytes` 0: no limit.  `added`: the values
-    of control files that add-ons declare, by name.  `accounts`: role -> user, where it is not `ACCOUNTS`.
+    empty -> route.  Times in seconds, sizes in bytes; `databytes`, `bouncemaxbytes` 0: no limit.
+    `bounceformat` is `qmail` or `dsn`.  `added`: the values of control files that add-ons declare, by
+    name.  `accounts`: role -> user, where it is not `ACCOUNTS`.
     """
 
     me: bytes
@@ -80,6 +83,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bouncehost: bytes
     doublebounceto: bytes
     doublebouncehost: bytes
+    bounceformat: str = "qmail"
+    bouncemaxbytes: int = 50_000
     # what sendmail puts in; it reads these files by itself
     defaulthost: bytes = b""
     defaultdomain: bytes = b""
@@ -93,9 +98,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     resolvers: tuple[Resolver, ...]
     timeoutconnect: int
     timeoutremote: int
+    # from which address, by the sender
+    bindings: Mapping[bytes, Source] = {}
+    domainbindings: Mapping[bytes, Source] = {}
+    domainips: Mapping[bytes, Source] = {}
+    outgoingip: Mapping[bytes, Source] = {}
     # as whom the processes run
     accounts: Mapping[bytes, str] = {}
     # which processes there are
     smtpdworkers: int = 1
+    # how they write their log
+    logformat: Literal["qmail", "json"] = "qmail"
     # what add-ons read
     added: Mapping[str, object] = {}
+
+    def sources(self) -> Bindings:
+        """What `control/bindings` says; when it has no line, what the older files say, the more
+        particular of them first."""
+        return Bindings(self.bindings or {**self.outgoingip, **self.domainips, **self.domainbindings})

@@ -1,15 +1,33 @@
-"""Looking up where mail goes: the resolver's protocol, its answers and errors, and the one by dnspython."""
+"""Looking up where mail goes: the resolver's protocol, its answers and errors, and the one that asks."""
 
 from openqmail.core.dns.cache import Cache
-from openqmail.core.dns.resolver import DnspythonResolver
-from openqmail.core.dns.types import Answer, LookupFailed, MailExchanger, NoSuchName, Resolver
+from openqmail.core.dns.hosts import look_up_hosts
+from openqmail.core.dns.resolver import StubResolver
+from openqmail.core.dns.servers import Patience
+from openqmail.core.dns.types import (
+    Answer,
+    BadReply,
+    LookupFailed,
+    MailExchanger,
+    NameServer,
+    NoReply,
+    NoSuchName,
+    Resolver,
+    ServerFailed,
+)
 
 __all__ = [
     "Answer",
+    "BadReply",
     "Cache",
-    "DnspythonResolver",
     "LookupFailed",
     "MailExchanger",
+    "NameServer",
+    "NoReply",
     "NoSuchName",
+    "Patience",
     "Resolver",
+    "ServerFailed",
+    "StubResolver",
+    "look_up_hosts",
 ]

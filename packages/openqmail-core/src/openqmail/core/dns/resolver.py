@@ -1,128 +1,162 @@
-"""The resolver that asks name servers, by dnspython's async resolver (RFC 1035, RFC 5321 section 5.1).
+"""The resolver that asks name servers (RFC 1034 section 5.3.1: a stub; RFC 5321 section 5.1).
 
-It follows CNAMEs to records, but never hands the canonical name back: what an address says is
-not rewritten.  dnspython is imported when the first name is looked up, not before: it costs
-50 ms.  A truncated answer is asked for again by TCP.  Whatever a name server says that is not a
-plain host name (RFC 1123, with the underscore that some use) is passed over.
+It follows aliases to records, also where the server does not, but never hands an alias's target
+back: what an address says is not rewritten.  An alias as the target of an MX, which RFC 2181
+section 10.3 forbids, is followed, too: everybody does.  Who asks what is being asked already
+waits for the same reply.  A lookup ends within `Patience.a_lookup`, whatever servers do.
 """
 
 import asyncio
-import re
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+from openqmail.core.dns import wire
 from openqmail.core.dns.cache import Cache, Known
-from openqmail.core.dns.types import Answer, LookupFailed, MailExchanger, NoSuchName
-
-if TYPE_CHECKING:
-    import dns.asyncresolver
-    import dns.message
-    import dns.resolver
+from openqmail.core.dns.servers import Patience, Servers
+from openqmail.core.dns.types import (
+    Answer,
+    BadReply,
+    LookupFailed,
+    MailExchanger,
+    NameServer,
+    NoReply,
+    NoSuchName,
+)
 
 MOST_EXCHANGERS = 100
-MOST_ADDRESSES = 100
-SECONDS_A_TRY = 4.0
-SECONDS_A_LOOKUP = 15.0
+MOST_ADDRESSES = 50
+MOST_ALIASES = 10
+MOST_AT_ONCE = 500
+"""Questions under way: each has a socket."""
 
-_PLAIN = re.compile(rb"(?!.{254})[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\Z", re.DOTALL)
 
+class StubResolver:
+    """Asks `nameservers` in this order; with none given, those of the system."""
 
-class DnspythonResolver:
-    """Asks `nameservers` (address and port each); with none given, those of the system."""
-
-    def __init__(self, nameservers: Sequence[tuple[str, int]] = (), cache: Cache | None = None) -> None:
-        self._nameservers = tuple(nameservers)
+    def __init__(
+        self,
+        nameservers: Sequence[NameServer] = (),
+        cache: Cache | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self._patience = patience or Patience()
+        self._servers = Servers(nameservers, self._patience)
         self._cache = Cache() if cache is None else cache
-        self._resolver: dns.asyncresolver.Resolver | None = None
+        self._flights: dict[tuple[bytes, str], _Flight] = {}
+        self._free = asyncio.Semaphore(MOST_AT_ONCE)
 
     async def mx(self, domain: bytes) -> Answer[MailExchanger]:
-        return cast("Answer[MailExchanger]", await self._look_up(domain, "MX"))
+        found = await self._look_up(domain, "MX")
+        if isinstance(found, Answer):
+            return cast("Answer[MailExchanger]", found)
+        raise _anew(found)
 
     async def addresses(self, host: bytes) -> Answer[str]:
-        found = await asyncio.gather(
-            self._look_up(host, "A"), self._look_up(host, "AAAA"), return_exceptions=True
-        )
-        answers = [cast("Answer[str]", each) for each in found if isinstance(each, Answer)]
+        both = await asyncio.gather(self._look_up(host, "A"), self._look_up(host, "AAAA"))
+        answers = [cast("Answer[str]", each) for each in both if isinstance(each, Answer)]
         records = tuple(record for answer in answers for record in answer.records)
-        if records or len(answers) == len(found):
-            return Answer(records[:MOST_ADDRESSES], min(answer.ttl for answer in answers))
+        if records or len(answers) == len(both):
+            ttl = min(answer.ttl for answer in answers)
+            return Answer(records, ttl, all(answer.authentic for answer in answers))
         # A failed lookup says less than one that found nothing.
-        errors = [each for each in found if isinstance(each, BaseException)]
-        raise next((error for error in errors if not isinstance(error, NoSuchName)), errors[0])
+        errors = [each for each in both if not isinstance(each, Answer)]
+        raise _anew(next((error for error in errors if isinstance(error, LookupFailed)), errors[0]))
 
-    async def _look_up(self, name: bytes, kind: str) -> Answer[MailExchanger | str]:
+    async def _look_up(self, name: bytes, kind: str) -> Known:
         name = name.lower().removesuffix(b".")
-        if not _PLAIN.match(name):
-            raise NoSuchName(f"{name.decode('ascii', 'backslashreplace')!r} is not the name of a host")
+        if not wire.is_plain(name):
+            return NoSuchName(f"{name.decode('ascii', 'backslashreplace')!r} is not the name of a host")
+        key = (name, kind)
         known = self._cache.get(name, kind, time.monotonic())
-        if known is None:
-            known, ttl = await self._ask(name.decode("ascii"), kind)
-            self._cache.put(name, kind, known, ttl, time.monotonic())
-        if isinstance(known, NoSuchName):
-            # A fresh one each time: a raised exception carries its traceback along.
-            raise NoSuchName(*known.args)
+        if known is not None:
+            return known
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._flights[key] = _Flight(asyncio.create_task(self._fly(key)))
+        flight.waiting += 1
+        try:
+            return await asyncio.shield(flight.task)
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting:
+                flight.task.cancel()  # of no effect on one that is done
+                if self._flights.get(key) is flight:
+                    del self._flights[key]
+
+    async def _fly(self, key: tuple[bytes, str]) -> Known:
+        """Ask for it, in bounded time, and remember what came."""
+        name, kind = key
+        known: Known
+        ttl = self._patience.a_failure
+        try:
+            async with asyncio.timeout(self._patience.a_lookup), self._free:
+                known, ttl = await self._find(name, kind)
+        except TimeoutError:
+            known = NoReply(f"looking up {kind} of {name.decode()} takes too long")
+        except LookupFailed as error:
+            known = type(error)(f"looking up {kind} of {name.decode()} failed: {error}")
+        self._cache.put(name, kind, known, ttl, time.monotonic())
         return known
 
-    async def _ask(self, name: str, kind: str) -> tuple[Known, float]:
-        """Ask the name servers; the answer and its TTL.  Raises LookupFailed."""
-        import dns.exception  # noqa: PLC0415
-        import dns.resolver  # noqa: PLC0415
-
-        try:
-            if self._resolver is None:
-                self._resolver = _make(self._nameservers)
-            answer = await self._resolver.resolve(name + ".", kind, raise_on_no_answer=False, search=False)
-        except dns.resolver.NXDOMAIN as error:
-            responses = list(error.responses().values())  # type: ignore[no-untyped-call]
-            return NoSuchName(f"there is no name {name} in the DNS"), _ttl(responses[0]) if responses else 0.0
-        except (dns.exception.DNSException, OSError, ValueError) as error:
-            text = str(error) or type(error).__name__
-            raise LookupFailed(f"looking up {kind} of {name} failed: {text}") from None
-        ttl = _ttl(answer.response)
-        return Answer(_records(answer, kind), ttl), ttl
-
-
-def _make(nameservers: tuple[tuple[str, int], ...]) -> "dns.asyncresolver.Resolver":
-    import dns.asyncresolver  # noqa: PLC0415
-    import dns.nameserver  # noqa: PLC0415
-
-    resolver = dns.asyncresolver.Resolver(configure=not nameservers)
-    if nameservers:
-        resolver.nameservers = [dns.nameserver.Do53Nameserver(*each) for each in nameservers]
-    # The EDNS buffer that fits an unfragmented datagram everywhere.
-    resolver.use_edns(0, 0, 1232)
-    resolver.timeout = SECONDS_A_TRY
-    resolver.lifetime = SECONDS_A_LOOKUP
-    return resolver
+    async def _find(self, name: bytes, kind: str) -> tuple[Known, float]:
+        """What the DNS says, and for how long that holds.  Raises LookupFailed."""
+        question = wire.Question(wire.name_of(name), wire.KINDS[kind])
+        ttl, authentic, aliases = float("inf"), True, 0
+        while True:
+            reply, server = await self._servers.ask(question)
+            authentic = authentic and server.trusted and reply.authentic
+            at = question.name
+            while (found := reply.sets.get((at, question.kind))) is None:
+                alias = reply.sets.get((at, wire.CNAME))
+                if alias is None:
+                    break
+                at, ttl, aliases = cast(bytes, alias.values[0]), min(ttl, alias.ttl), aliases + 1
+                if aliases > MOST_ALIASES:
+                    raise BadReply("its aliases are too many, or go in a circle")
+            if found is not None:
+                ttl = min(ttl, found.ttl)
+                return Answer(_records(found, kind), ttl, authentic), ttl
+            denied = min(ttl, _denied(reply, at))
+            if reply.rcode == wire.NXDOMAIN:
+                return NoSuchName(f"there is no name {name.decode()} in the DNS"), denied
+            if at == question.name or reply.soa is not None:
+                return Answer((), denied, authentic), denied
+            # An alias, and not a word about what it leads to: a server that does not follow them.
+            question = wire.Question(at, question.kind)
 
 
-def _ttl(response: "dns.message.Message") -> float:
-    """The least TTL on the way to the answer; of a negative one the SOA's (RFC 2308), 0 without it."""
-    import dns.exception  # noqa: PLC0415
-    import dns.message  # noqa: PLC0415
-    import dns.ttl  # noqa: PLC0415
+class _Flight:
+    """A question under way; `waiting`: how many wait for it."""
 
-    if not isinstance(response, dns.message.QueryMessage):
-        return 0.0
-    try:
-        ttl = response.resolve_chaining().minimum_ttl
-    except dns.exception.DNSException:
-        return 0.0
-    return 0.0 if ttl >= dns.ttl.MAX_TTL else float(ttl)
+    __slots__ = ("task", "waiting")
+
+    def __init__(self, task: "asyncio.Task[Known]") -> None:
+        self.task = task
+        self.waiting = 0
 
 
-def _records(answer: "dns.resolver.Answer", kind: str) -> tuple[MailExchanger | str, ...]:
-    if answer.rrset is None:
-        return ()
+def _denied(reply: wire.Reply, name: bytes) -> int:
+    """For how long the name's absence may be believed: not at all without the zone's SOA (RFC 2308)."""
+    if reply.soa is None:
+        return 0
+    zone, seconds = reply.soa
+    while name != zone:
+        if name == b"\0":
+            return 0
+        name = name[1 + name[0] :]
+    return seconds
+
+
+def _records(found: wire.RecordSet, kind: str) -> tuple[MailExchanger | str, ...]:
     if kind != "MX":
-        return tuple(record.address for record in answer.rrset)
-    found = []
-    for record in answer.rrset:
-        host = record.exchange.to_text(omit_final_dot=True).encode("ascii", "replace").lower()
-        if host in (b".", b"@", b""):
-            found.append(MailExchanger(record.preference, b""))
-        elif _PLAIN.match(host):
-            found.append(MailExchanger(record.preference, host))
-    found.sort(key=lambda exchanger: exchanger.preference)
-    return tuple(found[:MOST_EXCHANGERS])
+        return cast(tuple[str, ...], found.values[:MOST_ADDRESSES])
+    exchangers = cast(tuple[MailExchanger, ...], found.values)
+    # Names that no host can have are passed over; but where there is nothing else, there is an MX.
+    usable = [each for each in exchangers if not each.host or wire.is_plain(each.host)] or exchangers
+    return tuple(sorted(usable, key=lambda exchanger: exchanger.preference)[:MOST_EXCHANGERS])
+
+
+def _anew(error: NoSuchName | LookupFailed) -> NoSuchName | LookupFailed:
+    """A raised exception carries its traceback along: so what is in the cache is never raised."""
+    return type(error)(*error.args)

@@ -1,9 +1,10 @@
 """What a resolver is asked, and what it answers.
 
 Two errors, because two things follow from them: `NoSuchName` is the DNS saying that there is
-nothing (NXDOMAIN), and will not change soon; `LookupFailed` (SERVFAIL, no server answers) says
-nothing at all, so mail waits.  A name that exists but has no record of the kind asked for is
-an empty answer.  Names are bytes in wire form (A-labels), lower case, without a final dot.
+nothing (NXDOMAIN), and will not change soon; `LookupFailed` says nothing at all, so mail waits;
+its three kinds tell apart whose fault that is, for the log.  A name that exists but has no record
+of the kind asked for is an empty answer.  Names are bytes in wire form (A-labels), lower case,
+without a final dot.  An alias (CNAME) is followed, and its target is never handed back.
 """
 
 from typing import Generic, Protocol, TypeVar
@@ -23,11 +24,26 @@ class LookupFailed(TemporaryFailure):
     """The DNS could not be asked, or gave no usable answer."""
 
 
+class ServerFailed(LookupFailed):
+    """A name server says that it cannot tell: SERVFAIL (DNSSEC that is wrong, too), REFUSED."""
+
+
+class NoReply(LookupFailed):
+    """No name server can be reached, or none has answered in time."""
+
+
+class BadReply(LookupFailed):
+    """What came is no answer: junk, another question's, a referral, aliases in a circle."""
+
+
 class Answer(msgspec.Struct, Generic[Record], frozen=True):
-    """`ttl`: for how many seconds the records may be believed from now on."""
+    """`ttl`: for how many seconds the records may be believed from now on.
+
+    `authentic`: a trusted name server says that DNSSEC proves all of it, an empty answer, too."""
 
     records: tuple[Record, ...]
     ttl: float
+    authentic: bool = False
 
 
 class MailExchanger(msgspec.Struct, frozen=True):
@@ -35,6 +51,17 @@ class MailExchanger(msgspec.Struct, frozen=True):
 
     preference: int
     host: bytes
+
+
+class NameServer(msgspec.Struct, frozen=True):
+    """One to ask.  `trusted`: the way to it is safe, and what it says of DNSSEC is believed."""
+
+    address: str
+    port: int = 53
+    trusted: bool = False
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
 
 class Resolver(Protocol):
@@ -45,7 +72,8 @@ class Resolver(Protocol):
         ...
 
     async def addresses(self, host: bytes) -> Answer[str]:
-        """The IPv4 addresses of a host, then its IPv6 addresses.
+        """The IPv4 addresses of a host, then its IPv6 addresses, at most 50 of each.
 
-        Raises NoSuchName, LookupFailed."""
+        When one of the two could not be looked up, the other is the answer; `authentic` then
+        speaks of what is there.  Raises NoSuchName, LookupFailed."""
         ...

@@ -20,6 +20,7 @@ from openqmail.core.queue.store import Change, QueueStore, Stored
 from openqmail.core.send.message import REPORT
 from openqmail.core.send.routing import Routes
 from openqmail.core.send.summary import summarize
+from openqmail.core.send.wishes import wants_bounce
 from openqmail.core.values import Body, MessageId, OpenqmailError, Outcome, TemporaryFailure
 from openqmail.core.world import Clock
 
@@ -36,6 +37,8 @@ class Deliveries(Protocol):
     def take(self, numbers: Iterable[int]) -> dict[int, Future[None]]: ...
 
     def put_back(self, message: MessageId, due: int | None) -> None: ...
+
+    def resting(self) -> dict[bytes, int]: ...
 
     def flush(self) -> None: ...
 
@@ -78,6 +81,7 @@ class StoredQueue:
 
     def messages(self, numbers: Iterable[int] | None = None) -> Iterator[MessageSummary | Missed]:
         routes, now = Routes(self._settings()), self._clock.now()
+        resting = self._deliveries.resting()
         for number in list(self._store.numbers() if numbers is None else numbers):
             try:
                 stored = self._store.load(number)
@@ -86,7 +90,7 @@ class StoredQueue:
             except OpenqmailError as error:
                 yield Missed(number, f"is left out: {error}")
                 continue
-            yield summarize(stored, routes, now)
+            yield summarize(stored, routes, now, resting)
 
     def content(self, number: int) -> Body | None:
         try:
@@ -139,6 +143,8 @@ class StoredQueue:
         number = stored.id.number
         changes = tuple(
             Change(position, Outcome.FAILURE, dsn.report(routes.of(stored, position).plain, report))
+            if wants_bounce(stored.envelope, position)
+            else Change(position, Outcome.SUCCESS, report)
             for position, progress in enumerate(stored.progress)
             if progress.outcome is None
         )
@@ -150,7 +156,8 @@ class StoredQueue:
         return 0
 
     def _say(self, stored: Stored, what: str) -> None:
-        self._log(Notice(f"message {stored.id.number} {what}"))
+        number = stored.id.number
+        self._log(Notice(f"message {number} {what}", number))
 
     # --- take out, act, put back --------------------------------------------------------
 

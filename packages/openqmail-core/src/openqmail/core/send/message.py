@@ -7,11 +7,13 @@ recipient of the message is idle again.
 import msgspec
 
 from openqmail.core.control.settings import Settings
+from openqmail.core.dsn import Action, Told, report
 from openqmail.core.queue.store import Change, Due, Stored
-from openqmail.core.send.events import Bounce
+from openqmail.core.send.events import Bounce, Notify
 from openqmail.core.send.fairness import Item
 from openqmail.core.send.routing import Routes, bounce_sender
-from openqmail.core.send.schedule import next_try
+from openqmail.core.send.schedule import last_try, next_try
+from openqmail.core.send.wishes import LATE, wants, wants_bounce
 from openqmail.core.values import Outcome, Result
 from openqmail.core.values.address import Channel
 
@@ -29,14 +31,15 @@ Items = dict[bytes, list[Item]]
 class Delivery(msgspec.Struct, eq=False):
     """A slot in use: one local recipient, or one remote transaction.
 
-    `expired`: it was the last attempt, a deferral becomes a failure.  `finished`: the slot is
-    free, the results are not known yet.
+    `began`: when (seconds UTC).  `expired`: it was the last attempt, a deferral becomes a failure.
+    `finished`: the slot is free, the results are not known yet.
     """
 
     message: "Message"
     channel: Channel
     destination: bytes
     items: list[Item]
+    began: float
     expired: bool
     finished: bool = False
 
@@ -57,9 +60,12 @@ class Message(msgspec.Struct, eq=False):
 
     `due`: the times that are on disk.  `waiting`, `running`: recipients in line, and deliveries
     without a result.  `left_local`, `left_remote`: recipients not done with; `tried_local`,
-    `tried_remote`: when they were last, if they were since it was loaded.  `changes`: results not
-    yet handed to the queue; `failures`: the bounce so far; `writing`: a Record or Bounce is under
+    `tried_remote`: when they were last, if they were since it was loaded.  `held`: destinations that
+    rest, whose recipients were due and not tried; `left_held`: how many these are.  `changes`: results
+    not yet handed to the queue; `failures`: the bounce so far; `writing`: a Record or Bounce is under
     way; `ending`: it is the message's last; `bounced`: it is a bounce's.  `wanted`: to be let go.
+    `told`: what its sender wants to be told now; `late`: and once nothing of it runs; `telling`: the
+    notice that is being written.
     """
 
     number: int
@@ -71,12 +77,17 @@ class Message(msgspec.Struct, eq=False):
     running: int = 0
     left_local: int = 0
     left_remote: int = 0
+    held: tuple[bytes, ...] = ()
+    left_held: int = 0
     changes: list[Change] = []
     failures: list[bytes] = []
     writing: bool = False
     ending: bool = False
     bounced: bool = False
     wanted: bool = False
+    told: list[Told] = []
+    late: list[Told] = []
+    telling: Notify | None = None
 
     def sort(self, routes: Routes, now: float) -> tuple[Items, Items]:
         """Route who is left: the local and the remote recipients that are due."""
@@ -98,20 +109,65 @@ class Message(msgspec.Struct, eq=False):
                 lines.setdefault(routed.domain, []).append((position, routed.address))
         return local, remote
 
+    def hold(self, destination: bytes, recipients: int) -> None:
+        """So many that are due are not tried, because their destination rests."""
+        if destination not in self.held:
+            self.held = (*self.held, destination)
+        self.left_held += recipients
+
     def next_due(self) -> Due:
         """When the recipients that are left are tried next; where only one kind is, both times
-        are its own."""
+        are its own.  Those that were due and not tried stay due, if they are all that is left."""
         local, remote = self.stored.due
         birth = self.stored.birth
         if self.tried_local is not None:
             local = next_try(birth, self.tried_local, "local")
-        if self.tried_remote is not None:
+            remote = remote or birth  # due since then: beside another time, 0 says nothing
+        if self.tried_remote is not None and self.left_remote > self.left_held:
             remote = next_try(birth, self.tried_remote, "remote")
         if not self.left_local:
             local = remote
         if not self.left_remote:
             remote = local
         return local, remote
+
+    def note(
+        self,
+        routes: Routes,
+        position: int,
+        outcome: Outcome,
+        text: bytes,
+        channel: Channel,
+        elsewhere: bool,
+        now: float,
+    ) -> tuple[Outcome, bytes]:
+        """Keep what the sender is to be told of a recipient; how the queue is to record it, and with
+        which text.  `elsewhere`: somebody else tells him of a success.
+
+        A failure of which he does not want to hear is just done with, so that no qmail will tell him."""
+        envelope = self.stored.envelope
+        address = routes.of(self.stored, position).plain
+        if outcome is _FAILURE:
+            if not wants_bounce(envelope, position):
+                return Outcome.SUCCESS, text
+            text = report(address, text)
+            self.failures.append(text)
+            return outcome, text
+        action: Action = (
+            "delayed" if outcome is _DEFERRAL else "delivered" if channel == "local" else "relayed"
+        )
+        if not elsewhere and wants(envelope, position, action):
+            told = Told(action, address, text, envelope.recipients[position].orcpt)
+            if outcome is not _DEFERRAL:
+                self.told.append(told)
+            elif self._is_late(channel, now):
+                self.late.append(told)
+        return outcome, text
+
+    def _is_late(self, channel: Channel, now: float) -> bool:
+        """Whether this was the first try of these recipients since the message is late."""
+        birth, due = self.stored.birth, self.stored.due[channel == "remote"]
+        return now - birth >= LATE > last_try(birth, due, channel) - birth
 
     def bounce(self, settings: Settings) -> Bounce:
         """What tells the sender about the failures; or, when that is nobody, the postmaster."""

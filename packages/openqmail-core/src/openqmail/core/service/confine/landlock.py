@@ -13,14 +13,13 @@ import os
 import stat
 import sys
 from collections.abc import Iterable
-from enum import IntFlag
 
 from openqmail.core.service.confine.hardening import forgo_privileges
 from openqmail.core.service.confine.walls import Walls
 
 
-class Right(IntFlag):
-    """LANDLOCK_ACCESS_FS_*"""
+class Right:
+    """LANDLOCK_ACCESS_FS_*; plain numbers, as flags of `enum` cost every process that is walled in memory."""
 
     EXECUTE = 1 << 0
     WRITE_FILE = 1 << 1
@@ -78,7 +77,7 @@ LACKING = (
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _ASK_ABI = 1
-_PATH_BENEATH = 1
+_PATH_BENEATH, _NET_PORT = 1, 2
 
 
 class _Ruleset(ctypes.Structure):
@@ -93,6 +92,12 @@ class _PathBeneath(ctypes.Structure):
     _pack_ = 1
     _layout_ = "ms"
     _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
+
+
+class _NetPort(ctypes.Structure):
+    """struct landlock_net_port_attr"""
+
+    _fields_ = (("allowed", ctypes.c_uint64), ("port", ctypes.c_uint64))
 
 
 def wall_in(walls: Walls | None) -> str | None:
@@ -112,6 +117,10 @@ def wall_in(walls: Walls | None) -> str | None:
     try:
         for paths, rights in ((walls.read, READ), (walls.names, LIST), (walls.write, WRITE)):
             _allow(ruleset, paths, rights & handled)
+        if net and walls.connect:
+            # An address of ours to go out from is bound with no port.  It opens nothing: a socket may
+            # listen at a port of the kernel's choice without being bound, and no ABI holds that up.
+            _call(_ADD, ruleset, _NET_PORT, ctypes.byref(_NetPort(BIND, 0)), 0)
         forgo_privileges()
         _call(_RESTRICT, ruleset, 0)
     finally:
@@ -134,15 +143,15 @@ def abi() -> int:
         return 0
 
 
-def _rights(known: int) -> Right:
-    found = Right(FIRST)
+def _rights(known: int) -> int:
+    found = FIRST
     for since, right in ADDED.items():
         if known >= since:
             found |= right
     return found
 
 
-def _allow(ruleset: int, paths: Iterable[str], rights: Right) -> None:
+def _allow(ruleset: int, paths: Iterable[str], rights: int) -> None:
     for path in paths:
         with contextlib.suppress(FileNotFoundError, PermissionError, NotADirectoryError):
             descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
