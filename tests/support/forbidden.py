@@ -211,7 +211,10 @@ TABLE: dict[str, tuple[Act, ...]] = {
     "Speak": (
         Act("with hosts: connect by TCP", lambda s: _connect(socket.AF_INET, s.tcp), "remote worker",
             "smtpd gate send", 4),
-        Act("as a server: bind a port", lambda s: _bind(socket.AF_INET, ("127.0.0.1", 0)), "worker", FOUR, 4),
+        Act("as a server: bind a port of its choice", lambda s: _bind(socket.AF_INET, ("127.0.0.9", 2500)),
+            "worker", FOUR, 4),
+        Act("as a server: bind a port of the kernel's choice",
+            lambda s: _bind(socket.AF_INET, ("127.0.0.1", 0)), "remote worker", "smtpd gate send", 4),
         Act("as a server: bind port 25", lambda s: _bind(socket.AF_INET, ("127.0.0.9", 25))),
         Act("as a server: a Unix socket in `run/`", lambda s: _bind_path(s.home / "run/other")),
         Act("as a server: a Unix socket elsewhere", lambda s: _bind_path(s.public / f"socket-{s.role}"),

@@ -53,6 +53,20 @@ def findings(run: Run, home: Path) -> list[tuple[str, str, str]]:
     return [(one["thing"], one["place"], one["remedy"]) for one in found]
 
 
+def test_addresses_that_mail_goes_out_from_are_this_hosts(own: Path, run: Run) -> None:
+    bindings = own / "control" / "bindings"
+    bindings.write_text("a.example:127.0.0.1:-:\nb.example:127.0.0.2:-:mx.b.example\n*:*:*:\n")
+    owner = bindings.parent.stat()
+    os.chown(bindings, owner.st_uid, owner.st_gid)
+    assert findings(run, own) == []
+    bindings.write_text("a.example:127.0.0.1:-:\nb.example:192.0.2.1:[2001:db8::1]:\n*:192.0.2.1:-:\n")
+    found = findings(run, own)
+    assert [place for _, place, _ in found] == ["control/bindings, line 2"] * 2
+    assert [thing.split()[5] for thing, _, _ in found] == ["192.0.2.1", "2001:db8::1"]
+    bindings.write_text("this is none\n")  # `openqmail control check` tells of it
+    assert findings(run, own) == []
+
+
 def mend(remedies: list[str]) -> None:
     for remedy in remedies:
         subprocess.run(remedy, shell=True, check=True)

@@ -32,13 +32,15 @@ class Peer:
     """Answers each verb (`""` the greeting, `"."` the message) as told, politely otherwise.
 
     An answer is bytes, CLOSE, RESET, HANG, or a list of those, used up one at a time over all
-    connections (the last one stays).  `commands`, `messages`, `connections` tell what came.
+    connections (the last one stays).  `commands`, `messages`, `connections` and
+    `sources` (the address of each client) tell what came.
     """
 
     def __init__(self, answers=None, host="127.0.0.1", port=0):
         self.answers = {**POLITE, **(answers or {})}
         self.host, self.port = host, port
         self.commands, self.messages, self.connections = [], [], 0
+        self.sources = []
         self.ended = asyncio.Event()
         self._tasks = set()
 
@@ -61,6 +63,7 @@ class Peer:
 
     async def _serve(self, reader, writer):
         self.connections += 1
+        self.sources.append(writer.get_extra_info("peername")[0])
         self._tasks.add(asyncio.current_task())
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openqmail.core.control.bindings import Source
 from openqmail.core.control.settings import Listener, Route
 from openqmail.core.dns import Answer, LookupFailed, MailExchanger, NameServer, NoSuchName, StubResolver
 from openqmail.core.remote import Directions, Pathfinder, Stop, find_route, own_addresses
+from openqmail.core.remote.directions import by_turns
 from openqmail.core.values import Outcome
 
 LOOP = (
@@ -91,10 +93,10 @@ def test_a_routed_host_is_looked_up_by_address_only_and_may_be_this_host(scene):
     routes = {b"x.test": Route("smtp", (b"relay.test", b"[127.0.0.1]", b"[::1]"), 2525)}
     directions = find(scene, b"x.test", table, smtproutes=routes)
     assert directions.stops() == (
-        Stop(b"relay.test", OURS, 2525),
         Stop(b"relay.test", "2001:db8::1", 2525),
-        Stop(b"[127.0.0.1]", "127.0.0.1", 2525),
-        Stop(b"[::1]", "::1", 2525),
+        Stop(b"relay.test", OURS, 2525),
+        Stop(b"[127.0.0.1]", "127.0.0.1", 2525, preference=1),
+        Stop(b"[::1]", "::1", 2525, preference=2),
     )
 
 
@@ -102,7 +104,7 @@ def test_a_route_without_a_host_goes_by_mx_at_its_port(scene):
     table = Table(mx={b"x.test": [(10, b"mx.test")]}, addresses={b"mx.test": ["192.0.2.1"]})
     directions = find(scene, b"x.test", table, smtproutes={b"x.test": Route("odd", (), 26)})
     assert directions.transport == "odd"
-    assert directions.stops() == (Stop(b"mx.test", "192.0.2.1", 26),)
+    assert directions.stops() == (Stop(b"mx.test", "192.0.2.1", 26, preference=10),)
 
 
 def test_a_routed_host_that_does_not_exist_and_one_that_cannot_be_looked_up(scene):
@@ -335,3 +337,30 @@ def test_the_answers_of_a_real_name_server_as_notqmail_reported_them(scene, name
         (b"K", accepted),
         (b"D", LOOP),
     ]
+
+
+# --- families -------------------------------------------------------------------------
+
+
+@given(st.lists(st.ip_addresses().map(str), max_size=8))
+def test_the_families_take_turns_ipv6_first_and_each_keeps_its_order(given):
+    found = list(by_turns(given))
+    for colon in (True, False):
+        assert [one for one in found if (":" in one) is colon] == [
+            one for one in given if (":" in one) is colon
+        ]
+    both = 2 * min(sum(":" in one for one in given), sum(":" not in one for one in given))
+    assert all((":" in one) is (at % 2 == 0) for at, one in enumerate(found[:both]))
+
+
+def test_a_family_that_the_source_does_not_use_is_left_out_before_the_addresses_are_counted(scene):
+    hosts = [f"2001:db8::{at}" for at in range(1, 30)]
+    table = Table(
+        mx={b"x.test": [(10, b"six.test"), (20, b"two.test")]},
+        addresses={b"six.test": hosts, b"two.test": ["192.0.2.1", "2001:db8::99"]},
+    )
+    found = find(scene, b"x.test", table)
+    assert len(found.stops()) == 20
+    assert found.stops(Source("", None)) == (Stop(b"two.test", "192.0.2.1", 25, preference=20),)
+    table = Table(addresses={b"six.test": hosts})
+    assert find(scene, b"six.test", table).stops(Source("192.0.2.9", None)) == ()

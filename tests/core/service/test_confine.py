@@ -25,6 +25,7 @@ from forks import Tell, told_by_child
 from openqmail.core.control import Account, Home
 from openqmail.core.queue import SendMutex
 from openqmail.core.queue.layout.paths import prepare
+from openqmail.core.remote import Source, Stop, dialing
 from openqmail.core.service.confine import (
     Walls,
     become,
@@ -273,16 +274,22 @@ def test_a_writer_makes_renames_links_and_removes_inside_alone(room: Path) -> No
 
 @NETWORK
 @pytest.mark.parametrize("connect", [False, True])
-def test_tcp_goes_out_only_where_it_may_and_never_binds(connect: bool) -> None:
+def test_tcp_goes_out_only_where_it_may_and_from_any_address_of_this_host(connect: bool) -> None:
+    def go_out() -> None:
+        source = Source(v4="127.0.0.7")
+        asyncio.run(dialing.connect(Stop(b"", "127.0.0.1", there[1]), source, 5)).close()
+
     with socket.create_server(("127.0.0.1", 0)) as server:
         there = server.getsockname()
         found = inside(
             lambda: wall_in(Walls(connect=connect)),
             connect=lambda: socket.socket().connect(there),
-            bind=lambda: socket.create_server(("127.0.0.1", 0)).close(),
+            bound=go_out if connect else lambda: socket.socket().bind(("127.0.0.7", 0)),
+            bind=lambda: socket.create_server(("127.0.0.1", 2500)).close(),
             accept=server.listen,  # what was inherited goes on
         )
-    assert found == {"connect": "done" if connect else "EACCES", "bind": "EACCES", "accept": "done"}
+    may = "done" if connect else "EACCES"
+    assert found == {"connect": may, "bound": may, "bind": "EACCES", "accept": "done"}
 
 
 @SCOPED

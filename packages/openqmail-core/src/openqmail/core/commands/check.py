@@ -1,20 +1,24 @@
-"""`openqmail check`: whether owners and modes of a home keep everybody to what is theirs.
+"""`openqmail check`: whether owners and modes of a home keep everybody to what is theirs, and whether
+the addresses that mail is to go out from are this host's.
 
 Exit code 0 when nothing is found, 100 with a line for each finding: place, fault, remedy.  What
 the control files say is the matter of `openqmail control check`.
 """
 
 import argparse
+from collections.abc import Iterator
 
 import msgspec
 
 from openqmail.core.commands.command import CANNOT, DONE, example, needed
 from openqmail.core.control.accounts import find_accounts
 from openqmail.core.control.home import Home
-from openqmail.core.control.modes import examine
+from openqmail.core.control.modes import Finding, examine
 from openqmail.core.control.owner import as_owner
+from openqmail.core.control.reader import read_settings
+from openqmail.core.values import OpenqmailError
 
-help = "look for owners and modes that let a process, or anybody, reach what it should not"
+help = "look for owners and modes that let anybody reach what he should not, and for addresses of others"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +34,7 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
     here = needed(home)
     accounts = find_accounts(here)
     with as_owner(here):
-        found = examine(here, accounts)
+        found = [*examine(here, accounts), *_addresses_of_others(here)]
     for one in found:
         print(msgspec.json.encode(one).decode() if args.json else _on_a_line(str(one)))
     if not args.json:
@@ -40,6 +44,27 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
         if not found:
             print(f"{here.path}: owners and modes are as they should be")
     return CANNOT if found else DONE
+
+
+def _addresses_of_others(home: Home) -> Iterator[Finding]:
+    """What control/bindings names and nobody can bind here.  Control files that cannot be read are the
+    other check's."""
+    from openqmail.core.remote.dialing import NotBound, bound  # noqa: PLC0415  # only this command's
+
+    try:
+        bindings = read_settings(home).sources()
+    except OpenqmailError:
+        return
+    for address, place in bindings.addresses().items():
+        try:
+            bound(address, ":" in address).close()
+        except (NotBound, OSError) as failure:
+            reason = failure.reason if isinstance(failure, NotBound) else failure.strerror
+            yield Finding(
+                f"this host does not have {address} ({reason}), so mail that goes out from there would wait",
+                place,
+                "give it to an interface of this host, or mend the line",
+            )
 
 
 def _on_a_line(text: str) -> str:

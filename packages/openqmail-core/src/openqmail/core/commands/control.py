@@ -7,7 +7,7 @@ import sys
 
 from openqmail.core.commands.command import CANNOT, DONE, Parser, example, needed
 from openqmail.core.control import extensions
-from openqmail.core.control.definitions import Definition
+from openqmail.core.control.definition import Definition
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
 from openqmail.core.control.reader import all_definitions, check, content

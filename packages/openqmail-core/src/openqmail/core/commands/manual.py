@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from openqmail.core.commands import sendmail
 from openqmail.core.commands.main import COMMANDS, build_parser
-from openqmail.core.control.definitions import DEFINITIONS, Definition
+from openqmail.core.control.definition import Definition
+from openqmail.core.control.definitions import DEFINITIONS
 
 _EXITS = (
     ("0", "done; for status: the service serves"),

@@ -3,7 +3,8 @@
 from openqmail.core.control.accounts import Account, Accounts, find_accounts
 from openqmail.core.control.assign import Assignment, User, Users, compile_cdb, parse_assign
 from openqmail.core.control.cdb import Cdb, CdbDamaged, make_cdb
-from openqmail.core.control.definitions import DEFINITIONS, Definition
+from openqmail.core.control.definition import Definition
+from openqmail.core.control.definitions import DEFINITIONS
 from openqmail.core.control.home import Home
 from openqmail.core.control.reader import Findings, all_definitions, check, read_settings
 from openqmail.core.control.rules import Rule, Rules

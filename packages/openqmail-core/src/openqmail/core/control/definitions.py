@@ -6,33 +6,13 @@ of the group `openqmail.control`: a `Definition`, or several in a tuple.  `FOREI
 files of netqmail and eQmail that have no effect yet.
 """
 
-from collections.abc import Callable
-
-import msgspec
-
-from openqmail.core.control import syntax
+from openqmail.core.control import outgoing, syntax
+from openqmail.core.control.definition import Definition
 from openqmail.core.control.rules import parse_rules
 from openqmail.core.control.text import ControlText, integer, mapping, members, sequence, value
 
 COUNT = 100_000
 MANY = 100_000_000
-
-
-class Definition(msgspec.Struct, frozen=True, kw_only=True):
-    """One control file.
-
-    `default` is the text that holds when there is no such file; the word `me` alone means
-    the content of `control/me`, and None that the file has to be there.  `parse` makes the
-    value and records what is wrong in the text that it is given.
-    """
-
-    name: str
-    kind: str
-    default: str | None
-    readers: tuple[str, ...]
-    explanation: str
-    example: str
-    parse: Callable[[ControlText], object]
 
 
 def _default_delivery(text: ControlText) -> bytes | None:
@@ -397,6 +377,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         reader="remote",
         explanation="Seconds that another host's SMTP server may be silent.",
     ),
+    *outgoing.DEFINITIONS,
 )
 
 FOREIGN = {
@@ -417,9 +398,6 @@ FOREIGN = {
         "clientca.pem",
         "clientcert.pem",
         "clientcrl.pem",
-        "domainbindings",
-        "domainips",
-        "outgoingip",
         "servercert.pem",
         "smtpplugins",
         "tlsclientciphers",

@@ -12,7 +12,8 @@ import msgspec
 
 from openqmail.core.control import extensions
 from openqmail.core.control.assign import parse_assign
-from openqmail.core.control.definitions import DEFINITIONS, FOREIGN, Definition
+from openqmail.core.control.definition import Definition
+from openqmail.core.control.definitions import DEFINITIONS, FOREIGN
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Settings
 from openqmail.core.control.text import SIZE, ControlText
@@ -173,6 +174,11 @@ def _mistaken_names(home: Home, definitions: Iterable[Definition]) -> Iterable[C
 
 
 def _contradictions(values: dict[str, object]) -> Iterable[ControlError]:
+    for older in ("domainbindings", "domainips", "outgoingip"):
+        if values.get("bindings") and values.get(older):
+            yield ControlError(
+                f"control/{older}", 0, "has no effect beside control/bindings; move its lines there"
+            )
     if values.get("listen") == ():
         yield ControlError(
             "control/listen",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from openqmail.core.control.bindings import Bindings, Source
 from openqmail.core.control.rules import Rules
 
 ACCOUNTS = {"smtpd": "qmaild", "gate": "qmailp", "send": "qmails", "remote": "qmailr", "alias": "alias"}
@@ -87,9 +88,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     resolvers: tuple[Resolver, ...]
     timeoutconnect: int
     timeoutremote: int
+    # from which address, by the sender
+    bindings: Mapping[bytes, Source] = {}
+    domainbindings: Mapping[bytes, Source] = {}
+    domainips: Mapping[bytes, Source] = {}
+    outgoingip: Mapping[bytes, Source] = {}
     # as whom the processes run
     accounts: Mapping[bytes, str] = {}
     # which processes there are
     smtpdworkers: int = 1
     # what add-ons read
     added: Mapping[str, object] = {}
+
+    def sources(self) -> Bindings:
+        """What `control/bindings` says; when it has no line, what the older files say, the more
+        particular of them first."""
+        return Bindings(self.bindings or {**self.outgoingip, **self.domainips, **self.domainbindings})

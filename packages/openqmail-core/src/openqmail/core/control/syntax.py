@@ -188,7 +188,7 @@ def hook(text: str) -> str:
 
 def virtual_domain(text: str) -> tuple[tuple[bytes, ...], bytes]:
     """`address|domain|.suffix|:prefix`; an empty prefix: not virtual."""
-    key, colon, prefix = _split_key(text)
+    key, colon, prefix = split_key(text)
     if not colon:
         raise ValueError("has no colon; write DOMAIN:PREFIX, like example.org:alice")
     if any(letter.isspace() for letter in prefix) or "@" in prefix:
@@ -198,17 +198,17 @@ def virtual_domain(text: str) -> tuple[tuple[bytes, ...], bytes]:
 
 def route(text: str) -> tuple[tuple[bytes, ...], Route]:
     """`domain:relay[:port]`; the relay is `[transport!]host[,host...]`, empty for the MX."""
-    key, colon, rest = _split_key(text)
+    key, colon, rest = split_key(text)
     if not colon:
         raise ValueError("has no colon; write DOMAIN:RELAY, like example.org:relay.example.net:25")
     keys = suffix(key) if key else (b"",)
     if rest.count("[") != rest.count("]"):
         raise ValueError("has a bracket that is not closed; write a literal like [::1]")
-    fields = _COLON.split(rest)
-    if len(fields) > 2:
+    parts = fields(rest)
+    if len(parts) > 2:
         raise ValueError("has a user and password, but authentication towards relays is not there yet")
-    transport, bang, hosts = fields[0].rpartition("!")
-    number = port(fields[1]) if len(fields) > 1 and fields[1] else 25
+    transport, bang, hosts = parts[0].rpartition("!")
+    number = port(parts[1]) if len(parts) > 1 and parts[1] else 25
     found = tuple(_relay_host(name) for name in hosts.split(",")) if hosts else ()
     return keys, Route(transport=word(transport) if bang else "smtp", hosts=found, port=number)
 
@@ -219,8 +219,13 @@ def _relay_host(text: str) -> bytes:
     return host(text)
 
 
-def _split_key(text: str) -> tuple[str, str, str]:
+def split_key(text: str) -> tuple[str, str, str]:
     """At the first colon that is not within the brackets of a literal."""
     close = text.find("]:") if "[" in text.partition(":")[0] else -1
     at = close + 1 if close >= 0 else text.find(":")
     return (text, "", "") if at < 0 else (text[:at], ":", text[at + 1 :])
+
+
+def fields(text: str) -> list[str]:
+    """What stands between colons that are not within brackets."""
+    return _COLON.split(text)

@@ -4,13 +4,14 @@ from openqmail.core.remote.directions import Directions, Pathfinder, find_route
 from openqmail.core.remote.own import own_addresses
 from openqmail.core.remote.remote import Remote
 from openqmail.core.remote.smtp import SmtpTransport
-from openqmail.core.remote.transport import Stop, Transport, TransportFactory
+from openqmail.core.remote.transport import Source, Stop, Transport, TransportFactory
 
 __all__ = [
     "Directions",
     "Pathfinder",
     "Remote",
     "SmtpTransport",
+    "Source",
     "Stop",
     "Transport",
     "TransportFactory",

@@ -14,9 +14,11 @@ from typing import Literal, Protocol, cast
 
 import msgspec
 
+from openqmail.core.control.settings import Settings
 from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import report
-from openqmail.core.remote.transport import Stop
+from openqmail.core.remote.pool import Place
+from openqmail.core.remote.transport import Source, Stop
 from openqmail.core.smtp.client import ClientSession
 from openqmail.core.smtp.client_events import (
     BODY_WANTED,
@@ -42,6 +44,7 @@ class Attempt(msgspec.Struct, eq=False):
 
     job: RemoteJob
     stops: tuple[Stop, ...]
+    source: Source
     future: "asyncio.Future[tuple[Result, ...]]"
     problem: Result = report.NOT_CONNECTED
     eight_bit: bool = False
@@ -77,16 +80,17 @@ class Owner(Protocol):
 class Connection(asyncio.Protocol):
     """Made with its first attempt; after that `start` gives it another while it is idle."""
 
-    def __init__(self, owner: Owner, stop: Stop, helo: bytes, timeout: float, attempt: Attempt) -> None:
+    def __init__(self, owner: Owner, stop: Stop, place: Place, settings: Settings, attempt: Attempt) -> None:
         self.stop = stop
-        self.helo = helo
+        self.place = place
+        self.settings = settings
         self.state: State = "opening"
         self.opened = False
         self.deadline = float("inf")
         self._owner = owner
-        self._timeout = timeout
+        self._timeout = settings.timeoutremote
         self._host = stop.address.encode("ascii")
-        self._session = ClientSession(helo, timeout)
+        self._session = ClientSession(place[3], settings.timeoutremote)
         self._attempt: Attempt | None = attempt
         self._reused = False
         self._whole_sent = False

@@ -1,27 +1,34 @@
 """Connections that wait for the next message to the same place.
 
 Bounded for each place and in all; a connection that finds no room is not kept.  The one used
-last is taken first, so that a quiet time lets the others end.  Knows nothing of SMTP, sockets
-or clocks.
+last is taken first, so that a quiet time lets the others end.  A place is told apart by the
+address at our end and the name that was given, too: what the peer may judge a sender by.  Knows
+nothing of SMTP, sockets or clocks.
 """
 
 from typing import Generic, Protocol, TypeVar
 
-from openqmail.core.remote.transport import Stop
+from openqmail.core.remote.transport import Source, Stop
 
-Place = tuple[str, int]
+Place = tuple[str, int, str | None, bytes]
+"""Address, port, the address that is bound at our end ("" for none), the name given in HELO."""
+
+
+def place_of(stop: Stop, source: Source, helohost: bytes) -> Place:
+    """Where a connection to that stop from that source is."""
+    return stop.address, stop.port, source.local(stop.address), source.helo or helohost
 
 
 class Kept(Protocol):
     @property
-    def stop(self) -> Stop: ...
+    def place(self) -> Place: ...
 
 
 K = TypeVar("K", bound=Kept)
 
 
 class Pool(Generic[K]):
-    """Idle connections by address and port."""
+    """Idle connections by their place."""
 
     def __init__(self, each: int, total: int) -> None:
         self.each = each
@@ -32,9 +39,8 @@ class Pool(Generic[K]):
     def __len__(self) -> int:
         return self._count
 
-    def take(self, stop: Stop) -> K | None:
-        """A connection to that place, no longer in the pool; None when there is none."""
-        place = (stop.address, stop.port)
+    def take(self, place: Place) -> K | None:
+        """A connection at that place, no longer in the pool; None when there is none."""
         idle = self._idle.get(place)
         if not idle:
             return None
@@ -48,7 +54,7 @@ class Pool(Generic[K]):
         """Take it in; False when there is no room."""
         if self._count >= self.total:
             return False
-        idle = self._idle.setdefault((connection.stop.address, connection.stop.port), [])
+        idle = self._idle.setdefault(connection.place, [])
         if len(idle) >= self.each:
             return False
         idle.append(connection)
@@ -57,7 +63,7 @@ class Pool(Generic[K]):
 
     def discard(self, connection: K) -> None:
         """Forget it, if it is here."""
-        place = (connection.stop.address, connection.stop.port)
+        place = connection.place
         idle = self._idle.get(place)
         if idle is None or connection not in idle:
             return

@@ -8,9 +8,10 @@ import asyncio
 import time
 from asyncio import Future
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import cast
 
+from openqmail.core.control.bindings import ANY, Source
 from openqmail.core.control.extensions import load
 from openqmail.core.control.settings import Settings
 from openqmail.core.dns import NameServer, Resolver, StubResolver
@@ -25,6 +26,7 @@ from openqmail.core.values import OpenqmailError, Result
 GROUP = "openqmail.transports"
 MOST_SECONDS = 300.0
 MOST_KNOWN = 10_000
+MOST_SENDERS = 1000
 
 Results = Future[tuple[Result, ...]]
 
@@ -61,6 +63,7 @@ class Remote:
         self._tasks: set[asyncio.Task[None]] = set()
         self._resolver = resolver or _resolver(settings)
         self._pathfinder = Pathfinder(settings, self._resolver, own, exchanger_port, self._warn)
+        self._source_of = _sources(settings)
 
     def deliver(self, job: RemoteJob) -> Results:
         known = self._known.get(job.domain)
@@ -68,7 +71,7 @@ class Remote:
             directions = known[1]
             transport = self._transports.get(directions.transport)
             if transport is not None:
-                return transport.deliver(job, directions.stops())
+                return self._send(transport, job, directions)
             return self._hand_over(job, directions)
         loop = asyncio.get_running_loop()
         future: Results = loop.create_future()
@@ -82,6 +85,7 @@ class Remote:
         if self._given is None and settings.resolvers != self._settings.resolvers:
             self._resolver = _resolver(settings)
         self._settings = settings
+        self._source_of = _sources(settings)
         self._known.clear()
         self._pathfinder = Pathfinder(settings, self._resolver, self._own, self._port, self._warn)
         for transport in self._transports.values():
@@ -140,7 +144,16 @@ class Remote:
                 future.set_result(_all(job, report.no_transport(directions.transport)))
                 return future
             self._transports[directions.transport] = transport
-        return transport.deliver(job, directions.stops())
+        return self._send(transport, job, directions)
+
+    def _send(self, transport: Transport, job: RemoteJob, directions: Directions) -> Results:
+        source = ANY if self._source_of is None else self._source_of(job.sender)
+        stops = directions.stops(source)
+        if stops:
+            return transport.deliver(job, stops, source)
+        future: Results = asyncio.get_running_loop().create_future()
+        future.set_result(_all(job, report.no_family(source.place)))
+        return future
 
     def _remember(self, domain: bytes, directions: Directions) -> None:
         self._known.pop(domain, None)
@@ -151,6 +164,12 @@ class Remote:
 
 def _resolver(settings: Settings) -> Resolver:
     return StubResolver([NameServer(each.address, each.port, each.trusted) for each in settings.resolvers])
+
+
+def _sources(settings: Settings) -> Callable[[bytes], Source] | None:
+    """The source of a sender's mail; None when nobody has one of his own."""
+    bindings = settings.sources()
+    return lru_cache(MOST_SENDERS)(bindings.source_of) if bindings.lines else None
 
 
 def _all(job: RemoteJob, result: Result) -> tuple[Result, ...]:

@@ -50,6 +50,18 @@ def no_transport(name: str) -> Result:
     return Result(Outcome.DEFERRAL, text.encode("utf-8", "replace"))
 
 
+def not_bound(address: str) -> Result:
+    """A source address is none of this host's: the administrator can mend that."""
+    text = f"Sorry, I can't send from {address}: it cannot be bound here. (#4.3.5)\n"
+    return Result(Outcome.DEFERRAL, text.encode())
+
+
+def no_family(place: str) -> Result:
+    """All addresses are of a family that the line in that place forbids to this sender."""
+    text = f"Sorry, there are only addresses of a family that {place} does not use. (#4.4.4)\n"
+    return Result(Outcome.DEFERRAL, text.encode())
+
+
 def refused(host: bytes, stage: str, reply: Reply) -> Result:
     """A greeting, or the answer to EHLO and HELO, that makes the host of no use now."""
     return Result(Outcome.DEFERRAL, _STAGES[stage] % (host, quote(reply)))

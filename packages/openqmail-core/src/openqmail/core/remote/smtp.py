@@ -1,13 +1,14 @@
 """The transport `smtp`: messages to other hosts by SMTP, over connections that are kept for a while.
 
-A message goes to the first stop that accepts the connection, greets with 220 and answers EHLO
-or HELO; what comes after that decides.  A kept connection that turns out to be dead before the
-message has been sent is replaced by a new one, once.  Idle ones say QUIT after five seconds.
-One timer watches all connections: it looks at their deadlines a few times in the shortest
-time-out.
+A message goes to the first stop that accepts the connection (dialing.py says in which order),
+greets with 220 and answers EHLO or HELO; what comes after that decides.  A kept connection that
+turns out to be dead before the message has been sent is replaced by a new one, once.  Idle ones
+say QUIT after five seconds.  One timer watches all connections: it looks at their deadlines a few
+times in the shortest time-out.
 """
 
 import asyncio
+import socket
 from asyncio import Future
 from collections.abc import Coroutine
 from typing import Any
@@ -18,13 +19,16 @@ from openqmail.core.message.lines import Fitness, unfit, wire_form
 from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import report
 from openqmail.core.remote.connection import SECONDS_TO_LEAVE, Attempt, Connection
-from openqmail.core.remote.pool import Pool
-from openqmail.core.remote.transport import Stop
+from openqmail.core.remote.dialing import NotBound, connect, equals, race
+from openqmail.core.remote.pool import Pool, place_of
+from openqmail.core.remote.transport import Source, Stop
 from openqmail.core.values import Body, OpenqmailError, Result
 
 IDLE_SECONDS = 5.0
 CLOSE_SECONDS = 2.0
 MOST_IDLE = 200
+ALERT_AGAIN_SECONDS = 60.0
+"""An address that cannot be bound is told of no more often than that: all its mail meets it."""
 
 
 class SmtpTransport:
@@ -38,11 +42,14 @@ class SmtpTransport:
         self._pool: Pool[Connection] = Pool(1, 1)
         self._timer: asyncio.TimerHandle | None = None
         self._closing: Future[None] | None = None
+        self._told: dict[str, float] = {}
         self._size_pool()
 
-    def deliver(self, job: RemoteJob, stops: tuple[Stop, ...]) -> "Future[tuple[Result, ...]]":
+    def deliver(
+        self, job: RemoteJob, stops: tuple[Stop, ...], source: Source
+    ) -> "Future[tuple[Result, ...]]":
         future: Future[tuple[Result, ...]] = asyncio.get_running_loop().create_future()
-        attempt = Attempt(job, stops, future)
+        attempt = Attempt(job, stops, source, future)
         data = job.body.data
         if data is None:
             self._spawn(self._examine(attempt), attempt)
@@ -58,6 +65,7 @@ class SmtpTransport:
 
     def reconfigure(self, settings: Settings) -> None:
         self._settings = settings
+        self._told.clear()
         for connection in self._pool.empty():
             connection.leave()
         self._size_pool()
@@ -97,32 +105,65 @@ class SmtpTransport:
         if self._closing is not None:
             attempt.finish_all(report.STOPPED)
             return
-        connection = self._pool.take(attempt.stops[0])
+        connection = self._kept(attempt)
         if connection is None:
             self._spawn(self._open(attempt), attempt)
         else:
-            attempt.stops = attempt.stops[1:]
             connection.start(attempt)
 
+    def _kept(self, attempt: Attempt) -> Connection | None:
+        """A connection that waits at an address of the first host; the stop is then no longer to be tried."""
+        stops, helohost = attempt.stops, self._settings.helohost
+        name = stops[0].name
+        for at, stop in enumerate(stops):
+            if stop.name != name:
+                break
+            connection = self._pool.take(place_of(stop, attempt.source, helohost))
+            if connection is not None:
+                attempt.stops = (*stops[:at], *stops[at + 1 :])
+                return connection
+        return None
+
     async def _open(self, attempt: Attempt) -> None:
-        """Connect to the first stop that lets us; the connection then goes on by itself."""
-        settings = self._settings
+        """Connect to the best stop that lets us; the connection then goes on by itself."""
+        settings, source = self._settings, attempt.source
         while attempt.stops:
-            stop, *others = attempt.stops
-            attempt.stops = tuple(others)
-            connection = Connection(self, stop, settings.helohost, settings.timeoutremote, attempt)
+            best = equals(attempt.stops)
+            worse = attempt.stops[len(best) :]
             try:
-                async with asyncio.timeout(settings.timeoutconnect):
-                    await asyncio.get_running_loop().create_connection(
-                        lambda made=connection: made,  # type: ignore[misc]
-                        stop.address,
-                        stop.port,
-                    )
+                won = await race(
+                    best, lambda stop: connect(stop, source, settings.timeoutconnect), socket.socket.close
+                )
+            except NotBound as failure:
+                self._tell(failure, source)
+                attempt.finish_all(report.not_bound(failure.address))
                 return
-            except OSError:  # TimeoutError is one
-                if connection.opened:  # the last moment of the time allowed was enough
-                    return
+            if won is None:
+                attempt.stops = worse
+                continue
+            attempt.stops = (*won.left, *worse)
+            place = place_of(won.stop, source, settings.helohost)
+            connection = Connection(self, won.stop, place, settings, attempt)
+            try:
+                await asyncio.get_running_loop().create_connection(lambda: connection, sock=won.made)  # noqa: B023
+            except OSError:  # it has ended already
+                won.made.close()
+                if not connection.opened:
+                    continue
+            return
         attempt.finish_all(attempt.problem)
+
+    def _tell(self, failure: NotBound, source: Source) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._told.get(failure.address, now):
+            return
+        self._told[failure.address] = now + ALERT_AGAIN_SECONDS
+        self._log(
+            Alert(
+                f"{source.place}: {failure.address} cannot be bound ({failure.reason}), so mail that goes "
+                "out from there waits; give it to an interface of this host, or mend the line"
+            )
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, None], attempt: Attempt) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -148,7 +189,7 @@ class SmtpTransport:
             self._watch()
 
     def idle(self, connection: Connection) -> bool:
-        if self._closing is not None or connection.helo != self._settings.helohost:
+        if self._closing is not None or connection.settings is not self._settings:
             return False
         if not self._pool.keep(connection):
             return False

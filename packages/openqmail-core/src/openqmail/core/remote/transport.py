@@ -2,7 +2,7 @@
 
 A transport is found by its name in the entry-point group `openqmail.transports`; the entry is a
 `TransportFactory`, the class itself in most cases.  Where to go has been decided before: the
-transport is handed the stops in the order in which they are to be tried.
+transport is handed the stops in the order in which they are to be tried, and from where.
 """
 
 from asyncio import Future
@@ -10,23 +10,33 @@ from typing import Protocol
 
 import msgspec
 
+from openqmail.core.control.bindings import Source
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import Log
 from openqmail.core.ports import RemoteJob
 from openqmail.core.values import Result
 
+__all__ = ["Source", "Stop", "Transport", "TransportFactory"]
+
 
 class Stop(msgspec.Struct, frozen=True, gc=False):
-    """One address to try; `name` is the host's as the MX, the route or the literal gave it."""
+    """One address to try; `name` is the host's as the MX, the route or the literal gave it.
+
+    Stops of one `preference` are as good as each other; a higher one has its turn when none of
+    those before it would do."""
 
     name: bytes
     address: str
     port: int
+    preference: int = 0
 
 
 class Transport(Protocol):
-    def deliver(self, job: RemoteJob, stops: tuple[Stop, ...]) -> "Future[tuple[Result, ...]]":
-        """A result for each recipient, in their order.  There is at least one stop.
+    def deliver(
+        self, job: RemoteJob, stops: tuple[Stop, ...], source: Source
+    ) -> "Future[tuple[Result, ...]]":
+        """A result for each recipient, in their order.  There is at least one stop, and none of a family
+        that `source` does not use; mail goes out from no other address than its.
 
         Never raises for a message's sake: what goes wrong is a deferral or a failure."""
         ...

@@ -5,7 +5,7 @@ import asyncio
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import Log
 from openqmail.core.ports import RemoteJob
-from openqmail.core.remote.transport import Stop
+from openqmail.core.remote.transport import Source, Stop
 from openqmail.core.values import Outcome, Result
 
 
@@ -13,7 +13,9 @@ class ToyTransport:
     def __init__(self, settings: Settings, log: Log) -> None:
         self._me = settings.me
 
-    def deliver(self, job: RemoteJob, stops: tuple[Stop, ...]) -> "asyncio.Future[tuple[Result, ...]]":
+    def deliver(
+        self, job: RemoteJob, stops: tuple[Stop, ...], source: Source
+    ) -> "asyncio.Future[tuple[Result, ...]]":
         done = asyncio.get_running_loop().create_future()
         text = b"the toy took it to " + stops[0].address.encode() + b"\n"
         done.set_result(tuple(Result(Outcome.SUCCESS, text) for _ in job.recipients))

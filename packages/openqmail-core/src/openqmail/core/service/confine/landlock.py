@@ -78,7 +78,7 @@ LACKING = (
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _ASK_ABI = 1
-_PATH_BENEATH = 1
+_PATH_BENEATH, _NET_PORT = 1, 2
 
 
 class _Ruleset(ctypes.Structure):
@@ -93,6 +93,12 @@ class _PathBeneath(ctypes.Structure):
     _pack_ = 1
     _layout_ = "ms"
     _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
+
+
+class _NetPort(ctypes.Structure):
+    """struct landlock_net_port_attr"""
+
+    _fields_ = (("allowed", ctypes.c_uint64), ("port", ctypes.c_uint64))
 
 
 def wall_in(walls: Walls | None) -> str | None:
@@ -112,6 +118,10 @@ def wall_in(walls: Walls | None) -> str | None:
     try:
         for paths, rights in ((walls.read, READ), (walls.names, LIST), (walls.write, WRITE)):
             _allow(ruleset, paths, rights & handled)
+        if net and walls.connect:
+            # An address of ours to go out from is bound with no port.  It opens nothing: a socket may
+            # listen at a port of the kernel's choice without being bound, and no ABI holds that up.
+            _call(_ADD, ruleset, _NET_PORT, ctypes.byref(_NetPort(BIND, 0)), 0)
         forgo_privileges()
         _call(_RESTRICT, ruleset, 0)
     finally:

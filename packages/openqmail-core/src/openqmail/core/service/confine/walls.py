@@ -37,7 +37,8 @@ NETWORK = ("/etc", "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManag
 class Walls(msgspec.Struct, frozen=True):
     """Absolute paths.  `read`: below which it may read, and list; `write`: below which it may also
     make, write, rename and remove; `names`: below which it may list folders.  `connect`: whether it
-    may open TCP connections.  It may never bind a port, run a program, or signal anybody outside."""
+    may open TCP connections, from any address of this host.  It may never bind a port of its choice,
+    run a program, or signal anybody outside."""
 
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()

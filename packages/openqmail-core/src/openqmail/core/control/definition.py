@@ -1,0 +1,24 @@
+"""What is said of a control file in its declaration."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from openqmail.core.control.text import ControlText
+
+
+class Definition(msgspec.Struct, frozen=True, kw_only=True):
+    """One control file.
+
+    `default` is the text that holds when there is no such file; the word `me` alone means
+    the content of `control/me`, and None that the file has to be there.  `parse` makes the
+    value and records what is wrong in the text that it is given.
+    """
+
+    name: str
+    kind: str
+    default: str | None
+    readers: tuple[str, ...]
+    explanation: str
+    example: str
+    parse: Callable[[ControlText], object]
