@@ -17,6 +17,8 @@ W9s, W9rs  the same two by smtp-source.  W9 and W9r come in with RCPT commands a
      (null_server.py), is timed in each round and printed beneath the table
 W5   memory of all processes, idle, and with 1,000 clients that say nothing (idle.py; its own table)
 W6   50,000 deferred messages: restart, list, memory (deferred.py; a table of its own)
+W10  50,000 messages to 1,000 domains, 100 of them dead and 100 slow: how long the others wait
+     (domains.py; a table of its own, openqmail alone)
 
 20 connections, 2 KiB, unless said.  Rounds are interleaved and change who begins; a figure is the
 median of its rounds, a ratio the median of the ratios within a round.  A round counts only when
@@ -41,6 +43,7 @@ import sys
 from pathlib import Path
 
 import deferred
+import domains
 import idle
 import long_run
 from load import SETTLING, LoadError, Sink, need
@@ -210,7 +213,7 @@ def write(file: Path, messages: int, told: dict[str, object], enough: bool) -> N
 
 def bench(arguments: argparse.Namespace) -> list[str]:
     """The works and W6; a sentence for each thing that is asked and not reached."""
-    only = arguments.only or [*WORKS, "W5", "W6"]
+    only = arguments.only or [*WORKS, "W5", "W6", "W10"]
     told: dict[str, object] = {}
     short: list[str] = []
     with Ground(arguments.keep, arguments.dir) as place:
@@ -235,6 +238,11 @@ def bench(arguments: argparse.Namespace) -> list[str]:
             told["W6"] = compared.form()
             say("\n" + compared.show())
             short += compared.missed()
+        if "W10" in only:
+            suffered = domains.compare(place, arguments.net, arguments.domains, arguments.rounds)
+            told["W10"] = suffered.form()
+            say("\n" + suffered.show())
+            short += suffered.missed()
     write(arguments.json, arguments.messages, told, arguments.rounds >= ENOUGH)
     return short
 
@@ -265,11 +273,13 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    works = [*WORKS, "W5", "W6"]
+    works = [*WORKS, "W5", "W6", "W10"]
     parser.add_argument("--rounds", type=int, default=ENOUGH, help="5, or more, make a result (5)")
     parser.add_argument("--messages", type=int, default=5000, help="a round (5000)")
     parser.add_argument("--only", action="append", choices=works, help="this work; may be repeated")
     parser.add_argument("--deferred", type=int, default=50_000, help="messages of W6 (50000)")
+    parser.add_argument("--net", type=int, default=50_000, help="messages of W10 (50000)")
+    parser.add_argument("--domains", type=int, default=1000, help="domains of W10 (1000)")
     parser.add_argument(
         "--million", type=int, nargs="?", const=1_000_000, help="start with so many deferred, alone"
     )
@@ -286,7 +296,8 @@ def main() -> int:
     try:
         if os.getuid():
             raise LoadError("needs root: Postfix does not start without")
-        need("postfix", "smtp-source", "smtp-sink")
+        if arguments.only != ["W10"]:
+            need("postfix", "smtp-source", "smtp-sink")
         short = alone(arguments) if apart else bench(arguments)
     except LoadError as error:
         print(f"bench: {error}", file=sys.stderr)

@@ -145,7 +145,8 @@ class Hosts:
             if word == b"fail":
                 results.append(Result(Outcome.FAILURE, b"No such user here.\n"))
             elif word == b"defer" and not machine.kind and machine.chance.random() < 0.7:
-                results.append(Result(Outcome.DEFERRAL, b"Later.\n"))
+                whole = address.endswith(b"@else.test")  # this host fails as one, the others by recipient
+                results.append(Result(Outcome.DEFERRAL, b"Later.\n", host=whole))
             else:
                 machine.ledger.took(name, address, data)
                 results.append(Result(Outcome.SUCCESS, b"Accepted.\n"))

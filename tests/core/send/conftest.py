@@ -85,13 +85,13 @@ class Play:
         assert all(start.stored.id.number != number for start in self.starts.values())
         self.taken.append(number)
 
-    def put_back(self, number: int, due: int | None = None) -> list[Action]:
+    def put_back(self, number: int, due: int | None = None, *, urgent: bool = False) -> list[Action]:
         """What was taken is known again, if it is still there; `due`: when it was, by default."""
         self.away.remove(number)
         self.taken.remove(number)
         if number not in self.queue:
             return []
-        return self.tell(Known(number, min(self.queue[number].due) if due is None else due))
+        return self.tell(Known(number, min(self.queue[number].due) if due is None else due, urgent))
 
     def restart(self) -> None:
         """A crash: what was under way is lost, what is in the queue is found again."""
@@ -147,6 +147,12 @@ class Play:
     def results(self, start: Start, outcome: Outcome, text: bytes = b"so\n") -> tuple[Result, ...]:
         count = len(start.positions) if isinstance(start, StartRemote) else 1
         return (Result(outcome, text),) * count
+
+    def fail(self, delivery: int, text: bytes = b"no connection\n") -> list[Action]:
+        """The whole host failed."""
+        start = self.starts.pop(delivery)
+        count = len(start.positions) if isinstance(start, StartRemote) else 1
+        return self.tell(Reported(delivery, (Result(Outcome.DEFERRAL, text, host=True),) * count))
 
     def report(self, delivery: int, outcome: Outcome, text: bytes = b"so\n") -> list[Action]:
         start = self.starts.pop(delivery)

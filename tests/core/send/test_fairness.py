@@ -1,9 +1,12 @@
 """Nobody waits for somebody else's flood."""
 
+from random import Random
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openqmail.core.send.fairness import WAITING, FairQueue
+from openqmail.core.send.destination import FAILURES, OPENING
+from openqmail.core.send.fairness import KEPT, WAITING, FairQueue
 
 
 def items(count: int) -> list[tuple[int, bytes]]:
@@ -68,7 +71,7 @@ def test_beyond_a_long_line_only_numbers_are_kept_and_come_back_in_order() -> No
     total = WAITING + 700
     for number in range(total):
         if queue.congested(b"a.test"):
-            queue.park(number, b"a.test")
+            queue.park(number, b"a.test", 0)
         else:
             queue.add(number, b"a.test", items(1), 1)
     assert queue.parked == 700
@@ -101,8 +104,8 @@ def test_withdrawing_a_long_line_brings_those_that_are_parked_behind_it() -> Non
     queue = FairQueue(limit=1, each=1)
     for number in range(WAITING):
         queue.add(number, b"a.test", items(1), 1)
-    queue.park(WAITING, b"a.test")
-    queue.park(WAITING + 1, b"a.test")
+    queue.park(WAITING, b"a.test", 0)
+    queue.park(WAITING + 1, b"a.test", 0)
     queue.withdraw(frozenset(range(WAITING - 1)) | {WAITING})
     assert (queue.recalled, queue.parked) == ([(WAITING + 1, b"a.test")], 0)
 
@@ -145,8 +148,141 @@ def test_withdrawing_what_was_asked_for_asks_for_the_next_that_are_parked() -> N
     queue = FairQueue(limit=1, each=1)
     queue.add(0, b"a.test", items(1), 1)
     for number in range(1, 2 * WAITING):
-        queue.park(number, b"a.test")
+        queue.park(number, b"a.test", 0)
     asked = [number for number, _ in queue.recalled]
     queue.withdraw(frozenset(asked))
     after = [number for number, _ in queue.recalled]
     assert asked and after == [number + len(asked) for number in asked]
+
+
+def test_strangers_get_a_second_slot_only_while_they_hold_few() -> None:
+    queue = FairQueue(limit=20, each=20, paced=True)
+    for destination in range(3):
+        for number in range(10):
+            queue.add(number, b"d%d" % destination, items(1), 1)
+    taken = []
+    while (batch := queue.take()) is not None:
+        taken.append(batch[1])
+    assert sorted(taken) == [b"d0", b"d0", b"d1", b"d1", b"d2"]
+
+
+def test_one_stranger_alone_gets_what_opens() -> None:
+    queue = FairQueue(limit=20, each=20, paced=True)
+    assert [queue.take_at_once(b"a.test") for _ in range(OPENING + 1)] == [True] * OPENING + [False]
+
+
+def test_the_number_of_destinations_that_are_remembered_is_bounded() -> None:
+    queue = FairQueue(limit=20, each=20, paced=True)
+    queue.take_at_once(b"busy.test")
+    for number in range(2 * KEPT):
+        name = b"d%d" % number
+        assert queue.take_at_once(name)
+        queue.failed(name, b"no\n")
+    assert len(queue._destinations) <= KEPT
+    assert queue.state(b"busy.test") is not None
+
+
+class Paced:
+    """A queue of other hosts, beside what must be true of it whatever happens."""
+
+    def __init__(self, limit: int, each: int, random: Random) -> None:
+        self.queue, self.limit, self.each, self.random = (
+            FairQueue(limit, each, paced=True),
+            limit,
+            each,
+            random,
+        )
+        self.running: list[bytes] = []
+        self.left: dict[bytes, int] = {}
+        self.now = 0.0
+
+    def take_all(self) -> None:
+        while (batch := self.queue.take()) is not None:
+            name = batch[1]
+            state = self.queue.state(name)
+            assert state is not None and state.resting_until is None, "started though it rests"
+            assert state.running == self.running.count(name) + 1 <= min(state.limit, self.each)
+            self.running.append(name)
+            self.left[name] -= 1
+        assert len(self.running) == self.queue.running <= self.limit
+        assert 0 <= self.queue.strangers <= max(1, self.limit - self.limit // 4)
+
+    def end(self, how: str) -> None:
+        name = self.running.pop(self.random.randrange(len(self.running)))
+        if how == "fail":
+            if self.queue.failed(name, b"no\n"):
+                _, withdrawn = self.queue.rest(name, self.now, self.random)
+                assert sum(count for _, count in withdrawn) == self.left[name]
+                for number, count in withdrawn:  # as the manager does: they wait as numbers
+                    for _ in range(count):
+                        self.queue.park(number, name, number)
+        elif how == "answer":
+            self.queue.answered(name)
+        else:
+            self.queue.succeeded(name, 3.0 if how == "slowly" else 0.01)
+
+    def recall(self) -> None:
+        """What is recalled is loaded, and stands in line if it may."""
+        while self.queue.recalled:
+            number, name = self.queue.recalled.pop()
+            if self.queue.holds(name):
+                self.queue.park(number, name, number)
+            else:
+                self.queue.add(number, name, items(1), 1)
+            self.queue.arrived(name)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        for name in self.queue.resting():
+            self.queue.resume(name, self.now)
+
+
+@given(
+    st.integers(1, 12),
+    st.integers(1, 8),
+    st.lists(
+        st.sampled_from(["add", "fail", "fail", "answer", "quickly", "slowly", "wait", "flush"]), max_size=120
+    ),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=150, deadline=None)
+def test_no_order_of_events_breaks_a_limit_and_everything_is_tried_in_the_end(
+    limit: int, each: int, steps: list[str], random: Random
+) -> None:
+    play = Paced(limit, each, random)
+    for number, step in enumerate(steps):
+        if step == "add":
+            name = b"d%d" % random.randrange(5)
+            play.left[name] = play.left.get(name, 0) + 1
+            if play.queue.holds(name) or play.queue.congested(name):
+                play.queue.park(number, name, number)
+            else:
+                play.queue.add(number, name, items(1), 1)
+        elif step == "wait":
+            play.pass_time(random.choice([1.0, 100.0, 4000.0]))
+        elif step == "flush":
+            play.queue.forgive()
+        elif play.running:
+            play.end(step)
+        play.recall()
+        play.take_all()
+    for _ in range(20 * len(steps) + 20):
+        if play.running:
+            play.end("quickly")
+        else:
+            play.pass_time(4000.0)
+        play.recall()
+        play.take_all()
+    assert not any(play.left.values()), "a destination starves"
+    assert play.queue.running == play.queue.strangers == play.queue.parked == 0
+
+
+def test_it_takes_failures_in_a_row_to_rest() -> None:
+    queue = FairQueue(limit=20, each=20, paced=True)
+    for _ in range(FAILURES - 1):
+        queue.take_at_once(b"a.test")
+        assert not queue.failed(b"a.test", b"no\n")
+    queue.take_at_once(b"a.test")
+    queue.succeeded(b"a.test", 0.1)
+    queue.take_at_once(b"a.test")
+    assert not queue.failed(b"a.test", b"no\n")

@@ -80,9 +80,13 @@ class History:
             delivery = self.random.choice(list(self.world.starts))
             start = self.world.starts.pop(delivery)
             count = len(start.positions) if isinstance(start, StartRemote) else 1
-            results = tuple(Result(self.random.choice(outcomes), b"so\n") for _ in range(count))
+            results = tuple(self.result(self.random.choice(outcomes)) for _ in range(count))
             self.world.tell(Reported(delivery, results))
             self.world.tell(Reported(delivery, results))
+
+    def result(self, outcome: Outcome) -> Result:
+        """Half of the deferrals are the whole host's."""
+        return Result(outcome, b"so\n", host=outcome is Outcome.DEFERRAL and self.random.random() < 0.5)
 
     def write(self) -> None:
         if self.world.writes:
@@ -125,7 +129,7 @@ class History:
             left = [at for at, one in enumerate(stored.progress) if one.outcome is None]
             given = tuple(Change(at, Outcome.FAILURE, b"<x>:\nno\n\n") for at in left)
             self.world.queue[number] = applied(stored, given, (0, 0))
-        self.world.put_back(number, 0 if act in (1, 2) else None)
+        self.world.put_back(number, 0 if act in (1, 2) else None, urgent=act == 2)
 
     def crash(self) -> None:
         if self.random.random() < 0.3:

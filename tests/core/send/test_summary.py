@@ -86,3 +86,12 @@ def test_the_reason_of_a_hold_is_told(make: Any) -> None:
     assert b'"held":"looks odd"' in msgspec.json.encode(
         summarize(stored(TODO, held="looks odd"), Routes(make()), NOW)
     )
+
+
+def test_what_waits_for_a_host_that_rests_is_tried_next_when_that_is_over(make: Any) -> None:
+    one = stored(TODO, TODO)
+    shown = summarize(one, Routes(make()), NOW, {b"far.test": NOW + 90})
+    assert [each.next for each in shown.recipients] == [None, NOW + 90]
+    assert shown.state == "deferred"
+    later = summarize(stored(TODO, TRIED, due=(0, NOW + 400)), Routes(make()), NOW, {b"far.test": NOW + 90})
+    assert [each.next for each in later.recipients] == [None, NOW + 400]

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openqmail.core.service.frames.codec import DESCRIPTORS, LARGEST, PREFACE, Decoder, Encoder, FrameError
+from openqmail.core.service.frames.codec import (
+    DESCRIPTORS,
+    LARGEST,
+    PREFACE,
+    VERSION,
+    Decoder,
+    Encoder,
+    FrameError,
+)
 
 
 class Word(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -79,7 +87,7 @@ def test_a_payload_that_is_no_message_is_a_frame_error(payload):
 def test_another_version_is_refused_before_anything_is_understood():
     made = decoder()
     made.feed(b"OQ" + struct.pack("!H", 7) + Encoder().frame(Word(1, b"")))
-    with pytest.raises(FrameError, match=r"version 7 .* version 1"):
+    with pytest.raises(FrameError, match=rf"version 7 .* version {VERSION}"):
         made.next()
 
 

@@ -88,7 +88,7 @@ def test_a_job_arrives_as_it_was_given(run):
         answer = rig.client.deliver(job)
         await until(lambda: real.jobs)
         assert real.jobs == [job]
-        given = (Result(Outcome.FAILURE, b"no\xff\n"), Result(Outcome.DEFERRAL, b"later\n"))
+        given = (Result(Outcome.FAILURE, b"no\xff\n"), Result(Outcome.DEFERRAL, b"later\n", host=True))
         real.futures[0].set_result(given)
         assert await answer == given
 
@@ -229,7 +229,10 @@ def test_closing_defers_what_waits_and_what_is_under_way(run):
     run(story)
 
 
-@pytest.mark.parametrize("wrong", [Results(99, (("K", b""),)), Results(1, ()), Results(1, (("K", b""),) * 2)])
+OK = ("K", b"", False)
+
+
+@pytest.mark.parametrize("wrong", [Results(99, (OK,)), Results(1, ()), Results(1, (OK, OK))])
 def test_an_answer_that_fits_no_question_ends_the_connection_and_defers(run, wrong):
     async def story(rig):
         ours, theirs = socket.socketpair()

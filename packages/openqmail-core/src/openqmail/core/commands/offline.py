@@ -112,6 +112,9 @@ class _Nobody:
         if due == 0:
             self._store.record(message.number, (), LONG_AGO, False)
 
+    def resting(self) -> dict[bytes, int]:
+        return {}
+
     def flush(self) -> None:
         for number in self._waiting:
             self._store.record(number, (), LONG_AGO, False)

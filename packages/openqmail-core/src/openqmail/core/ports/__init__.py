@@ -24,6 +24,7 @@ from openqmail.core.ports.delivery import (
     RemoteJob,
     Written,
 )
+from openqmail.core.ports.destination import DestinationState
 from openqmail.core.ports.gate import CONNECTIONS, CONNECTIONS_PER_HOUR, MESSAGES_PER_HOUR, Gate
 from openqmail.core.ports.service import InboundHooks, Service, ServiceContext
 from openqmail.core.ports.submission import LARGE, LargeBody, Submission
@@ -35,6 +36,7 @@ __all__ = [
     "LARGE",
     "MESSAGES_PER_HOUR",
     "Acted",
+    "DestinationState",
     "Forward",
     "Gate",
     "InboundHooks",

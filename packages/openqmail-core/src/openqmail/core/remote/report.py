@@ -11,8 +11,12 @@ from openqmail.core.values import Outcome, Reply, Result
 
 MOST_OF_A_REPLY = 5000
 
-NOT_CONNECTED = Result(Outcome.DEFERRAL, b"Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n")
-LOOKUP_FAILED = Result(Outcome.DEFERRAL, b"Sorry, I couldn't find any host by that name. (#4.1.2)\n")
+NOT_CONNECTED = Result(
+    Outcome.DEFERRAL, b"Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n", host=True
+)
+LOOKUP_FAILED = Result(
+    Outcome.DEFERRAL, b"Sorry, I couldn't find any host by that name. (#4.1.2)\n", host=True
+)
 NO_EXCHANGER = Result(Outcome.FAILURE, b"Sorry, I couldn't find a mail exchanger or IP address. (#5.4.4)\n")
 THIS_HOST = Result(
     Outcome.FAILURE,
@@ -64,7 +68,7 @@ def no_family(place: str) -> Result:
 
 def refused(host: bytes, stage: str, reply: Reply) -> Result:
     """A greeting, or the answer to EHLO and HELO, that makes the host of no use now."""
-    return Result(Outcome.DEFERRAL, _STAGES[stage] % (host, quote(reply)))
+    return Result(Outcome.DEFERRAL, _STAGES[stage] % (host, quote(reply)), host=True)
 
 
 def concluded(host: bytes, stage: str, reply: Reply) -> Result:
@@ -75,7 +79,9 @@ def concluded(host: bytes, stage: str, reply: Reply) -> Result:
     if stage == "rcpt":
         text += b"Giving up on %s.\n" % host
     # A reply that is neither 2xx, 4xx nor 5xx where one of them must stand: nothing is known, so later.
-    return Result(Outcome.FAILURE if 500 <= reply.code < 600 else Outcome.DEFERRAL, text)
+    # 421: the host is about to close, whatever it was asked (RFC 5321 section 3.8).
+    outcome = Outcome.FAILURE if 500 <= reply.code < 600 else Outcome.DEFERRAL
+    return Result(outcome, text, host=reply.code == 421)
 
 
 def transaction(host: bytes, outcomes: Iterable[tuple[str, Reply]]) -> tuple[Result, ...]:
@@ -91,9 +97,11 @@ def transaction(host: bytes, outcomes: Iterable[tuple[str, Reply]]) -> tuple[Res
 
 
 def died(host: bytes, *, whole_message_sent: bool) -> Result:
-    """The connection broke, fell silent, or the peer stopped speaking SMTP."""
+    """The connection broke, fell silent, or the peer stopped speaking SMTP: after the whole message
+    that may be the message's doing, not the host's."""
     duplicate = b" Possible duplicate!" if whole_message_sent else b""
-    return Result(Outcome.DEFERRAL, b"Connected to %s but connection died.%s (#4.4.2)\n" % (host, duplicate))
+    text = b"Connected to %s but connection died.%s (#4.4.2)\n" % (host, duplicate)
+    return Result(Outcome.DEFERRAL, text, host=not whole_message_sent)
 
 
 def unfit(reason: str) -> Result:

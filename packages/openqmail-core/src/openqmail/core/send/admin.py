@@ -37,6 +37,8 @@ class Deliveries(Protocol):
 
     def put_back(self, message: MessageId, due: int | None) -> None: ...
 
+    def resting(self) -> dict[bytes, int]: ...
+
     def flush(self) -> None: ...
 
 
@@ -78,6 +80,7 @@ class StoredQueue:
 
     def messages(self, numbers: Iterable[int] | None = None) -> Iterator[MessageSummary | Missed]:
         routes, now = Routes(self._settings()), self._clock.now()
+        resting = self._deliveries.resting()
         for number in list(self._store.numbers() if numbers is None else numbers):
             try:
                 stored = self._store.load(number)
@@ -86,7 +89,7 @@ class StoredQueue:
             except OpenqmailError as error:
                 yield Missed(number, f"is left out: {error}")
                 continue
-            yield summarize(stored, routes, now)
+            yield summarize(stored, routes, now, resting)
 
     def content(self, number: int) -> Body | None:
         try:

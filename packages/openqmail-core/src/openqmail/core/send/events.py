@@ -18,10 +18,12 @@ class Accepted(msgspec.Struct, frozen=True):
 class Known(msgspec.Struct, frozen=True):
     """A message is in the queue: found at the start, or put back after it was taken.
 
-    `due` 0: whatever is left of it is tried at once."""
+    `due` 0: whatever is left of it is tried at once.  `urgent`: even where a destination rests,
+    because somebody asked for it."""
 
     number: int
     due: int
+    urgent: bool = False
 
 
 class Loaded(msgspec.Struct, frozen=True):

@@ -1,128 +1,117 @@
 """Whose turn it is: the recipients that wait for a slot of one channel.
 
 Slots go round over destinations (domains), and within a destination over messages, a batch
-each time; a destination that has its limit in use stands outside the round until it frees a
-slot.  So neither a flood to one host nor one big message keeps others waiting, and a start
+each time; a destination that has its limit in use, or rests, stands outside the round until that
+is over.  So neither a flood to one host nor one big message keeps others waiting, and a start
 costs the same however much waits.
 
+Destinations that are slow, or of which nothing good is known yet, have a round of their own, and
+all of them together at most three quarters of the slots: however many dead hosts there are, quick
+ones find a free slot.  One of which nothing good is known gets a second slot only while such
+destinations hold less than a quarter: many dead ones do not keep many new ones waiting.
+
 A destination keeps details of only so many messages; the numbers of further ones are parked,
-and handed back in `recalled` when their turn comes near.
+and handed back in `recalled` when their turn comes near, the oldest first.
 """
 
 from collections import deque
+from collections.abc import Iterator
+from heapq import heapify, heappop, heappush
+from random import Random
+
+from openqmail.core.ports import DestinationState
+from openqmail.core.send.destination import OPENING, SLOW, Destination, Item, Line
+
+__all__ = ["WAITING", "FairQueue", "Item"]
 
 WAITING = 1000
 """How many messages may wait for one destination with their details in memory."""
 
-KEPT = 256
-"""How many destinations are kept when nothing waits for them."""
+WAITING_SLOW = 100
+"""And for one that is not quick."""
 
-Item = tuple[int, bytes]
-"""Position in the envelope and address as routed."""
+KEPT = 10_000
+"""How many destinations are remembered when nothing waits for them."""
 
-
-class _Line:
-    """One message's recipients at one destination; from `taken` on they wait."""
-
-    __slots__ = ("group", "items", "number", "taken")
-
-    def __init__(self, number: int, items: list[Item], group: int) -> None:
-        self.number, self.items, self.group, self.taken = number, items, group, 0
-
-
-class _Destination:
-    __slots__ = ("asked", "lines", "name", "parked", "ready", "running")
-
-    def __init__(self, name: bytes) -> None:
-        self.name = name
-        self.running = 0
-        self.ready = False
-        self.lines: deque[_Line] = deque()
-        self.parked: deque[int] = deque()
-        self.asked = 0
+_NUMBER = 64
+_MASK = (1 << _NUMBER) - 1
 
 
 class FairQueue:
-    """One channel.  `limit`: slots in all; `each`: slots a destination; `round`: the
-    destinations that could use a slot, empty when there is nothing to start."""
+    """One channel.  `limit`: slots in all; `each`: slots a destination.  `paced`: destinations are
+    other hosts, and have as much of `each` as they have earned.
 
-    def __init__(self, limit: int, each: int) -> None:
+    `round`, `others`: the destinations that might use a slot, quick ones and the rest, empty when
+    there is nothing to start; `strangers`: slots that the rest holds, at most `part`."""
+
+    def __init__(self, limit: int, each: int, *, paced: bool = False) -> None:
         self.limit = limit
         self.each = each
+        self.paced = paced
+        self.part, self._few = _parts(limit)
         self.running = 0
+        self.strangers = 0
         self.parked = 0
         self.recalled: list[tuple[int, bytes]] = []
-        self._destinations: dict[bytes, _Destination] = {}
-        self.round: deque[_Destination] = deque()
+        self.round: deque[Destination] = deque()
+        self.others: deque[Destination] = deque()
+        self._destinations: dict[bytes, Destination] = {}
+        self._others_next = False
 
     def resize(self, limit: int, each: int) -> None:
         """New limits; what runs beyond them ends in its own time."""
         self.limit, self.each = limit, each
+        self.part, self._few = _parts(limit)
         self.round.clear()
-        for destination in list(self._destinations.values()):
+        self.others.clear()
+        for destination in self._destinations.values():
             destination.ready = False
+            destination.limit = min(destination.limit, each) if self.paced else each
             self._settle(destination)
 
-    def add(self, number: int, name: bytes, items: list[Item], group: int) -> None:
+    # --- what comes -----------------------------------------------------------------------
+
+    def add(self, number: int, name: bytes, items: list[Item], group: int, *, urgent: bool = False) -> None:
         """Recipients of a message for the destination `name`, at most `group` a batch."""
-        destination = self._destinations.get(name)
-        if destination is None:
-            destination = self._destinations[name] = _Destination(name)
-        destination.lines.append(_Line(number, items, group))
+        destination = self._destinations.get(name) or self._new(name)
+        destination.add(Line(number, items, group, urgent))
         self._settle(destination)
 
     def take_at_once(self, name: bytes) -> bool:
         """A slot at `name` for a batch that was not added: when one is free and nobody waits for it."""
-        if self.round or self.running >= self.limit:
+        if self.running >= self.limit:
             return False
-        destination = self._destinations.get(name)
-        if destination is None:
-            destination = self._destinations[name] = _Destination(name)
-        if destination.lines or destination.parked or destination.running >= self.each:
+        destination = self._destinations.get(name) or self._new(name)
+        if destination.lines or destination.parked or destination.running >= destination.limit:
             return False
+        if destination.quick:
+            if self.round:
+                return False
+        elif self.others or self.strangers >= self.part or destination.resting or self._enough(destination):
+            return False
+        else:
+            self.strangers += 1
         destination.running += 1
         self.running += 1
         return True
 
-    def take(self) -> tuple[int, bytes, list[Item]] | None:
-        """A slot for the next batch (message, destination, recipients), if there is one free."""
-        if self.running >= self.limit or not self.round:
-            return None
-        destination = self.round.popleft()
-        line = destination.lines.popleft()
-        batch = line.items
-        if line.taken or len(batch) > line.group:
-            batch = batch[line.taken : line.taken + line.group]
-            line.taken += line.group
-            if line.taken < len(line.items):
-                destination.lines.append(line)
-        destination.running += 1
-        self.running += 1
-        if destination.lines and destination.running < self.each:
-            self.round.append(destination)
-        else:
-            destination.ready = False
-        if destination.parked:
-            self._recall(destination)
-        return line.number, destination.name, batch
-
-    def release(self, name: bytes) -> None:
-        """A slot of this destination is free again."""
-        destination = self._destinations[name]
-        destination.running -= 1
-        self.running -= 1
-        if destination.lines or len(self._destinations) > KEPT:
-            self._settle(destination)
-
     def congested(self, name: bytes) -> bool:
-        """Whether a further message for `name` should be parked."""
+        """Whether a further message for `name`, which it does not hold, should be parked."""
         destination = self._destinations.get(name)
-        return destination is not None and (len(destination.lines) >= WAITING or bool(destination.parked))
+        if destination is None or destination.holding:
+            return False
+        most = WAITING if destination.quick else WAITING_SLOW
+        return len(destination.lines) >= most or bool(destination.parked)
 
-    def park(self, number: int, name: bytes) -> None:
-        """Keep only the number, behind those that are parked already."""
-        destination = self._destinations[name]
-        destination.parked.append(number)
+    def holds(self, name: bytes) -> bool:
+        """Whether nothing more of `name` should be tried just now: it rests, or is being probed."""
+        destination = self._destinations.get(name)
+        return destination is not None and destination.holding
+
+    def park(self, number: int, name: bytes, birth: int) -> None:
+        """Keep only the number, behind older ones."""
+        destination = self._destinations.get(name) or self._new(name)
+        heappush(destination.parked, birth << _NUMBER | number)
         self.parked += 1
         self._recall(destination)
 
@@ -133,6 +122,141 @@ class FairQueue:
         self._recall(destination)
         self._settle(destination)
 
+    # --- slots ----------------------------------------------------------------------------
+
+    def take(self) -> tuple[int, bytes, list[Item]] | None:
+        """A slot for the next batch (message, destination, recipients), if there is one free."""
+        destination = self._next()
+        if destination is None:
+            return None
+        line = destination.lines.popleft()
+        batch = line.items
+        if line.taken or len(batch) > line.group:
+            batch = batch[line.taken : line.taken + line.group]
+            line.taken += line.group
+            if line.left > 0:
+                destination.add(line)
+        destination.running += 1
+        self.running += 1
+        if not destination.quick:
+            self.strangers += 1
+        self._settle(destination)
+        if destination.parked:
+            self._recall(destination)
+        return line.number, destination.name, batch
+
+    def _next(self) -> Destination | None:
+        """Whose turn it is, taken out of its round; the two rounds have theirs in turn."""
+        while self.running < self.limit:
+            others = bool(self.others) and self.strangers < self.part
+            if self.round and not (others and self._others_next):
+                destination = self.round.popleft()
+                self._others_next = True
+            elif others:
+                destination = self.others.popleft()
+                self._others_next = False
+            else:
+                break
+            destination.ready = False
+            if destination.startable and not self._enough(destination):  # it was when it came into line
+                return destination
+        return None
+
+    def release(self, name: bytes) -> None:
+        """A slot of this destination is free again."""
+        destination = self._destinations[name]
+        destination.running -= 1
+        self.running -= 1
+        if not destination.quick:
+            self.strangers -= 1
+        if destination.lines:
+            self._settle(destination)
+        elif destination.rests:
+            self._recall(destination)
+
+    # --- what is learnt of a destination ----------------------------------------------------
+
+    def succeeded(self, name: bytes, seconds: float) -> None:
+        """A delivery that took so long got its answer; its slot is free again."""
+        destination = self._destinations[name]
+        destination.succeeded(self.each, seconds)
+        if destination.quick:
+            if destination.seconds > SLOW:
+                self._change(destination)
+        elif destination.seconds <= SLOW / 2:
+            self._change(destination)
+        self.release(name)
+        if destination.parked:
+            self._recall(destination)
+
+    def answered(self, name: bytes) -> None:
+        """The host spoke, only not well of the message; the slot is free again."""
+        destination = self._destinations[name]
+        if not destination.rests:
+            destination.failures = 0
+        self.release(name)
+
+    def failed(self, name: bytes, text: bytes) -> bool:
+        """The whole host failed; the slot is free again.  True: it is to `rest`."""
+        resting = self._destinations[name].failed(text)
+        self.release(name)
+        return resting
+
+    def rest(self, name: bytes, now: float, random: Random) -> tuple[int, list[tuple[int, int]]]:
+        """Leave it alone: until when, and what was in line and is no longer: messages, and how many
+        recipients of each."""
+        destination = self._destinations[name]
+        destination.rest(now, random)
+        if destination.quick:
+            self._change(destination)
+        withdrawn = [(line.number, line.left) for line in destination.lines if not line.urgent]
+        if withdrawn:
+            destination.lines = deque(line for line in destination.lines if line.urgent)
+        return destination.until, withdrawn
+
+    def resume(self, name: bytes, now: float) -> None:
+        """Its rest may be over: then one delivery probes it."""
+        destination = self._destinations.get(name)
+        if destination is not None and destination.resting and destination.until <= now:
+            destination.resting = False
+            self._recall(destination)
+            self._settle(destination)
+
+    def forgive(self) -> None:
+        """No destination rests any longer."""
+        for destination in self._destinations.values():
+            if destination.rests:
+                destination.forgive(self.each)
+                self._recall(destination)
+                self._settle(destination)
+
+    def born_before(self, name: bytes, birth: int) -> Iterator[int]:
+        """Those parked that are older, taken out."""
+        parked = self._destinations[name].parked
+        while parked and parked[0] >> _NUMBER < birth:
+            self.parked -= 1
+            yield heappop(parked) & _MASK
+
+    def resting_until(self, name: bytes) -> int:
+        """When the rest of this destination ends; 0 when it does not rest."""
+        destination = self._destinations.get(name)
+        return destination.until if destination is not None and destination.resting else 0
+
+    def resting(self) -> dict[bytes, int]:
+        """Those that rest, and until when."""
+        return {name: each.until for name, each in self._destinations.items() if each.resting}
+
+    def last_failure(self, name: bytes) -> bytes:
+        """What it said."""
+        return self._destinations[name].text
+
+    def state(self, name: bytes) -> DestinationState | None:
+        """None: nothing is known of it."""
+        destination = self._destinations.get(name)
+        return None if destination is None else destination.state()
+
+    # --- what is taken away -----------------------------------------------------------------
+
     def withdraw(self, numbers: frozenset[int]) -> None:
         """Forget what of these messages waits or is parked; slots in use stay so."""
         for number, name in self.recalled:
@@ -142,30 +266,67 @@ class FairQueue:
         for destination in self._destinations.values():
             if any(line.number in numbers for line in destination.lines):
                 destination.lines = deque(line for line in destination.lines if line.number not in numbers)
-            if not numbers.isdisjoint(destination.parked):
-                left = deque(number for number in destination.parked if number not in numbers)
+            if any(entry & _MASK in numbers for entry in destination.parked):
+                left = [entry for entry in destination.parked if entry & _MASK not in numbers]
                 self.parked -= len(destination.parked) - len(left)
+                heapify(left)
                 destination.parked = left
-            destination.ready = destination.ready and bool(destination.lines)
             self._recall(destination)
-        self.round = deque(destination for destination in self.round if destination.lines)
 
-    def _recall(self, destination: _Destination) -> None:
-        """Ask for parked ones before the lines run dry."""
-        room = WAITING // 2 - len(destination.lines) - destination.asked
+    # --- inside -----------------------------------------------------------------------------
+
+    def _new(self, name: bytes) -> Destination:
+        """One more, in the place of an old one when there are many."""
+        destinations = self._destinations
+        for _ in range(2):  # so that many busy ones at the front do not let it grow
+            if len(destinations) < KEPT:
+                break
+            oldest = next(iter(destinations))
+            old = destinations.pop(oldest)
+            if not old.idle:
+                destinations[oldest] = old
+        limit = min(OPENING, self.each) if self.paced else self.each
+        made = Destination(name, limit, proven=not self.paced)
+        destinations[name] = made
+        return made
+
+    def _recall(self, destination: Destination) -> None:
+        """Ask for parked ones before the lines run dry; of one that is only being probed, for one."""
+        if not destination.parked or destination.resting:
+            return
+        if destination.rests:
+            room = 1 - len(destination.lines) - destination.asked - destination.running
+        else:
+            most = WAITING if destination.quick else WAITING_SLOW
+            room = most // 2 - len(destination.lines) - destination.asked
         while room > 0 and destination.parked:
-            self.recalled.append((destination.parked.popleft(), destination.name))
+            self.recalled.append((heappop(destination.parked) & _MASK, destination.name))
             self.parked -= 1
             destination.asked += 1
             room -= 1
 
-    def _settle(self, destination: _Destination) -> None:
-        """Put it where it belongs: in the round, outside of it, or away."""
-        if destination.lines:
-            if not destination.ready and destination.running < self.each:
-                destination.ready = True
-                self.round.append(destination)
-        elif len(self._destinations) > KEPT and not (
-            destination.running or destination.parked or destination.asked
-        ):
-            del self._destinations[destination.name]
+    def _settle(self, destination: Destination) -> None:
+        """Put it into its round, if it can use a slot."""
+        if not destination.ready and destination.startable and not self._enough(destination):
+            destination.ready = True
+            (self.round if destination.quick else self.others).append(destination)
+
+    def _enough(self, destination: Destination) -> bool:
+        """It has a slot, nothing good is known of it, and such ones have many: until it frees a slot."""
+        return destination.running > 0 and not destination.proven and self.strangers >= self._few
+
+    def _change(self, destination: Destination) -> None:
+        """Quick from now on, or no longer."""
+        if destination.ready:
+            (self.round if destination.quick else self.others).remove(destination)
+            destination.ready = False
+        destination.quick = not destination.quick
+        self.strangers += -destination.running if destination.quick else destination.running
+        self._settle(destination)
+
+
+def _parts(limit: int) -> tuple[int, int]:
+    """Of so many slots, those that strangers and slow ones may hold; and those that strangers may hold
+    with more than one each."""
+    quarter = max(1, limit // 4)
+    return limit - quarter if limit > 1 else limit, quarter

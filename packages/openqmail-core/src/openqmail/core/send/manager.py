@@ -3,8 +3,9 @@
 Pure: no clock, no disk, no network.  `handle(event, now)` returns actions (see `events`) and
 raises for no order of events; what it does not know it ignores.  It starts deliveries within
 the limits, fairly (see `fairness`); writes qmail-log(5)'s lines; tries again by qmail's
-schedule, a message's local and remote recipients each by their own; turns the last deferral
-into a failure; and asks for one bounce a message, once nothing is left to try.
+schedule, a message's local and remote recipients each by their own; leaves a host that fails
+alone for a while (see `destination`); turns the last deferral into a failure; and asks for one
+bounce a message, once nothing is left to try.
 
 A message ends, and is forgotten, only when the queue has recorded it.  What is only waiting
 for its time is a number here (see `schedule`), and is loaded when that has come.
@@ -15,6 +16,7 @@ delivery whose file is not yet known to be on disk is none any more.
 """
 
 from collections.abc import Callable
+from heapq import heappop, heappush
 from math import inf
 from random import Random
 from typing import Any
@@ -31,6 +33,7 @@ from openqmail.core.log import (
     Status,
     TripleBounce,
 )
+from openqmail.core.ports import DestinationState
 from openqmail.core.queue.store import Change, Due, Stored
 from openqmail.core.send.events import (
     Accepted,
@@ -72,7 +75,11 @@ READ_AGAIN = 60
 BOUNCE_AGAIN = 60
 """Seconds until a bounce that could not be submitted is tried again."""
 
+PROBED = 30
+"""Seconds until a message is looked at again of which one of several destinations is being probed."""
+
 _DEFERRAL, _FAILURE = Outcome.DEFERRAL, Outcome.FAILURE  # an enum's attributes are slow to look up
+_NOT_TRIED = b"Sorry, %s is left alone for a while and was not tried now. When it was:\n%s"
 _NO_REPORT = Result(Outcome.DEFERRAL, b"There was no report on this recipient.\n")
 
 
@@ -91,15 +98,20 @@ class SendManager:
         self._last_delivery = 0
         self._active: dict[int, Message] = {}
         self._deliveries: dict[int, Delivery] = {}
-        self._due = DueTimes(Random(seed))
+        self._random = Random(seed)
+        self._due = DueTimes(self._random)
         self._loading: dict[int, bool] = {}
         """Messages asked for from the queue, and whether all that is left of them is due."""
         self._wanted: set[int] = set()
         """Those among them that are to be let go."""
         self._recalled: dict[int, tuple[FairQueue, bytes]] = {}
+        self._urgent: set[int] = set()
+        """Those asked for that are tried even where a destination rests."""
+        self._rests: list[tuple[int, bytes]] = []
+        """A heap: when the rest of which destination ends."""
         self._writes = 0
         self._local = FairQueue(settings.concurrencylocal, settings.concurrencylocal)
-        self._remote = FairQueue(settings.concurrencyremote, settings.concurrencydestination)
+        self._remote = FairQueue(settings.concurrencyremote, settings.concurrencydestination, paced=True)
 
     # --- the face -----------------------------------------------------------------------
 
@@ -110,11 +122,11 @@ class SendManager:
         _HANDLERS[type(event)](self, event)
         if not self._stopped:
             local, remote, due = self._local, self._remote, self._due
-            if local.round or remote.round:
+            if local.round or remote.round or remote.others:
                 self._start()
             if local.recalled or remote.recalled:
                 self._recall()
-            if due.heap or due.ready:
+            if due.heap or due.ready or self._rests:
                 self._load()
         return out
 
@@ -138,6 +150,14 @@ class SendManager:
             settings.concurrencyremote,
             self._stopped,
         )
+
+    def destination(self, domain: bytes) -> DestinationState | None:
+        """What is known of a remote destination (lower case); None: nothing."""
+        return self._remote.state(domain)
+
+    def resting(self) -> dict[bytes, int]:
+        """The remote destinations that are left alone now, and until when (seconds UTC)."""
+        return self._remote.resting()
 
     @property
     def idle(self) -> bool:
@@ -170,8 +190,11 @@ class SendManager:
             self._activate(number, stored, self._now)
 
     def _known(self, event: Known) -> None:
-        if event.number not in self._active:
-            self._due.add(event.number, event.due)
+        number = event.number
+        if number not in self._active:
+            if event.urgent:
+                self._urgent.add(number)
+            self._due.add(number, event.due)
 
     def _loaded(self, event: Loaded) -> None:
         number, stored = event.number, event.stored
@@ -180,7 +203,9 @@ class SendManager:
             return
         if number in self._wanted:
             self._let_go(number)
-        elif stored is not None and stored.held is None and number not in self._active:
+        elif stored is None:
+            self._urgent.discard(number)
+        elif stored.held is None and number not in self._active:
             if self._stopped:
                 self._due.add(number, 0)
             else:
@@ -210,7 +235,10 @@ class SendManager:
             return
         message = self._message(number, stored)
         local, remote = message.sort(self._routes, now)
-        if number not in self._recalled and self._park(message, local, remote):
+        urgent = number in self._urgent
+        if urgent:
+            self._urgent.remove(number)
+        elif number not in self._recalled and self._park(message, local, remote):
             return
         self._active[number] = message
         for domain, items in local.items():
@@ -218,8 +246,11 @@ class SendManager:
             self._local.add(number, domain, items, 1)
         group = 1 if is_verp(stored.envelope.sender) else GROUP
         for domain, items in remote.items():
-            message.waiting += len(items)
-            self._remote.add(number, domain, items, group)
+            if self._remote.holds(domain) and not urgent:
+                self._hold(message, domain, items)
+            else:
+                message.waiting += len(items)
+                self._remote.add(number, domain, items, group, urgent=urgent)
         if not message.waiting:
             self._advance(message)
 
@@ -259,7 +290,7 @@ class SendManager:
         if not due or due < message.left_local + message.left_remote:
             return False
         queue, domains = (self._local, local) if local else (self._remote, remote)
-        queue.park(message.number, next(iter(domains)))
+        queue.park(message.number, next(iter(domains)), message.stored.birth)
         return True
 
     # --- deliveries start and end -------------------------------------------------------
@@ -267,11 +298,11 @@ class SendManager:
     def _start(self) -> None:
         """Fill the free slots, the channels by turns."""
         local, remote = self._local, self._remote
-        while local.round or remote.round:
+        while local.round or remote.round or remote.others:
             batch = local.take() if local.round else None
             if batch is not None:
                 self._start_waiting("local", *batch)
-            other = remote.take() if remote.round else None
+            other = remote.take() if remote.round or remote.others else None
             if other is not None:
                 self._start_waiting("remote", *other)
             elif batch is None:
@@ -288,7 +319,7 @@ class SendManager:
         first = self._last_delivery + 1
         self._last_delivery += len(items)
         expired = now > stored.birth + self._settings.queuelifetime
-        self._deliveries[first] = Delivery(message, channel, domain, items, expired)
+        self._deliveries[first] = Delivery(message, channel, domain, items, self._now, expired)
         message.running += 1
         out, number = self._out, message.number
         for delivery, (_, address) in enumerate(items, first):
@@ -310,21 +341,16 @@ class SendManager:
         delivery = self._deliveries.get(event.delivery)
         if delivery is not None and not delivery.finished:
             delivery.finished = True
-            self._release(delivery)
-
-    def _release(self, delivery: Delivery) -> None:
-        queue = self._local if delivery.channel == "local" else self._remote
-        queue.release(delivery.destination)
+            queue = self._local if delivery.channel == "local" else self._remote
+            queue.release(delivery.destination)
 
     def _reported(self, event: Reported) -> None:
         delivery = self._deliveries.pop(event.delivery, None)
         if delivery is None:
             return
-        if not delivery.finished:
-            self._release(delivery)
         message, out = delivery.message, self._out
         message.running -= 1
-        done = 0
+        done, failed = 0, None
         for index, (position, _) in enumerate(delivery.items):
             result = event.results[index] if index < len(event.results) else _NO_REPORT
             outcome, text = result.outcome, result.text
@@ -334,6 +360,8 @@ class SendManager:
             if delivery.expired or len(text) > REPORT:
                 outcome, text = delivery.verdict(result)
             out.append(DeliveryEnded(event.delivery + index, outcome, text))
+            if result.host:
+                failed = result
             if outcome is not _DEFERRAL:
                 done += 1
                 if outcome is _FAILURE:
@@ -343,10 +371,76 @@ class SendManager:
                 message.changes.append(Change(position, outcome, text))
         if delivery.channel == "local":
             message.left_local -= done
+            if not delivery.finished:
+                self._local.release(delivery.destination)
         else:
             message.left_remote -= done
+            if not delivery.finished:
+                if failed is not None:
+                    self._failed(delivery, failed)
+                elif done:
+                    self._remote.succeeded(delivery.destination, self._now - delivery.began)
+                else:
+                    self._remote.answered(delivery.destination)
         out.append(self.status())
         self._advance(message)
+
+    # --- hosts that fail ------------------------------------------------------------------
+
+    def _failed(self, delivery: Delivery, result: Result) -> None:
+        """The whole host of a remote delivery, which is over, has failed."""
+        if self._remote.failed(delivery.destination, result.text[:REPORT]):
+            self._rest(delivery.destination, delivery.message)
+
+    def _rest(self, name: bytes, failed: Message) -> None:
+        """Leave a destination alone; what was in line for it waits as numbers.  `failed`, whose
+        delivery told it, is about to advance anyway."""
+        until, withdrawn = self._remote.rest(name, self._now, self._random)
+        heappush(self._rests, (until, name))
+        messages = {}
+        for number, recipients in withdrawn:
+            message = messages[number] = self._active[number]
+            message.waiting -= recipients
+            message.hold(name, recipients)
+        messages.pop(failed.number, None)
+        for message in messages.values():
+            if not message.waiting:
+                self._advance(message)
+        for number in self._remote.born_before(name, int(self._now) - self._settings.queuelifetime):
+            self._due.add(number, 0)
+
+    def _hold(self, message: Message, domain: bytes, items: list[Item]) -> None:
+        """Recipients that are due wait for their destination; but not beyond the message's lifetime."""
+        stored, now = message.stored, int(self._now)
+        until = self._remote.resting_until(domain)
+        if not until or now <= stored.birth + self._settings.queuelifetime:
+            message.hold(domain, len(items))
+            return
+        first = self._last_delivery + 1
+        self._last_delivery += len(items)
+        delivery = Delivery(message, "remote", domain, items, self._now, expired=True, finished=True)
+        self._deliveries[first] = delivery
+        message.running += 1
+        message.tried_remote = now
+        for number, (_, address) in enumerate(items, first):
+            self._out.append(DeliveryStarted(number, message.number, "remote", address))
+        text = _NOT_TRIED % (domain, self._remote.last_failure(domain))
+        self._reported(Reported(first, (Result(Outcome.DEFERRAL, text),) * len(items)))
+
+    def _set_aside(self, message: Message, due: Due) -> None:
+        """All that could be tried was; what else is due waits for destinations that rest."""
+        local, remote = due
+        if message.left_remote > message.left_held or remote > self._now:
+            self._drop(message, min(due))
+        elif len(message.held) == 1 and not message.left_local:
+            del self._active[message.number]
+            self._remote.park(message.number, message.held[0], message.stored.birth)
+        else:
+            now = int(self._now)
+            times = [self._remote.resting_until(name) or now + PROBED for name in message.held]
+            if message.left_local:
+                times.append(local)
+            self._drop(message, max(min(times), now + 1))
 
     # --- what becomes of a message ------------------------------------------------------
 
@@ -361,6 +455,8 @@ class SendManager:
             due = message.due if self._abandoned else message.next_due()
             if message.changes or due != message.due:
                 self._record(message, due, ended=False)
+            elif message.left_held and not message.wanted:
+                self._set_aside(message, due)
             else:
                 self._drop(message, min(due))
         elif not message.failures:
@@ -425,6 +521,7 @@ class SendManager:
     def _take(self, event: Take) -> None:
         numbers = event.numbers
         self._due.withdraw(numbers)
+        self._urgent -= numbers
         self._local.withdraw(numbers)
         self._remote.withdraw(numbers)
         for number in numbers:
@@ -448,8 +545,12 @@ class SendManager:
 
     def _wake(self, event: Wake) -> None:
         self._wake_at = None
+        rests = self._rests
+        while rests and rests[0][0] <= self._now:
+            self._remote.resume(heappop(rests)[1], self._now)
 
     def _flush(self, event: Flush) -> None:
+        self._remote.forgive()
         self._due.flush()
 
     def _stop(self, event: Stop) -> None:
@@ -470,6 +571,8 @@ class SendManager:
                 loading[number] = all_due
                 self._out.append(Load(number))
         then = self._due.next()
+        if self._rests and (then is None or self._rests[0][0] < then):
+            then = self._rests[0][0]
         if then is not None and then > self._now and (self._wake_at is None or then < self._wake_at):
             self._wake_at = then
             self._out.append(WakeAt(then))

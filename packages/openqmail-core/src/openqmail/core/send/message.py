@@ -29,14 +29,15 @@ Items = dict[bytes, list[Item]]
 class Delivery(msgspec.Struct, eq=False):
     """A slot in use: one local recipient, or one remote transaction.
 
-    `expired`: it was the last attempt, a deferral becomes a failure.  `finished`: the slot is
-    free, the results are not known yet.
+    `began`: when (seconds UTC).  `expired`: it was the last attempt, a deferral becomes a failure.
+    `finished`: the slot is free, the results are not known yet.
     """
 
     message: "Message"
     channel: Channel
     destination: bytes
     items: list[Item]
+    began: float
     expired: bool
     finished: bool = False
 
@@ -57,8 +58,9 @@ class Message(msgspec.Struct, eq=False):
 
     `due`: the times that are on disk.  `waiting`, `running`: recipients in line, and deliveries
     without a result.  `left_local`, `left_remote`: recipients not done with; `tried_local`,
-    `tried_remote`: when they were last, if they were since it was loaded.  `changes`: results not
-    yet handed to the queue; `failures`: the bounce so far; `writing`: a Record or Bounce is under
+    `tried_remote`: when they were last, if they were since it was loaded.  `held`: destinations that
+    rest, whose recipients were due and not tried; `left_held`: how many these are.  `changes`: results
+    not yet handed to the queue; `failures`: the bounce so far; `writing`: a Record or Bounce is under
     way; `ending`: it is the message's last; `bounced`: it is a bounce's.  `wanted`: to be let go.
     """
 
@@ -71,6 +73,8 @@ class Message(msgspec.Struct, eq=False):
     running: int = 0
     left_local: int = 0
     left_remote: int = 0
+    held: tuple[bytes, ...] = ()
+    left_held: int = 0
     changes: list[Change] = []
     failures: list[bytes] = []
     writing: bool = False
@@ -98,14 +102,21 @@ class Message(msgspec.Struct, eq=False):
                 lines.setdefault(routed.domain, []).append((position, routed.address))
         return local, remote
 
+    def hold(self, destination: bytes, recipients: int) -> None:
+        """So many that are due are not tried, because their destination rests."""
+        if destination not in self.held:
+            self.held = (*self.held, destination)
+        self.left_held += recipients
+
     def next_due(self) -> Due:
         """When the recipients that are left are tried next; where only one kind is, both times
-        are its own."""
+        are its own.  Those that were due and not tried stay due, if they are all that is left."""
         local, remote = self.stored.due
         birth = self.stored.birth
         if self.tried_local is not None:
             local = next_try(birth, self.tried_local, "local")
-        if self.tried_remote is not None:
+            remote = remote or birth  # due since then: beside another time, 0 says nothing
+        if self.tried_remote is not None and self.left_remote > self.left_held:
             remote = next_try(birth, self.tried_remote, "remote")
         if not self.left_local:
             local = remote

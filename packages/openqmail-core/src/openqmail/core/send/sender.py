@@ -143,14 +143,18 @@ class Sender:
         self._tell(events.Take(frozenset(taken)))
         return taken
 
+    def resting(self) -> dict[bytes, int]:
+        """The domains that are left alone now because their hosts failed, and until when (seconds UTC)."""
+        return self._manager.resting()
+
     def put_back(self, message: MessageId, due: int | None) -> None:
-        """Go on with a message that was taken, when it is due (seconds UTC; 0: all of it now);
-        None: there is nothing to go on with.  Or with another one that has its number by now."""
+        """Go on with a message that was taken, when it is due (seconds UTC; 0: all of it now, whatever
+        rests); None: there is nothing to go on with.  Or with another one that has its number by now."""
         came = self._lent.pop(message.number, None)
         if came is not None and came.id != message:
             self._tell(events.Accepted(came))
         elif due is not None:
-            self._tell(events.Known(message.number, due))
+            self._tell(events.Known(message.number, due, urgent=due == 0))
 
     def reconfigure(self, settings: Settings) -> None:
         self._settings = settings

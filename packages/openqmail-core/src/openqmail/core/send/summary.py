@@ -3,6 +3,7 @@
 Also serves the commands that look at a queue while no service runs.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 from openqmail.core.ports import MessageSummary, RecipientSummary
@@ -13,8 +14,14 @@ from openqmail.core.values import Outcome
 _SUCCESS = Outcome.SUCCESS  # an enum's attributes are slow to look up
 
 
-def summarize(stored: Stored, routes: Routes, now: float) -> MessageSummary:
-    """A message in the form of `openqmail queue list --json`, at `now` (seconds UTC)."""
+_NOTHING: Mapping[bytes, int] = {}
+
+
+def summarize(
+    stored: Stored, routes: Routes, now: float, resting: Mapping[bytes, int] = _NOTHING
+) -> MessageSummary:
+    """A message in the form of `openqmail queue list --json`, at `now` (seconds UTC); `resting`: until
+    when which domains are left alone."""
     envelope = stored.envelope
     (local, remote), channels = stored.due, stored.channels
     recipients = []
@@ -26,6 +33,8 @@ def summarize(stored: Stored, routes: Routes, now: float) -> MessageSummary:
         if progress.outcome is None:
             left = True
             due = local if channel == "local" else remote
+            if resting and channel == "remote":
+                due = max(due, resting.get(routes.of(stored, position).domain, 0))
             if progress.attempts or due > now:
                 waits = True
             else:

@@ -17,7 +17,11 @@ class Outcome(Enum):
 
 class Result(msgspec.Struct, frozen=True, gc=False):
     """`text` is the report as a program would print it: lines that end with a newline,
-    unescaped; whoever logs or quotes it escapes it."""
+    unescaped; whoever logs or quotes it escapes it.
+
+    `host`: it speaks of the whole host or destination (no connection, greeting refused, 421, broken
+    off, no answer from the DNS), not of this message or recipient."""
 
     outcome: Outcome
     text: bytes
+    host: bool = False

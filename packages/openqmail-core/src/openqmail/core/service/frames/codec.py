@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-VERSION: Final = 1
+VERSION: Final = 2
 PREFACE: Final = b"OQ" + VERSION.to_bytes(2, "big")
 
 LARGEST: Final = 16 << 20

@@ -32,6 +32,8 @@ from openqmail.core.service.frames.serving import DeliveryServer
 from openqmail.core.values import Body, MessageId, OpenqmailError, Result
 
 Answer = Future[tuple[Result, ...]]
+Wire = tuple[Letter, bytes, bool]
+"""A `Result` as it crosses."""
 
 
 class Deliver(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -53,7 +55,7 @@ class Results(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     """A result for each recipient of a `Deliver`, in their order."""
 
     id: int
-    results: tuple[tuple[Letter, bytes], ...]
+    results: tuple[Wire, ...]
 
 
 class RemoteClient:
@@ -156,7 +158,8 @@ class _Asked:
             raise FrameError("results of a delivery that was not asked for")
         del self._under_way[message.id]
         if not answer.done():
-            answer.set_result(tuple([Result(OUTCOMES[letter], text) for letter, text in message.results]))
+            results = tuple([Result(OUTCOMES[letter], text, host) for letter, text, host in message.results])
+            answer.set_result(results)
         if self._leaving and not self._under_way:
             self.close()
 
@@ -199,7 +202,9 @@ class RemoteServer(DeliveryServer):
         release(body)
         results = self._end(done) or (BROKE,) * count
         try:
-            channel.send(Results(number, tuple([(LETTERS[each.outcome], each.text) for each in results])))
+            channel.send(
+                Results(number, tuple([(LETTERS[each.outcome], each.text, each.host) for each in results]))
+            )
         except FrameError:
             channel.send(Results(number, _shortened(results)))
 
@@ -209,7 +214,7 @@ def _settle(answer: Answer, count: int, result: Result) -> None:
         answer.set_result((result,) * count)
 
 
-def _shortened(results: Sequence[Result]) -> tuple[tuple[Letter, bytes], ...]:
+def _shortened(results: Sequence[Result]) -> tuple[Wire, ...]:
     """Results that fit into a frame: what became of each is worth more than its words."""
     most = LARGEST // len(results) - 16
-    return tuple([(LETTERS[each.outcome], each.text[:most]) for each in results])
+    return tuple([(LETTERS[each.outcome], each.text[:most], each.host) for each in results])

@@ -1,0 +1,155 @@
+"""A simulated net for W10: one process that is many hosts, a loopback address each, all on one port.
+
+A healthy host takes everything at once.  A slow one waits before each reply, each for as long as its
+number says, from 0.1 to 1 second.  A silent one lets anybody connect and never greets.  One that is
+gone does not listen.  How many messages the healthy and the slow ones have taken stands in a file.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+from collections import deque
+from functools import partial
+from pathlib import Path
+from subprocess import Popen
+from typing import Literal, cast
+
+import uvloop
+from load import wait_until
+
+from homes import free_port
+
+Kind = Literal["healthy", "slow", "silent", "gone"]
+_NETS: dict[Kind, int] = {"healthy": 2, "slow": 3, "silent": 4, "gone": 5}
+LEAST, MOST = 0.1, 1.0
+"""Seconds that slow hosts wait before a reply."""
+_TOLD = 0.01
+"""Seconds between two looks of those who count."""
+
+
+def address(kind: Kind, number: int) -> str:
+    return f"127.{_NETS[kind]}.{number >> 8}.{number & 255}"
+
+
+class Net:
+    """So many hosts of each kind but those that are gone, until it is closed."""
+
+    def __init__(self, folder: Path, name: str, healthy: int, slow: int, silent: int) -> None:
+        self.port = free_port()
+        self._counts = folder / f"{name}.counts"
+        self._counts.write_bytes(b"0 0 ")
+        numbers = map(str, (self.port, healthy, slow, silent))
+        self._process = Popen([sys.executable, __file__, str(self._counts), *numbers])
+        try:
+            wait_until(self._listens, "the simulated net listens")
+        except BaseException:
+            self.close()
+            raise
+
+    def _listens(self) -> bool:
+        with socket.socket() as trial:  # the healthy ones come last
+            return trial.connect_ex((address("healthy", 0), self.port)) == 0
+
+    def taken(self) -> tuple[int, int]:
+        """Messages that healthy and slow hosts have taken."""
+        healthy, slow = self._counts.read_bytes().split()[:2]
+        return int(healthy), int(slow)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+# --- the process --------------------------------------------------------------------------
+
+
+class _Taken:
+    """What has been taken, told to the file when it has changed."""
+
+    def __init__(self, file: int) -> None:
+        self.healthy = self.slow = 0
+        self._file, self._told = file, (0, 0)
+
+    def tell(self) -> None:
+        if self._told != (self.healthy, self.slow):
+            self._told = self.healthy, self.slow
+            os.pwrite(self._file, b"%d %d " % self._told, 0)
+        asyncio.get_running_loop().call_later(_TOLD, self.tell)
+
+
+class _Session(asyncio.Protocol):
+    """`pause`: seconds before each reply; None: it never says anything."""
+
+    def __init__(self, taken: _Taken, pause: float | None) -> None:
+        self._taken, self._pause = taken, pause
+        self._rest = b""
+        self._in_data = False
+        self._replies: deque[bytes] = deque()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if self._pause is not None:
+            self._say(b"220 net.example ESMTP\r\n")
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\r\n")
+        for line in lines:
+            self._line(line)
+
+    def _line(self, line: bytes) -> None:
+        verb = line[:4].upper()
+        if self._in_data:
+            if line == b".":
+                self._in_data = False
+                self._say(b"250 2.0.0 taken\r\n")
+        elif verb == b"DATA":
+            self._in_data = True
+            self._say(b"354 go ahead\r\n")
+        elif verb == b"EHLO":
+            self._say(b"250-net.example\r\n250-PIPELINING\r\n250 8BITMIME\r\n")
+        elif verb == b"QUIT":
+            self._say(b"221 2.0.0 bye\r\n")
+        else:
+            self._say(b"250 2.1.0 ok\r\n")
+
+    def _say(self, reply: bytes) -> None:
+        if not self._pause:
+            self._write(reply)
+            return
+        self._replies.append(reply)
+        if len(self._replies) == 1:
+            asyncio.get_running_loop().call_later(self._pause, self._next)
+
+    def _next(self) -> None:
+        self._write(self._replies.popleft())
+        if self._replies:
+            asyncio.get_running_loop().call_later(self._pause or 0, self._next)
+
+    def _write(self, reply: bytes) -> None:
+        self._transport.write(reply)
+        if reply[:9] == b"250 2.0.0":
+            if self._pause:
+                self._taken.slow += 1
+            else:
+                self._taken.healthy += 1
+        elif reply[:3] == b"221":
+            self._transport.close()
+
+
+async def _serve(counts: str, port: int, healthy: int, slow: int, silent: int) -> None:
+    loop = asyncio.get_running_loop()
+    taken = _Taken(os.open(counts, os.O_WRONLY))
+    hosts: list[tuple[Kind, int, float | None]] = []
+    hosts += [("silent", number, None) for number in range(silent)]
+    hosts += [("slow", number, LEAST + (MOST - LEAST) * number / max(1, slow - 1)) for number in range(slow)]
+    hosts += [("healthy", number, 0.0) for number in reversed(range(healthy))]
+    for kind, number, pause in hosts:
+        made = partial(_Session, taken, pause)
+        await loop.create_server(made, address(kind, number), port, backlog=256)
+    taken.tell()
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve(sys.argv[1], *map(int, sys.argv[2:])))

@@ -1,0 +1,362 @@
+"""Hosts that fail, and hosts that are slow: what waits for them, and that nothing else does."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from openqmail.core.ports import DestinationState
+from openqmail.core.send.destination import LEAST, MOST, OPENING
+from openqmail.core.send.events import Flush, Known, Load, Reported, StartRemote, Wake
+from openqmail.core.values import Outcome, Result
+
+K, Z, D = Outcome.SUCCESS, Outcome.DEFERRAL, Outcome.FAILURE
+Plays = Callable[..., Any]
+
+
+def domains(world: Any) -> list[bytes]:
+    return [start.domain for start in world.starts.values() if isinstance(start, StartRemote)]
+
+
+def fail_all(world: Any) -> None:
+    """Every delivery that runs meets a host that is dead."""
+    for delivery in list(world.starts):
+        world.fail(delivery)
+    world.write_all()
+
+
+def wake(world: Any) -> None:
+    """The next time that was asked for has come."""
+    world.now = max(world.now, world.wake)
+    world.tell(Wake())
+    world.load_all()
+
+
+def dead(world: Any, count: int, domain: bytes = b"dead.test") -> None:
+    """So many messages to a host that has just failed often enough to be left alone."""
+    for number in range(count):
+        world.accept(number, [b"a@" + domain])
+    fail_all(world)
+    assert not world.starts
+
+
+def test_a_host_that_fails_is_left_alone_and_what_waits_for_it_is_numbers(play: Plays) -> None:
+    world = play()
+    dead(world, 3000)
+    tried = [line for line in world.log.lines() if line.startswith(b"starting")]
+    assert len(tried) == OPENING
+    assert not world.manager._active and world.manager.waiting == 3000
+    state = world.manager.destination(b"dead.test")
+    assert world.now + LEAST <= state.resting_until <= world.now + 2 * LEAST
+    assert state == DestinationState("dead.test", 0, 1, 2, state.resting_until, "no connection\n")
+
+
+def test_while_it_rests_nothing_of_it_is_loaded_or_told(play: Plays) -> None:
+    world = play()
+    dead(world, 1000)
+    until = world.manager.destination(b"dead.test").resting_until
+    lines = len(world.log.lines())
+    for _ in range(int(LEAST) - 1):
+        world.now += 1
+        assert world.tell(Wake()) == [] or world.wake > world.now
+        assert not world.loads
+    assert len(world.log.lines()) == lines and world.wake <= until
+
+
+def test_one_delivery_probes_it_and_a_success_opens_it_at_once(play: Plays) -> None:
+    world = play()
+    dead(world, 200)
+    wake(world)
+    assert len(world.starts) == 1
+    (probe,) = world.starts
+    world.report(probe, K)
+    world.write_all()
+    world.load_all()
+    assert len(world.starts) == OPENING
+    assert world.manager.destination(b"dead.test").last is None
+    while world.starts:
+        world.report(next(iter(world.starts)), K)
+        world.write_all()
+        world.load_all()
+    assert len(world.ended) == 200 - OPENING
+    assert world.wake > world.now  # those that were tried in vain wait for their own time
+    world.now += 400
+    world.tell(Wake())
+    while world.starts or world.loads:
+        world.load_all()
+        for delivery in list(world.starts):
+            world.report(delivery, K)
+        world.write_all()
+    assert len(world.ended) == 200
+
+
+def test_the_oldest_of_what_waits_is_the_probe(play: Plays) -> None:
+    world = play()
+    dead(world, 3)
+    world.now += 10
+    world.accept(10, [b"a@dead.test"])
+    world.queue[5] = msgspec.structs.replace(world.queue[10], id=world.queue[0].id, birth=int(world.now) - 50)
+    world.queue[5] = msgspec.structs.replace(
+        world.queue[5], id=msgspec.structs.replace(world.queue[0].id, number=5)
+    )
+    world.tell(Known(5, 0))
+    world.load_all()
+    assert not world.starts
+    world.now = world.manager.destination(b"dead.test").resting_until
+    world.tell(Wake())
+    world.load_all()
+    assert [start.stored.id.number for start in world.starts.values()] == [5]
+
+
+def test_each_rest_is_longer_up_to_an_hour_and_at_an_odd_moment(play: Plays) -> None:
+    world = play(queuelifetime=10**7)
+    dead(world, 500)
+    rests = []
+    for _ in range(12):
+        state = world.manager.destination(b"dead.test")
+        rests.append(state.resting_until - world.now)
+        world.now = state.resting_until
+        world.tell(Wake())
+        world.load_all()
+        assert len(world.starts) == 1, "more than one probe"
+        fail_all(world)
+    assert all(LEAST <= rest <= MOST + 1 for rest in rests)
+    assert rests[0] < 2 * LEAST < rests[2] and min(rests[-4:]) > MOST / 2
+    assert len(set(rests)) == len(rests)
+
+
+def test_only_failures_in_a_row_count_and_other_deferrals_are_none(play: Plays) -> None:
+    world = play(concurrencydestination=1)
+    for number in range(9):
+        world.accept(number, [b"a@far.test"])
+    for end in (world.fail, world.report, world.fail, world.report, world.report, world.report, world.fail):
+        (delivery,) = world.starts
+        if end == world.fail:
+            end(delivery)
+        else:
+            end(delivery, Z)
+        world.write_all()
+    assert len(world.starts) == 1
+    assert world.manager.destination(b"far.test").failures == 1
+
+
+def test_nothing_else_waits_for_a_host_that_rests(play: Plays) -> None:
+    world = play()
+    for number in range(100):
+        world.accept(number, [b"a@dead%d.test" % (number % 20)])
+    while world.starts:
+        fail_all(world)
+    world.accept(500, [b"a@live.test", b"bob@example.test", b"a@dead1.test"])
+    started = [(start.stored.id.number, type(start).__name__) for start in world.starts.values()]
+    assert sorted(started) == [(500, "StartLocal"), (500, "StartRemote")]
+    assert domains(world) == [b"live.test"]
+
+
+def test_a_message_to_two_hosts_reaches_the_one_and_then_the_other(play: Plays) -> None:
+    world = play()
+    dead(world, 2)
+    world.accept(10, [b"a@dead.test", b"a@live.test"])
+    (delivery,) = world.starts
+    world.report(delivery, K)
+    world.write_all()
+    assert not world.starts and 10 in world.queue
+    assert world.queue[10].due == (0, 0)  # it is due: its own schedule is not what it waits for
+    world.now = world.manager.destination(b"dead.test").resting_until
+    world.tell(Wake())
+    world.load_all()
+    assert domains(world) == [b"dead.test"]
+    world.report(next(iter(world.starts)), K)
+    world.write_all()
+    assert 10 in world.ended
+
+
+def test_a_message_to_two_hosts_that_rest_waits_for_either(play: Plays) -> None:
+    world = play()
+    dead(world, 2, b"one.test")
+    for number in (2, 3):
+        world.accept(number, [b"a@two.test"])
+    fail_all(world)
+    world.accept(10, [b"a@one.test", b"a@two.test", b"bob@example.test"])
+    world.report(next(iter(world.starts)), Z)  # the local one
+    world.write_all()
+    for _ in range(20):
+        if 10 in world.ended:
+            break
+        wake(world)
+        for delivery in list(world.starts):
+            world.report(delivery, K)
+        world.write_all()
+    assert 10 in world.ended
+
+
+def test_what_is_too_old_is_not_kept_longer_because_its_host_rests(play: Plays) -> None:
+    world = play(queuelifetime=3000)
+    dead(world, 20)
+    for _ in range(40):
+        wake(world)
+        fail_all(world)
+        world.load_all()
+        world.write_all()
+        if not world.queue:
+            break
+    assert world.ended == set(range(20))
+    assert world.now < 1_700_000_000 + 3000 + MOST + 400
+    bounces = [bounce.failures for bounce in world.bounces]
+    assert len(bounces) == 20
+    assert (
+        b"<a@dead.test>:\n"
+        b"Sorry, dead.test is left alone for a while and was not tried now. When it was:\nno connection\n"
+        b"I'm not going to try again; this message has been in the queue too long.\n\n"
+    ) in bounces
+    ends = [line for line in world.log.lines() if line.startswith(b"delivery ")]
+    starts = [line for line in world.log.lines() if line.startswith(b"starting delivery ")]
+    assert len(ends) == len(starts)
+
+
+def test_a_flush_tries_hosts_that_rest(play: Plays) -> None:
+    world = play()
+    dead(world, 30)
+    world.tell(Flush())
+    world.load_all()
+    assert len(world.starts) == OPENING
+    fail_all(world)
+    assert not world.starts and world.manager.waiting == 30  # and only once
+    rest = world.manager.destination(b"dead.test").resting_until - world.now
+    assert LEAST <= rest <= 2 * LEAST
+
+
+def test_what_an_administrator_wants_tried_now_is_tried_though_the_host_rests(play: Plays) -> None:
+    world = play()
+    dead(world, 30)
+    world.take(20, 21)
+    for number in (20, 21):
+        world.put_back(number, 0, urgent=True)
+    world.load_all()
+    tried = []
+    while world.starts:
+        (delivery,) = world.starts
+        tried.append(world.starts[delivery].stored.id.number)
+        world.fail(delivery)
+        world.write_all()
+    assert sorted(tried) == [20, 21]
+    assert world.manager.destination(b"dead.test").resting_until > world.now
+
+
+def test_what_waits_for_a_host_that_rests_can_be_taken(play: Plays) -> None:
+    world = play()
+    dead(world, 30)
+    assert world.take(20) == [20]
+    assert world.manager.messages == 29
+    world.now = world.manager.destination(b"dead.test").resting_until
+    world.tell(Wake())
+    world.load_all()
+    while world.starts:
+        world.report(next(iter(world.starts)), K)
+        world.write_all()
+        world.load_all()
+    assert 20 in world.queue and len(world.ended) == 29 - OPENING
+
+
+def test_the_window_grows_with_success_and_shrinks_with_failure(play: Plays) -> None:
+    world = play(concurrencydestination=8)
+    for number in range(400):
+        world.accept(number, [b"a@far.test"])
+    widths = []
+    while len(world.ended) < 300:
+        widths.append(len(world.starts))
+        for delivery in list(world.starts):
+            world.report(delivery, K)
+            world.write_all()
+            world.load_all()
+    assert widths[0] == OPENING and widths == sorted(widths) and widths[-1] == 8
+    world.fail(next(iter(world.starts)))
+    world.report(next(iter(world.starts)), K)
+    world.write_all()
+    assert len(world.starts) == 7
+    assert world.manager.destination(b"far.test").limit == 7
+
+
+@pytest.mark.parametrize("silent", [100, 300])
+def test_hosts_that_never_answer_leave_slots_to_one_that_does(play: Plays, silent: int) -> None:
+    world = play()
+    world.accept(0, [b"a@live.test"])
+    world.report(1, K)
+    world.write_all()
+    for number in range(1, silent + 1):
+        world.accept(number, [b"a@silent%d.test" % number])
+    assert len(world.starts) == 15
+    for number in range(1000, 1010):
+        world.accept(number, [b"a@live.test"])
+    for _ in range(10):
+        delivery = next(each for each, start in world.starts.items() if start.domain == b"live.test")
+        world.report(delivery, K)
+        world.write_all()
+        world.load_all()
+    assert set(range(1000, 1010)) <= world.ended
+
+
+def test_slow_hosts_leave_slots_to_quick_ones(play: Plays) -> None:
+    world = play()
+    hosts = 30
+    for number in range(hosts * 20):
+        world.accept(number, [b"a@slow%d.test" % (number % hosts)])
+    for _ in range(10):
+        world.now += 4.0
+        for delivery in list(world.starts):
+            world.report(delivery, K)
+        world.write_all()
+        world.load_all()
+    assert len(world.starts) == 15
+    world.accept(5000, [b"a@new.test"])
+    while b"new.test" not in domains(world):
+        world.now += 4.0
+        for delivery in list(world.starts)[:3]:
+            world.report(delivery, K)
+        world.write_all()
+        world.load_all()
+    world.report(next(each for each, start in world.starts.items() if start.domain == b"new.test"), K)
+    world.write_all()
+    assert 5000 in world.ended
+
+
+def test_a_message_to_ten_thousand_at_a_hundred_domains_is_a_hundred_transactions(play: Plays) -> None:
+    world = play()
+    world.accept(1, [b"u%d@d%d.test" % (count, count % 100) for count in range(10_000)])
+    transactions = recipients = 0
+    while world.starts:
+        for delivery in list(world.starts):
+            transactions += 1
+            recipients += len(world.starts[delivery].recipients)
+            world.report(delivery, K)
+        world.write_all()
+    assert (transactions, recipients) == (100, 10_000) and world.ended == {1}
+
+
+def test_a_group_with_one_result_of_the_hosts_keeps_all_the_others(play: Plays) -> None:
+    world = play()
+    world.accept(1, [b"a@far.test", b"b@far.test", b"c@far.test"])
+    world.starts.clear()
+    results = (Result(K, b"ok\n"), Result(D, b"no\n"), Result(Z, b"421 closing\n", host=True))
+    world.tell(Reported(1, results))
+    world.write_all()
+    assert [one.outcome for one in world.queue[1].progress] == [K, D, None]
+    assert world.manager.destination(b"far.test").failures == 1
+
+
+def test_loads_stay_few_however_much_waits_for_a_dead_host(play: Plays) -> None:
+    world = play(queuelifetime=10**7)
+    count = 20_000
+    for number in range(count):
+        world.accept(number, [b"a@dead.test"])
+    loads = probes = 0
+    end = world.now + 12 * 3600
+    while world.now < end:
+        fail_all(world)
+        world.now = max(world.now, world.wake)
+        loads += sum(isinstance(action, Load) for action in world.tell(Wake()))
+        world.load_all()
+        probes += len(world.starts)
+        assert len(world.manager._active) < 2000
+    assert probes < 60 and loads < 200
+    assert world.manager.messages == count
