@@ -188,9 +188,8 @@ class Pathfinder:
         for (preference, name), answer in zip(names, answers, strict=True):
             if isinstance(answer, Answer):
                 ttl = min(ttl, answer.ttl)
-                hosts.append(
-                    tuple(Stop(name, address, port, preference) for address in by_turns(answer.records))
-                )
+                addresses = by_turns(answer.records)
+                hosts.append(tuple(Stop(name, address, port, preference) for address in addresses))
             else:
                 # What could not be looked up may be there in a minute; so this soon again.
                 ttl = min(ttl, 30.0)
