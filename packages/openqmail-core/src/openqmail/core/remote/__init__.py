@@ -4,6 +4,7 @@ from openqmail.core.remote.directions import Directions, Pathfinder, find_route
 from openqmail.core.remote.own import own_addresses
 from openqmail.core.remote.remote import Remote
 from openqmail.core.remote.smtp import SmtpTransport
+from openqmail.core.remote.tcpto import Timeouts
 from openqmail.core.remote.transport import Source, Stop, Transport, TransportFactory
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "SmtpTransport",
     "Source",
     "Stop",
+    "Timeouts",
     "Transport",
     "TransportFactory",
     "find_route",

@@ -66,6 +66,10 @@ class Owner(Protocol):
 
     def opened(self, connection: "Connection") -> None: ...
 
+    def answered(self, connection: "Connection") -> None:
+        """The peer is there: it has greeted us, or said that it will not."""
+        ...
+
     def idle(self, connection: "Connection") -> bool:
         """A transaction is over; False: it should not be kept."""
         ...
@@ -195,6 +199,8 @@ class Connection(asyncio.Protocol):
         attempt = self._attempt
         if attempt is None:
             return
+        if self.state == "opening":
+            self._owner.answered(self)
         self.state = "busy"
         self._whole_sent = False
         self._transactions += 1
@@ -272,6 +278,7 @@ class Connection(asyncio.Protocol):
         attempt.finish(results)
 
     def _refused(self, event: Refused) -> None:
+        self._owner.answered(self)
         attempt = self._attempt
         self._attempt = None
         self.state = "idle"
