@@ -12,6 +12,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Sequence
+from io import FileIO
 
 from openqmail.core.commands.sendmail import HOMES
 from openqmail.core.remote.tcpto import RECORDS, SIZE, FileTable
@@ -65,12 +66,12 @@ def _home() -> str:
 
 def _show(home: str) -> int:
     try:
-        descriptor = _opened(home)
-        now = int(time.time())
-        try:
-            records = FileTable(descriptor).read()
-        except OSError as error:
-            raise _Failed("read", home, error) from None
+        with _opened(home) as table:
+            now = int(time.time())
+            try:
+                records = FileTable(table.fileno()).read()
+            except OSError as error:
+                raise _Failed("read", home, error) from None
     except _Failed as failure:
         thing = "" if failure.what == "chdir" else " tcpto"
         print(f"fatal: unable to {failure.what}{thing}: {failure}")
@@ -85,11 +86,11 @@ def _show(home: str) -> int:
 
 def _clear(home: str) -> int:
     try:
-        descriptor = _opened(home)
-        try:
-            os.pwrite(descriptor, bytes(RECORDS * SIZE), 0)
-        except OSError as error:
-            raise _Failed("clear", os.path.join(home, "queue/lock/tcpto"), error) from None
+        with _opened(home) as table:
+            try:
+                os.pwrite(table.fileno(), bytes(RECORDS * SIZE), 0)
+            except OSError as error:
+                raise _Failed("clear", os.path.join(home, "queue/lock/tcpto"), error) from None
     except _Failed as failure:
         verb = {"chdir": "chdir to", "open": "write"}.get(failure.what, failure.what)
         print(f"qmail-tcpok: fatal: unable to {verb} {failure.path}: {failure}", file=sys.stderr)
@@ -97,28 +98,36 @@ def _clear(home: str) -> int:
     return DONE
 
 
-def _opened(home: str) -> int:
-    """The file, open and locked until this program ends.  Raises _Failed."""
+def _opened(home: str) -> FileIO:
+    """The file, open for reading and writing, and locked as long as it is.  Raises _Failed."""
     folder, lock = home, os.path.join(home, "queue", "lock")
     try:
         os.stat(os.path.join(home, "."))
         folder = lock
         queue = os.open(os.path.join(home, "queue"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        inside = os.open("lock", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=queue)
-        os.stat(".", dir_fd=inside)
+        try:
+            inside = os.open("lock", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=queue)
+        finally:
+            os.close(queue)
     except OSError as error:
         raise _Failed("chdir", folder, error) from None
     path = os.path.join(lock, "tcpto")
     try:
         flags = os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open("tcpto", flags, dir_fd=inside)
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-            raise OSError(errno.EINVAL, "not a plain file with one name")
+        opened = FileIO(os.open("tcpto", flags, dir_fd=inside), "r+")
     except OSError as error:
         raise _Failed("open", path, error) from None
+    finally:
+        os.close(inside)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        found = os.fstat(opened.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            raise _Failed("open", path, OSError(errno.EINVAL, "not a plain file with one name"))
+        fcntl.flock(opened, fcntl.LOCK_EX)
     except OSError as error:
+        opened.close()
         raise _Failed("lock", path, error) from None
-    return descriptor
+    except _Failed:
+        opened.close()
+        raise
+    return opened
