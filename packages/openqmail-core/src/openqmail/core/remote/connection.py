@@ -84,7 +84,15 @@ class Owner(Protocol):
 class Connection(asyncio.Protocol):
     """Made with its first attempt; after that `start` gives it another while it is idle."""
 
-    def __init__(self, owner: Owner, stop: Stop, place: Place, settings: Settings, attempt: Attempt) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        stop: Stop,
+        place: Place,
+        settings: Settings,
+        session: ClientSession,
+        attempt: Attempt,
+    ) -> None:
         self.stop = stop
         self.place = place
         self.settings = settings
@@ -94,7 +102,7 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self._timeout = settings.timeoutremote
         self._host = stop.address.encode("ascii")
-        self._session = ClientSession(place[3], settings.timeoutremote)
+        self._session = session
         self._attempt: Attempt | None = attempt
         self._reused = False
         self._whole_sent = False
@@ -123,11 +131,11 @@ class Connection(asyncio.Protocol):
     def expire(self, now: float) -> None:
         """Give up when the deadline has passed."""
         if now >= self.deadline:
-            self._fail()
+            self._break_off()
 
     def abort(self) -> None:
         """End at once; a delivery under way is deferred."""
-        self._fail()
+        self._break_off()
 
     # --- what the event loop tells ----------------------------------------------------
 
@@ -151,7 +159,7 @@ class Connection(asyncio.Protocol):
         self._turn()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail()
+        self._break_off()
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()
@@ -288,6 +296,12 @@ class Connection(asyncio.Protocol):
             self._owner.try_again(attempt)
 
     # --- the end ----------------------------------------------------------------------
+
+    def _break_off(self) -> None:
+        """Nothing more will come; what the peer has said about some of the recipients stands."""
+        self._session.timed_out()
+        self._turn()
+        self._fail()
 
     def _fail(self, decided: tuple[Decided | None, ...] = ()) -> None:
         """The connection is of no more use, for whatever reason; `decided` is what it still said

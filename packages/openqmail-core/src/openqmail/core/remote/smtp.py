@@ -23,6 +23,7 @@ from openqmail.core.remote.dialing import NotBound, connect, equals, race
 from openqmail.core.remote.pool import Pool, place_of
 from openqmail.core.remote.tcpto import Timeouts
 from openqmail.core.remote.transport import Source, Stop
+from openqmail.core.smtp.client import ClientSession
 from openqmail.core.values import Body, OpenqmailError, Result
 
 IDLE_SECONDS = 5.0
@@ -34,6 +35,9 @@ ALERT_AGAIN_SECONDS = 60.0
 
 class SmtpTransport:
     """Serves the protocol `Transport`."""
+
+    name = "smtp"
+    session = ClientSession
 
     def __init__(self, settings: Settings, log: Log, timeouts: Timeouts) -> None:
         self._settings = settings
@@ -146,7 +150,8 @@ class SmtpTransport:
                 continue
             attempt.stops = (*won.left, *worse)
             place = place_of(won.stop, source, settings.helohost)
-            connection = Connection(self, won.stop, place, settings, attempt)
+            session = self.session(place[3], settings.timeoutremote)
+            connection = Connection(self, won.stop, place, settings, session, attempt)
             try:
                 await asyncio.get_running_loop().create_connection(lambda: connection, sock=won.made)  # noqa: B023
             except OSError:  # it has ended already
@@ -185,7 +190,9 @@ class SmtpTransport:
                 attempt.finish_all(report.STOPPED)
             elif (error := task.exception()) is not None:
                 self._log(
-                    Alert(f"delivery {attempt.job.delivery} met a fault in the transport smtp: {error!r}")
+                    Alert(
+                        f"delivery {attempt.job.delivery} met a fault in the transport {self.name}: {error!r}"
+                    )
                 )
                 attempt.finish_all(report.FAULT)
 
