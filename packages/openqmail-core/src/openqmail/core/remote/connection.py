@@ -103,6 +103,7 @@ class Connection(asyncio.Protocol):
         self._timeout = settings.timeoutremote
         self._host = stop.address.encode("ascii")
         self._session = session
+        self._answers = -1
         self._attempt: Attempt | None = attempt
         self._reused = False
         self._whole_sent = False
@@ -193,9 +194,12 @@ class Connection(asyncio.Protocol):
     def _flush(self) -> None:
         if self.state == "gone":
             return
-        data = self._session.data_to_send()
+        data, answers = self._session.data_to_send(), self._session.answers
         if data:
             self._wire.write(data)
+        elif answers == self._answers:
+            return  # half a reply wins the peer no time, or one octet a minute would hold us for ever
+        self._answers = answers
         if self.state == "leaving":
             patience: float | None = SECONDS_TO_LEAVE
         else:

@@ -63,6 +63,7 @@ class ClientSession:
         "_todo",
         "_transaction",
         "_usable",
+        "answers",
         "extensions",
         "tls",
     )
@@ -89,6 +90,8 @@ class ClientSession:
         self._returned = 0  # recipients that were answered
         self._encoder: DataEncoder | None = None  # of a body that is sent in pieces
         self._sending = False  # the body is wanted and not yet ended
+        self.answers = 0
+        """How many whole replies there were; half of one is no reason to wait any longer."""
         self.extensions: dict[bytes, bytes] = {}
         self.tls: object | None = None
 
@@ -151,6 +154,7 @@ class ClientSession:
         """Replies, until one of them means something to the shell."""
         expected = self._expected
         if expected and expected[0] == "mail" and self._replies.go_ahead(len(expected)):
+            self.answers += 1
             self._body_wanted()
         while self._next is None and not self._ended:
             try:
@@ -272,6 +276,7 @@ class ClientSession:
     # --- replies ------------------------------------------------------------------------
 
     def _on_reply(self, reply: Reply) -> None:
+        self.answers += 1
         if not self._expected:
             self._unasked(reply)
             return
