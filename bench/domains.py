@@ -1,14 +1,12 @@
 """W10: mail to many domains of which some are sick: what the healthy ones have to suffer from it.
 
-Every tenth domain is dead (by turns nobody listens there, or who listens never greets), every
-tenth is slow (see `net`).  Messages come in by SMTP, to one domain after the other, and are held
-back by `concurrencyremote` 0.  When all are queued it becomes `SLOTS`, and from the signal that says
-so the time runs until the last message to a healthy domain has arrived.  A round does that with the
-messages to healthy domains alone, then with all, each in a new home.  Memory is the most that all
-processes had (PSS), at any time.  openqmail alone: no peer is measured.
+Every tenth domain is dead, every tenth is slow (see `net`).  Messages come in by SMTP, to one domain
+after the other: first those to sick domains, which then are in the queue and in the slots; then those
+to healthy ones, and the time runs from the first of these until the last has arrived.  A round does
+that without the sick ones, then with them, each in a new home.  Memory is the most that all processes
+had (PSS), at any time.  openqmail alone: no peer is measured.
 """
 
-import signal
 import socket
 import statistics
 import threading
@@ -16,7 +14,7 @@ import time
 from typing import NamedTuple
 
 from load import CONNECTIONS, SENDER, SIZE, TIMEOUT, LoadError, memory_of
-from net import Kind, Net, address
+from net import Net, address, kind_of
 from peers import INCOMING, Ground
 
 from progress import say, table
@@ -31,12 +29,6 @@ _ME = "bench.example"
 _LOOKS, _MEMORY_LOOKS = 0.02, 1.0
 """Seconds between two looks at what has arrived, and at the memory."""
 _PATIENCE = 600.0
-
-
-def kind_of(domain: int) -> Kind:
-    if domain % 10 == 3:
-        return "gone" if domain % 20 == 3 else "silent"
-    return "slow" if domain % 10 == 7 else "healthy"
 
 
 class Figure(NamedTuple):
@@ -119,59 +111,67 @@ def compare(place: Ground, messages: int, domains: int, rounds: int) -> Comparis
 
 
 def _run(place: Ground, messages: int, domains: int, sick: bool) -> Figure:
-    kinds = [kind_of(domain) for domain in range(domains)]
+    well = [kind_of(domain) == "healthy" for domain in range(domains)]
     to = [message % domains for message in range(messages)]
-    if not sick:
-        to = [domain for domain in to if kinds[domain] == "healthy"]
-    healthy = sum(kinds[domain] == "healthy" for domain in to)
-    net = Net(place.path, place.name("net"), domains, domains, domains)
+    healthy = [domain for domain in to if well[domain]]
+    ill = [domain for domain in to if not well[domain]] if sick else []
+    net = Net(place.path, place.name("net"), domains)
     try:
-        home = _home(place, net.port, kinds)
+        home = _home(place, net.port, domains)
         try:
-            return _measure(home, net, to, healthy)
+            return _measure(home, net, ill, healthy)
         finally:
             home.kill()
     finally:
         net.close()
 
 
-def _home(place: Ground, port: int, kinds: list[Kind]) -> SystemHome:
+def _home(place: Ground, port: int, domains: int) -> SystemHome:
     name = place.name("domains")
     room = place.room / name
     room.mkdir(mode=0o755)
     home = SystemHome(room, [name], _ME)
     place.homes.append(home)
-    home.control("concurrencyremote", "0")
+    home.control("concurrencyremote", str(SLOTS))
     home.control("concurrencyincoming", str(INCOMING))
-    routes = [f"d{domain}.example:[{address(kind, domain)}]:{port}" for domain, kind in enumerate(kinds)]
+    routes = [f"d{domain}.example:[{address(domain)}]:{port}" for domain in range(domains)]
     home.control("smtproutes", "\n".join(routes))
     home.start()
     return home
 
 
-def _measure(home: SystemHome, net: Net, to: list[int], healthy: int) -> Figure:
+def _measure(home: SystemHome, net: Net, ill: list[int], healthy: list[int]) -> Figure:
     assert home.process is not None
     service = home.process.pid
-    clients = [_Client(home.port, to[number::CONNECTIONS]) for number in range(CONNECTIONS)]
-    for client in clients:
-        client.start()
-    for client in clients:
-        client.join()
-        if client.problem:
-            raise LoadError(client.problem)
+    _all_ended(_clients(home.port, ill))
     before, memory = net.taken()[0], memory_of(service)
-    home.control("concurrencyremote", str(SLOTS))
-    home.signal(signal.SIGHUP)
     began = looked = time.monotonic()
-    while (taken := net.taken())[0] - before < healthy:
+    clients = _clients(home.port, healthy)
+    while (taken := net.taken())[0] - before < len(healthy):
         time.sleep(_LOOKS)
         now = time.monotonic()
         if now - looked > _MEMORY_LOOKS:
             memory, looked = max(memory, memory_of(service)), now
-        if now - began > _PATIENCE:
-            raise LoadError(f"healthy domains got {taken[0] - before} of {healthy}: {home.tail(500)}")
+        if now - began > _PATIENCE or any(client.problem for client in clients):
+            _all_ended(clients)
+            raise LoadError(f"healthy domains got {taken[0] - before} of {len(healthy)}: {home.tail(500)}")
     seconds = time.monotonic() - began
-    return Figure(len(to), healthy, seconds, max(memory, memory_of(service)), taken[1])
+    _all_ended(clients)
+    return Figure(len(ill) + len(healthy), len(healthy), seconds, max(memory, memory_of(service)), taken[1])
+
+
+def _clients(port: int, domains: list[int]) -> "list[_Client]":
+    clients = [_Client(port, domains[number::CONNECTIONS]) for number in range(CONNECTIONS)]
+    for client in clients:
+        client.start()
+    return clients
+
+
+def _all_ended(clients: "list[_Client]") -> None:
+    for client in clients:
+        client.join()
+        if client.problem:
+            raise LoadError(client.problem)
 
 
 class _Client(threading.Thread):

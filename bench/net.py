@@ -1,12 +1,14 @@
 """A simulated net for W10: one process that is many hosts, a loopback address each, all on one port.
 
-A healthy host takes everything at once.  A slow one waits before each reply, each for as long as its
-number says, from 0.1 to 1 second.  A silent one lets anybody connect and never greets.  One that is
-gone does not listen.  How many messages the healthy and the slow ones have taken stands in a file.
+Every tenth host is dead, by turns gone and silent, every tenth is slow.  A healthy one takes
+everything at once.  A slow one waits before each reply, each for as long as its place says, from 0.1
+to 1 second.  A silent one lets anybody connect and never greets.  One that is gone does not listen.
+How many messages the healthy and the slow ones have taken stands in a file.
 """
 
 import asyncio
 import os
+import resource
 import socket
 import sys
 from collections import deque
@@ -28,19 +30,24 @@ _TOLD = 0.01
 """Seconds between two looks of those who count."""
 
 
-def address(kind: Kind, number: int) -> str:
-    return f"127.{_NETS[kind]}.{number >> 8}.{number & 255}"
+def kind_of(host: int) -> Kind:
+    if host % 10 == 3:
+        return "gone" if host % 20 == 3 else "silent"
+    return "slow" if host % 10 == 7 else "healthy"
+
+
+def address(host: int) -> str:
+    return f"127.{_NETS[kind_of(host)]}.{host >> 8}.{host & 255}"
 
 
 class Net:
-    """So many hosts of each kind but those that are gone, until it is closed."""
+    """So many hosts, until it is closed."""
 
-    def __init__(self, folder: Path, name: str, healthy: int, slow: int, silent: int) -> None:
+    def __init__(self, folder: Path, name: str, hosts: int) -> None:
         self.port = free_port()
         self._counts = folder / f"{name}.counts"
         self._counts.write_bytes(b"0 0 ")
-        numbers = map(str, (self.port, healthy, slow, silent))
-        self._process = Popen([sys.executable, __file__, str(self._counts), *numbers])
+        self._process = Popen([sys.executable, __file__, str(self._counts), str(self.port), str(hosts)])
         try:
             wait_until(self._listens, "the simulated net listens")
         except BaseException:
@@ -48,8 +55,8 @@ class Net:
             raise
 
     def _listens(self) -> bool:
-        with socket.socket() as trial:  # the healthy ones come last
-            return trial.connect_ex((address("healthy", 0), self.port)) == 0
+        with socket.socket() as trial:  # the first comes last
+            return trial.connect_ex((address(0), self.port)) == 0
 
     def taken(self) -> tuple[int, int]:
         """Messages that healthy and slow hosts have taken."""
@@ -137,16 +144,17 @@ class _Session(asyncio.Protocol):
             self._transport.close()
 
 
-async def _serve(counts: str, port: int, healthy: int, slow: int, silent: int) -> None:
+async def _serve(counts: str, port: int, hosts: int) -> None:
     loop = asyncio.get_running_loop()
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     taken = _Taken(os.open(counts, os.O_WRONLY))
-    hosts: list[tuple[Kind, int, float | None]] = []
-    hosts += [("silent", number, None) for number in range(silent)]
-    hosts += [("slow", number, LEAST + (MOST - LEAST) * number / max(1, slow - 1)) for number in range(slow)]
-    hosts += [("healthy", number, 0.0) for number in reversed(range(healthy))]
-    for kind, number, pause in hosts:
-        made = partial(_Session, taken, pause)
-        await loop.create_server(made, address(kind, number), port, backlog=256)
+    for host in reversed(range(hosts)):
+        pauses = {"healthy": 0.0, "slow": LEAST + (MOST - LEAST) * host / hosts, "silent": None}
+        kind = kind_of(host)
+        if kind != "gone":
+            made = partial(_Session, taken, pauses[kind])
+            await loop.create_server(made, address(host), port, backlog=256)
     taken.tell()
     await asyncio.Event().wait()
 

@@ -16,7 +16,7 @@ import forbidden
 from forbidden import ROLES, TABLE, Act, Scene
 from forks import Tell, told_by_child
 from openqmail.core.control import Account, Home, find_accounts, read_settings
-from openqmail.core.service.confine import landlock
+from openqmail.core.service.confine import landlock, walls_of
 from openqmail.core.service.processes import worker
 from openqmail.core.service.processes.process import Inherited
 from openqmail.core.service.supervisor import children
@@ -107,7 +107,7 @@ def inside(scene: Scene, alice: Account) -> dict[str, str]:
             ours, _ = socket.socketpair()
             worker.run_worker(ours, descriptor, {descriptor}, inherited, alice)
         else:
-            children.enter(scene.role, inherited, {0, 1, 2, descriptor})  # type: ignore[arg-type]
+            children.enter(scene.role, inherited, {0, 1, 2, descriptor}, walls_of(scene.role, home))  # type: ignore[arg-type]
             try_all()
 
     return told_by_child(live)

@@ -108,9 +108,10 @@ class Home:
 
     # --- the service -------------------------------------------------------------------
 
-    def spawn(self, *options: str, groups: Sequence[int] | None = None) -> None:
-        """Starts the service and does not wait; the log gets on.  `groups`: of who runs it, a root."""
-        with self.log.open("ab") as log:
+    def spawn(self, *options: str, groups: Sequence[int] | None = None, onto: int = -1) -> None:
+        """Starts the service and does not wait; the log gets on.  `groups`: of who runs it, a root;
+        `onto`: where it writes its log, if not to the file; whoever reads there copies it."""
+        with self.log.open("ab") if onto < 0 else open(onto, "ab", closefd=False) as log:
             self.process = subprocess.Popen(
                 [*command(), "--home", str(self.path), "run", *options],
                 stdin=subprocess.DEVNULL,

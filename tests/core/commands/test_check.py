@@ -149,6 +149,42 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
     "run for nobody": (lambda home: (home / "run").chmod(0o700), "run", "anybody cannot come by it"),
     "run for all to write": (lambda home: (home / "run").chmod(0o777), "run", "may write to it"),
     "no run": (lambda home: (home / "run").rmdir(), "run", "is missing"),
+    "run that root may not write to, as under a systemd that takes away its rights": (
+        lambda home: (home / "run").chmod(0o511),
+        "run",
+        "root may not work with it",
+    ),
+    "no queue": (lambda home: shutil.rmtree(home / "queue"), "queue", "is missing"),
+    "no folder of the queue": (
+        lambda home: shutil.rmtree(home / "queue" / "mess"),
+        "queue/mess",
+        "is missing, and 23 more",
+    ),
+    "half a folder of the queue": (
+        lambda home: (home / "queue" / "info" / "7").rmdir(),
+        "queue/info/7",
+        "is missing",
+    ),
+    "a queue that cannot be written to": (
+        lambda home: (home / "queue" / "todo").chmod(0o500),
+        "queue/todo",
+        f"{name_of('send')} may not work with it",
+    ),
+    "no Maildir": (
+        lambda home: shutil.rmtree(home.parent / "alice" / "Maildir"),
+        "../alice/Maildir",
+        "is missing: mail for",
+    ),
+    "half a Maildir": (
+        lambda home: (home.parent / "alice" / "Maildir" / "new").rmdir(),
+        "../alice/Maildir/new",
+        "is missing: mail for",
+    ),
+    "a Maildir that cannot be written to": (
+        lambda home: (home.parent / "alice" / "Maildir" / "tmp").chmod(0o500),
+        "../alice/Maildir/tmp",
+        "may not write to it: mail for",
+    ),
     "a home for root alone": (lambda home: home.chmod(0o700), "", "cannot come by it"),
     "a home for all to write": (lambda home: home.chmod(0o757), "", "may write to it"),
     "something else for all to write": (
@@ -234,6 +270,26 @@ def test_mail_for_the_user_of_a_process_is_found(home: Path, run: Run) -> None:
 
 
 @ROOT
+def test_who_keeps_no_maildir_needs_none(home: Path, run: Run) -> None:
+    shutil.rmtree(home.parent / "alice" / "Maildir")
+    (home.parent / "alice" / ".qmail").write_text("&bob@a.example\n")
+    assert findings(run, home) == []
+
+
+def test_a_users_cdb_that_is_missing_is_found(own: Path, run: Run) -> None:
+    (own / "users" / "cdb").unlink()
+    assert findings(run, own) == [
+        ("is missing", str(own / "users" / "cdb"), "any 'openqmail mailbox add NAME' compiles it anew")
+    ]
+
+
+@ROOT
+def test_a_folder_for_everybody_above_a_home_is_not_closed_for_all(home: Path, run: Run) -> None:
+    home.parent.chmod(0o777)
+    assert [one[2] for one in findings(run, home)] == [f"move the home, or: chmod +t {home.parent}"]
+
+
+@ROOT
 def test_a_fault_of_many_files_is_told_once(home: Path, run: Run) -> None:
     for number in range(20):
         (home / "control" / f"extra{number:02}").touch()
@@ -294,7 +350,7 @@ def test_a_takeover_is_one_change_that_a_give_back_undoes(taken: Path, run: Run)
     assert place == str(taken / "queue")
     assert missing[:2] == ("is missing", str(taken / "run"))
     over, back = remedy.split("; to give it back: ")
-    mend([over.partition("then: ")[2], missing[2]])
+    mend([over.partition("then: ")[2], missing[2].partition("or: ")[2]])
     assert findings(run, taken) == []
     assert {one[0] for one in owners(taken / "queue").values()} == {pwd.getpwnam(name_of("send")).pw_uid}
     mend([back])
@@ -320,6 +376,9 @@ def test_a_fresh_home_is_as_it_should_be(own: Path, run: Run) -> None:
         ("control", 0o777, "anybody, its group may write to it"),
         ("run", 0o711, ""),
         ("mail/alice", 0o755, "anybody, its group may read it"),
+        ("mail/alice/Maildir/tmp", 0o500, "may not write to it: mail for"),
+        ("run", 0o500, "may not work with it"),
+        ("queue/mess/0", 0o500, "may not work with it"),
     ],
 )
 def test_what_others_may_do_in_it_is_found(own: Path, run: Run, where: str, mode: int, thing: str) -> None:

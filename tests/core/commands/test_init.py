@@ -140,6 +140,6 @@ def test_what_fails_half_way_is_removed(
 
     monkeypatch.setattr(init.Made, "file", full)
     ran = run("init", room / "home", "--me", "a.example", "--user", "alice", *owner)
-    assert ran.code == 100
+    assert ran.code == 111
     assert "No space left" in ran.err
     assert list(room.iterdir()) == []

@@ -188,7 +188,7 @@ def test_what_fails_half_way_leaves_no_users_and_no_home(
     monkeypatch.setattr(Made, "file", full)
     words = ["--me", "a.example", "--user", alice.pw_name, *system_users.accounts()]
     ran = run("init", room / "home", "--system", *words)
-    assert ran.code == 100
+    assert ran.code == 111
     assert "No space left" in ran.err
     assert os.listdir(room) == ["alice"]
     assert system_users.there() == {alice.pw_name}
@@ -205,7 +205,7 @@ def test_what_fails_half_way_leaves_no_users_and_no_home(
         (["--account", "smtpd=root"], "root is nobody's user"),
         (["--account", "smtpd=a", "--account", "smtpd=b"], "smtpd is named twice"),
         (["--account", "smtpd=qmails"], "qmails would be smtpd and more"),
-        (["--user", "oqt-no-such"], "--user: there is no user 'oqt-no-such' on this host"),
+        (["--user", "oqt-no-such"], "there is no user 'oqt-no-such' on this host"),
         (["--user", "root"], "root is root, who gets no mail"),
         (["--user", "alias"], "alias runs a process"),
         (["--listen", "smtp"], "--listen: needs a service"),
@@ -223,6 +223,15 @@ def test_mistakes_change_nothing(
     assert os.listdir(room) == ["alice"]
     assert os.listdir(room / "alice") == []
     assert system_users.there() == {alice.pw_name}
+
+
+def test_a_mailbox_for_nobody_here_is_refused_by_name_alone(
+    room: Path, run: Run, alice: pwd.struct_passwd
+) -> None:
+    words = ["--me", "a.example", "--user", alice.pw_name, *system_users.accounts()]
+    assert run("init", room / "home", "--system", *words).code == 0
+    ran = run("--home", room / "home", "mailbox", "add", "oqt-no-such")
+    assert ran.err == "openqmail: there is no user 'oqt-no-such' on this host; make it first\n"
 
 
 def test_a_home_that_is_not_its_users_is_refused(room: Path, run: Run, alice: pwd.struct_passwd) -> None:

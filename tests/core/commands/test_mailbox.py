@@ -86,7 +86,7 @@ def test_a_failure_takes_back_what_was_made(made: Path, run: Run, monkeypatch: p
 
     monkeypatch.setattr(boxes, "replace", full)
     before = (made / "users" / "assign").read_bytes()
-    assert run("--home", made, "mailbox", "add", "carol").code == 100
+    assert run("--home", made, "mailbox", "add", "carol").code == 111
     assert (made / "users" / "assign").read_bytes() == before
     assert not (made / "mail" / "carol").exists()
 

@@ -13,7 +13,7 @@ import pytest
 from openqmail.core.__about__ import __version__
 from openqmail.core.commands import main as main_module
 from openqmail.core.commands.manual import pages
-from openqmail.core.control import Home, extensions
+from openqmail.core.control import Home, all_definitions, extensions
 
 Run = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[3]
@@ -134,6 +134,7 @@ def test_control_list(run: Run, made: Path) -> None:
 
 def test_control_show_explain_check(run: Run, made: Path) -> None:
     assert run("--home", made, "control", "show", "bouncehost").out == "a.example\n"
+    assert run("--home", made, "control", "show", "bounceformat").out == "dsn\n"
     assert run("--home", made, "control", "show", "smtproutes").out == ""
     assert "RELAYCLIENT" in run("control", "explain", "rules").out
     ran = run("--home", made, "control", "show", "rcpthost")
@@ -174,5 +175,5 @@ def test_the_manual_names_all_there_is() -> None:
     made = pages()
     for name in main_module.COMMANDS:
         assert f".B {name}\n" in made["openqmail.1"]
-    for definition in main_module.control.all_definitions():
+    for definition in all_definitions():
         assert f".B {definition.name}\n" in made["openqmail-control.5"]

@@ -201,6 +201,8 @@ def test_a_missing_me_names_its_remedy(tmp_path: Path) -> None:
         ("resolvers", "127.0.0.1 trust\n", 1, "trusted"),
         ("resolvers", "dns.example\n", 1, "not an address"),
         ("bouncefrom", "a@b\n", 1, "user's part"),
+        ("bounceformat", "rfc3464\n", 1, "write qmail or dsn"),
+        ("bouncemaxbytes", "-1\n", 1, "bytes"),
         ("defaultdelivery", "\n./Maildir/\n", 1, "is empty"),
     ],
 )

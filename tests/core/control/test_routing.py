@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from openqmail.core.control.routing import route, routed_before
-from openqmail.core.log.events import escape
+from openqmail.core.log.escaping import escape
 
 
 def lines(text: str | None) -> list[bytes]:

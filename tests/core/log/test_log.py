@@ -18,9 +18,9 @@ def test_lines_are_those_of_qmail_send() -> None:
         log.MessageInfo(7, 255, b"alice@example.test", 838, 8001),
         log.DeliveryStarted(1, 7, "local", b"bob@example.test"),
         log.Status(1, 10, 0, 20),
-        log.DeliveryEnded(1, Outcome.SUCCESS, b"did 1+0+0\n"),
-        log.DeliveryEnded(2, Outcome.DEFERRAL, b"later\n"),
-        log.DeliveryEnded(3, Outcome.FAILURE, b"Sorry, no mailbox here by that name. (#5.1.1)\n"),
+        log.DeliveryEnded(1, Outcome.SUCCESS, b"did 1+0+0\n", 7),
+        log.DeliveryEnded(2, Outcome.DEFERRAL, b"later\n", 7),
+        log.DeliveryEnded(3, Outcome.FAILURE, b"Sorry, no mailbox here by that name. (#5.1.1)\n", 7),
         log.Bounced(7, 99),
         log.TripleBounce(7),
         log.MessageEnded(7),
@@ -53,7 +53,7 @@ def test_no_address_or_report_can_break_a_line(text: bytes) -> None:
     for event in (
         log.MessageInfo(1, 1, text, 1, 1),
         log.DeliveryStarted(1, 1, "remote", text),
-        log.DeliveryEnded(1, Outcome.FAILURE, text),
+        log.DeliveryEnded(1, Outcome.FAILURE, text, 1),
         log.Alert(text.decode("utf-8", "backslashreplace")),
     ):
         assert all(0x20 <= code < 0x7F for code in event.line())
@@ -94,3 +94,33 @@ def test_a_logger_that_went_away_stops_no_mail() -> None:
     write(log.NewMessage(1))
     write(log.NewMessage(2))
     os.close(writing)
+
+
+def test_several_processes_never_tear_each_others_lines() -> None:
+    reading, writing = os.pipe()
+    rounds, letters = 200, (b"a", b"b")
+    children = []
+    for letter in letters:
+        if not (pid := os.fork()):
+            write = log.LogWriter(writing, SimulatedClock())
+            for _ in range(rounds):
+                write(log.DeliveryEnded(1, Outcome.FAILURE, letter * 9000, 7))
+                write(log.DeliveryEnded(1, Outcome.FAILURE, letter * 30, 7))
+            os._exit(0)
+        children.append(pid)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        lines = pipe.read().splitlines()
+    for pid in children:
+        os.waitpid(pid, 0)
+    assert len(lines) == 2 * rounds * len(letters)
+    for line in lines:
+        assert re.fullmatch(rb"delivery 1: failure: (a+|b+)(\.\.\.)?", line), line[:80]
+        assert len(line) < 4096
+
+
+def test_a_file_has_a_long_line_whole(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    log.LogWriter(descriptor, SimulatedClock())(log.DeliveryEnded(1, Outcome.FAILURE, b"a" * 9000, 7))
+    os.close(descriptor)
+    assert (tmp_path / "log").read_bytes().endswith(b"a" * 9000 + b"\n")

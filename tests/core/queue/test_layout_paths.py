@@ -2,12 +2,16 @@
 
 import asyncio
 import os
+import shutil
+import stat
+import subprocess
 
 import pytest
 from stage import NOW, QUEUE, Stage, content, deferred, to, until_moved
 
 from openqmail.core.queue.layout import paths
 from openqmail.core.values import HomeError
+from openqmail.core.world import PosixDisk
 
 
 @pytest.mark.parametrize("split", [1, 7, 23, 101])
@@ -75,7 +79,7 @@ def test_half_a_layout_is_refused_with_what_is_missing_and_how_to_make_it(missin
     with pytest.raises(HomeError) as caught:
         stage.look()
     path = f"{QUEUE.decode()}/{missing.decode()}"
-    assert path in str(caught.value) and "mkdir" in str(caught.value) and "missing" in str(caught.value)
+    assert path in str(caught.value) and "install -d" in str(caught.value) and "missing" in str(caught.value)
     assert stage.files() == before
 
 
@@ -84,6 +88,17 @@ def test_todo_split_and_intd_not_is_refused():
     stage.disk.make(QUEUE + b"/todo/0/0", b"u1\0p2\0Fs@example\0Tr@remote\0")
     with pytest.raises(HomeError, match="intd/0 is missing"):
         stage.look()
+
+
+def test_a_folder_that_is_lost_with_what_was_in_it_is_one_error_whose_remedy_mends_it(tmp_path):
+    disk, queue = PosixDisk(), os.fsencode(tmp_path)
+    made = paths.make(disk, queue, 3)
+    shutil.rmtree(tmp_path / "mess")
+    with pytest.raises(HomeError, match="mess is missing, and 3 more folders; ") as caught:
+        paths.find(disk, queue)
+    subprocess.run(str(caught.value).partition("or: ")[2], shell=True, check=True)
+    assert paths.find(disk, queue) == made
+    assert {stat.S_IMODE(one.stat().st_mode) for one in (tmp_path / "mess", tmp_path / "mess/2")} == {0o750}
 
 
 def test_a_stray_empty_folder_does_not_change_the_split():

@@ -49,7 +49,9 @@ def test_a_host_that_fails_is_left_alone_and_what_waits_for_it_is_numbers(play: 
     assert not world.manager._active and world.manager.waiting == 3000
     state = world.manager.destination(b"dead.test")
     assert world.now + LEAST <= state.resting_until <= world.now + 2 * LEAST
-    assert state == DestinationState("dead.test", 0, 1, 2, state.resting_until, "no connection\n")
+    assert state == DestinationState(
+        "dead.test", 0, 1, 3000 - OPENING, 2, state.resting_until, "no connection\n"
+    )
 
 
 def test_while_it_rests_nothing_of_it_is_loaded_or_told(play: Plays) -> None:
@@ -360,3 +362,22 @@ def test_loads_stay_few_however_much_waits_for_a_dead_host(play: Plays) -> None:
         assert len(world.manager._active) < 2000
     assert probes < 60 and loads < 200
     assert world.manager.messages == count
+
+
+def test_a_message_too_old_for_one_host_that_rests_is_tried_at_the_other(play: Plays) -> None:
+    world = play(queuelifetime=1000)
+    world.accept(50, [b"a@dead.test", b"a@live.test", b"b@dead.test"])
+    for delivery in list(world.starts):
+        world.report(delivery, Z)
+    world.write_all()
+    world.now += 1200
+    dead(world, 20)  # which is when it rests
+    world.load_all()
+    (delivery,) = world.starts
+    assert domains(world) == [b"live.test"]
+    world.write_all()
+    assert [one.outcome for one in world.queue[50].progress] == [D, None, D]
+    world.report(delivery, K)
+    world.write_all()
+    world.write_all()
+    assert 50 in world.ended and len(world.bounces) == 1

@@ -205,13 +205,13 @@ class Paced:
             self.running.append(name)
             self.left[name] -= 1
         assert len(self.running) == self.queue.running <= self.limit
-        assert 0 <= self.queue.strangers <= max(1, self.limit - self.limit // 4)
+        assert 0 <= self.queue.others <= max(1, self.limit - self.limit // 4)
 
     def end(self, how: str) -> None:
         name = self.running.pop(self.random.randrange(len(self.running)))
         if how == "fail":
             if self.queue.failed(name, b"no\n"):
-                _, withdrawn = self.queue.rest(name, self.now, self.random)
+                withdrawn = self.queue.rest(name, self.now, self.random)
                 assert sum(count for _, count in withdrawn) == self.left[name]
                 for number, count in withdrawn:  # as the manager does: they wait as numbers
                     for _ in range(count):
@@ -233,8 +233,7 @@ class Paced:
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
-        for name in self.queue.resting():
-            self.queue.resume(name, self.now)
+        self.queue.resume(self.now)
 
 
 @given(
@@ -274,7 +273,7 @@ def test_no_order_of_events_breaks_a_limit_and_everything_is_tried_in_the_end(
         play.recall()
         play.take_all()
     assert not any(play.left.values()), "a destination starves"
-    assert play.queue.running == play.queue.strangers == play.queue.parked == 0
+    assert play.queue.running == play.queue.others == play.queue.parked == 0
 
 
 def test_it_takes_failures_in_a_row_to_rest() -> None:
@@ -286,3 +285,19 @@ def test_it_takes_failures_in_a_row_to_rest() -> None:
     queue.succeeded(b"a.test", 0.1)
     queue.take_at_once(b"a.test")
     assert not queue.failed(b"a.test", b"no\n")
+
+
+def test_strangers_go_before_slow_ones_but_do_not_starve_them() -> None:
+    queue = FairQueue(limit=4, each=4, paced=True)
+    queue.take_at_once(b"slow.test")
+    queue.succeeded(b"slow.test", 5.0)
+    for number in range(40):
+        queue.add(number, b"slow.test", items(1), 1)
+        queue.add(number, b"d%d" % number, items(1), 1)
+    order = []
+    for _ in range(40):
+        batch = queue.take()
+        assert batch is not None
+        order.append(batch[1])
+        queue.release(batch[1])
+    assert order.count(b"slow.test") == 10

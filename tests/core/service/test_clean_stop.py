@@ -33,12 +33,12 @@ def journal(home):
 
 
 def with_deferred_mail(home, count=3):
-    """It runs, and has mail for a host that is down and for a user whose deliveries do not begin."""
-    home.control("smtproutes", "down.example:[127.0.0.1]:9")
+    """It runs, and has mail for hosts that are down and for a user whose deliveries do not begin."""
+    home.control("smtproutes", ".down.example:[127.0.0.1]:9")
     home.control("concurrencylocal", "0")
     home.start()
     for number in range(count):
-        send(home, f"x{number}@down.example")
+        send(home, f"x@d{number}.down.example")
     send(home, "alice@a.example", "new")
     for _ in Waiting("all that can be tried is deferred"):
         if home.tail(100_000).count("deferral") >= count:
@@ -65,12 +65,12 @@ def test_a_clean_stop_with_deferred_mail_exits_0_and_leaves_nothing_in_the_journ
 
 @pytest.mark.parametrize("folder", ["mess", "info", "remote"])
 def test_a_stop_that_cannot_move_the_mail_says_how_much_stays_and_settle_does_the_rest(home, folder):
-    home.control("smtproutes", "down.example:[127.0.0.1]:9")
+    home.control("smtproutes", ".down.example:[127.0.0.1]:9")
     home.control("concurrencyremote", "0")
     home.start()
     set_modes(home.path / "queue" / folder, 0o500)
     for number in range(3):
-        send(home, f"x{number}@down.example", f"text {number}")
+        send(home, f"x@d{number}.down.example", f"text {number}")
     numbers = {one["id"] for one in home.queue()}
     assert len(numbers) == 3
     assert home.stop() == 111

@@ -30,6 +30,7 @@ from openqmail.core.service.confine import (
     Walls,
     become,
     forbid_calls,
+    forgo_capabilities,
     harden,
     landlock,
     leave_terminal,
@@ -141,6 +142,30 @@ def test_a_hardened_process_leaves_no_core_and_gains_nothing() -> None:
         assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
         assert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) == 0, "it can be dumped and traced"
         assert "NoNewPrivs:\t1\n" in Path("/proc/self/status").read_text()
+
+    inside(confine)
+
+
+def capabilities() -> set[int]:
+    """All that this process has or could take, in one set of each kind."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return {
+        int(line.split()[1], 16)
+        for line in lines
+        if line.startswith(("CapInh", "CapPrm", "CapEff", "CapAmb"))
+    }
+
+
+@ROOT
+def test_a_capability_that_was_given_for_a_port_is_given_up() -> None:
+    keep_capabilities = 8
+
+    def confine() -> None:
+        assert ctypes.CDLL(None).prctl(keep_capabilities, 1, 0, 0, 0) == 0
+        os.setuid(65534)
+        assert capabilities() != {0}, "as a Python has by setcap"
+        forgo_capabilities()
+        assert capabilities() == {0}
 
     inside(confine)
 

@@ -1,16 +1,21 @@
 """The life of a service as an administrator sees it: start, serve, reload, flush, drain, refuse."""
 
 import os
+import pwd
+import shutil
 import signal
 import smtplib
 import socket
+import subprocess
 import threading
 from itertools import chain
 from pathlib import Path
 
 import pytest
 
-from homes import OWNER, Home, Place, Waiting, openqmail
+import system_users
+from homes import OWNER, Home, Place, Waiting, command, openqmail
+from system_homes import system_home
 
 
 def send(home: Home, recipient: str, text: str = "hello", sender: str = "s@c.example") -> None:
@@ -69,8 +74,6 @@ def test_a_broken_control_file_stops_the_start_with_its_line(home: Home) -> None
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_root_becomes_the_owner_of_the_home(home: Home) -> None:
-    import pwd
-
     home.start()
     assert {one["uid"] for one in home.status()["processes"]} == {pwd.getpwnam(OWNER).pw_uid}
     send(home, "alice@a.example")
@@ -81,8 +84,6 @@ def test_root_becomes_the_owner_of_the_home(home: Home) -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_nothing_of_root_stays_with_the_service(home: Home) -> None:
-    import pwd
-
     home.spawn(groups=[0, 4, 27])
     home.wait_serving()
     owner = pwd.getpwnam(OWNER)
@@ -97,13 +98,79 @@ def test_nothing_of_root_stays_with_the_service(home: Home) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a home away")
-def test_a_home_of_roots_whose_processes_have_no_users_is_refused_with_the_remedy(home: Home) -> None:
-    home.control("accounts", "send nobody-has-this-name")
-    for folder, _, files in os.walk(home.path):
-        for name in (folder, *(os.path.join(folder, file) for file in files)):
-            os.chown(name, 0, 0)
+def test_a_home_of_roots_whose_processes_have_no_users_is_refused_with_the_remedy() -> None:
+    with system_users.room() as room, Place(under=str(room)) as place:
+        home = place.home("a.example", "alice")
+        os.chown(place.path, 0, 0)
+        home.control("accounts", "send nobody-has-this-name")
+        for folder, _, files in os.walk(home.path):
+            for name in (folder, *(os.path.join(folder, file) for file in files)):
+                os.chown(name, 0, 0)
+        refused = home.run("run", check=False)
+        assert refused.returncode == 100 and "nobody-has-this-name" in refused.stderr
+        checked = home.run("control", "check", check=False)
+        assert checked.returncode == 100 and "nobody-has-this-name" in checked.stdout
+
+
+def for_all_to_write(path: Path) -> None:
+    path.chmod(0o777)
+
+
+def another_s(path: Path) -> None:
+    os.chown(path, pwd.getpwnam(OWNER).pw_uid, -1)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root serves a home of root's")
+def test_root_serves_no_home_that_another_could_change() -> None:
+    places = (".", "control", "control/me", "users", "users/cdb", "run", "..")
+    damages = [(for_all_to_write, where) for where in places]
+    damages += [(another_s, where) for where in places if where != "."]
+    with system_home("alice") as home:
+        for damage, where in damages:
+            path = Path(os.path.normpath(home.path / where))
+            before = path.stat()
+            damage(path)
+            refused = home.run("run", check=False)
+            assert (refused.returncode, str(path) in refused.stderr) == (100, True), (where, refused)
+            assert "openqmail check" in refused.stderr
+            os.chown(path, 0, -1)
+            path.chmod(before.st_mode & 0o7777)
+        home.start()
+        for_all_to_write(home.path / "control/me")
+        home.signal(signal.SIGHUP)
+        wait_log(home, f"the settings stay as they were: {home.path}: others may write to")
+
+
+@pytest.mark.parametrize("part", ["mess", "."])
+def test_a_queue_that_is_missing_stops_the_start_and_the_remedy_mends_it(home: Home, part: str) -> None:
+    queue = home.path / "queue"
+    shutil.rmtree(queue / part)
     refused = home.run("run", check=False)
-    assert refused.returncode == 100 and "nobody-has-this-name" in refused.stderr
+    assert refused.returncode == 100
+    assert f"{queue / part} is missing" in refused.stderr
+    remedy = refused.stderr.rpartition("or: ")[2]
+    assert "openqmail init" not in refused.stderr and "status: exiting" not in refused.stderr
+    assert remedy.strip() in home.run("check", check=False).stdout
+    subprocess.run(remedy, shell=True, check=True)
+    home.start()
+    send(home, "alice@a.example")
+    home.wait_mails("alice", 1)
+
+
+def test_a_disk_that_takes_nothing_is_for_later_and_named(home: Home) -> None:
+    """As a full one is; what may pass must not keep a supervisor from starting it again."""
+    run = ["prlimit", "--fsize=0", *command(), "--home", str(home.path), "run"]
+    refused = subprocess.run(run, capture_output=True, text=True)
+    assert refused.returncode == 111
+    assert f"{home.path}/run/lock cannot be written: " in refused.stderr and "make room" in refused.stderr
+
+
+def test_a_service_that_is_not_installed_is_one_sentence(home: Home) -> None:
+    home.control("listen", f"smtpx 127.0.0.1:{home.port}")
+    refused = home.run("run", check=False)
+    assert refused.returncode == 100
+    [line] = refused.stderr.splitlines()
+    assert "smtpx" in line
 
 
 def test_hup_takes_new_settings_whole_or_not_at_all(home: Home) -> None:

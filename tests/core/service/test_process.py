@@ -1,13 +1,35 @@
 """What every process with a loop has: whom it is introduced to, and when."""
 
 import asyncio
+import math
 import socket
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from openqmail.core.control.home import Home
 from openqmail.core.service.frames.blocking import BlockingChannel
+from openqmail.core.service.processes import send
 from openqmail.core.service.processes.process import Inherited, Process
 from openqmail.core.service.supervisor import messages as said
+from openqmail.core.values import HomeError
 from spawned import until
+
+
+def test_a_queue_that_cannot_be_opened_is_told_without_waiting_for_its_lock(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(send, "LOCKED", math.inf)
+
+    async def story() -> None:
+        ours, theirs = socket.socketpair()
+        home = Home(str(tmp_path))
+        settings: Any = SimpleNamespace(logformat="qmail")
+        process = Process("send", theirs, Inherited(home, settings, None, 1, {}, None, None, False))
+        with ours, pytest.raises(HomeError, match="queue is missing"):
+            await send.serve(process)
+        process.close()
+
+    asyncio.run(asyncio.wait_for(story(), 30))
 
 
 def introduce(supervisor: BlockingChannel) -> socket.socket:
@@ -24,7 +46,8 @@ def test_who_came_last_is_asked_also_when_it_came_while_the_process_got_ready(tm
     async def story() -> None:
         ours, theirs = socket.socketpair()
         home = Home(str(tmp_path))
-        process = Process("send", theirs, Inherited(home, None, None, 1, {}, None, None, False))
+        settings: Any = SimpleNamespace(logformat="qmail")
+        process = Process("send", theirs, Inherited(home, settings, None, 1, {}, None, None, False))
         supervisor = BlockingChannel(ours, said.FromChild)
         asked: list[socket.socket] = []
         peers = [introduce(supervisor)]

@@ -6,6 +6,8 @@ import pwd
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -24,7 +26,9 @@ ME = Account("me", os.getuid(), os.getgid())
 def spawner(tmp_path: Path) -> Iterator[local.Spawner]:
     if os.geteuid() == 0:  # else it would look into users/cdb
         os.chown(tmp_path, pwd.getpwnam(OWNER).pw_uid, -1)
-    inherited = Inherited(Home(str(tmp_path)), None, Accounts(ME, ME, ME, ME, ME), 1, {}, None, None, False)
+    settings: Any = SimpleNamespace(logformat="qmail")
+    accounts = Accounts(ME, ME, ME, ME, ME)
+    inherited = Inherited(Home(str(tmp_path)), settings, accounts, 1, {}, None, None, False)
     ours, theirs = socket.socketpair()
     made = local.Spawner(theirs, inherited)
     with ours:

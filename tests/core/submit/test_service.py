@@ -407,3 +407,64 @@ def test_who_calls_on_a_system_without_so_peercred(monkeypatch: pytest.MonkeyPat
     assert caller(Bsd(b"")) is None
     monkeypatch.delattr(socket, "LOCAL_PEERCRED")
     assert caller(Bsd(version + uid)) is None
+
+
+def said(server: Any) -> list[bytes]:
+    return [event.line() for event in server.service.context.log.events]
+
+
+WHO = b"uid %d pid %d " % (os.getuid(), os.getpid())
+
+
+def test_the_log_says_who_handed_a_message_in(running: Running) -> None:
+    async def scene() -> None:
+        async with running() as server:
+            await server.say(request(b"x\n", b"a@a.example", b"b@a.example"))
+            await server.until(0)
+            assert said(server) == [b"submit: accepted msg 1: " + WHO + b"from <s@a.example> recipients 2"]
+
+    asyncio.run(scene())
+
+
+def test_the_log_says_who_was_refused_and_why(running: Running) -> None:
+    async def scene() -> None:
+        async with running([("toy", Hook("rcpt", 550))]) as server:
+            await server.say(request(b"x\n"))
+            await server.until(0)
+            assert said(server) == [
+                b"submit: refused, failure: " + WHO + b"from <s@a.example> text not_you_(#5.7.1)"
+            ]
+        async with running() as server:
+            server.queue.error = QueueFull("full")
+            await server.say(request(b"x\n"))
+            await server.until(0)
+            assert said(server)[0].startswith(b"submit: refused, deferral: " + WHO)
+
+    asyncio.run(scene())
+
+
+def test_the_log_says_that_a_client_went_in_the_midst(running: Running) -> None:
+    async def scene() -> None:
+        async with running() as server:
+            client = await server.client()
+            client.writer.write(request(b"x" * 100)[:-50])
+            await client.writer.drain()
+            await server.until(1)
+            await asyncio.sleep(0)
+            client.writer.close()
+            await server.until(0)
+            assert said(server)[0].startswith(b"submit: refused, gone: " + WHO)
+
+    asyncio.run(scene())
+
+
+def test_a_connection_that_said_nothing_is_not_told(running: Running) -> None:
+    async def scene() -> None:
+        async with running() as server:
+            client = await server.client()
+            await server.until(1)
+            client.writer.close()
+            await server.until(0)
+            assert said(server) == []
+
+    asyncio.run(scene())

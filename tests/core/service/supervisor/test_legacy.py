@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from homes import OWNER
 from openqmail.core.control.settings import Listener
+from openqmail.core.service.frames.codec import VERSION
 from openqmail.core.service.supervisor.legacy import ChildLeft, Legacy, try_installed
 from openqmail.core.values import OpenqmailError
 
@@ -36,6 +39,8 @@ def without(legacy: Legacy, *keys: str, **more: Any) -> bytes:
 def home(tmp_path: Path) -> str:
     (tmp_path / "control").mkdir()
     (tmp_path / "control/me").write_text("a.example\n")
+    if os.geteuid() == 0:  # in this place a home of root's would not be root's alone
+        os.chown(tmp_path, pwd.getpwnam(OWNER).pw_uid, -1)
     return str(tmp_path)
 
 
@@ -51,9 +56,14 @@ def test_the_listeners_are_found_again_and_whose_they_were(made: Legacy) -> None
 
 
 def test_an_older_program_may_leave_less_and_a_newer_one_more(made: Legacy) -> None:
-    found = Legacy.decoded(without(made, "version", "frames", "since", "generation", news=[1]))
+    found = Legacy.decoded(without(made, "version", "since", "generation", news=[1]))
     assert found.children == (CHILD,)
-    assert (found.version, found.frames) == (1, 1)
+    assert (found.version, found.frames) == (1, VERSION)
+
+
+def test_one_that_does_not_tell_its_frames_has_the_first_and_is_refused(made: Legacy) -> None:
+    with pytest.raises(OpenqmailError, match="speaks version 1 of the frames"):
+        Legacy.decoded(without(made, "frames"))
 
 
 def test_what_the_installed_program_understands_is_no_obstacle(made: Legacy, home: str) -> None:
@@ -70,7 +80,7 @@ def test_a_legacy_that_lacks_something_is_refused_by_the_trial(made: Legacy, hom
     assert f"is not understood: Object missing required field `{lacking}`" in try_installed(home, old)
 
 
-@pytest.mark.parametrize("version", [{"version": 2}, {"frames": 2}])
+@pytest.mark.parametrize("version", [{"version": 2}, {"frames": VERSION + 1}])
 def test_another_version_is_refused(made: Legacy, version: dict[str, int]) -> None:
     with pytest.raises(OpenqmailError, match="stop it and start it anew"):
         Legacy.decoded(without(made, **version))

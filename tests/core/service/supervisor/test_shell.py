@@ -54,8 +54,6 @@ class Shell:
             os.chown(path, pwd.getpwnam(OWNER).pw_uid, -1)
         home, self.log = Home(str(path)), MemoryLog()
         self.supervisor = Supervisor(home, read_settings(home), None, SystemClock(), self.log, False, None)
-        self.supervisor._read_signals, self._write = os.pipe()
-        self.supervisor._signals = []
         self.children: list[Child] = []
 
     def child(self, role: str) -> Child:
@@ -71,8 +69,6 @@ class Shell:
     def end(self) -> None:
         for one in self.children:
             one.end()
-        os.close(self._write)
-        os.close(self.supervisor._read_signals)
 
 
 @pytest.fixture

@@ -1,22 +1,26 @@
-"""`openqmail check`: whether owners and modes of a home keep everybody to what is theirs, and whether
-the addresses that mail is to go out from are this host's.
+"""`openqmail check`: whether owners and modes of a home keep everybody to what is theirs, whether all is
+there, and whether the addresses that mail is to go out from are this host's.
 
 Exit code 0 when nothing is found, 100 with a line for each finding: place, fault, remedy.  What
 the control files say is the matter of `openqmail control check`.
 """
 
 import argparse
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 
 from openqmail.core.commands.command import CANNOT, DONE, example, needed
-from openqmail.core.control.accounts import find_accounts
+from openqmail.core.control.accounts import Account, find_accounts
 from openqmail.core.control.home import Home
 from openqmail.core.control.modes import Finding, examine
 from openqmail.core.control.owner import as_owner
 from openqmail.core.control.reader import read_settings
+from openqmail.core.queue.layout import paths
 from openqmail.core.values import OpenqmailError
+from openqmail.core.world import PosixDisk
 
 help = "look for owners and modes that let anybody reach what he should not, and for addresses of others"
 
@@ -34,7 +38,10 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
     here = needed(home)
     accounts = find_accounts(here)
     with as_owner(here):
-        found = [*examine(here, accounts), *_addresses_of_others(here)]
+        found = examine(here, accounts)
+        if here.queue not in [one.place for one in found]:
+            found += _queue(here, accounts.send)
+        found += _addresses_of_others(here)
     for one in found:
         print(msgspec.json.encode(one).decode() if args.json else _on_a_line(str(one)))
     if not args.json:
@@ -44,6 +51,18 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
         if not found:
             print(f"{here.path}: owners and modes are as they should be")
     return CANNOT if found else DONE
+
+
+def _queue(home: Home, send: Account) -> Iterator[Finding]:
+    """The folders of its layout that are missing, if it can be read: what keeps us out is told already."""
+    folder, names = os.fsencode(home.queue), list[bytes]()
+    with suppress(OSError):
+        names = paths.missing(PosixDisk(), folder)
+    if names:
+        first = os.path.join(home.queue, os.fsdecode(names[0]))
+        more = f", and {len(names) - 1} more" if names[1:] else ""
+        remedy = paths.remaking(folder, names, send.uid, send.gid)
+        yield Finding(f"is missing{more}", first, f"restore what was there, or: {remedy}")
 
 
 def _addresses_of_others(home: Home) -> Iterator[Finding]:

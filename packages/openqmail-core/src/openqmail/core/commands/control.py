@@ -7,12 +7,13 @@ import sys
 
 from openqmail.core.commands.command import CANNOT, DONE, Parser, example, needed
 from openqmail.core.control import extensions
+from openqmail.core.control.accounts import find_accounts
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
 from openqmail.core.control.reader import all_definitions, check, content
 from openqmail.core.control.text import shown
-from openqmail.core.values import OpenqmailError
+from openqmail.core.values import ControlError, OpenqmailError
 
 help = "list, show, explain or check the control files"
 
@@ -110,11 +111,18 @@ def _list(home: Home, definitions: tuple[Definition, ...], as_json: bool) -> int
 
 def _check(home: Home) -> int:
     found = check(home)
-    for problem in found.errors:
+    errors: list[OpenqmailError] = [*found.errors]
+    try:
+        find_accounts(home)
+    except ControlError:
+        pass  # among them
+    except OpenqmailError as error:
+        errors.append(error)
+    for problem in errors:
         print(f"error: {problem}")
     for problem in found.warnings:
         print(f"warning: {problem}")
-    if found.errors:
+    if errors:
         return CANNOT
     print(f"{home.control}: no errors" + (f", {len(found.warnings)} to look at" if found.warnings else ""))
     return DONE

@@ -16,8 +16,9 @@ from openqmail.core.commands.command import DONE, example
 from openqmail.core.commands.writing import Made, all_or_nothing
 from openqmail.core.control import extensions, syntax
 from openqmail.core.control.home import Home, check_socket_paths
-from openqmail.core.control.modes import PARTS, not_roots
+from openqmail.core.control.modes import PARTS
 from openqmail.core.control.owner import acting_as, user_name
+from openqmail.core.control.strangers import not_roots
 from openqmail.core.control.text import shown
 from openqmail.core.values import HomeError, OpenqmailError
 
@@ -144,6 +145,7 @@ def _control_files(args: argparse.Namespace) -> dict[str, str]:
         "listen": "".join(f"{line}\n" for line in dict.fromkeys(listen)),
         "rules": RULES,
         "defaultdelivery": "./Maildir/\n",
+        "bounceformat": "dsn\n",
     }
 
 

@@ -5,29 +5,28 @@ word is none of core's, or when all are listed.  An error is one sentence on std
 """
 
 import argparse
+import errno
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 from openqmail.core.__about__ import __version__
-from openqmail.core.commands import check, control, init, mailbox, queue, run, status, upgrade
 from openqmail.core.commands.command import CANNOT, DONE, LATER, Command, Parser, example
 from openqmail.core.control import extensions
 from openqmail.core.control.home import Home
 from openqmail.core.values import HomeError, OpenqmailError, TemporaryFailure
 
-COMMANDS: dict[str, Command] = {
-    "init": init,
-    "run": run,
-    "upgrade": upgrade,
-    "status": status,
-    "queue": queue,
-    "mailbox": mailbox,
-    "control": control,
-    "check": check,
-}
+COMMANDS = ("init", "run", "upgrade", "status", "queue", "mailbox", "control", "check")
+"""Core's, each a module of this folder."""
 
 GROUP = "openqmail.commands"
+
+PASSING = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO),
+    *(errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE),
+)
+"""Errors of the system's that may be over when it is tried again."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,17 +36,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(words)
     except TemporaryFailure as error:
         return _failed(error, LATER)
-    except (OpenqmailError, OSError) as error:
+    except OpenqmailError as error:
         return _failed(error, CANNOT)
+    except OSError as error:
+        return _failed(error, LATER if error.errno in PASSING else CANNOT)
     except KeyboardInterrupt:
         return _failed("interrupted", LATER)
 
 
 def _run(words: list[str]) -> int:
     chosen = _chosen(words)
-    commands = dict(COMMANDS)
-    if chosen not in COMMANDS:
-        commands |= _added(None if chosen is None else chosen)
+    # One is imported alone: a service has nothing of the others in its memory.
+    commands = core_commands(chosen) if chosen in COMMANDS else core_commands() | _added(chosen)
     parser = build_parser(commands)
     if not words:
         parser.print_help(sys.stderr)
@@ -65,6 +65,12 @@ def _run(words: list[str]) -> int:
         return DONE
 
 
+def core_commands(*names: str) -> dict[str, Command]:
+    """These, or all, by name."""
+    modules = {name: f"openqmail.core.commands.{name}" for name in names or COMMANDS}
+    return {name: importlib.import_module(module) for name, module in modules.items()}
+
+
 def build_parser(commands: dict[str, Command]) -> Parser:
     """The whole command line; the manual page is made from it too."""
     parser = Parser(prog="openqmail", description="A mail transfer agent in the tradition of qmail.")
@@ -80,13 +86,14 @@ def build_parser(commands: dict[str, Command]) -> Parser:
 
 
 def _chosen(words: list[str]) -> str | None:
-    """The subcommand's name: the first word that is neither an option nor --home's value."""
+    """The subcommand's name: the first word, but for --home and its value; None where another option
+    comes first, which asks for something of all of them."""
     rest = iter(words)
     for word in rest:
         if word == "--home":
             next(rest, None)
-        elif not word.startswith("-"):
-            return word
+        elif not word.startswith("--home="):
+            return None if word.startswith("-") else word
     return None
 
 
@@ -122,7 +129,8 @@ def _home(args: argparse.Namespace) -> Home | None:
 def _failed(error: object, code: int) -> int:
     text = error
     if isinstance(error, OSError):
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
+        place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        text = f"{place}: {error.strerror}" if place else error.strerror or error
     line = "".join(letter if letter.isprintable() else "?" for letter in str(text))
     print(f"openqmail: {line}", file=sys.stderr)
     return code

@@ -15,7 +15,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="set damaged parts of the queue aside and go on with what can be read",
     )
     example(
-        parser, "openqmail --home mail run", "signals: TERM drains and ends, HUP reloads, ALRM tries all now"
+        parser,
+        "openqmail --home mail run",
+        "signals: TERM drains and ends, again: at once; HUP reloads; ALRM tries all now; USR2 upgrades",
     )
 
 

@@ -27,6 +27,8 @@ STOPPED: dict[str, Any] = {
     "queue": None,
     "running": {"local": 0, "remote": 0},
     "processes": [],
+    "refusals": 0,
+    "refusal": "",
 }
 
 

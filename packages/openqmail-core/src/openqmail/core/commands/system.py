@@ -119,16 +119,16 @@ def mail_user(name: str, processes: Container[str]) -> pwd.struct_passwd:
     try:
         found = pwd.getpwnam(name)
     except KeyError:
-        raise HomeError(f"--user: there is no user '{shown(name)}' on this host; make it first") from None
+        raise HomeError(f"there is no user '{shown(name)}' on this host; make it first") from None
     if found.pw_uid == 0 or name in processes:
         why = "runs a process" if found.pw_uid else "is root, who gets no mail"
-        raise HomeError(f"--user: {name} {why}; name a person's user")
+        raise HomeError(f"{name} {why}; name a person's user")
     try:
         owner = os.stat(found.pw_dir).st_uid
     except OSError as error:
-        raise HomeError(f"--user: the home of {name}, {found.pw_dir}: {error.strerror}; make it") from None
+        raise HomeError(f"the home of {name}, {found.pw_dir}: {error.strerror}; make it") from None
     if owner != found.pw_uid:
-        raise HomeError(f"--user: {found.pw_dir} is {user_name(owner)}'s, not {name}'s; mend its owner")
+        raise HomeError(f"{found.pw_dir} is {user_name(owner)}'s, not {name}'s; mend its owner")
     return found
 
 
@@ -150,7 +150,7 @@ def give_maildir(user: pwd.struct_passwd) -> None:
             for name in MAILDIR:
                 made.folder(os.path.join(maildir, name), 0o700)
         except PermissionError:
-            raise HomeError(f"--user: {user.pw_name} may not make {maildir}; mend that home") from None
+            raise HomeError(f"{user.pw_name} may not make {maildir}; mend that home") from None
 
 
 def _is_there(look: Callable[[str], object], name: str) -> bool:

@@ -13,7 +13,7 @@ from openqmail.core.commands import client
 from openqmail.core.commands.command import DONE, example, needed
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
-from openqmail.core.values import HomeError, TemporaryFailure
+from openqmail.core.values import HomeError, OpenqmailError, TemporaryFailure
 
 help = "have the running service go on as the version that is installed now"
 
@@ -46,6 +46,8 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
                 now = client.status(here)
             except (client.Stopped, TemporaryFailure):
                 continue
+            if now.get("refusals", 0) > before.get("refusals", 0):
+                raise OpenqmailError(f"{here.path}: {now.get('refusal')}; the service goes on as it was")
             if now.get("state") == "serving" and _generation(now) > _generation(before):
                 print(f"{here.path}: version {now.get('version')} serves, process {now.get('pid')}")
                 return DONE

@@ -6,7 +6,7 @@ of the group `openqmail.control`: a `Definition`, or several in a tuple.  `FOREI
 files of netqmail and eQmail that have no effect yet.
 """
 
-from openqmail.core.control import outgoing, syntax
+from openqmail.core.control import outgoing, reports, syntax
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.rules import parse_rules
 from openqmail.core.control.text import ControlText, integer, mapping, members, sequence, value
@@ -27,7 +27,15 @@ def _default_delivery(text: ControlText) -> bytes | None:
 
 
 def _number(
-    name: str, default: int, low: int, high: int, what: str, *, reader: str, explanation: str
+    name: str,
+    default: int,
+    low: int,
+    high: int,
+    what: str,
+    *,
+    reader: str,
+    explanation: str,
+    example: int = 0,
 ) -> Definition:
     return Definition(
         name=name,
@@ -35,7 +43,7 @@ def _number(
         default=str(default),
         readers=(reader,),
         explanation=explanation,
-        example=str(default or 20_000_000),
+        example=str(example or default),
         parse=value(integer(low, high, what)),
     )
 
@@ -139,6 +147,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         reader="smtpd",
         explanation="The largest message that is accepted, in bytes; 0 sets no limit. The limit is announced "
         "to clients (SIZE), and a larger message is refused for good.",
+        example=20_000_000,
     ),
     _number(
         "maxrecipients",
@@ -178,6 +187,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         reader="smtpd",
         explanation="How many connections a client's network (/24 of IPv4, /64 of IPv6) may open in an hour; "
         "more are turned away with 421. 0 sets no limit. Clients with RELAYCLIENT are not counted.",
+        example=600,
     ),
     _number(
         "messagesperhour",
@@ -188,6 +198,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         reader="smtpd",
         explanation="How many messages a client's network (/24 of IPv4, /64 of IPv6) may begin in an hour, "
         "taken or not; more are put off with 450. 0 sets no limit. Clients with RELAYCLIENT are not counted.",
+        example=1000,
     ),
     _number(
         "timeoutsmtpd",
@@ -286,7 +297,9 @@ DEFINITIONS: tuple[Definition, ...] = (
         COUNT,
         "a number of deliveries",
         reader="send",
-        explanation="How many remote deliveries to one domain run at once, so that no other waits behind it.",
+        explanation="How many remote deliveries to one domain run at once at most, so that no other waits "
+        "behind it. A new domain gets five, more as they succeed, fewer as its host fails; one that fails "
+        "twice in a row is left alone for a minute, then for longer, up to an hour.",
     ),
     _number(
         "queuelifetime",
@@ -319,6 +332,20 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     _host(
         "doublebouncehost", "send", "The domain of the user who gets the bounces that could not be delivered."
+    ),
+    *reports.DEFINITIONS,
+    Definition(
+        name="logformat",
+        kind="qmail or json",
+        default="qmail",
+        readers=("service",),
+        explanation=(
+            "How the log is written. qmail: qmail-send's lines, which multilog and qmailanalog's matchup "
+            "know, and lines of the same kind for SMTP sessions and local submission. json: an object a "
+            "line with the same facts, and its time."
+        ),
+        example="json",
+        parse=value(syntax.log_format),
     ),
     Definition(
         name="defaultdelivery",

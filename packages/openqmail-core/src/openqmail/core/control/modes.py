@@ -2,8 +2,9 @@
 
 `examine` looks at a home by its owners and modes alone: for each process and for anybody else
 it works out what can be searched, read and written from `/` on, and says what is more than the
-table gives, or less.  Nothing is changed and no file is opened but users/assign.  Access
-control lists are not looked at, nor groups beyond the one that `become` leaves.
+table gives, or less, and what is missing.  Nothing is changed and no file is opened but
+users/assign and control/defaultdelivery.  Access control lists are not looked at, nor groups
+beyond the one that `become` leaves.
 """
 
 import os
@@ -15,10 +16,12 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from openqmail.core.control.accounts import Account, Accounts
-from openqmail.core.control.assign import parse_assign
+from openqmail.core.control.assign import Assignment, parse_assign
 from openqmail.core.control.home import Home
-from openqmail.core.control.owner import user_name
+from openqmail.core.control.owner import to_make, user_name
+from openqmail.core.control.reader import NO_CDB, content
 from openqmail.core.control.settings import ACCOUNTS
+from openqmail.core.control.strangers import folders_to, replaceable
 
 ROOT, ANY = "root", "any"
 
@@ -128,8 +131,7 @@ class _Examination:
                 yield Finding(f"{one.label} cannot pass", folder, remedy)
         yield from self._above()
         yield from self._look("", self._home.path, within)
-        if self._system:
-            yield from self._users()
+        yield from self._users()
 
     # --- one thing of the home ----------------------------------------------------------------
 
@@ -140,9 +142,8 @@ class _Examination:
         except FileNotFoundError:  # a file of a running service that has gone
             if part is not None and name != "mail":  # which another qmail does not have
                 mode = part.mode if self._system else part.private
-                owner = user_name(self._uid(part.owner, 0))
-                made = f"mkdir -m {mode:o} {shlex.quote(path)} && chown {owner} {shlex.quote(path)}"
-                yield Finding("is missing", path, made)
+                made = to_make([path], mode, *self._ids(part.owner))
+                yield Finding("is missing", path, f"restore what was there, or: {made}")
             return
         if name == "queue" and self._system and (foreign := _foreign(path, self._accounts["send"])):
             yield self._takeover(path, foreign)
@@ -198,6 +199,10 @@ class _Examination:
         )
         if less:
             yield less, "cannot come by it, and has to", "a+rX"
+        own = 0o700 if stat.S_ISDIR(found.mode) else 0o400
+        if name.partition("/")[0] in ("queue", "run") and meant.mode & ~found.mode & own:
+            owner = Subject("", user_name(found.uid), found.uid, found.gid)
+            yield (owner,), "may not work with it, and has to", "u+rwX"
 
     def _wanted(self, name: str, folder: bool) -> tuple[str, int]:
         """Owner and mode by the table."""
@@ -216,6 +221,12 @@ class _Examination:
             return present
         return 0 if owner == ROOT else self._accounts[owner].uid
 
+    def _ids(self, owner: str) -> tuple[int, int]:
+        """uid and gid of what belongs to root or a role."""
+        if not self._system:
+            return self._home.owner
+        return (0, 0) if owner == ROOT else (self._accounts[owner].uid, self._accounts[owner].gid)
+
     # --- around it ----------------------------------------------------------------------------
 
     def _shared(self) -> Iterator[Finding]:
@@ -229,18 +240,18 @@ class _Examination:
 
     def _above(self) -> Iterator[Finding]:
         """Whoever may write to a folder above the home may put another in its place."""
-        for folder, owner in _replaceable(self._home.path, (0, self._home.uid)):
+        for folder, owner in replaceable(self._home.path, (0, self._home.uid)):
             if owner:
                 thing = f"belongs to {owner}, who may put another home in place of this one"
                 yield Finding(thing, folder, "move the home, or change the owner")
             else:
                 thing = "others may write to it, and put another home in place of this one"
-                yield Finding(thing, folder, f"chmod go-w {shlex.quote(folder)}")
+                yield Finding(thing, folder, f"move the home, or: chmod +t {shlex.quote(folder)}")
 
     def _reaching(self, path: str, subjects: Subjects) -> tuple[Subjects, list[tuple[Subject, str]]]:
         """Who can come as far as the folder that `path` is in; the others with where they are stopped."""
         cannot: list[tuple[Subject, str]] = []
-        for folder in _folders_to(path):
+        for folder in folders_to(path):
             found = _facts(os.stat(folder))
             cannot += [(one, folder) for one in subjects if not one.may(_SEARCH, found)]
             subjects = tuple(one for one in subjects if one.may(_SEARCH, found))
@@ -258,24 +269,56 @@ class _Examination:
         )
 
     def _users(self) -> Iterator[Finding]:
-        """The homes of users/assign, and that no process reads the Maildirs in them; nor is a worker's
-        user one of a process, whose files programs of that user could reach."""
+        """Those of users/assign: that each can be given mail, and that no process reads their Maildirs; nor
+        is a worker's user one of a process, whose files programs of that user could reach."""
+        if not os.path.isdir(self._home.users):
+            return  # told as a part of the home
+        assign, cdb = (os.path.join(self._home.users, name) for name in ("assign", "cdb"))
         try:
-            with open(os.path.join(self._home.users, "assign"), "rb") as opened:
+            with open(assign, "rb") as opened:
                 lines, _ = parse_assign(opened.read())
-        except OSError:
-            return  # `control check` says so
-        users = {(os.fsdecode(one.user.home), one.user.uid): os.fsdecode(one.user.name) for one in lines}
+        except OSError as error:
+            yield Finding(f"cannot be read: {error.strerror}", assign, "restore it")
+            return
+        if not os.path.isfile(cdb):
+            yield Finding("is missing", cdb, NO_CDB)
+        users: dict[tuple[str, int], list[Assignment]] = {}
+        for one in lines:
+            users.setdefault((os.fsdecode(one.user.home), one.user.uid), []).append(one)
         closed = {one.uid: f"the user of {role}" for role, one in self._accounts.items() if role != "alias"}
         closed[0] = "root"
-        for (folder, uid), name in users.items():
-            if uid in closed:
+        for (folder, uid), theirs in users.items():
+            name = os.fsdecode(theirs[0].user.name)
+            if uid in closed and self._system:
                 yield Finding(f"gives mail to {closed[uid]}, for {name}", "users/assign", "name another user")
                 continue
             try:
-                yield from self._user(folder, uid, name)
+                yield from self._lacking(folder, theirs)
+                if self._system:
+                    yield from self._user(folder, uid, name)
             except OSError:
-                continue  # not there: `control check` says so
+                continue  # no home: `control check` says so; no Maildir: told, or not wanted
+
+    def _lacking(self, folder: str, lines: list[Assignment]) -> Iterator[Finding]:
+        """What a Maildir of a user needs to take mail, where mail without a .qmail file goes to it."""
+        user, maildir = lines[0].user, os.path.join(folder, "Maildir")
+        os.stat(folder)
+        if not os.path.lexists(maildir):
+            whole = any(not (one.wildcard or one.user.dash or one.user.ext) for one in lines)
+            usual = (content(self._home, "defaultdelivery") or b"./Maildir/").strip() == b"./Maildir/"
+            if not (whole and usual) or os.path.lexists(os.path.join(folder, ".qmail")):
+                return
+        waits = f"mail for {os.fsdecode(user.name)} waits"
+        places = [maildir, *(os.path.join(maildir, name) for name in ("tmp", "new", "cur"))]
+        if missing := [place for place in places if not os.path.lexists(place)]:
+            made = to_make(missing, 0o700, user.uid, user.gid)
+            yield Finding(f"is missing: {waits}", missing[0], f"restore what was there, or: {made}")
+        for place in places[:3]:
+            if place not in missing and ~os.stat(place).st_mode & 0o700:
+                remedy = f"chmod u+rwx {shlex.quote(place)}"
+                yield Finding(
+                    f"{user_name(os.stat(place).st_uid)} may not write to it: {waits}", place, remedy
+                )
 
     def _user(self, folder: str, uid: int, name: str) -> Iterator[Finding]:
         if os.stat(folder).st_mode & 0o002:
@@ -301,34 +344,6 @@ class _Examination:
 
 def _facts(found: os.stat_result) -> Facts:
     return Facts(found.st_uid, found.st_gid, found.st_mode)
-
-
-def not_roots(path: str) -> str:
-    """Who but root could put another thing in the place of a home at `path`; empty: nobody."""
-    for folder, owner in _replaceable(path, (0,)):
-        if owner:
-            return f"{folder} belongs to {owner}, who could put another home in its place"
-        return f"others may write to {folder}, and put another home in its place"
-    return ""
-
-
-def _replaceable(path: str, owners: tuple[int, ...]) -> Iterator[tuple[str, str]]:
-    """The folders above `path` in which somebody else than these uids could put another thing in its
-    place, and whose each is; nobody's name: others may write to it."""
-    for folder in _folders_to(path):
-        found = os.stat(folder)
-        if found.st_uid not in owners:
-            yield folder, user_name(found.st_uid)
-        elif found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
-            yield folder, ""
-
-
-def _folders_to(path: str) -> list[str]:
-    """The folders that `path` is in, from `/` on, by their real names."""
-    found = [os.path.dirname(os.path.realpath(path))]
-    while found[-1] != "/":
-        found.append(os.path.dirname(found[-1]))
-    return found[::-1]
 
 
 def _foreign(queue: str, send: Account) -> str:

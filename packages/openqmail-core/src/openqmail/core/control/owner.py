@@ -4,9 +4,11 @@ Root becomes the owner, for as long as a command works there or, to serve it, fo
 nothing in a folder that somebody else may write to leads root anywhere.
 """
 
+import grp
 import os
 import pwd
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from openqmail.core.control import extensions
@@ -87,3 +89,16 @@ def user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def to_make(folders: Iterable[str], mode: int, uid: int, gid: int) -> str:
+    """The command by which root, or this user, makes folders that are missing; its paths end it."""
+    places = " ".join(map(shlex.quote, folders))
+    return f"install -d -o {user_name(uid)} -g {group_name(gid)} -m {mode:o} {places}"

@@ -6,7 +6,7 @@ A missing file means its default, and a missing `rcpthosts` that nobody may rela
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -18,6 +18,9 @@ from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Settings
 from openqmail.core.control.text import SIZE, ControlText
 from openqmail.core.values import ControlError, OpenqmailError
+
+NO_CDB = "any 'openqmail mailbox add NAME' compiles it anew"
+"""What helps when users/cdb is missing."""
 
 
 class Findings(msgspec.Struct, frozen=True):
@@ -75,7 +78,7 @@ def check(home: Home) -> Findings:
         errors.append(ControlError("control", 0, str(error)))
     values, problems = _read_all(home, definitions)
     errors += problems
-    errors += _not_installed(values)
+    errors += not_installed(values)
     errors += _users(home)
     warnings = list(_mistaken_names(home, definitions))
     warnings += _contradictions(values)
@@ -121,8 +124,8 @@ def _missing(home: Home, definition: Definition) -> ControlError:
     )
 
 
-def _not_installed(values: dict[str, object]) -> list[ControlError]:
-    """Services, transports and hooks that a file names and nothing provides."""
+def not_installed(values: Mapping[str, object]) -> list[ControlError]:
+    """Services, transports and hooks that a file names and nothing provides; `values`: by file."""
     listen, routes, hooks = (values.get(name) or () for name in ("listen", "smtproutes", "hooks"))
     wanted = [("openqmail.services", listener.service) for listener in listen]  # type: ignore[attr-defined]
     wanted += [("openqmail.transports", route.transport) for route in getattr(routes, "values", tuple)()]
@@ -146,7 +149,7 @@ def _users(home: Home) -> Iterable[ControlError]:
         return
     yield from problems
     if not os.path.isfile(os.path.join(home.users, "cdb")):
-        yield ControlError("users/cdb", 0, "is missing; any 'openqmail mailbox add NAME' compiles it anew")
+        yield ControlError("users/cdb", 0, f"is missing; {NO_CDB}")
     for folder in dict.fromkeys(one.user.home for one in found):
         if not os.path.isdir(folder):
             where = folder.decode("utf-8", "backslashreplace")

@@ -5,6 +5,7 @@ All names of hosts and domains are lower case.
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -48,8 +49,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `rcpthosts`: domains and `.suffix`es for which anybody may send us mail.
     `locals`: domains delivered here.  `virtualdomains`: full address, domain, `.suffix` or the
     empty catch-all -> prefix (an empty prefix: not virtual).  `smtproutes`: domain, `.suffix` or
-    empty -> route.  Times in seconds, sizes in bytes; `databytes` 0: no limit.  `added`: the values
-    of control files that add-ons declare, by name.  `accounts`: role -> user, where it is not `ACCOUNTS`.
+    empty -> route.  Times in seconds, sizes in bytes; `databytes`, `bouncemaxbytes` 0: no limit.
+    `bounceformat` is `qmail` or `dsn`.  `added`: the values of control files that add-ons declare, by
+    name.  `accounts`: role -> user, where it is not `ACCOUNTS`.
     """
 
     me: bytes
@@ -80,6 +82,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bouncehost: bytes
     doublebounceto: bytes
     doublebouncehost: bytes
+    bounceformat: str = "qmail"
+    bouncemaxbytes: int = 50_000
     # local
     defaultdelivery: bytes
     # remote
@@ -97,6 +101,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Mapping[bytes, str] = {}
     # which processes there are
     smtpdworkers: int = 1
+    # how they write their log
+    logformat: Literal["qmail", "json"] = "qmail"
     # what add-ons read
     added: Mapping[str, object] = {}
 

@@ -58,6 +58,13 @@ def switch(text: str) -> bool:
     return text == "1"
 
 
+def log_format(text: str) -> str:
+    """qmail or json."""
+    if text not in ("qmail", "json"):
+        raise ValueError(f"'{shown(text)}' is no form of the log; write qmail or json")
+    return text
+
+
 def suffix(text: str) -> tuple[bytes, ...]:
     """A domain, or `.domain` for all below it."""
     if text.startswith("."):

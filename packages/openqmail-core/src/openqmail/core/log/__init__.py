@@ -15,7 +15,14 @@ from openqmail.core.log.events import (
     TripleBounce,
     Warn,
 )
-from openqmail.core.log.writer import Log, LogWriter, MemoryLog
+from openqmail.core.log.receiving import (
+    SmtpdAccepted,
+    SmtpdRefused,
+    SmtpdSession,
+    SubmitAccepted,
+    SubmitRefused,
+)
+from openqmail.core.log.writer import Form, Log, LogWriter, MemoryLog
 
 __all__ = [
     "Alert",
@@ -24,6 +31,7 @@ __all__ = [
     "DeliveryStarted",
     "Event",
     "Exiting",
+    "Form",
     "Log",
     "LogWriter",
     "MemoryLog",
@@ -31,7 +39,12 @@ __all__ = [
     "MessageInfo",
     "NewMessage",
     "Notice",
+    "SmtpdAccepted",
+    "SmtpdRefused",
+    "SmtpdSession",
     "Status",
+    "SubmitAccepted",
+    "SubmitRefused",
     "TripleBounce",
     "Warn",
 ]

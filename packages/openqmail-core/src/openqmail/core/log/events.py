@@ -1,26 +1,25 @@
 """The facts of the log, each a small value, with the line that qmail-send writes for it.
 
 `line()` is qmail-log(5)'s form, word for word, without the newline.  Every text that a
-stranger may have had a hand in is escaped here, as qmail-send does: a newline becomes `/`;
-a blank, `%`, and whatever is not printable ASCII becomes `_`.
+stranger may have had a hand in is escaped, as qmail-send does (escaping.py).  What qmail-smtpd and
+qmail-queue did not say is in receiving.py; json.py has the same facts in another form.
 """
 
 from typing import Literal
 
 import msgspec
 
+from openqmail.core.log.escaping import SAFE
+from openqmail.core.log.receiving import (
+    SmtpdAccepted,
+    SmtpdRefused,
+    SmtpdSession,
+    SubmitAccepted,
+    SubmitRefused,
+)
 from openqmail.core.values import Outcome
 
-_SAFE = bytes(
-    ord("/") if code == 0x0A else code if 0x20 < code < 0x7F and code != ord("%") else ord("_")
-    for code in range(256)
-)
 _WORDS = {Outcome.SUCCESS: b"success", Outcome.DEFERRAL: b"deferral", Outcome.FAILURE: b"failure"}
-
-
-def escape(text: bytes) -> bytes:
-    """Text that stays one word in a log line, whatever a stranger put into it."""
-    return text.translate(_SAFE)
 
 
 class Status(msgspec.Struct, frozen=True, gc=False):
@@ -62,7 +61,7 @@ class MessageInfo(msgspec.Struct, frozen=True, gc=False):
         return b"info msg %d: bytes %d from <%s> qp %d uid %d" % (
             self.number,
             self.size,
-            self.sender.translate(_SAFE),
+            self.sender.translate(SAFE),
             self.pid,
             self.uid,
         )
@@ -80,17 +79,20 @@ class DeliveryStarted(msgspec.Struct, frozen=True, gc=False):
             self.delivery,
             self.number,
             channel,
-            self.recipient.translate(_SAFE),
+            self.recipient.translate(SAFE),
         )
 
 
 class DeliveryEnded(msgspec.Struct, frozen=True, gc=False):
+    """`number`: the message's, which qmail-send's line leaves to the one that started the delivery."""
+
     delivery: int
     outcome: Outcome
     text: bytes
+    number: int
 
     def line(self) -> bytes:
-        text = self.text.translate(_SAFE)
+        text = self.text.translate(SAFE)
         return b"delivery %d: %s: %s" % (self.delivery, _WORDS[self.outcome], text)
 
 
@@ -118,10 +120,14 @@ class MessageEnded(msgspec.Struct, frozen=True, gc=False):
         return b"end msg %d" % self.number
 
 
+# `number` of these: the message that it is about, if it is about one; the text names it as well.
+
+
 class Warn(msgspec.Struct, frozen=True, gc=False):
     """Something went wrong that openqmail can live with."""
 
     text: str
+    number: int | None = None
 
     def line(self) -> bytes:
         return b"warning: " + _sentence(self.text)
@@ -131,6 +137,7 @@ class Alert(msgspec.Struct, frozen=True, gc=False):
     """Something went wrong that a person should look at."""
 
     text: str
+    number: int | None = None
 
     def line(self) -> bytes:
         return b"alert: " + _sentence(self.text)
@@ -140,6 +147,7 @@ class Notice(msgspec.Struct, frozen=True, gc=False):
     """What the service says of itself."""
 
     text: str
+    number: int | None = None
 
     def line(self) -> bytes:
         return _sentence(self.text)
@@ -163,6 +171,11 @@ Event = (
     | Alert
     | Notice
     | Exiting
+    | SmtpdAccepted
+    | SmtpdRefused
+    | SmtpdSession
+    | SubmitAccepted
+    | SubmitRefused
 )
 
 

@@ -1,7 +1,8 @@
 """Where events go: a file descriptor, in batches, or a list.
 
 An event costs an append; what came together is put into words, stamped with the time and written
-all at once.  A full pipe makes the writer wait, as it makes qmail-send wait.
+all at once.  A full pipe makes the writer wait, as it makes qmail-send wait.  All processes write
+to the same one: what is written at once ends with a line, and none is longer than a pipe takes whole.
 """
 
 import os
@@ -9,10 +10,17 @@ import select
 import stat
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
+from openqmail.core.log import json
 from openqmail.core.log.events import Event
 from openqmail.core.world import Clock
+
+Form = Literal["qmail", "json"]
+"""What `control/logformat` may say."""
+
+_SOCKET_PIECE = 16 * 1024
+"""Bytes that a Unix socket takes whole."""
 
 
 class Log(Protocol):
@@ -33,23 +41,33 @@ class MemoryLog:
 
 
 class LogWriter:
-    """Writes lines to `descriptor`; with a time in front where no logger adds one.
+    """Writes lines to `descriptor`, in qmail-send's form or as JSON; `form` may be set at any time.
 
-    ISO 8601 UTC when the descriptor is a terminal or a file; none when it is a pipe or a
-    socket (multilog, journald).  `soon` is how to have `flush` called before long;
+    In front of a line of qmail-send's form stands the time where no logger adds one: ISO 8601 UTC when the
+    descriptor is a terminal or a file; none when it is a pipe or a socket (multilog, journald).
+    An object of JSON has it inside, always.  `soon` is how to have `flush` called before long;
     without it every line is written at once.
     """
 
     def __init__(
-        self, descriptor: int, clock: Clock, soon: Callable[[Callable[[], None]], object] | None = None
+        self,
+        descriptor: int,
+        clock: Clock,
+        soon: Callable[[Callable[[], None]], object] | None = None,
+        form: Form = "qmail",
     ) -> None:
+        self.form = form
         self._descriptor = descriptor
         self._clock = clock
         self._soon = soon
         self._events: list[Event] = []
         mode = os.fstat(descriptor).st_mode
         self._stamped = os.isatty(descriptor) or stat.S_ISREG(mode)
-        self._piped = stat.S_ISFIFO(mode)
+        self._piece = 0  # bytes that are written in one piece; 0: any number
+        if stat.S_ISFIFO(mode):
+            self._piece = select.PIPE_BUF
+        elif stat.S_ISSOCK(mode):
+            self._piece = _SOCKET_PIECE
 
     def __call__(self, event: Event) -> None:
         events = self._events
@@ -64,23 +82,32 @@ class LogWriter:
         """Write what has come together; an error of the descriptor loses those lines, not mail."""
         if not self._events:
             return
-        stamp = self._time() if self._stamped else b""
-        lines = [event.line() for event in self._events]
+        data = self._words(self._events)
         self._events.clear()
-        data = stamp + (b"\n" + stamp).join(lines) + b"\n"
         try:
             while data:
                 data = data[os.write(self._descriptor, self._portion(data)) :]
         except OSError:
             return
 
-    def _portion(self, data: bytes) -> bytes:
-        """As much as is written in one piece: others write to the same pipe."""
-        if not self._piped or len(data) <= select.PIPE_BUF:
-            return data
-        return data[: data.rfind(b"\n", 0, select.PIPE_BUF) + 1] or data[: select.PIPE_BUF]
+    def _words(self, events: list[Event]) -> bytes:
+        if self.form == "json":
+            now = self._time()
+            return b"".join([json.encode(event, now) + b"\n" for event in events])
+        stamp = self._time().encode() + b" " if self._stamped else b""
+        most = self._piece - 1
+        lines = [event.line() for event in events]
+        if most > 0 and max(map(len, lines)) > most:
+            lines = [line if len(line) <= most else line[: most - 3] + b"..." for line in lines]
+        return stamp + (b"\n" + stamp).join(lines) + b"\n"
 
-    def _time(self) -> bytes:
+    def _portion(self, data: bytes) -> bytes:
+        """As much as is written in one piece, which is whole lines."""
+        if not 0 < self._piece < len(data):
+            return data
+        return data[: data.rfind(b"\n", 0, self._piece) + 1] or data[: self._piece]
+
+    def _time(self) -> str:
         now = self._clock.now()
-        second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)).encode()
-        return second + b".%03dZ " % (now % 1 * 1000)
+        second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+        return f"{second}.{int(now % 1 * 1000):03d}Z"

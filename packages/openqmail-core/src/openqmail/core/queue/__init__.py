@@ -5,7 +5,7 @@ from openqmail.core.queue.checkpoint import Checkpoint
 from openqmail.core.queue.journal import JournalLost
 from openqmail.core.queue.limits import Limits
 from openqmail.core.queue.local_store import LocalStore
-from openqmail.core.queue.lock import SendMutex, Trigger
+from openqmail.core.queue.lock import Locked, SendMutex, Trigger
 from openqmail.core.queue.looking import read, read_body
 from openqmail.core.queue.store import Change, Closes, Due, Progress, QueueStore, Router, Stored
 
@@ -18,6 +18,7 @@ __all__ = [
     "JournalLost",
     "Limits",
     "LocalStore",
+    "Locked",
     "Progress",
     "QueueStore",
     "Router",

@@ -12,14 +12,20 @@ import stat
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 
+from openqmail.core.queue.journal.journal import FULL
 from openqmail.core.queue.layout.paths import prepare
 from openqmail.core.queue.unreadable import unreadable
-from openqmail.core.values import HomeError
+from openqmail.core.values import HomeError, QueueFull
 from openqmail.core.world import PosixDisk
 
 
+class Locked(HomeError):
+    """Somebody else works on the queue."""
+
+
 class SendMutex:
-    """Taken when it is made; the kernel gives it back when the process ends.  Raises HomeError."""
+    """Taken when it is made; the kernel gives it back when the process ends.  Raises Locked,
+    QueueFull, HomeError."""
 
     def __init__(self, queue: bytes) -> None:
         path = os.path.join(queue, b"lock", b"sendmutex")
@@ -31,12 +37,16 @@ class SendMutex:
                 os.close(self._descriptor)
                 raise OSError(errno.EINVAL, "it is not a regular file", path)
         except OSError as error:
+            if error.errno in FULL:
+                raise QueueFull(
+                    f"{where} cannot be made: {error.strerror}; make room and start again"
+                ) from None
             raise HomeError(unreadable(os.fsencode(error.filename or path), error)) from None
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._descriptor)
-            raise HomeError(f"{where} is locked: a qmail-send runs on this queue; stop it first") from None
+            raise Locked(f"{where} is locked: a qmail-send runs on this queue; stop it first") from None
 
     def close(self) -> None:
         if self._descriptor >= 0:

@@ -20,6 +20,7 @@ from openqmail.core.queue.store import Change, QueueStore, Stored
 from openqmail.core.send.message import REPORT
 from openqmail.core.send.routing import Routes
 from openqmail.core.send.summary import summarize
+from openqmail.core.send.wishes import wants_bounce
 from openqmail.core.values import Body, MessageId, OpenqmailError, Outcome, TemporaryFailure
 from openqmail.core.world import Clock
 
@@ -142,6 +143,8 @@ class StoredQueue:
         number = stored.id.number
         changes = tuple(
             Change(position, Outcome.FAILURE, dsn.report(routes.of(stored, position).plain, report))
+            if wants_bounce(stored.envelope, position)
+            else Change(position, Outcome.SUCCESS, report)
             for position, progress in enumerate(stored.progress)
             if progress.outcome is None
         )
@@ -153,7 +156,8 @@ class StoredQueue:
         return 0
 
     def _say(self, stored: Stored, what: str) -> None:
-        self._log(Notice(f"message {stored.id.number} {what}"))
+        number = stored.id.number
+        self._log(Notice(f"message {number} {what}", number))
 
     # --- take out, act, put back --------------------------------------------------------
 

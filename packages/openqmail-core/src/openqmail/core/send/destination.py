@@ -51,8 +51,9 @@ _NO_LINES: Final[deque[Line]] = deque()
 
 class Destination:
     """`lines` wait with their details, `parked` as a number each (a heap, by birth, see `fairness`);
-    `asked`: parked ones that are being loaded.  `ready`: it stands in a round.  `proven`: its last
-    word was no failure; `until`: when its rest ends (seconds UTC); `text`: its latest failure."""
+    `asked`: parked ones that are being loaded.  `place`: the round in which it stands, if it does.
+    `proven`: its last word was no failure; `until`: when its rest ends (seconds UTC); `text`: its
+    latest failure."""
 
     __slots__ = (
         "asked",
@@ -61,9 +62,9 @@ class Destination:
         "lines",
         "name",
         "parked",
+        "place",
         "proven",
         "quick",
-        "ready",
         "resting",
         "rests",
         "running",
@@ -79,7 +80,8 @@ class Destination:
         self.running = self.asked = 0
         self.lines = _NO_LINES
         self.parked: list[int] = []
-        self.ready = self.resting = False
+        self.place: deque[Destination] | None = None
+        self.resting = False
         self.proven = self.quick = proven
         self.successes = self.failures = self.rests = self.until = 0
         self.seconds = 0.0
@@ -162,6 +164,7 @@ class Destination:
             self.name.decode("utf-8", "backslashreplace"),
             self.running,
             self.limit,
+            len(self.lines) + len(self.parked) + self.asked,
             self.failures,
             self.until if self.resting else None,
             self.text.decode("utf-8", "backslashreplace") if self.failures else None,

@@ -5,10 +5,11 @@ each time; a destination that has its limit in use, or rests, stands outside the
 is over.  So neither a flood to one host nor one big message keeps others waiting, and a start
 costs the same however much waits.
 
-Destinations that are slow, or of which nothing good is known yet, have a round of their own, and
+Destinations of which nothing good is known (strangers), and slow ones, have rounds of their own, and
 all of them together at most three quarters of the slots: however many dead hosts there are, quick
-ones find a free slot.  One of which nothing good is known gets a second slot only while such
-destinations hold less than a quarter: many dead ones do not keep many new ones waiting.
+ones find a free slot.  Strangers go before slow ones, most of them being quick; but every fourth of
+these slots goes to a slow one first.  A stranger gets a second slot only while they all hold less
+than a quarter: many dead ones do not keep many new ones waiting.
 
 A destination keeps details of only so many messages; the numbers of further ones are parked,
 and handed back in `recalled` when their turn comes near, the oldest first.
@@ -33,6 +34,9 @@ WAITING_SLOW = 100
 KEPT = 10_000
 """How many destinations are remembered when nothing waits for them."""
 
+PROBED = 30
+"""Seconds that a probe may take before a message that waits for several hosts is looked at again."""
+
 _NUMBER = 64
 _MASK = (1 << _NUMBER) - 1
 
@@ -41,8 +45,8 @@ class FairQueue:
     """One channel.  `limit`: slots in all; `each`: slots a destination.  `paced`: destinations are
     other hosts, and have as much of `each` as they have earned.
 
-    `round`, `others`: the destinations that might use a slot, quick ones and the rest, empty when
-    there is nothing to start; `strangers`: slots that the rest holds, at most `part`."""
+    `round`, `strange`, `slow`: the destinations that might use a slot, empty when there is nothing to
+    start; `others`: slots that such as are not quick hold, at most `part`."""
 
     def __init__(self, limit: int, each: int, *, paced: bool = False) -> None:
         self.limit = limit
@@ -50,22 +54,26 @@ class FairQueue:
         self.paced = paced
         self.part, self._few = _parts(limit)
         self.running = 0
-        self.strangers = 0
+        self.others = 0
         self.parked = 0
         self.recalled: list[tuple[int, bytes]] = []
+        self.rests: list[tuple[int, bytes]] = []
+        """A heap: when the rest of which destination ends; it may have ended before."""
         self.round: deque[Destination] = deque()
-        self.others: deque[Destination] = deque()
+        self.strange: deque[Destination] = deque()
+        self.slow: deque[Destination] = deque()
         self._destinations: dict[bytes, Destination] = {}
         self._others_next = False
+        self._turn = 0
 
     def resize(self, limit: int, each: int) -> None:
         """New limits; what runs beyond them ends in its own time."""
         self.limit, self.each = limit, each
         self.part, self._few = _parts(limit)
-        self.round.clear()
-        self.others.clear()
+        for line in (self.round, self.strange, self.slow):
+            line.clear()
         for destination in self._destinations.values():
-            destination.ready = False
+            destination.place = None
             destination.limit = min(destination.limit, each) if self.paced else each
             self._settle(destination)
 
@@ -87,10 +95,12 @@ class FairQueue:
         if destination.quick:
             if self.round:
                 return False
-        elif self.others or self.strangers >= self.part or destination.resting or self._enough(destination):
-            return False
         else:
-            self.strangers += 1
+            if self.strange or self.slow or self.others >= self.part:
+                return False
+            if destination.resting or self._enough(destination):
+                return False
+            self.others += 1
         destination.running += 1
         self.running += 1
         return True
@@ -139,25 +149,27 @@ class FairQueue:
         destination.running += 1
         self.running += 1
         if not destination.quick:
-            self.strangers += 1
+            self.others += 1
         self._settle(destination)
         if destination.parked:
             self._recall(destination)
         return line.number, destination.name, batch
 
     def _next(self) -> Destination | None:
-        """Whose turn it is, taken out of its round; the two rounds have theirs in turn."""
+        """Whose turn it is, taken out of its round; quick ones and the others have theirs in turn."""
         while self.running < self.limit:
-            others = bool(self.others) and self.strangers < self.part
+            others = self.others < self.part and bool(self.strange or self.slow)
             if self.round and not (others and self._others_next):
                 destination = self.round.popleft()
                 self._others_next = True
             elif others:
-                destination = self.others.popleft()
+                self._turn += 1
+                slow_first = self.slow and (not self.strange or self._turn % 4 == 0)
+                destination = (self.slow if slow_first else self.strange).popleft()
                 self._others_next = False
             else:
                 break
-            destination.ready = False
+            destination.place = None
             if destination.startable and not self._enough(destination):  # it was when it came into line
                 return destination
         return None
@@ -168,7 +180,7 @@ class FairQueue:
         destination.running -= 1
         self.running -= 1
         if not destination.quick:
-            self.strangers -= 1
+            self.others -= 1
         if destination.lines:
             self._settle(destination)
         elif destination.rests:
@@ -202,25 +214,26 @@ class FairQueue:
         self.release(name)
         return resting
 
-    def rest(self, name: bytes, now: float, random: Random) -> tuple[int, list[tuple[int, int]]]:
-        """Leave it alone: until when, and what was in line and is no longer: messages, and how many
-        recipients of each."""
+    def rest(self, name: bytes, now: float, random: Random) -> list[tuple[int, int]]:
+        """Leave it alone; what was in line and is no longer: messages, and how many recipients of each."""
         destination = self._destinations[name]
         destination.rest(now, random)
+        heappush(self.rests, (destination.until, name))
         if destination.quick:
             self._change(destination)
         withdrawn = [(line.number, line.left) for line in destination.lines if not line.urgent]
         if withdrawn:
             destination.lines = deque(line for line in destination.lines if line.urgent)
-        return destination.until, withdrawn
+        return withdrawn
 
-    def resume(self, name: bytes, now: float) -> None:
-        """Its rest may be over: then one delivery probes it."""
-        destination = self._destinations.get(name)
-        if destination is not None and destination.resting and destination.until <= now:
-            destination.resting = False
-            self._recall(destination)
-            self._settle(destination)
+    def resume(self, now: float) -> None:
+        """Where the rest is over, one delivery may probe the host."""
+        while self.rests and self.rests[0][0] <= now:
+            destination = self._destinations.get(heappop(self.rests)[1])
+            if destination is not None and destination.resting and destination.until <= now:
+                destination.resting = False
+                self._recall(destination)
+                self._settle(destination)
 
     def forgive(self) -> None:
         """No destination rests any longer."""
@@ -241,6 +254,10 @@ class FairQueue:
         """When the rest of this destination ends; 0 when it does not rest."""
         destination = self._destinations.get(name)
         return destination.until if destination is not None and destination.resting else 0
+
+    def again(self, names: tuple[bytes, ...], now: int) -> int:
+        """When the first of these may be tried, or is worth another look."""
+        return min(self.resting_until(name) or now + (PROBED if self.holds(name) else 1) for name in names)
 
     def resting(self) -> dict[bytes, int]:
         """Those that rest, and until when."""
@@ -307,21 +324,22 @@ class FairQueue:
 
     def _settle(self, destination: Destination) -> None:
         """Put it into its round, if it can use a slot."""
-        if not destination.ready and destination.startable and not self._enough(destination):
-            destination.ready = True
-            (self.round if destination.quick else self.others).append(destination)
+        if destination.place is None and destination.startable and not self._enough(destination):
+            others = self.slow if destination.proven else self.strange
+            destination.place = self.round if destination.quick else others
+            destination.place.append(destination)
 
     def _enough(self, destination: Destination) -> bool:
         """It has a slot, nothing good is known of it, and such ones have many: until it frees a slot."""
-        return destination.running > 0 and not destination.proven and self.strangers >= self._few
+        return destination.running > 0 and not destination.proven and self.others >= self._few
 
     def _change(self, destination: Destination) -> None:
         """Quick from now on, or no longer."""
-        if destination.ready:
-            (self.round if destination.quick else self.others).remove(destination)
-            destination.ready = False
+        if destination.place is not None:
+            destination.place.remove(destination)
+            destination.place = None
         destination.quick = not destination.quick
-        self.strangers += -destination.running if destination.quick else destination.running
+        self.others += -destination.running if destination.quick else destination.running
         self._settle(destination)
 
 

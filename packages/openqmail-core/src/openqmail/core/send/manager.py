@@ -16,12 +16,10 @@ delivery whose file is not yet known to be on disk is none any more.
 """
 
 from collections.abc import Callable
-from heapq import heappop, heappush
 from math import inf
 from random import Random
 from typing import Any
 
-from openqmail.core import dsn
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import (
     Bounced,
@@ -45,6 +43,8 @@ from openqmail.core.send.events import (
     Known,
     Load,
     Loaded,
+    Notify,
+    NotifyFailed,
     Record,
     Recorded,
     Reported,
@@ -75,9 +75,6 @@ READ_AGAIN = 60
 BOUNCE_AGAIN = 60
 """Seconds until a bounce that could not be submitted is tried again."""
 
-PROBED = 30
-"""Seconds until a message is looked at again of which one of several destinations is being probed."""
-
 _DEFERRAL, _FAILURE = Outcome.DEFERRAL, Outcome.FAILURE  # an enum's attributes are slow to look up
 _NOT_TRIED = b"Sorry, %s is left alone for a while and was not tried now. When it was:\n%s"
 _NO_REPORT = Result(Outcome.DEFERRAL, b"There was no report on this recipient.\n")
@@ -107,8 +104,6 @@ class SendManager:
         self._recalled: dict[int, tuple[FairQueue, bytes]] = {}
         self._urgent: set[int] = set()
         """Those asked for that are tried even where a destination rests."""
-        self._rests: list[tuple[int, bytes]] = []
-        """A heap: when the rest of which destination ends."""
         self._writes = 0
         self._local = FairQueue(settings.concurrencylocal, settings.concurrencylocal)
         self._remote = FairQueue(settings.concurrencyremote, settings.concurrencydestination, paced=True)
@@ -122,11 +117,11 @@ class SendManager:
         _HANDLERS[type(event)](self, event)
         if not self._stopped:
             local, remote, due = self._local, self._remote, self._due
-            if local.round or remote.round or remote.others:
+            if local.round or remote.round or remote.strange or remote.slow:
                 self._start()
             if local.recalled or remote.recalled:
                 self._recall()
-            if due.heap or due.ready or self._rests:
+            if due.heap or due.ready or remote.rests:
                 self._load()
         return out
 
@@ -201,15 +196,15 @@ class SendManager:
         all_due = self._loading.pop(number, None)
         if all_due is None:
             return
+        urgent = number in self._urgent
+        self._urgent.discard(number)
         if number in self._wanted:
             self._let_go(number)
-        elif stored is None:
-            self._urgent.discard(number)
-        elif stored.held is None and number not in self._active:
+        elif stored is not None and stored.held is None and number not in self._active:
             if self._stopped:
                 self._due.add(number, 0)
             else:
-                self._activate(number, stored, inf if all_due else self._now)
+                self._activate(number, stored, inf if all_due else self._now, urgent)
         self._arrived(number)
 
     def _unreadable(self, event: Unreadable) -> None:
@@ -229,28 +224,27 @@ class SendManager:
             queue, destination = recall
             queue.arrived(destination)
 
-    def _activate(self, number: int, stored: Stored, now: float) -> None:
+    def _activate(self, number: int, stored: Stored, now: float, urgent: bool = False) -> None:
         """Route the recipients that are due by `now` and put them in line; or park the message."""
         if len(stored.envelope.recipients) == 1 and self._start_at_once(number, stored):
             return
         message = self._message(number, stored)
         local, remote = message.sort(self._routes, now)
-        urgent = number in self._urgent
-        if urgent:
-            self._urgent.remove(number)
-        elif number not in self._recalled and self._park(message, local, remote):
+        if not urgent and number not in self._recalled and self._park(message, local, remote):
             return
         self._active[number] = message
         for domain, items in local.items():
             message.waiting += len(items)
             self._local.add(number, domain, items, 1)
         group = 1 if is_verp(stored.envelope.sender) else GROUP
+        message.running += 1  # it goes on only when all its recipients have their place
         for domain, items in remote.items():
             if self._remote.holds(domain) and not urgent:
                 self._hold(message, domain, items)
             else:
                 message.waiting += len(items)
                 self._remote.add(number, domain, items, group, urgent=urgent)
+        message.running -= 1
         if not message.waiting:
             self._advance(message)
 
@@ -298,11 +292,11 @@ class SendManager:
     def _start(self) -> None:
         """Fill the free slots, the channels by turns."""
         local, remote = self._local, self._remote
-        while local.round or remote.round or remote.others:
+        while local.round or remote.round or remote.strange or remote.slow:
             batch = local.take() if local.round else None
             if batch is not None:
                 self._start_waiting("local", *batch)
-            other = remote.take() if remote.round or remote.others else None
+            other = remote.take()
             if other is not None:
                 self._start_waiting("remote", *other)
             elif batch is None:
@@ -349,24 +343,27 @@ class SendManager:
         if delivery is None:
             return
         message, out = delivery.message, self._out
+        recipients = message.stored.envelope.recipients
         message.running -= 1
         done, failed = 0, None
         for index, (position, _) in enumerate(delivery.items):
             result = event.results[index] if index < len(event.results) else _NO_REPORT
             outcome, text = result.outcome, result.text
             if self._abandoned and outcome is _DEFERRAL:
-                out.append(DeliveryEnded(event.delivery + index, outcome, text[:REPORT]))
+                out.append(DeliveryEnded(event.delivery + index, outcome, text[:REPORT], message.number))
                 continue
             if delivery.expired or len(text) > REPORT:
                 outcome, text = delivery.verdict(result)
-            out.append(DeliveryEnded(event.delivery + index, outcome, text))
+            out.append(DeliveryEnded(event.delivery + index, outcome, text, message.number))
             if result.host:
                 failed = result
             if outcome is not _DEFERRAL:
                 done += 1
-                if outcome is _FAILURE:
-                    text = dsn.report(self._routes.of(message.stored, position).plain, text)
-                    message.failures.append(text)
+            if outcome is _FAILURE or recipients[position].notify:
+                elsewhere = event.recorded or result.dsn
+                outcome, text = message.note(
+                    self._routes, position, outcome, text, delivery.channel, elsewhere, self._now
+                )
             if not event.recorded or outcome is not result.outcome:
                 message.changes.append(Change(position, outcome, text))
         if delivery.channel == "local":
@@ -395,10 +392,8 @@ class SendManager:
     def _rest(self, name: bytes, failed: Message) -> None:
         """Leave a destination alone; what was in line for it waits as numbers.  `failed`, whose
         delivery told it, is about to advance anyway."""
-        until, withdrawn = self._remote.rest(name, self._now, self._random)
-        heappush(self._rests, (until, name))
         messages = {}
-        for number, recipients in withdrawn:
+        for number, recipients in self._remote.rest(name, self._now, self._random):
             message = messages[number] = self._active[number]
             message.waiting -= recipients
             message.hold(name, recipients)
@@ -436,11 +431,8 @@ class SendManager:
             del self._active[message.number]
             self._remote.park(message.number, message.held[0], message.stored.birth)
         else:
-            now = int(self._now)
-            times = [self._remote.resting_until(name) or now + PROBED for name in message.held]
-            if message.left_local:
-                times.append(local)
-            self._drop(message, max(min(times), now + 1))
+            again = self._remote.again(message.held, int(self._now))
+            self._drop(message, max(min(again, local) if message.left_local else again, int(self._now) + 1))
 
     # --- what becomes of a message ------------------------------------------------------
 
@@ -449,8 +441,14 @@ class SendManager:
         if message.writing:
             return
         if message.waiting or message.running:
-            if message.changes:
+            if message.told:
+                self._notify(message)
+            elif message.changes:
                 self._record(message, (0, 0), ended=False)
+        elif message.told or message.late:
+            message.told += message.late
+            message.late.clear()
+            self._notify(message)
         elif message.left_local or message.left_remote:
             due = message.due if self._abandoned else message.next_due()
             if message.changes or due != message.due:
@@ -481,6 +479,15 @@ class SendManager:
         routed = bool(message.stored.channels)
         self._out.append(Record(message.number, changes, due, ended, routed))
 
+    def _notify(self, message: Message) -> None:
+        told, changes = tuple(message.told), tuple(message.changes)
+        message.told.clear()
+        message.changes.clear()
+        message.telling = Notify(message.number, told, changes, bool(message.stored.channels))
+        message.writing = True
+        self._writes += 1
+        self._out.append(message.telling)
+
     def _bounce(self, message: Message) -> None:
         message.ending = message.bounced = message.writing = True
         self._writes += 1
@@ -491,6 +498,7 @@ class SendManager:
         if message is None or not message.writing:
             return
         message.writing = False
+        message.telling = None
         self._writes -= 1
         if not message.ending:
             self._advance(message)
@@ -507,6 +515,16 @@ class SendManager:
         if message is not None and message.bounced:
             self._writes -= 1
             self._drop(message, int(self._now) + BOUNCE_AGAIN)
+
+    def _notify_failed(self, event: NotifyFailed) -> None:
+        """What became of the recipients counts for more than that it is told."""
+        message = self._active.get(event.number)
+        if message is not None and message.telling is not None:
+            message.changes[:0] = message.telling.changes
+            message.writing = False
+            message.telling = None
+            self._writes -= 1
+            self._advance(message)
 
     def _drop(self, message: Message, due: int) -> None:
         """Nothing to do until `due`: keep the number, unless it is to be let go."""
@@ -545,9 +563,7 @@ class SendManager:
 
     def _wake(self, event: Wake) -> None:
         self._wake_at = None
-        rests = self._rests
-        while rests and rests[0][0] <= self._now:
-            self._remote.resume(heappop(rests)[1], self._now)
+        self._remote.resume(self._now)
 
     def _flush(self, event: Flush) -> None:
         self._remote.forgive()
@@ -570,9 +586,9 @@ class SendManager:
             elif number not in loading:
                 loading[number] = all_due
                 self._out.append(Load(number))
-        then = self._due.next()
-        if self._rests and (then is None or self._rests[0][0] < then):
-            then = self._rests[0][0]
+        then, rests = self._due.next(), self._remote.rests
+        if rests and (then is None or rests[0][0] < then):
+            then = rests[0][0]
         if then is not None and then > self._now and (self._wake_at is None or then < self._wake_at):
             self._wake_at = then
             self._out.append(WakeAt(then))
@@ -595,6 +611,7 @@ _HANDLERS: dict[type, Callable[[SendManager, Any], None]] = {
     Reported: SendManager._reported,
     Recorded: SendManager._recorded,
     BounceFailed: SendManager._bounce_failed,
+    NotifyFailed: SendManager._notify_failed,
     Take: SendManager._take,
     Wake: SendManager._wake,
     Flush: SendManager._flush,

@@ -1,7 +1,6 @@
 """`openqmail run`: from a home to a running MTA, in the foreground."""
 
 import contextlib
-import gc
 import importlib
 import os
 import resource
@@ -14,7 +13,8 @@ from openqmail.core.control.reader import read_settings
 from openqmail.core.log import LogWriter
 from openqmail.core.service.confine import harden
 from openqmail.core.service.lock import HomeLock
-from openqmail.core.service.loops import GARBAGE
+from openqmail.core.service.processes.forking import share_memory
+from openqmail.core.service.supervisor.ground import proved_settings
 from openqmail.core.service.supervisor.legacy import Legacy
 from openqmail.core.service.supervisor.shell import Supervisor
 from openqmail.core.values import OpenqmailError
@@ -43,15 +43,15 @@ def run(home: Home, *, salvage: bool = False) -> int:
     os.umask(0o077)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # a descriptor each connection
-    settings = read_settings(home)
-    lock = HomeLock(home, legacy.lock if legacy else -1)
     clock = SystemClock()
-    log = LogWriter(sys.stderr.fileno(), clock)
-    gc.collect()
-    gc.freeze()  # what is imported stays, and is shared by all: no collection looks at it
-    gc.set_threshold(*GARBAGE)
+    plain = LogWriter(sys.stderr.fileno(), clock)  # until the settings say in which form
+    settings = read_settings(home) if legacy else proved_settings(home, plain, clock)
+    lock = HomeLock(home, legacy.lock if legacy else -1)
+    log = LogWriter(sys.stderr.fileno(), clock, form=settings.logformat)
     try:
-        return Supervisor(home, settings, lock, clock, log, salvage, legacy).run()
+        supervisor = Supervisor(home, settings, lock, clock, log, salvage, legacy)
+        share_memory()
+        return supervisor.run()
     finally:
         lock.release()
 

@@ -9,11 +9,11 @@ import socket
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
-from errno import EACCES
+from errno import EACCES, EDQUOT, ENOSPC
 
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Listener
-from openqmail.core.values import ControlError, HomeError
+from openqmail.core.values import ControlError, HomeError, TemporaryFailure
 
 BACKLOG = 1024
 """Connections that may wait to be accepted; the kernel has a limit of its own."""
@@ -55,7 +55,8 @@ def written(host: str, port: int) -> str:
 
 
 def bind_local(home: Home, name: str, mode: int) -> socket.socket:
-    """A Unix socket in `run/`; what an earlier process left there is replaced.  Raises HomeError.
+    """A Unix socket in `run/`; what an earlier process left there is replaced.  Raises HomeError,
+    TemporaryFailure where the disk is full.
 
     The lock of the home must be held."""
     path = os.path.join(home.run, name)
@@ -71,8 +72,10 @@ def bind_local(home: Home, name: str, mode: int) -> socket.socket:
         opened.listen(BACKLOG)
     except OSError as error:
         opened.close()
-        why = f"cannot listen there for commands: {error.strerror or error}"
-        raise HomeError(f"{home.run}: {why}; mend its mode") from None
+        why = f"{home.run}: cannot listen there for commands: {error.strerror or error}"
+        if error.errno in (ENOSPC, EDQUOT):
+            raise TemporaryFailure(f"{why}; make room there, and try again") from None
+        raise HomeError(f"{why}; mend its mode") from None
     except HomeError:
         opened.close()
         raise

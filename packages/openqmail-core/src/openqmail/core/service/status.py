@@ -10,7 +10,8 @@ from openqmail.core.service.supervisor.messages import Process, State
 
 
 class Status(msgspec.Struct, frozen=True):
-    """`listen`: objects of service and address; `processes`: as the supervisor knows them."""
+    """`listen`: objects of service and address; `processes`: as the supervisor knows them; `refusals`:
+    upgrades that it has refused, the last one for what `refusal` says."""
 
     v: int
     state: str
@@ -21,6 +22,8 @@ class Status(msgspec.Struct, frozen=True):
     queue: QueueTotals
     running: dict[str, int]
     processes: list[Process]
+    refusals: int = 0
+    refusal: str = ""
 
 
 def status_of(queueing: Queueing, version: str, state: State | None) -> Status:
@@ -36,6 +39,8 @@ def status_of(queueing: Queueing, version: str, state: State | None) -> Status:
         queue=queueing.admin.totals(),
         running={"local": local, "remote": remote},
         processes=list(state.processes) if state else [],
+        refusals=state.refusals if state else 0,
+        refusal=state.refusal if state else "",
     )
 
 

@@ -43,6 +43,7 @@ from openqmail.core.smtp.parameters import (
     read_mail,
     read_rcpt,
 )
+from openqmail.core.smtp.refusals import Refused, of_event, of_line
 from openqmail.core.smtp.tables import COUNTED, NO_SERVICE, TABLE, Refusal, State
 from openqmail.core.values import Reply
 
@@ -109,9 +110,11 @@ class ServerSession:
         "_pending",
         "_position",
         "_recipients",
+        "_sender",
         "_smtputf8",
         "closing",
         "identity",
+        "refused",
         "state",
         "tls",
     )
@@ -126,6 +129,7 @@ class ServerSession:
         self._extended = False
         self._smtputf8 = False
         self._recipients = 0
+        self._sender = b""
         self._decoder: DataDecoder | None = None
         self._farewell: Reply | None = None
         self._next: Event | None = None
@@ -135,6 +139,7 @@ class ServerSession:
         self._after = _START
         self.state = _CONNECT
         self.closing = False  # the session is over: write what is to be sent, then close
+        self.refused: list[Refused] = []  # commands, in their order, for the shell to take out
         self.identity: bytes | None = None
         self.tls: object | None = None
 
@@ -213,7 +218,7 @@ class ServerSession:
         elif type(pending) is Data:
             self._decoder = DataDecoder()
         elif type(pending) is Mail:
-            self._smtputf8, self._recipients = pending.smtputf8, 0
+            self._smtputf8, self._recipients, self._sender = pending.smtputf8, 0, pending.sender
         elif type(pending) is Hello:
             self._extended = pending.extended
         elif type(pending) is StartTls:
@@ -230,6 +235,8 @@ class ServerSession:
         if pending is None:
             return
         wire = reply.encode()
+        if code >= 400:
+            self.refused.append(of_event(pending, self._transaction(), reply))
         if code == 421:
             self._out.append(wire)
             self._close()
@@ -268,6 +275,10 @@ class ServerSession:
         if self._farewell is not None:
             self._take_leave()
 
+    def _transaction(self) -> bytes | None:
+        """The sender of the one that is open."""
+        return self._sender if State.MAIL <= self.state <= State.BODY else None
+
     def _wait(self, event: Event, default: bytes, after: State) -> Event:
         """Report `event` and owe an answer to it."""
         self._pending, self._default, self._after = event, default, after
@@ -280,6 +291,11 @@ class ServerSession:
             return
         if self.state is not _TLS:
             self._abort(self._farewell)
+
+    def _violated(self, command: str, reply: Reply) -> None:
+        """The client broke the rules of the wire: the session ends."""
+        self.refused.append(Refused(command, b"", self._transaction(), reply))
+        self._abort(reply)
 
     def _abort(self, reply: Reply) -> None:
         if self.state is not _CLOSED:
@@ -302,7 +318,7 @@ class ServerSession:
         end = buffer.find(b"\n", start, start + limit) + 1
         if not end:
             if len(buffer) - start >= limit:
-                self._abort(tables.LONG_COMMAND)
+                self._violated("line", tables.LONG_COMMAND)
                 return None
             return self._half_closed() if self._eof else NEED_DATA
         line = buffer[start:end]
@@ -316,12 +332,12 @@ class ServerSession:
             if type(after) is State and (found := self._take(event, after)) is not None:
                 return found
         if end - start == 1 or line.find(b"\r") != len(line) - 2 or 0 in line:
-            self._abort(tables.BARE_IN_COMMAND)
+            self._violated("line", tables.BARE_IN_COMMAND)
             return None
         try:
             return self._auth_line(line) if self.state is _AUTH else self._obey(line)
         except Refusal as refusal:
-            self._refuse(refusal.reply)
+            self._refuse(of_line(line, self._transaction(), refusal.reply))
             return None
 
     def _take(self, event: Event | None, after: State) -> Event | None:
@@ -350,8 +366,10 @@ class ServerSession:
             raise Refusal(after)
         return _HANDLERS[verb](self, argument, after)
 
-    def _refuse(self, reply: Reply) -> None:
+    def _refuse(self, refused: Refused) -> None:
         """Answer a command that cannot be obeyed."""
+        reply = refused.reply
+        self.refused.append(refused)
         self._out.append(reply.encode())
         if reply.code in COUNTED:
             self._errors += 1
@@ -370,11 +388,11 @@ class ServerSession:
         return self._wait(read_hello(argument, False), self._offer.helo, after)
 
     def _mail(self, argument: bytes, after: State) -> Event | None:
-        event = read_mail(argument, self._extended, self._offer.size)
+        event = read_mail(argument, self._extended, self._offer.size, self._offer.dsn)
         return self._wait(event, answers.MAIL_OK, after)
 
     def _rcpt(self, argument: bytes, after: State) -> Event | None:
-        event = read_rcpt(argument, self._extended, self._smtputf8)
+        event = read_rcpt(argument, self._extended, self._smtputf8, self._offer.dsn)
         if self._recipients >= self._offer.max_recipients:
             raise Refusal(tables.TOO_MANY_RECIPIENTS)
         return self._wait(event, answers.RCPT_OK, after)
@@ -425,7 +443,7 @@ class ServerSession:
             response = AuthResponse(read_base64(line[:-2]))
         except Refusal as refusal:
             self.state = _READY
-            self._refuse(refusal.reply)
+            self._refuse(Refused("auth", b"", None, refusal.reply))
             return Reset(b"AUTH") if self._next is None else None
         return self._wait(response, answers.AUTH_OK, _READY)
 
@@ -454,13 +472,14 @@ class ServerSession:
         """Nothing of it will be kept: end the session, or swallow the message to its end."""
         broken = _BROKEN.get(decoder.violation)
         if broken is not None:
-            self._abort(broken)
+            self._violated("message", broken)
             return None
         if not decoder.ended:
             return None
         self._decoder, self._buffer = None, decoder.rest
-        self.state = _READY
-        self._refuse(reply)
+        self._refuse(Refused("message", b"", self._transaction(), reply))
+        if not self.closing:
+            self.state = _READY
         self._take_leave()
         return Reset(reply.lines[0]) if self._next is None else None
 

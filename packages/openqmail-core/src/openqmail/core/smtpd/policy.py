@@ -14,6 +14,9 @@ from openqmail.core.values.address import suffixes
 
 NOT_OURS = Reply(553, b"5.7.1", (b"sorry, that domain isn't in my list of allowed rcpthosts",))
 DENIED = Reply(554, b"", (b"no service for your address here",))
+BUSY = Reply(421, b"", (b"too many connections, try again later",))
+TOO_OFTEN = Reply(421, b"4.7.0", (b"too many connections from your network, try again later",))
+LEAVING = Reply(421, b"4.3.2", (b"shutting down, try again later",))
 TOO_MANY_HOPS = Reply(554, b"5.4.6", (b"too many hops, this message is looping",))
 
 HOPS = 100
@@ -53,6 +56,7 @@ def admit(settings: Settings, client: str) -> Policy | None:
             max_recipients=settings.maxrecipients,
             timeout=float(settings.timeoutsmtpd),
             hello=settings.smtpgreeting,
+            dsn=settings.bounceformat == "dsn",
         ),
     )
 

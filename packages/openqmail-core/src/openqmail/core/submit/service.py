@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from openqmail.core.hooks import SessionFacts
 from openqmail.core.hooks.interface import STEPS
+from openqmail.core.log import SubmitAccepted, SubmitRefused
 from openqmail.core.message import qmail_hop
 from openqmail.core.ports import LARGE, LargeBody, ServiceContext
 from openqmail.core.submit import wire
@@ -102,6 +103,8 @@ class SubmitSession(asyncio.Protocol):
     _silent = 0
     _age = 0
     _began = False  # something of the request has come
+    _submitting = False  # it is with the queue, which will say what became of it
+    _told = False  # what became of it, to the log
     _waiting = False  # for a hook, or for the queue's promise
     _paused = False
     _large: LargeBody | None = None
@@ -138,6 +141,8 @@ class SubmitSession(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._forget()
+        if self._began and not self._submitting:
+            self._log_refusal("gone", b"the client went away, or was silent for too long")
         if self._origin is not None:
             self._service.left(self, self._origin.uid)
 
@@ -232,7 +237,7 @@ class SubmitSession(asyncio.Protocol):
         body = self._large if self._large is not None else self._hop + as_text(b"".join(self._pieces))
         self._large = None  # from here on it is the queue's
         self._pieces.clear()
-        self._waiting = True
+        self._waiting = self._submitting = True
         self._context.submission.submit(self._envelope(), body).add_done_callback(self._submitted)
 
     def _submitted(self, done: Future[MessageId]) -> None:
@@ -240,7 +245,11 @@ class SubmitSession(asyncio.Protocol):
         if error is not None:
             self._refused_by_queue(error)
         elif self._origin is not None:
-            self._answer(b"K", b"ok message %d qp %d" % (done.result().number, self._origin.pid))
+            number, origin = done.result().number, self._origin
+            self._told = True  # even when nobody is there any more to be told
+            count = len(self._recipients)
+            self._context.log(SubmitAccepted(number, origin.uid, origin.pid, self._sender, count))
+            self._answer(b"K", b"ok message %d qp %d" % (number, origin.pid))
 
     def _refused_by_queue(self, error: BaseException) -> None:
         self._answer(b"Z", _FULL if isinstance(error, QueueFull) else _TROUBLE)
@@ -289,11 +298,21 @@ class SubmitSession(asyncio.Protocol):
 
     def _answer(self, letter: bytes, text: bytes) -> None:
         """The last word, said once; what the client still sends is not read."""
+        if letter != b"K":
+            self._log_refusal(_OUTCOMES[letter], text)
         self._waiting = True
         self._forget()
         if self._transport is not None and self._open:
             self._transport.write(wire.answer(letter, text))
             self._transport.close()
+
+    def _log_refusal(self, outcome: str, text: bytes) -> None:
+        """Once; never after it was accepted."""
+        if not self._told:
+            self._told = True
+            origin = self._origin
+            uid, pid = (origin.uid, origin.pid) if origin is not None else (None, None)
+            self._context.log(SubmitRefused(outcome, uid, pid, self._sender, text))
 
     def _forget(self) -> None:
         self._pieces.clear()
@@ -301,6 +320,8 @@ class SubmitSession(asyncio.Protocol):
             self._large.abort()
             self._large = None
 
+
+_OUTCOMES = {b"D": "failure", b"Z": "deferral"}
 
 _FACTS = SessionFacts(service="submit", client="", client_port=0, server="", relay=True)
 """What hooks are told: it comes from this host.  Who it is stands in the envelope's origin."""

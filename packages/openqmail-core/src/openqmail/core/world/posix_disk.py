@@ -4,7 +4,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import platform
 import stat
 import time
 from collections.abc import Sequence
@@ -67,10 +66,9 @@ class PosixFilesystem:
     def __init__(self, folder: bytes) -> None:
         self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.device = os.fstat(self._descriptor).st_dev
-        self._libc = ctypes.CDLL(None, use_errno=True)
 
     def sync(self) -> None:
-        if self._libc.syncfs(self._descriptor) != 0:
+        if _libc.syncfs(self._descriptor) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
 
@@ -199,9 +197,10 @@ def _write(descriptor: int, pieces: Sequence[bytes]) -> int:
 def _reports_sync_errors(device: int) -> bool:
     """syncfs reports write-back errors from Linux 5.8 on; on the file systems named here it
     also reported those of metadata in every trial, from 5.17 on."""
-    if platform.system() != "Linux":
+    system = os.uname()
+    if system.sysname != "Linux":
         return False
-    release = platform.release().split(".")
+    release = system.release.split(".")
     if (int(release[0]), int(release[1].split("-")[0])) < (5, 17):
         return False
     wanted = f"{os.major(device)}:{os.minor(device)}"
@@ -211,3 +210,6 @@ def _reports_sync_errors(device: int) -> bool:
             if fields[2] == wanted:
                 return fields[fields.index("-") + 1] in ("ext4", "xfs", "btrfs")
     return False
+
+
+_libc = ctypes.CDLL(None, use_errno=True)  # made before the forks, and so shared

@@ -8,9 +8,12 @@ queue as qmail's install does, all of it the caller's.  See INTERNALS and conf-s
 import contextlib
 import errno
 import os
+import shlex
+from collections.abc import Sequence
 
 import msgspec
 
+from openqmail.core.control.owner import to_make
 from openqmail.core.values import HomeError
 from openqmail.core.world import Disk
 
@@ -109,29 +112,42 @@ def find(disk: Disk, folder: bytes) -> Layout | None:
 
     Raises HomeError for half of one, naming what is missing; OSError."""
     there = set(disk.names(folder))
-    wanted = (*SPLIT_FOLDERS, *EITHER_FOLDERS, *FLAT_FOLDERS)
-    if not there.intersection(SPLIT_FOLDERS):
+    if not _begun(disk, folder, there):
         return None
-    if _LAST not in there and not _has_messages(disk, folder):
-        return None  # making it was broken off
-    for name in wanted:
-        if name not in there:
-            raise _missing(folder, name)
-    split = _split(disk, folder, SPLIT_FOLDERS)
-    if not split:
-        raise _missing(folder, b"mess/0")
-    for kind in SPLIT_FOLDERS:
-        parts = _numbered(disk, os.path.join(folder, kind))
-        for part in range(split):
-            if part not in parts:
-                raise _missing(folder, b"%s/%d" % (kind, part))
-    todo_split = _split(disk, folder, EITHER_FOLDERS)
-    for kind in EITHER_FOLDERS:
-        parts = _numbered(disk, os.path.join(folder, kind))
-        for part in range(todo_split):
-            if part not in parts:
-                raise _missing(folder, b"%s/%d" % (kind, part))
-    return Layout(folder, split, todo_split)
+    if names := missing(disk, folder):
+        where, more = os.fsdecode(os.path.join(folder, names[0])), len(names) - 1
+        them = f", and {more} more folder{'s' * (more > 1)}" if more else ""
+        remedy = remaking(folder, names, os.geteuid(), os.getegid())
+        raise HomeError(f"{where} is missing{them}; restore what was there, or: {remedy}")
+    return Layout(folder, _split(disk, folder, SPLIT_FOLDERS), _split(disk, folder, EITHER_FOLDERS))
+
+
+def missing(disk: Disk, folder: bytes) -> list[bytes]:
+    """The folders that half a layout has not, each after the one that it is in.  Raises OSError."""
+    there = set(disk.names(folder))
+    if not _begun(disk, folder, there):
+        return []
+    found = [name for name in (*SPLIT_FOLDERS, *EITHER_FOLDERS, *FLAT_FOLDERS) if name not in there]
+    for kinds, least in ((SPLIT_FOLDERS, 1), (EITHER_FOLDERS, 0)):
+        split = max(_split(disk, folder, [kind for kind in kinds if kind in there]), least)
+        for kind in kinds:
+            parts = _numbered(disk, os.path.join(folder, kind)) if kind in there else ()
+            found += [b"%s/%d" % (kind, part) for part in range(split) if part not in parts]
+    return found
+
+
+def remaking(folder: bytes, names: Sequence[bytes], uid: int, gid: int) -> str:
+    """The command that makes these folders of a layout, for the queue's user and group."""
+    commands = [f"cd {shlex.quote(os.fsdecode(folder))}"]
+    for mode in sorted({folder_mode(name) for name in names}, reverse=True):
+        some = [os.fsdecode(name) for name in names if folder_mode(name) == mode]
+        commands.append(to_make(some, mode, uid, gid))
+    return " && ".join(commands)
+
+
+def _begun(disk: Disk, folder: bytes, there: set[bytes]) -> bool:
+    """Whether there is more of a layout than what a making that was broken off has left."""
+    return bool(there.intersection(SPLIT_FOLDERS)) and (_LAST in there or _has_messages(disk, folder))
 
 
 def make(disk: Disk, folder: bytes, split: int = SPLIT) -> Layout:
@@ -171,7 +187,8 @@ def prepare(disk: Disk, folder: bytes) -> Layout:
         disk.names(folder)
     except FileNotFoundError:
         where = os.fsdecode(folder)
-        raise HomeError(f"there is no queue at {where}; make a home with: openqmail init") from None
+        remedy = to_make([where], 0o700, os.geteuid(), os.getegid())
+        raise HomeError(f"{where} is missing; restore what was there, or: {remedy}") from None
     layout = find(disk, folder) or make(disk, folder)
     for name in OURS:
         _folder(disk, os.path.join(folder, name))
@@ -192,7 +209,7 @@ def _numbered(disk: Disk, folder: bytes) -> set[int]:
     return {int(name) for name, is_folder in disk.scan(folder) if is_folder and plain_number(name)}
 
 
-def _split(disk: Disk, folder: bytes, kinds: tuple[bytes, ...]) -> int:
+def _split(disk: Disk, folder: bytes, kinds: Sequence[bytes]) -> int:
     """Into how many subfolders 0, 1, 2 … these folders are split; 0 when they are flat.  A folder that
     only one of them has, and nothing is in, is a stray one."""
     numbers: dict[int, list[bytes]] = {}
@@ -216,11 +233,6 @@ def _has_messages(disk: Disk, folder: bytes) -> bool:
         return any(disk.names(os.path.join(mess, b"%d" % part)) for part in _numbered(disk, mess))
     except FileNotFoundError:
         return False
-
-
-def _missing(folder: bytes, name: bytes) -> HomeError:
-    path = os.fsdecode(os.path.join(folder, name))
-    return HomeError(f"{path} is missing; make it with: mkdir -m 700 {path}")
 
 
 def exists(disk: Disk, path: bytes) -> bool:

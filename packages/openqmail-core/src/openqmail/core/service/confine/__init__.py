@@ -1,6 +1,6 @@
 """What keeps a process from what is not its job: uids, walls of paths, forbidden calls."""
 
-from openqmail.core.service.confine.hardening import harden, leave_terminal, limit_memory
+from openqmail.core.service.confine.hardening import forgo_capabilities, harden, leave_terminal, limit_memory
 from openqmail.core.service.confine.identity import become
 from openqmail.core.service.confine.landlock import wall_in
 from openqmail.core.service.confine.seccomp import forbid_calls
@@ -10,6 +10,7 @@ __all__ = [
     "Walls",
     "become",
     "forbid_calls",
+    "forgo_capabilities",
     "harden",
     "leave_terminal",
     "limit_memory",

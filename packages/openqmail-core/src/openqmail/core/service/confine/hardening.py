@@ -1,7 +1,7 @@
-"""What a process gives up whoever it is: the terminal, core dumps, being looked into, new privileges.
+"""What a process gives up whoever it is: the terminal, core dumps, being looked into, capabilities.
 
-prctl(2) is Linux's; elsewhere there are just no core dumps.  Settings hold for this process and
-what it forks; an exec makes it dumpable again, never privileged.
+prctl(2) and capset(2) are Linux's; elsewhere there are just no core dumps.  Settings hold for this
+process and what it forks; an exec makes it dumpable again, never privileged.
 """
 
 import ctypes
@@ -16,6 +16,10 @@ MEMORY = {"smtpd": 1 << 30, "remote": 1 << 30, "gate": 256 << 20}
 """Bytes; send holds as much as is queued."""
 
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
+_HEADER = (ctypes.c_uint32 * 2)(0x20080522, 0)
+"""_LINUX_CAPABILITY_VERSION_3, and this process."""
+_NONE = (ctypes.c_uint32 * 6)()
+"""Two times 32 capabilities: effective, permitted, inheritable."""
 
 
 def leave_terminal() -> None:
@@ -63,6 +67,16 @@ def limit_memory(role: str) -> None:
 def forgo_privileges() -> None:
     """PR_SET_NO_NEW_PRIVS.  Raises OSError."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def forgo_capabilities() -> None:
+    """Whatever a user other than root has been given, as by setcap(8) for the ports below 1024; root's are
+    what makes it root.  Raises OSError."""
+    if _libc is None or 0 in (os.getuid(), os.geteuid()):
+        return
+    if _libc.capset(_HEADER, _NONE):
+        number = ctypes.get_errno()
+        raise OSError(number, f"capset: {os.strerror(number)}")
 
 
 def _prctl(option: int, value: int) -> None:

@@ -13,14 +13,13 @@ import os
 import stat
 import sys
 from collections.abc import Iterable
-from enum import IntFlag
 
 from openqmail.core.service.confine.hardening import forgo_privileges
 from openqmail.core.service.confine.walls import Walls
 
 
-class Right(IntFlag):
-    """LANDLOCK_ACCESS_FS_*"""
+class Right:
+    """LANDLOCK_ACCESS_FS_*; plain numbers, as flags of `enum` cost every process that is walled in memory."""
 
     EXECUTE = 1 << 0
     WRITE_FILE = 1 << 1
@@ -144,15 +143,15 @@ def abi() -> int:
         return 0
 
 
-def _rights(known: int) -> Right:
-    found = Right(FIRST)
+def _rights(known: int) -> int:
+    found = FIRST
     for since, right in ADDED.items():
         if known >= since:
             found |= right
     return found
 
 
-def _allow(ruleset: int, paths: Iterable[str], rights: Right) -> None:
+def _allow(ruleset: int, paths: Iterable[str], rights: int) -> None:
     for path in paths:
         with contextlib.suppress(FileNotFoundError, PermissionError, NotADirectoryError):
             descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)

@@ -6,6 +6,8 @@ version is refused before anything of it is understood.  A frame is the length o
 tagged msgspec struct in MessagePack.  A length is looked at before anything is kept for it.
 """
 
+from collections.abc import Callable
+from functools import cache
 from struct import Struct
 from typing import Any, Final
 
@@ -27,11 +29,26 @@ class FrameError(Exception):
     """The other side does not keep to the form; nothing more of it can be understood."""
 
 
+_encode = msgspec.msgpack.Encoder().encode
+
+
+@cache
+def _decoding(messages: Any) -> Callable[[memoryview], Any]:
+    return msgspec.msgpack.Decoder(messages).decode
+
+
+def understand(*messages: Any) -> None:
+    """Find out, before any process needs it, how these are read: then it is found once and lies in
+    memory that all processes share."""
+    for one in messages:
+        _decoding(one)
+
+
 class Encoder:
     """Makes frames of messages."""
 
     def __init__(self) -> None:
-        self._encode = msgspec.msgpack.Encoder().encode
+        self._encode = _encode
 
     def frame(self, message: msgspec.Struct, descriptors: int = 0) -> bytes:
         """Raises FrameError for what is too large to be sent."""
@@ -46,7 +63,7 @@ class Decoder:
 
     def __init__(self, messages: Any, *, greeted: bool = False, largest: int = LARGEST) -> None:
         """`greeted`: the preface was read before; `largest`: bytes of a payload."""
-        self._decode = msgspec.msgpack.Decoder(messages).decode
+        self._decode = _decoding(messages)
         self._largest = largest
         self._buffer = bytearray()
         self._at = 0

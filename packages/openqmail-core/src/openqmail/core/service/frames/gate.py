@@ -18,7 +18,7 @@ import msgspec
 from openqmail.core.gate import LocalGate
 from openqmail.core.ports.gate import CONNECTIONS
 from openqmail.core.service.frames.channel import Channel
-from openqmail.core.service.frames.codec import FrameError
+from openqmail.core.service.frames.codec import FrameError, understand
 
 LARGEST = 4096
 """Bytes of a frame to a gate."""
@@ -58,6 +58,9 @@ ToServer = Lease | Release | Held | Spend
 class Answer(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     id: int
     yes: bool
+
+
+understand(ToServer, Answer)
 
 
 class Batched:

@@ -14,7 +14,7 @@ import msgspec
 from openqmail.core.ports import LocalDelivery, LocalJob, LocalReport, RecipientCheck, Written
 from openqmail.core.service.frames.bodies import release, unpack
 from openqmail.core.service.frames.channel import Channel
-from openqmail.core.service.frames.codec import FrameError
+from openqmail.core.service.frames.codec import FrameError, understand
 from openqmail.core.service.frames.results import BROKE, LETTERS, Letter
 from openqmail.core.service.frames.rights import close_all
 from openqmail.core.service.frames.serving import DeliveryServer
@@ -83,6 +83,8 @@ class Checked(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
 
 ToWorker = Deliver | Sync | Check
 FromWorker = Report | Synced | Checked
+
+understand(ToWorker, FromWorker)
 
 
 class LocalPorts(LocalDelivery, RecipientCheck, Protocol):

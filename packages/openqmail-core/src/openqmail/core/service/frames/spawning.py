@@ -14,7 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from openqmail.core.service.frames.channel import Channel
-from openqmail.core.service.frames.codec import FrameError
+from openqmail.core.service.frames.codec import FrameError, understand
 from openqmail.core.service.frames.rights import close_all
 
 
@@ -48,6 +48,8 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
 
 ToSpawner = Start | Kill
 FromSpawner = Started | Refused
+
+understand(ToSpawner, FromSpawner)
 
 Then = Callable[["Started | Refused | None", "socket.socket | None"], None]
 """Takes the answer and the connection; None and None when the spawner was lost."""

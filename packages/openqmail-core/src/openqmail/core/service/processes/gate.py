@@ -14,9 +14,12 @@ async def serve(process: Process) -> int:
 
     def reload() -> None:
         try:
-            gate.reconfigure(limits_of(read_settings(process.home)))
+            settings = read_settings(process.home)
         except OpenqmailError as error:
             process.alert(f"the limits stay as they were: {error}")
+            return
+        gate.reconfigure(limits_of(settings))
+        process.log.form = settings.logformat
 
     process.reload = reload
     process.peers["gate"] = server.serve

@@ -146,7 +146,9 @@ class Spawner:
         with ours, theirs:
             try:
                 pid = forked(
-                    f"worker of uid {account.uid}", lambda: self._work(theirs, account, client.delivers)
+                    f"worker of uid {account.uid}",
+                    lambda: self._work(theirs, account, client.delivers),
+                    self._inherited.settings.logformat,
                 )
             except OSError:
                 return client.channel.send(Refused(asked.id, _NO_FORK))

@@ -73,7 +73,8 @@ class Process:
         self.inherited = inherited
         self.clock = SystemClock()
         self.loop = asyncio.get_running_loop()
-        self.log = LogWriter(sys.stderr.fileno(), self.clock, partial(self.loop.call_later, LOG_DELAY))
+        soon = partial(self.loop.call_later, LOG_DELAY)
+        self.log = LogWriter(sys.stderr.fileno(), self.clock, soon, self.settings.logformat)
         self.leaving = asyncio.Event()
         """Set when it is to end; `seconds` says how long that may take."""
         self.seconds = 0.0
@@ -104,7 +105,7 @@ class Process:
 
     def failed(self, error: OpenqmailError) -> None:
         """It cannot do its work."""
-        self._channel.send(said.Failed(str(error), 111))
+        self._channel.send(said.Failed.of(error))
 
     def ask_state(self) -> "asyncio.Future[said.State]":
         """What the supervisor knows."""

@@ -7,14 +7,14 @@ from contextlib import suppress
 from openqmail.core.__about__ import __version__
 from openqmail.core.control.reader import read_settings
 from openqmail.core.log import Exiting, Notice
-from openqmail.core.queue import SendMutex
+from openqmail.core.queue import Locked, SendMutex
 from openqmail.core.service.admin import AdminSocket
 from openqmail.core.service.frames.remote import RemoteClient
 from openqmail.core.service.frames.submission import SubmissionServer
 from openqmail.core.service.processes.process import Process, local_client
 from openqmail.core.service.queueing import Ending, Queueing
 from openqmail.core.service.status import Status, status_of
-from openqmail.core.values import HomeError, OpenqmailError
+from openqmail.core.values import OpenqmailError
 from openqmail.core.world import PosixDisk
 
 HANDED_OVER = 5.0
@@ -39,7 +39,7 @@ async def _mutex(process: Process) -> SendMutex:
     while True:
         try:
             return SendMutex(os.fsencode(process.home.queue))
-        except HomeError:
+        except Locked:
             if process.loop.time() > until or process.leaving.is_set():
                 raise
         await asyncio.sleep(0.05)
@@ -90,7 +90,7 @@ class _Send:
         ending = Ending(HANDED_OVER if process.handover else process.seconds, process.hurried)
         if not await ending.wait(queueing.drained()):
             queueing.sender.stop(abandon=True)
-            if not process.handover:
+            if queueing.admin.totals().messages and not process.handover:
                 process.log(Notice("ending with work under way: it will be tried again after the next start"))
         await self._submissions.leave(HANDED_OVER)
         await self._remote.close()
@@ -107,6 +107,7 @@ class _Send:
         except OpenqmailError as error:
             self._process.alert(f"the settings stay as they were: {error}")
             return
+        self._process.log.form = settings.logformat
         self._queueing.reconfigure(settings)
 
     def _fatal(self, error: BaseException) -> None:

@@ -44,7 +44,8 @@ async def _serve(
     connection: socket.socket, life: int, inherited: Inherited, account: Account, delivers: bool
 ) -> int:
     loop, home, clock = asyncio.get_running_loop(), inherited.home, SystemClock()
-    log = LogWriter(sys.stderr.fileno(), clock, partial(loop.call_later, LOG_DELAY))
+    soon, form = partial(loop.call_later, LOG_DELAY), inherited.settings.logformat
+    log = LogWriter(sys.stderr.fileno(), clock, soon, form)
     users = Users(os.path.join(home.users, "cdb"))
     own = _OwnUsers(users, account.uid, inherited.accounts.alias.uid) if home.uid == 0 else users
     local = LocalDeliveries(home, inherited.settings, PosixDisk(), clock, own)

@@ -12,13 +12,14 @@ from openqmail.core.control.owner import acting_as
 from openqmail.core.log import LogWriter, Notice
 from openqmail.core.remote.tcpto import open_file
 from openqmail.core.service.confine import (
+    Walls,
     become,
     forbid_calls,
+    forgo_capabilities,
     harden,
     leave_terminal,
     limit_memory,
     wall_in,
-    walls_of,
 )
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.loops import close_all_but, new_loop
@@ -28,6 +29,7 @@ from openqmail.core.service.processes.local import run_spawner
 from openqmail.core.service.processes.process import Inherited, Process
 from openqmail.core.service.supervisor import messages as said
 from openqmail.core.service.supervisor.machine import Role
+from openqmail.core.service.supervisor.running import Running
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import SystemClock
 
@@ -44,30 +46,40 @@ def account_of(role: Role, accounts: Accounts) -> Account | None:
     return None if role == "local" else getattr(accounts, role)
 
 
-def fork(role: Role, control: socket.socket, inherited: Inherited) -> int:
-    """Make a child of this role; its pid.  Returns only in the parent.  Raises OSError."""
-    return forked(role, lambda: _live(role, control, inherited))
-
-
-def _live(role: Role, control: socket.socket, inherited: Inherited) -> int:
+def start(role: Role, inherited: Inherited, walls: Walls | None) -> Running:
+    """Make a child of this role.  Returns only in the parent.  Raises OSError."""
+    ours, theirs = socket.socketpair()
     try:
-        return _run(role, control, inherited)
+        with theirs:
+            pid = forked(role, lambda: _live(role, theirs, inherited, walls), inherited.settings.logformat)
+    except OSError:
+        ours.close()
+        raise
+    account = account_of(role, inherited.accounts)
+    uid = account.uid if account and inherited.home.uid == 0 else os.getuid()
+    channel = BlockingChannel(ours, said.from_child(role), descriptors=False)
+    return Running(role, inherited.generation, pid, uid, channel)
+
+
+def _live(role: Role, control: socket.socket, inherited: Inherited, walls: Walls | None) -> int:
+    try:
+        return _run(role, control, inherited, walls)
     except OpenqmailError as error:
-        BlockingChannel(control, said.ToChild).send(said.Failed(str(error), 111))
+        BlockingChannel(control, said.ToChild).send(said.Failed.of(error))
         return 111
 
 
-def _run(role: Role, control: socket.socket, inherited: Inherited) -> int:
+def _run(role: Role, control: socket.socket, inherited: Inherited, walls: Walls | None) -> int:
     if role == "remote":
         inherited.tcpto = _open_tcpto(inherited)
-    enter(role, inherited, {0, 1, 2, control.fileno(), *_kept(role, inherited)})
+    enter(role, inherited, {0, 1, 2, control.fileno(), *_kept(role, inherited)}, walls)
     if role == "local":
         return run_spawner(control, inherited)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(_serve(role, control, inherited))
 
 
-def enter(role: Role, inherited: Inherited, keep: set[int]) -> None:
+def enter(role: Role, inherited: Inherited, keep: set[int], walls: Walls | None) -> None:
     """Become what this role is, for good: of the supervisor only these descriptors, its own user,
     behind its walls."""
     signal.set_wakeup_fd(-1)
@@ -77,6 +89,7 @@ def enter(role: Role, inherited: Inherited, keep: set[int]) -> None:
     close_all_but(keep)
     leave_terminal()
     os.umask(0o077)
+    forgo_capabilities()
     account = account_of(role, inherited.accounts)
     if account is None:
         harden(no_new_privileges=False)
@@ -84,9 +97,10 @@ def enter(role: Role, inherited: Inherited, keep: set[int]) -> None:
     become(account)
     harden(no_new_privileges=True)
     limit_memory(role)
-    missing = wall_in(walls_of(role, inherited.home))
+    missing = wall_in(walls)
     if missing:
-        LogWriter(sys.stderr.fileno(), SystemClock())(Notice(f"{role}: {missing}"))
+        form = inherited.settings.logformat
+        LogWriter(sys.stderr.fileno(), SystemClock(), form=form)(Notice(f"{role}: {missing}"))
     forbid_calls(role)
 
 

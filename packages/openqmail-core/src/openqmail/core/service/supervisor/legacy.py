@@ -24,11 +24,13 @@ from openqmail.core.values import OpenqmailError
 _TRIAL = """
 import sys
 from openqmail.core.control.home import Home
-from openqmail.core.control.reader import read_settings
-from openqmail.core.service.supervisor import shell
+from openqmail.core.log import MemoryLog
+from openqmail.core.service.run import run
+from openqmail.core.service.supervisor.ground import proved_settings
 from openqmail.core.service.supervisor.legacy import Legacy
+from openqmail.core.world import SystemClock
 Legacy.decoded(sys.stdin.buffer.read())
-read_settings(Home(sys.argv[1]))
+proved_settings(Home(sys.argv[1]), MemoryLog(), SystemClock())
 """
 _TRIED = 20.0
 """Seconds that a trial may take."""

@@ -7,6 +7,9 @@ from typing import Any
 
 import msgspec
 
+from openqmail.core.service.frames.codec import understand
+from openqmail.core.values import OpenqmailError, TemporaryFailure
+
 
 class Peer(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Comes with a connection: to whom serves this port, or from one who asks for it."""
@@ -48,13 +51,16 @@ class Process(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True, array_like=True, tag=7):
-    """What the supervisor knows, for `status`; `listen`: service and address of each listener."""
+    """What the supervisor knows, for `status`; `listen`: service and address of each listener; `refusals`:
+    upgrades that it has refused, the last one for what `refusal` says."""
 
     state: str
     pid: int
     since: int
     listen: tuple[tuple[str, str], ...]
     processes: tuple[Process, ...]
+    refusals: int = 0
+    refusal: str = ""
 
 
 ToChild = Peer | Leave | Handover | Hurry | Reload | Flush | State
@@ -71,6 +77,11 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
     why: str
     code: int
+
+    @classmethod
+    def of(cls, error: OpenqmailError) -> "Failed":
+        """111: trying again may help; 100: something has to be mended first."""
+        return cls(str(error), 111 if isinstance(error, TemporaryFailure) else 100)
 
 
 class Work(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -100,3 +111,6 @@ _FROM: dict[str, Any] = {
 def from_child(role: str) -> Any:
     """The union of what a child of this role may say."""
     return _FROM.get(role, Ready | Failed | Work)
+
+
+understand(ToChild, *map(from_child, ("gate", "local", "remote", "send", "smtpd")))

@@ -12,31 +12,31 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import get_args
 
 from openqmail.core.control.accounts import find_accounts
 from openqmail.core.control.home import Home
-from openqmail.core.control.reader import read_settings
 from openqmail.core.control.settings import Settings
-from openqmail.core.hooks import load_chain
 from openqmail.core.log import Alert, LogWriter, Notice
 from openqmail.core.service import sockets
-from openqmail.core.service.frames.blocking import BlockingChannel
+from openqmail.core.service.confine import walls_of
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.lock import HomeLock
 from openqmail.core.service.mta import serving
 from openqmail.core.service.processes.process import Inherited
-from openqmail.core.service.status import resident
 from openqmail.core.service.supervisor import machine as mind
 from openqmail.core.service.supervisor import messages as said
-from openqmail.core.service.supervisor.children import account_of, fork
+from openqmail.core.service.supervisor.children import start
+from openqmail.core.service.supervisor.ground import Ground
 from openqmail.core.service.supervisor.legacy import Legacy, try_installed
 from openqmail.core.service.supervisor.manager import Manager
-from openqmail.core.service.supervisor.running import Running
-from openqmail.core.values import OpenqmailError
+from openqmail.core.service.supervisor.running import Running, how, processes
+from openqmail.core.service.supervisor.signals import Signals
+from openqmail.core.values import OpenqmailError, TemporaryFailure
 from openqmail.core.world import Clock
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD, signal.SIGUSR2)
-
+_LATER = 111
+"""The exit code for what trying again may help."""
 _LAST_WORDS = 16
 """Reads of what a child that is no more has said: all that fits into its socket."""
 _UNHEARD = "does not read what it is told"
@@ -55,10 +55,13 @@ class Supervisor:
         salvage: bool,
         legacy: Legacy | None,
     ) -> None:
-        self._home, self._settings, self._lock, self._clock, self._log = home, settings, lock, clock, log
+        self._home, self._lock, self._clock, self._log = home, lock, clock, log
+        self._ground = Ground(home, settings)
+        self._signals = Signals()
         self._salvage = salvage
         self._legacy = legacy
         self._accounts = find_accounts(home)
+        self._walls = {role: walls_of(role, home) for role in get_args(mind.Role)}  # once, for all forks
         self._since = legacy.since if legacy else int(clock.now())
         self._children: dict[int, Running] = {}
         self._machine = mind.Machine(settings.smtpdworkers)
@@ -72,24 +75,19 @@ class Supervisor:
         self._settled = False
         """The queue's process has ended well, for good."""
         self._reload_later = False
-        self._new: tuple[Settings, sockets.Bound] | None = None
-        """Settings that one front end tries."""
         self._why = ""
-        """What it has said against them."""
+        """What the front end that tries new settings has said against them."""
         self._upgrade_later = False
-        self._bound: sockets.Bound = {}
-        self._given: sockets.Bound = {}
-        self._listen: tuple[tuple[str, str], ...] = ()
+        self._refusals, self._refusal = 0, ""
+        """How many upgrades were refused, and why the last one was."""
 
     def run(self) -> int:
         """Raises OpenqmailError where it cannot serve."""
-        self._bind()
-        self._read_signals, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._signals: list[int] = []
-        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        for number in _SIGNALS:
-            signal.signal(number, lambda number, frame: self._signals.append(number))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # what came during an upgrade comes now
+        if self._legacy:
+            self._ground.inherit(self._legacy)
+        else:
+            self._ground.bind(self._manager)
+        self._signals.listen()
         if self._legacy:
             self._adopt(self._legacy)
         self._do(self._machine.begin(time.monotonic()))
@@ -101,27 +99,11 @@ class Supervisor:
         self._stop_listening()
         sockets.unlink_local(self._home, "admin")
         if self._failed:
-            raise OpenqmailError(self._failed)
+            raise (TemporaryFailure if self._code == _LATER else OpenqmailError)(self._failed)
         if not self._settled and not self._code:
             self._say(Notice("the queue was not closed; 'openqmail queue settle' moves what its journal has"))
             self._code = 111
         return self._code
-
-    def _bind(self) -> None:
-        """Before anything is started: what cannot be bound stops the start."""
-        legacy = self._legacy
-        if legacy:
-            self._bound = legacy.listening()
-            self._admin = socket.socket(fileno=legacy.admin)
-            self._submit = socket.socket(fileno=legacy.submit)
-            self._given = {one.listener: self._bound[one.listener] for one in legacy.bound if one.given}
-        else:
-            system = self._home.uid == 0
-            self._given = self._manager.sockets(self._settings.listen)
-            self._bound = sockets.bind(self._settings.listen, self._given) | self._given
-            self._admin = sockets.bind_local(self._home, "admin", 0o600)
-            self._submit = sockets.bind_local(self._home, "submit", 0o666 if system else 0o600)
-        self._listen = tuple(sockets.addresses(self._bound))
 
     # --- one turn -----------------------------------------------------------------------
 
@@ -134,16 +116,12 @@ class Supervisor:
             if not running.silent
         }
         with suppress(InterruptedError):
-            readable = select.select([self._read_signals, *channels], (), (), wait)[0]
+            readable = select.select([self._signals.fileno(), *channels], (), (), wait)[0]
             for number in [channels[one] for one in readable if one in channels]:
                 running = self._children.get(number)
                 if running is not None and (fault := self._hear(number, running)):
                     self._give_up(running, fault)
-            if self._read_signals in readable:
-                with suppress(BlockingIOError):
-                    os.read(self._read_signals, 4096)
-        signals, self._signals = self._signals, []  # one that comes in between is in either of them
-        for number in sorted(signals, key=_last):
+        for number in self._signals.take():
             self._signalled(number)
         now = time.monotonic()
         if self._wakes and min(self._wakes) <= now:
@@ -167,13 +145,8 @@ class Supervisor:
             self._upgrade()
 
     def _stop_listening(self) -> None:
-        """Who comes now is told at once that nobody is here."""
         self._manager.tell("STOPPING=1")
-        for some in self._bound.values():
-            for one in some:
-                one.close()
-        self._submit.close()
-        sockets.unlink_local(self._home, "submit")
+        self._ground.close()
 
     def _reap(self) -> None:
         while True:
@@ -198,15 +171,15 @@ class Supervisor:
         child = self._machine.children.get(number)
         expected = child is not None and child.state == "leaving"
         if number == self._machine.trial:
-            expected, self._why = True, self._why or f"{running.role} ended at its start{_how(code)}"
+            expected, self._why = True, self._why or f"{running.role} ended at its start{how(code)}"
         if running.role == "send" and self._machine.state == "draining":
             self._settled = code == 0
             self._code = self._code or max(code, 0)
         if self._machine.state == "starting" and not self._legacy and not expected:
             self._code = self._code or 111
-            self._failed = self._failed or f"{running.role} ended at its start{_how(code)}"
+            self._failed = self._failed or f"{running.role} ended at its start{how(code)}"
         elif not expected and self._machine.state != "draining":
-            self._say(Alert(f"{running.role}, pid {running.pid}, ended{_how(code)}; it is started anew"))
+            self._say(Alert(f"{running.role}, pid {running.pid}, ended{how(code)}; it is started anew"))
         self._do(self._machine.ended(number, time.monotonic()))
 
     def _hear(self, number: int, running: Running) -> str:
@@ -258,30 +231,22 @@ class Supervisor:
             _ACTIONS[type(action)](self, action)
 
     def _start(self, action: mind.Start) -> None:
-        old = self._settings, self._bound
-        settings, bound = self._new if action.trial and self._new else old
+        settings, bound = self._ground.for_child(action.trial)
         inherited = Inherited(
             self._home,
             settings,
             self._accounts,
             action.generation,
             bound,
-            self._admin,
-            self._submit,
+            self._ground.admin,
+            self._ground.submit,
             self._salvage,
         )
         self._log.flush()
         try:
-            ours, theirs = socket.socketpair()
-            with theirs:
-                pid = fork(action.role, theirs, inherited)
+            self._children[action.child] = start(action.role, inherited, self._walls[action.role])
         except OSError as error:
             self._not_started(action, error)
-            return
-        account = account_of(action.role, self._accounts)
-        uid = account.uid if account and self._home.uid == 0 else os.getuid()
-        channel = BlockingChannel(ours, said.from_child(action.role), descriptors=False)
-        self._children[action.child] = Running(action.role, action.generation, pid, uid, channel)
 
     def _not_started(self, action: mind.Start, error: OSError) -> None:
         """The system has no room for a process just now: as if it had died at once."""
@@ -335,7 +300,8 @@ class Supervisor:
         if action.again:
             self._say(Notice("took the new settings"))
         else:
-            self._say(Notice(serving(self._home, self._listen, os.getpid(), self._note)))
+            line = serving(self._home, self._ground.listen, os.getpid(), self._note)
+            self._say(Notice(f"upgraded: {line}" if self._legacy else line))
         self._legacy = None
         self._manager.tell("READY=1")
         if self._reload_later:
@@ -353,34 +319,26 @@ class Supervisor:
             return
         self._manager.reloading()
         try:
-            settings = read_settings(self._home)
-            load_chain(settings, self._log, self._clock)
-            bound = sockets.bind(settings.listen, self._bound) | self._given
+            settings = self._ground.attempt(self._log, self._clock)
         except OpenqmailError as error:
             self._say(Alert(f"the settings stay as they were: {error}"))
             self._manager.tell("READY=1")
             return
-        if self._new:
-            _close_but(self._new[1], self._bound | bound)
-        self._new, self._why = (settings, bound), ""
+        self._why = ""
         self._do(self._machine.reload(settings.smtpdworkers, time.monotonic()))
 
     def _taken(self, action: mind.Taken) -> None:
-        if self._new:
-            _close_but(self._bound, self._new[1])
-            self._settings, self._bound = self._new
-        self._listen = tuple(sockets.addresses(self._bound))
+        self._ground.take()
+        self._log.form = self._ground.settings.logformat
         self._tried()
 
     def _refused(self, action: mind.Refused) -> None:
         self._say(Alert(f"the settings stay as they were: {self._why}"))
-        if self._new:
-            _close_but(self._new[1], self._bound)
+        self._ground.refuse()
         self._manager.tell("READY=1")
         self._tried()
 
     def _tried(self) -> None:
-        self._new = None
         if self._upgrade_later:
             self._upgrade_later = False
             os.kill(os.getpid(), signal.SIGUSR2)
@@ -397,37 +355,23 @@ class Supervisor:
             one.left(number, states[number]) for number, one in self._children.items() if number in states
         ]
         self._log.flush()
-        legacy = Legacy.of(
-            self._since,
-            self._machine.generation,
-            self._lock.fileno(),
-            self._bound,
-            self._given,
-            self._admin,
-            self._submit,
-            children,
-        )
+        legacy = self._ground.left(self._since, self._machine.generation, self._lock.fileno(), children)
         if why := try_installed(self._home.path, legacy):
-            self._say(Alert(f"the program that is installed does not start: {why}; going on with this one"))
+            self._not_upgraded(f"the program that is installed does not start: {why}")
             return
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # they wait for who can handle them
-        for number in self._signals:
-            os.kill(os.getpid(), number)
-        self._signals.clear()
+        self._signals.keep()
         why = legacy.leave()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        self._say(Alert(f"{why}; going on with this program"))
+        self._signals.let()
+        self._not_upgraded(why)
+
+    def _not_upgraded(self, why: str) -> None:
+        self._refusals, self._refusal = self._refusals + 1, why
+        self._say(Alert(f"{why}; going on with this one"))
 
     def _adopt(self, legacy: Legacy) -> None:
         now = time.monotonic()
         for one in legacy.children:
-            channel = BlockingChannel(
-                socket.socket(fileno=one.channel),
-                said.from_child(one.role),
-                descriptors=False,
-                greeted=one.greeted,
-            )
-            self._children[one.number] = Running(one.role, one.generation, one.pid, one.uid, channel)
+            self._children[one.number] = Running.adopted(one)
             child = mind.Child(one.number, one.role, one.generation, one.state, now)
             self._machine.children[one.number] = child
         self._machine.adopt(list(self._machine.children.values()), legacy.generation, now)
@@ -437,37 +381,18 @@ class Supervisor:
     # --- parts ------------------------------------------------------------------------------
 
     def _state(self) -> said.State:
-        mine = said.Process("supervisor", os.getpid(), os.getuid(), 1, resident(os.getpid()), 0)
-        processes = [mine]
-        for one in self._children.values():
-            processes.append(
-                said.Process(one.role, one.pid, one.uid, one.generation, resident(one.pid), one.work)
-            )
-            processes += [
-                said.Process("worker", pid, uid, one.generation, resident(pid), 0) for pid, uid in one.workers
-            ]
-        return said.State(self._machine.state, os.getpid(), self._since, self._listen, tuple(processes))
+        return said.State(
+            self._machine.state,
+            os.getpid(),
+            self._since,
+            self._ground.listen,
+            processes(self._children.values()),
+            self._refusals,
+            self._refusal,
+        )
 
     def _say(self, event: Alert | Notice) -> None:
         self._log(event)
-
-
-def _close_but(bound: sockets.Bound, keep: sockets.Bound) -> None:
-    """Those of `bound` that are no more."""
-    for listener in [one for one in bound if one not in keep]:
-        for gone in bound[listener]:
-            gone.close()
-
-
-def _last(number: int) -> bool:
-    """An upgrade comes behind all else: what is in hand then is forgotten."""
-    return number == signal.SIGUSR2
-
-
-def _how(code: int) -> str:
-    if code < 0:
-        return f" by signal {-code}"
-    return f" with code {code}" if code else ""
 
 
 _ACTIONS: dict[type, Callable[..., None]] = {

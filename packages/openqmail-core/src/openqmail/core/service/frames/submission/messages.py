@@ -2,6 +2,7 @@
 
 import msgspec
 
+from openqmail.core.service.frames.codec import understand
 from openqmail.core.values import (
     Envelope,
     MessageId,
@@ -67,5 +68,7 @@ class Bye(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
 
 
 ToClient = Accepted | Wrote | Failed | Bye
+
+understand(ToServer, ToClient)
 
 KINDS: tuple[type[OpenqmailError], ...] = (TemporaryFailure, QueueFull, PermanentFailure)

@@ -1,0 +1,68 @@
+"""Who but root could change a home of root's, or put another in its place.
+
+`run` and a reload ask before root believes what the home says, `init` before it makes one, and
+`check` names every place.  Owners and modes alone are looked at, as in modes.py.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+
+from openqmail.core.control.home import Home
+from openqmail.core.control.owner import user_name
+from openqmail.core.control.reader import all_definitions
+from openqmail.core.values import HomeError
+
+
+def not_roots(path: str) -> str:
+    """Who but root could put another thing in the place of a home at `path`; empty: nobody."""
+    for folder, owner in replaceable(path, (0,)):
+        if owner:
+            return f"{folder} belongs to {owner}, who could put another home in its place"
+        return f"others may write to {folder}, and put another home in its place"
+    return ""
+
+
+def roots_alone(home: Home) -> None:
+    """Raises HomeError when somebody else could change what root is to do in a home of root's; any
+    other home is its owner's matter."""
+    if home.uid:
+        return
+    why = not_roots(home.path)
+    settings = (os.path.join(home.control, one.name) for one in all_definitions())
+    users = (os.path.join(home.users, name) for name in ("assign", "cdb"))
+    for path in (home.path, home.control, home.users, home.run, *settings, *users):
+        why = why or _changeable(path)
+    if why:
+        raise HomeError(f"{home.path}: {why}; root serves it when that is mended, as 'openqmail check' says")
+
+
+def replaceable(path: str, owners: tuple[int, ...]) -> Iterator[tuple[str, str]]:
+    """The folders above `path` in which somebody else than these uids could put another thing in its
+    place, and whose each is; nobody's name: others may write to it."""
+    for folder in folders_to(path):
+        found = os.stat(folder)
+        if found.st_uid not in owners:
+            yield folder, user_name(found.st_uid)
+        elif found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
+            yield folder, ""
+
+
+def folders_to(path: str) -> list[str]:
+    """The folders that `path` is in, from `/` on, by their real names."""
+    found = [os.path.dirname(os.path.realpath(path))]
+    while found[-1] != "/":
+        found.append(os.path.dirname(found[-1]))
+    return found[::-1]
+
+
+def _changeable(path: str) -> str:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return ""
+    if found.st_uid:
+        return f"{path} belongs to {user_name(found.st_uid)}"
+    if found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid):
+        return f"others may write to {path}"
+    return ""

@@ -1,0 +1,155 @@
+"""The facts of receiving: who handed a message in, what was refused, how a session went.
+
+qmail-smtpd wrote no log; these lines are ours, in qmail-send's manner: `smtpd: ` or `submit: `, then
+what happened, then names and values.  No line begins with a word that qmailanalog's matchup
+takes for one of qmail-send's.  What a stranger said is escaped as everywhere, and cut, so that a line has
+1,000 bytes at most; `...` stands where it was cut.
+"""
+
+import msgspec
+
+from openqmail.core.log.escaping import SAFE
+
+HELO = 128
+ADDRESS = 256
+TEXT = 160
+"""Bytes that are shown of a name, an address, a text."""
+
+
+class SmtpdAccepted(msgspec.Struct, frozen=True, gc=False):
+    """A client was told that its message is in the queue, or would have been had it stayed.
+
+    `recipients`: how many."""
+
+    number: int
+    client: str
+    port: int
+    helo: bytes
+    sender: bytes
+    recipients: int
+
+    def line(self) -> bytes:
+        return b"smtpd: accepted msg %d: client %s helo %s from <%s> recipients %d" % (
+            self.number,
+            _client(self.client, self.port),
+            _word(self.helo),
+            _cut(self.sender, ADDRESS),
+            self.recipients,
+        )
+
+
+class SmtpdRefused(msgspec.Struct, frozen=True, gc=False):
+    """A command got 4xx or 5xx.
+
+    `command` is its word in lower case: `connect` for the connection itself, `message` for what came after
+    DATA, `line` for what is no command at all, `unknown` for one that nobody knows.  `argument`:
+    the address of `mail` or `rcpt`, or as it was written where it is none.  `sender`: of the transaction,
+    None outside of one.  `text`: all of the reply behind its code."""
+
+    command: str
+    argument: bytes
+    code: int
+    client: str
+    port: int
+    helo: bytes
+    sender: bytes | None
+    text: bytes
+
+    def line(self) -> bytes:
+        return b"smtpd: refused %s%s: code %d client %s helo %s%s text %s" % (
+            self.command.encode(),
+            b" <%s>" % _cut(self.argument, ADDRESS) if self.argument else b"",
+            self.code,
+            _client(self.client, self.port),
+            _word(self.helo),
+            b" from <%s>" % _cut(self.sender, ADDRESS) if self.sender is not None else b"",
+            _cut(self.text, TEXT),
+        )
+
+
+class SmtpdSession(msgspec.Struct, frozen=True, gc=False):
+    """A session is over.
+
+    `end` is how, in a word (docs/log.md has them).  `seconds`: how long it was.  `messages` were accepted,
+    for `recipients` in all; `refused`: commands; `size`: bytes that came from the client."""
+
+    end: str
+    client: str
+    port: int
+    service: str
+    helo: bytes
+    seconds: float
+    messages: int
+    recipients: int
+    refused: int
+    size: int
+
+    def line(self) -> bytes:
+        return b"smtpd: session %s: client %s service %s helo %s seconds %.3f messages %d" % (
+            self.end.encode(),
+            _client(self.client, self.port),
+            _word(self.service.encode()),
+            _word(self.helo),
+            self.seconds,
+            self.messages,
+        ) + b" recipients %d refused %d bytes %d" % (self.recipients, self.refused, self.size)
+
+
+class SubmitAccepted(msgspec.Struct, frozen=True, gc=False):
+    """A program of this host was told that its message is in the queue."""
+
+    number: int
+    uid: int
+    pid: int
+    sender: bytes
+    recipients: int
+
+    def line(self) -> bytes:
+        return b"submit: accepted msg %d: uid %d pid %d from <%s> recipients %d" % (
+            self.number,
+            self.uid,
+            self.pid,
+            _cut(self.sender, ADDRESS),
+            self.recipients,
+        )
+
+
+class SubmitRefused(msgspec.Struct, frozen=True, gc=False):
+    """A program of this host got no, or went before it was told anything.
+
+    `outcome`: `failure` for good, `deferral` for now, `gone`.  `uid` and `pid` are None where the kernel
+    does not say who it is."""
+
+    outcome: str
+    uid: int | None
+    pid: int | None
+    sender: bytes
+    text: bytes
+
+    def line(self) -> bytes:
+        return b"submit: refused, %s: uid %s pid %s from <%s> text %s" % (
+            self.outcome.encode(),
+            _number(self.uid),
+            _number(self.pid),
+            _cut(self.sender, ADDRESS),
+            _cut(self.text, TEXT),
+        )
+
+
+def _client(address: str, port: int) -> bytes:
+    """Address and port, an IPv6 address in brackets."""
+    host = address.encode("utf-8", "replace").translate(SAFE)
+    return b"[%s]:%d" % (host, port) if b":" in host else b"%s:%d" % (host, port)
+
+
+def _word(text: bytes) -> bytes:
+    """A name, `-` where there is none."""
+    return _cut(text, HELO) or b"-"
+
+
+def _number(number: int | None) -> bytes:
+    return b"-" if number is None else b"%d" % number
+
+
+def _cut(text: bytes, most: int) -> bytes:
+    return text.translate(SAFE) if len(text) <= most else text[:most].translate(SAFE) + b"..."

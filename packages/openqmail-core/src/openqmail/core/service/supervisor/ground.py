@@ -1,0 +1,110 @@
+"""What a service stands on: its settings, and the sockets that listen by them; and others that are tried.
+
+New settings are taken whole or not at all: read, proved as far as that can be without serving, bound.
+What whoever started the service had bound stays, whatever control/listen says.
+"""
+
+import socket
+
+import msgspec
+
+from openqmail.core.control.home import Home
+from openqmail.core.control.reader import not_installed, read_settings
+from openqmail.core.control.settings import Settings
+from openqmail.core.control.strangers import roots_alone
+from openqmail.core.hooks import load_chain
+from openqmail.core.log import Log
+from openqmail.core.service import sockets
+from openqmail.core.service.supervisor.legacy import ChildLeft, Legacy
+from openqmail.core.service.supervisor.manager import Manager
+from openqmail.core.world import Clock
+
+
+def proved_settings(home: Home, log: Log, clock: Clock) -> Settings:
+    """What the control files say, when it can be served and nobody else could have said it.
+
+    Raises OpenqmailError."""
+    roots_alone(home)
+    settings = read_settings(home)
+    for problem in not_installed(msgspec.structs.asdict(settings)):
+        raise problem
+    load_chain(settings, log, clock)
+    return settings
+
+
+class Ground:
+    """`settings` and `bound` are in force, `admin` and `submit` the sockets in `run/`."""
+
+    def __init__(self, home: Home, settings: Settings) -> None:
+        self._home = home
+        self.settings = settings
+        self.bound: sockets.Bound = {}
+        self.given: sockets.Bound = {}
+        """Those of `bound` that whoever started the service had bound."""
+        self.listen: tuple[tuple[str, str], ...] = ()
+        """Service and address of each."""
+        self._tried: tuple[Settings, sockets.Bound] | None = None
+
+    def bind(self, manager: Manager) -> None:
+        """Before anything is started: what cannot be bound stops the start.  Raises OpenqmailError."""
+        self.given = manager.sockets(self.settings.listen)
+        self.bound = sockets.bind(self.settings.listen, self.given) | self.given
+        self.admin = sockets.bind_local(self._home, "admin", 0o600)
+        self.submit = sockets.bind_local(self._home, "submit", 0o666 if self._home.uid == 0 else 0o600)
+        self.listen = tuple(sockets.addresses(self.bound))
+
+    def inherit(self, legacy: Legacy) -> None:
+        """The same from the program before."""
+        self.bound = legacy.listening()
+        self.admin = socket.socket(fileno=legacy.admin)
+        self.submit = socket.socket(fileno=legacy.submit)
+        self.given = {one.listener: self.bound[one.listener] for one in legacy.bound if one.given}
+        self.listen = tuple(sockets.addresses(self.bound))
+
+    def for_child(self, trial: bool) -> tuple[Settings, sockets.Bound]:
+        """What a child is given; `trial`: to try what is tried."""
+        return self._tried if trial and self._tried else (self.settings, self.bound)
+
+    def attempt(self, log: Log, clock: Clock) -> Settings:
+        """New settings and their sockets, to be tried; those of an attempt before are forgotten.
+
+        Raises OpenqmailError; then all is as before."""
+        settings = proved_settings(self._home, log, clock)
+        bound = sockets.bind(settings.listen, self.bound) | self.given
+        if self._tried:
+            _close_but(self._tried[1], self.bound | bound)
+        self._tried = settings, bound
+        return settings
+
+    def take(self) -> None:
+        """What was tried is good."""
+        if self._tried:
+            _close_but(self.bound, self._tried[1])
+            self.settings, self.bound = self._tried
+        self.listen = tuple(sockets.addresses(self.bound))
+        self._tried = None
+
+    def refuse(self) -> None:
+        """What was tried is not."""
+        if self._tried:
+            _close_but(self._tried[1], self.bound)
+        self._tried = None
+
+    def left(self, since: int, generation: int, lock: int, children: list[ChildLeft]) -> Legacy:
+        """What an upgrade leaves of it, and of the rest."""
+        return Legacy.of(since, generation, lock, self.bound, self.given, self.admin, self.submit, children)
+
+    def close(self) -> None:
+        """Who comes now is told at once that nobody is here; who asks how it goes, is answered."""
+        for some in self.bound.values():
+            for one in some:
+                one.close()
+        self.submit.close()
+        sockets.unlink_local(self._home, "submit")
+
+
+def _close_but(bound: sockets.Bound, keep: sockets.Bound) -> None:
+    """Those of `bound` that are no more."""
+    for listener in [one for one in bound if one not in keep]:
+        for gone in bound[listener]:
+            gone.close()

@@ -1,0 +1,90 @@
+"""What the processes of a service take of memory that they do not need."""
+
+import asyncio
+import os
+import subprocess
+import sys
+
+import pytest
+
+from openqmail.core.service.loops import new_loop
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
+PAGE = os.sysconf("SC_PAGESIZE")
+
+AFTER_IMPORTS = """
+import gc
+from openqmail.core.service.processes.forking import share_memory
+
+gaps = [bytes(31) for _ in range(100_000)]
+del gaps[::500]
+share_memory()
+made = [bytes(31) for _ in range(100)]
+print(len({id(one) // 4096 for one in made}), gc.get_freeze_count() > 1000)
+"""
+
+ONE_COMMAND = """
+import sys
+from openqmail.core.commands.main import main
+
+try:
+    main(["run", "--help"])
+except SystemExit:
+    print(*sys.modules)
+"""
+
+
+def output(program: str) -> str:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+
+def present(begin: int, size: int) -> int:
+    """Pages of this process that are in memory, of those between."""
+    first, last = begin // PAGE, (begin + size) // PAGE
+    with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
+        pagemap.seek(first * 8)
+        entries = pagemap.read((last - first) * 8)
+    return sum(entry >> 7 for entry in entries[7::8])
+
+
+def test_a_process_writes_into_gaps_of_the_memory_that_all_share() -> None:
+    pages, frozen = output(AFTER_IMPORTS).split()
+    assert int(pages) <= 5, "6,400 bytes that were made together lie in the gaps of that many pages"
+    assert frozen == "True", "a collection looks at what is imported"
+
+
+def test_a_command_imports_the_others() -> None:
+    modules = output(ONE_COMMAND).split()
+    assert "openqmail.core.commands.run" in modules
+    assert "openqmail.core.commands.mailbox" not in modules
+
+
+@LINUX
+def test_a_loop_takes_memory_for_a_buffer_that_it_does_not_use() -> None:
+    loop = new_loop()
+    try:
+        assert present(id(loop), loop.__sizeof__()) < 8
+    finally:
+        loop.close()
+
+
+def test_a_loop_whose_buffer_was_given_back_reads_what_comes() -> None:
+    async def story() -> bytes:
+        heard = asyncio.get_running_loop().create_future()
+
+        async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            heard.set_result(await reader.read())
+            writer.close()
+
+        server = await asyncio.start_server(hear, "127.0.0.1", 0, limit=1 << 22)
+        async with server:
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(letter)
+            writer.write_eof()
+            found = await heard
+            writer.close()
+        return found
+
+    letter = os.urandom(1 << 21)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(asyncio.wait_for(story(), 30)) == letter
