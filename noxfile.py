@@ -24,6 +24,7 @@ TEST = [
     "pytest-timeout==2.4.0",
     "hypothesis==6.170.17",
     "dnspython==2.9.2",
+    "aiosmtpd==1.4.6",
     "cryptography==50.0.2",
 ]
 LINT = ["ruff==0.17.6", "import-linter==2.17"]

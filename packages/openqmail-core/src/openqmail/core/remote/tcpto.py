@@ -30,7 +30,7 @@ MOST = 10
 APART = 120
 """Seconds; what comes sooner after a counted silence is the same one."""
 
-REST = range(60 * 64, 92 * 64)
+REST = range(60 * 64, 91 * 64 + 1)
 """Seconds for which an address is left alone: what tcpto.c draws by the number of its process."""
 
 _RECORD = struct.Struct("<4sB3xL4x")
