@@ -37,7 +37,7 @@ def meet(scene, peer, job=None, again=True, **changes):
                 if again:
                     (second,) = await remote.deliver(job or scene.job())
                     assert second.outcome is K, second.text
-        line = DeliveryEnded(1, 7, first.outcome, first.text).line()
+        line = DeliveryEnded(1, first.outcome, first.text, 7).line()
         assert all(0x20 <= octet < 0x7F for octet in line) and line.count(b" ") == 3
         return first
 
