@@ -5,7 +5,6 @@ Debian's package cannot be installed beside Postfix; `.ci/run` unpacks it into `
 Exim looks for the user that it was built for, who is made for as long as it runs where he is missing.
 """
 
-import contextlib
 import os
 import pwd
 import shutil
@@ -78,8 +77,6 @@ class Exim:
         self._made = False
 
     def __enter__(self) -> "Exim":
-        with contextlib.suppress(KeyError):
-            pwd.getpwnam(USER)
         if USER not in (one.pw_name for one in pwd.getpwall()):
             subprocess.run(
                 ["useradd", "--system", "--user-group", "--no-create-home", "-d", "/nonexistent", USER],
@@ -122,7 +119,9 @@ class Exim:
             self._process.terminate()
             self._process.wait(20)
         if self._made:
-            subprocess.run(["userdel", USER], check=False, capture_output=True)
+            for _ in Waiting(f"{USER} is gone, whose last processes still end"):
+                if not subprocess.run(["userdel", USER], check=False, capture_output=True).returncode:
+                    return
 
     def said(self) -> str:
         """What it wrote, and its logs."""
