@@ -183,7 +183,7 @@ def test_a_settling_that_never_ends_is_broken_off_at_the_deadline(home, monkeypa
     played = Played(home)
 
     async def story(service):
-        service._terminate()
+        service.terminate()
 
     assert asyncio.run(played.serve(story)) == 111
     assert "2 messages stay in the journal" in played.said()
@@ -195,9 +195,9 @@ def test_a_second_term_does_not_wait_for_the_moves(home, monkeypatch, stuck):
     played = Played(home)
 
     async def story(service):
-        service._terminate()
+        service.terminate()
         await stuck.wait()
-        service._terminate()
+        service.terminate()
 
     assert asyncio.run(played.serve(story)) == 111
     assert "2 messages stay in the journal" in played.said()
@@ -209,8 +209,8 @@ def test_a_second_term_before_the_moves_does_not_say_that_all_is_moved(home, mon
     played = Played(home)
 
     async def story(service):
-        service._terminate()
-        service._terminate()
+        service.terminate()
+        service.terminate()
 
     assert asyncio.run(played.serve(story)) == 111, "with 0 another qmail would be given the queue"
     assert "2 messages stay in the journal" in played.said()
@@ -222,7 +222,7 @@ def test_what_could_not_be_moved_in_time_is_moved_after_the_next_start(home, mon
     played = Played(home)
 
     async def story(service):
-        service._terminate()
+        service.terminate()
 
     assert asyncio.run(played.serve(story)) == 111
     monkeypatch.setattr(mta, "DRAIN", FOREVER)

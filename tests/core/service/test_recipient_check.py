@@ -51,7 +51,7 @@ def test_one_process_that_does_everything_looks_them_up_by_itself(home: Home) ->
                 await asyncio.sleep(0)
             found = await asyncio.to_thread(codes, home, "alice", "nobody", "alice-nothing")
             assert found == [250, 550, 550]
-            service._terminate()
+            service.terminate()
             return await served
 
     assert asyncio.run(story()) == 0

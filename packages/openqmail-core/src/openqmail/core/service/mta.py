@@ -2,23 +2,26 @@
 
 Every port is a direct call here: for tests, for trials, and to be embedded; `openqmail run` has a
 process for each job (see supervisor/).  TERM drains and ends (a second one at once), HUP swaps
-the settings whole, ALRM tries everything now.
+the settings whole, ALRM tries everything now.  In a thread that is not the main one, which gets no
+signals, the methods of these names do the same (see testing/).
 """
 
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Iterable
 
 from openqmail.core.__about__ import __version__
 from openqmail.core.control.home import Home
 from openqmail.core.control.reader import read_settings
 from openqmail.core.control.settings import Listener, Settings
+from openqmail.core.dns import Resolver
 from openqmail.core.gate import LocalGate, limits_of
 from openqmail.core.hooks import load_chain
 from openqmail.core.local import LocalDeliveries
 from openqmail.core.log import Alert, Exiting, Log, Notice
-from openqmail.core.ports import ServiceContext
+from openqmail.core.ports import QueueAdmin, ServiceContext
 from openqmail.core.queue import SendMutex
 from openqmail.core.remote import Remote, Timeouts, tcpto
 from openqmail.core.service.admin import AdminSocket
@@ -36,10 +39,17 @@ _LOOK_AGAIN = 0.05
 
 class Mta:
     """The service of one home, whose lock the caller holds.  `serve` returns the exit code when all
-    has ended."""
+    has ended.  `resolver`: who knows where mail goes, by default the name servers of the settings."""
 
     def __init__(
-        self, home: Home, settings: Settings, disk: Disk, clock: Clock, log: Log, salvage: bool
+        self,
+        home: Home,
+        settings: Settings,
+        disk: Disk,
+        clock: Clock,
+        log: Log,
+        salvage: bool,
+        resolver: Resolver | None = None,
     ) -> None:
         self._home = home
         self._settings = settings
@@ -49,14 +59,16 @@ class Mta:
         self._state = "starting"
         self._code = 0
         self._loop = asyncio.get_running_loop()
+        self.serving = asyncio.Event()
         self._draining = asyncio.Event()
         self._hurried = asyncio.Event()
         self._reloading = asyncio.Event()
+        self._one_reload = asyncio.Lock()
         self._bound: Bound = {}
         self._hooks = load_chain(settings, log, clock)
         self._gate = LocalGate(limits_of(settings))
         self._local = LocalDeliveries(home, settings, disk, clock)
-        self._remote = Remote(settings, log, timeouts=Timeouts(tcpto.open_file(home.queue)))
+        self._remote = Remote(settings, log, resolver=resolver, timeouts=Timeouts(tcpto.open_file(home.queue)))
         self._queueing = Queueing(
             home, settings, disk, clock, log, self._local, self._remote, self._fatal, salvage
         )
@@ -73,9 +85,11 @@ class Mta:
             self._bound = bind(self._settings.listen, {})
             await self._admin.serve(bind_local(self._home, "admin", 0o600))
             await self._listeners.serve(self._bound, bind_local(self._home, "submit", 0o600))
-            self._handle_signals()
+            if threading.current_thread() is threading.main_thread():
+                self._handle_signals()
             self._state = "serving"
             self._log(Notice(serving(self._home, addresses(self._bound), os.getpid(), found)))
+            self.serving.set()
             reloads = self._loop.create_task(self._reload_when_told())
             await self._draining.wait()
             reloads.cancel()  # a service that is told to end opens nothing any more
@@ -93,6 +107,10 @@ class Mta:
         state = State(self._state, os.getpid(), self._since, listen, (process,))
         return status_of(self._queueing, __version__, state)
 
+    @property
+    def queue(self) -> QueueAdmin:
+        return self._queueing.admin
+
     async def _tell_status(self) -> Status:
         return self.status()
 
@@ -100,35 +118,45 @@ class Mta:
 
     def _handle_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._terminate)
+            self._loop.add_signal_handler(number, self.terminate)
         self._loop.add_signal_handler(signal.SIGHUP, self._reloading.set)
-        self._loop.add_signal_handler(signal.SIGALRM, self._queueing.sender.flush)
+        self._loop.add_signal_handler(signal.SIGALRM, self.flush)
 
-    def _terminate(self) -> None:
+    def terminate(self) -> None:
         """The first time: finish what is under way; again: end at once."""
         if self._draining.is_set():
             self._hurried.set()
         self._draining.set()
+
+    def flush(self) -> None:
+        """Make every deferred message due now."""
+        self._queueing.sender.flush()
+
+    async def reload(self) -> None:
+        """All of the new settings, or none of them.  Raises OpenqmailError."""
+        async with self._one_reload:
+            await self._take_settings()
 
     async def _reload_when_told(self) -> None:
         """One reload after the other; what is told meanwhile is one more."""
         while True:
             await self._reloading.wait()
             self._reloading.clear()
-            await self._take_settings()
+            try:
+                await self.reload()
+            except OpenqmailError as error:
+                self._log(Alert(f"the settings stay as they were: {error}"))
 
     async def _take_settings(self) -> None:
-        """All of the new settings, or none of them."""
         before, hooks = self._settings, self._hooks
         try:
             self._settings = read_settings(self._home)
             self._hooks = load_chain(self._settings, self._log, self._clock)
             bound = bind(self._settings.listen, self._bound)
             await self._listeners.serve(bound)
-        except OpenqmailError as error:
+        except OpenqmailError:
             self._settings, self._hooks = before, hooks
-            self._log(Alert(f"the settings stay as they were: {error}"))
-            return
+            raise
         self._bound = bound
         self._gate.reconfigure(limits_of(self._settings))
         self._local.reconfigure(self._settings)
