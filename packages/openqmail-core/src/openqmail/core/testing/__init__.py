@@ -4,6 +4,7 @@ from openqmail.core.testing.errors import NotArrived, TestingError
 from openqmail.core.testing.mail import Mail
 from openqmail.core.testing.mta import Mta
 from openqmail.core.testing.receiver import Accept, Answer, Drop, Receiver, Silence, Unreachable
+from openqmail.core.testing.virtual import VirtualMta
 
 __all__ = [
     "Accept",
@@ -16,4 +17,5 @@ __all__ = [
     "Silence",
     "TestingError",
     "Unreachable",
+    "VirtualMta",
 ]
