@@ -68,7 +68,9 @@ class Mta:
         self._hooks = load_chain(settings, log, clock)
         self._gate = LocalGate(limits_of(settings))
         self._local = LocalDeliveries(home, settings, disk, clock)
-        self._remote = Remote(settings, log, resolver=resolver, timeouts=Timeouts(tcpto.open_file(home.queue)))
+        self._remote = Remote(
+            settings, log, resolver=resolver, timeouts=Timeouts(tcpto.open_file(home.queue))
+        )
         self._queueing = Queueing(
             home, settings, disk, clock, log, self._local, self._remote, self._fatal, salvage
         )

@@ -55,7 +55,9 @@ class Face(ABC):
         to = [recipients] if isinstance(recipients, str) else list(recipients)
         beyond_ascii = not "".join((sender, *to)).isascii()
         with self.smtp() as client:
-            client.sendmail(sender, to, wire_of(message), ["SMTPUTF8", "BODY=8BITMIME"] if beyond_ascii else [])
+            client.sendmail(
+                sender, to, wire_of(message), ["SMTPUTF8", "BODY=8BITMIME"] if beyond_ascii else []
+            )
 
     def mails(self, whom: str) -> list[Mail]:
         """What has arrived for a user, or what has been sent to an address elsewhere; oldest first."""

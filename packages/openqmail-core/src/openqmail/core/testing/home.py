@@ -28,7 +28,9 @@ class TemporaryHome(Home):
         for name in users:
             boxes.check_name(name)
         if "." not in domain:
-            raise TestingError(f"domain={domain!r} is not a full name; write one with a dot: {domain}.example")
+            raise TestingError(
+                f"domain={domain!r} is not a full name; write one with a dot: {domain}.example"
+            )
         self._folder = tempfile.TemporaryDirectory(prefix="openqmail-", ignore_cleanup_errors=True)
         try:
             check_socket_paths(self._folder.name)

@@ -6,6 +6,7 @@ is gone when `with` ends, however that comes about.
 """
 
 import asyncio
+import contextlib
 import smtplib
 import threading
 import time
@@ -143,10 +144,8 @@ class _Life:
 
     def kill(self) -> None:
         self._mta.disk.cut()
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
             self.soon(self._abandon)
-        except RuntimeError:  # the loop has ended by itself
-            pass
 
     # --- in its own ------------------------------------------------------------------------------
 

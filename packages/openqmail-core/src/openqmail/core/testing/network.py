@@ -1,9 +1,10 @@
 """The world outside of an MTA in a test: every domain has a mail server, and all of them are here.
 
-The loop is where it begins: connections to port 25 and to the addresses that `Network` made up stay in
-memory, so that no mail of a test comes out; others (control/smtproutes) are real ones.  Above that everything is what always runs, from the MX to the last reply.
-The addresses are of 198.18.0.0/15, which is set aside for tests (RFC 2544, appendix C.2.2) and
-routed nowhere.  Domains under `invalid` do not exist (RFC 6761 section 6.4).
+The loop is where it begins: connections to port 25 and to the addresses that `Network` made up stay
+in memory, so that no mail of a test comes out; others (control/smtproutes) are real ones.  Above
+that everything is what always runs, from the MX to the last reply.  The addresses are of
+198.18.0.0/15, which is set aside for tests (RFC 2544, appendix C.2.2) and routed nowhere.  Domains
+under `invalid` do not exist (RFC 6761 section 6.4).
 """
 
 import asyncio
@@ -75,9 +76,7 @@ class Network:
         return Dialogue(f"mx.{domain}", step, partial(self._took, domain, receiver))
 
     def open(self, near: asyncio.BaseProtocol, far: Dialogue, address: str) -> Wire:
-        wire, _ = connected(
-            asyncio.get_running_loop(), near, far, ("127.0.0.1", 0), (address, 25)
-        )
+        wire, _ = connected(asyncio.get_running_loop(), near, far, ("127.0.0.1", 0), (address, 25))
         self._wires = {one for one in self._wires if not one.is_closing()} | {wire}
         return wire
 
@@ -108,9 +107,9 @@ class NetworkedLoop(asyncio.SelectorEventLoop):
 
     async def create_connection(self, protocol_factory: Any, *arguments: Any, **options: Any) -> Any:
         sock = options.get("sock")
-        reached = None if sock is None else self._reached.pop(sock, None)
-        if reached is None:
+        if sock is None or sock not in self._reached:
             return await super().create_connection(protocol_factory, *arguments, **options)
+        reached = self._reached.pop(sock)
         sock.close()  # it has served as a name
         protocol = protocol_factory()
         return self.network.open(protocol, *reached), protocol

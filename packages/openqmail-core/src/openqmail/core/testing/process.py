@@ -18,17 +18,20 @@ from openqmail.core.hooks import load_chain
 from openqmail.core.local import LocalDeliveries
 from openqmail.core.log import Alert, MemoryLog
 from openqmail.core.ports import MessageSummary, Service, ServiceContext
-from openqmail.core.queue import LocalStore
+from openqmail.core.queue import Limits, LocalStore
 from openqmail.core.remote import Remote, Timeouts
 from openqmail.core.send import Routes, Sender, SendManager, StoredQueue
 from openqmail.core.testing.network import Network, NetworkedLoop
 from openqmail.core.values import OpenqmailError
+from openqmail.core.values.address import Channel
 from openqmail.core.world import Clock, Disk
 from openqmail.core.world.simulated import SimulatedLoop, SimulatedWorkers
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+_LIMITS = Limits(look_every=86_400.0)
+"""No qmail-queue of somebody else's puts mail into this queue: looking for it would take most of the time."""
 _LISTENER = Listener("smtp", "127.0.0.1", 25)
 
 
@@ -61,8 +64,9 @@ class Process:
             clock,
             home.queue.encode(),
             self._lost,
-            route=lambda recipient: self._routes.place(recipient),
+            route=self._place,
             report=lambda sentence: log(Alert(sentence)),
+            limits=_LIMITS,
             workers=workers,
             entropy=random.randbytes,
         )
@@ -112,6 +116,10 @@ class Process:
             clock=self._clock,
             recipients=self._local if self._settings.checkrcpt else None,
         )
+
+    def _place(self, recipient: bytes) -> tuple[Channel, bytes]:
+        """By the settings of the moment."""
+        return self._routes.place(recipient)
 
     def _lost(self, error: OpenqmailError) -> None:
         self._log(Alert(f"the queue cannot be written to: {error}; ending"))

@@ -114,7 +114,13 @@ class VirtualMta(Face):
 
     async def _started(self) -> Process:
         process = Process(
-            self._home, read_settings(self._home), self.disk, self._clock, self._events, self._network, self._random
+            self._home,
+            read_settings(self._home),
+            self.disk,
+            self._clock,
+            self._events,
+            self._network,
+            self._random,
         )
         process.start()
         return process
