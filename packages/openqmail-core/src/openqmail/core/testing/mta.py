@@ -36,17 +36,21 @@ class Mta(Face):
 
     disk: QuickDisk
 
+    _life: "_Life | None" = None
+    _port = 0
+
     def start(self) -> None:
         if self._life is not None:
             raise TestingError("this MTA runs already")
         self.disk = QuickDisk()
-        life = _Life(self)
+        life = self._life = _Life(self)
         life.thread.start()
-        self._port = life.ready.result(_PATIENCE)
-        self._life = life
-
-    _life: "_Life | None" = None
-    _port = 0
+        try:
+            self._port = life.ready.result(_PATIENCE)
+        except BaseException:
+            life.kill()
+            self._ended(life)
+            raise
 
     @property
     def port(self) -> int:
@@ -59,7 +63,8 @@ class Mta(Face):
         return smtplib.SMTP("127.0.0.1", self.port, "client.example", _PATIENCE)
 
     def queue(self) -> list[MessageSummary]:
-        return self._running.call(self._running.queue())
+        life = self._running()
+        return life.call(life.queue())
 
     def control(self, name: str, text: str | None) -> None:
         before = self._home.write(name, text)
@@ -73,31 +78,36 @@ class Mta(Face):
 
     def flush(self) -> None:
         """Try everything that waits now, as on ALRM."""
-        self._running.soon(self._running.service.flush)
+        life = self._running()
+        life.soon(life.service.flush)
 
     def stop(self) -> None:
-        life = self._running
+        life = self._running()
         life.soon(life.service.terminate)
         self._ended(life)
 
     def crash(self) -> None:
         """End as if killed: nothing reaches the disk any more."""
-        life = self._running
+        life = self._running()
         life.kill()
         self._ended(life)
 
     def close(self) -> None:
         try:
             if self._life is not None:
-                self.crash()
+                self._life.kill()
+                self._ended(self._life)
         finally:
             self._home.close()
 
-    @property
     def _running(self) -> "_Life":
-        if self._life is None:
+        life = self._life
+        if life is None:
             raise TestingError("this MTA does not run; use it in a with statement, or call start()")
-        return self._life
+        if not life.thread.is_alive():
+            self._ended(life)
+            raise TestingError(with_log("this MTA has ended by itself", self.log))
+        return life
 
     def _ended(self, life: "_Life") -> None:
         life.thread.join(_PATIENCE)
@@ -113,9 +123,8 @@ class Mta(Face):
     def _moments(self, seconds: float) -> Iterator[None]:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if self._life is not None and not self._life.thread.is_alive():
-                self._ended(self._life)
-                break
+            if self._life is not None:
+                self._running()
             yield
             time.sleep(_LOOK_AGAIN)
         yield
@@ -125,12 +134,14 @@ class _Life:
     """From a start to an end, in a thread.  `ready` has the port, or why it did not start."""
 
     service: service.Mta
-    loop: NetworkedLoop
 
     def __init__(self, mta: Mta) -> None:
         self._mta = mta
+        self.loop = NetworkedLoop()
+        self.loop.network = mta._network
         self.ready: Future[int] = Future()
         self.error: BaseException | None = None
+        self._abandoned = False
         self.thread = threading.Thread(target=self._run, name=f"openqmail {mta.domain}", daemon=True)
 
     # --- in the thread of the test --------------------------------------------------------------
@@ -140,12 +151,12 @@ class _Life:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(_PATIENCE)
 
     def soon(self, call: Callable[[], None]) -> None:
-        self.loop.call_soon_threadsafe(call)
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+            self.loop.call_soon_threadsafe(call)
 
     def kill(self) -> None:
         self._mta.disk.cut()
-        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
-            self.soon(self._abandon)
+        self.soon(self._abandon)
 
     # --- in its own ------------------------------------------------------------------------------
 
@@ -153,13 +164,15 @@ class _Life:
         return [one for one in self.service.queue.messages() if isinstance(one, MessageSummary)]
 
     def _abandon(self) -> None:
+        self._abandoned = True
         self._mta._network.down()
-        self.service.terminate()
-        self.service.terminate()
+        if hasattr(self, "service"):
+            self.service.terminate()
+            self.service.terminate()
 
     def _run(self) -> None:
         try:
-            with asyncio.Runner(loop_factory=self._make_loop) as runner:
+            with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
                 runner.run(self._serve())
         except BaseException as error:
             if self.ready.done():
@@ -167,16 +180,13 @@ class _Life:
             else:
                 self.ready.set_exception(error)
 
-    def _make_loop(self) -> NetworkedLoop:
-        self.loop = NetworkedLoop()
-        self.loop.network = self._mta._network
-        return self.loop
-
     async def _serve(self) -> None:
         mta = self._mta
         self.service = service.Mta(
             mta._home, read_settings(mta._home), mta.disk, mta._clock, mta._events, False, mta._network
         )
+        if self._abandoned:
+            return
         serving = self.loop.create_task(self.service.serve())
         ready = self.loop.create_task(self.service.serving.wait())
         await asyncio.wait((serving, ready), return_when=asyncio.FIRST_COMPLETED)

@@ -64,7 +64,7 @@ class VirtualMta(Face):
         return _Client(self)
 
     def queue(self) -> list[MessageSummary]:
-        return self._run(self._running.queue())
+        return self._run(self._running().queue())
 
     def control(self, name: str, text: str | None) -> None:
         before = self._home.write(name, text)
@@ -78,7 +78,7 @@ class VirtualMta(Face):
 
     def flush(self) -> None:
         """Try everything that waits now, as on ALRM."""
-        self._run(self._running.flush())
+        self._run(self._running().flush())
 
     # --- lives ----------------------------------------------------------------------------------
 
@@ -90,15 +90,15 @@ class VirtualMta(Face):
         self._process = self._run(self._started())
 
     def stop(self) -> None:
-        self._run(self._running.stop())
+        self._run(self._running().stop())
         self._end()
 
     def crash(self, *, power_cut: bool = False) -> None:
         """End as if killed; with `power_cut`, what was not synced may be lost from the disk, too."""
-        self._running  # noqa: B018  # says so when it does not run
-        disk = self.disk
+        self._running()
+        found = self.disk.after_power_cut(self._random) if power_cut else self.disk.after_kill()
         self._end()
-        self.disk = disk.after_power_cut(self._random) if power_cut else disk.after_kill()
+        self.disk = found
 
     def close(self) -> None:
         self._end()
@@ -106,7 +106,6 @@ class VirtualMta(Face):
 
     # --- parts ----------------------------------------------------------------------------------
 
-    @property
     def _running(self) -> Process:
         if self._process is None:
             raise TestingError("this MTA does not run; use it in a with statement, or call start()")
@@ -192,10 +191,11 @@ class _Socket(asyncio.Protocol):
         self._buffer = b""
         self._ended = False
         self._waiting: asyncio.Future[None] | None = None
-        self._wire = mta._run(self._connected(mta._running))
+        self._life = mta._running()
+        self._wire = mta._run(self._connected())
 
     def sendall(self, data: bytes) -> None:
-        if self._ended:
+        if self._ended or self._life is not self._mta._process:
             raise BrokenPipeError("the other end has gone")
         self._wire.write(data)
 
@@ -203,18 +203,18 @@ class _Socket(asyncio.Protocol):
         return self
 
     def readline(self, most: int) -> bytes:
-        while b"\n" not in self._buffer and not self._ended:
+        while b"\n" not in self._buffer and not self._ended and self._life is self._mta._process:
             self._mta._run(self._more())
         line, end, self._buffer = self._buffer.partition(b"\n")
         return line + end
 
     def close(self) -> None:
-        self._wire.close()
-        if self._mta._loop is not None:
+        if not self._ended and self._life is self._mta._process:
+            self._wire.close()
             self._mta._run(asyncio.sleep(0))
 
-    async def _connected(self, process: Process) -> Wire:
-        session = process.smtp.connect()
+    async def _connected(self) -> Wire:
+        session = self._life.smtp.connect()
         client, server = ("127.0.0.1", 49152), ("127.0.0.1", 25)
         return connected(asyncio.get_running_loop(), self, session, client, server)[0]
 
