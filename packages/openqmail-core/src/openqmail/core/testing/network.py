@@ -83,7 +83,9 @@ class Network:
     def down(self) -> None:
         """Every connection breaks."""
         for wire in self._wires:
-            wire.abort()
+            if not wire.is_closing():
+                wire.abort()
+        self._wires.clear()
 
     def _took(self, domain: str, receiver: Receiver, mail: Mail) -> None:
         receiver.mails.append(mail)
