@@ -49,12 +49,12 @@ def test_an_unknown_user_bounces_to_the_sender_who_is_here(mta):
 
 
 def test_mail_to_the_world_stays_here_whatever_its_address(mta):
-    for to in ("carol@far.example", "carol@[127.0.0.1]", "carol@[203.0.113.9]"):
+    for to in ("carol@far.example", "carol@[203.0.113.9]"):
         mta.submit("alice@a.example", to, TEXT)
         [mail] = mta.wait_for(to)
         assert mail.recipients == (to,)
     assert [mail.recipient for mail in mta.sent("far.example")] == ["carol@far.example"]
-    assert len(mta.sent()) == 3
+    assert len(mta.sent()) == 2
 
 
 def test_one_transaction_a_domain_is_one_mail(mta):
@@ -95,7 +95,7 @@ def test_what_does_not_come_is_told_with_the_log(mta):
 
 
 def test_a_user_that_is_not_there_is_a_mistake_of_the_test(mta):
-    with pytest.raises(TestingError, match="no user 'carol' at a.example; there are: alice, bob"):
+    with pytest.raises(TestingError, match=r"no user 'carol' at a\.example; there are: alice, bob"):
         mta.wait_for("carol")
 
 
@@ -158,8 +158,11 @@ def test_accepted_mail_outlives(end):
     with Mta(users=["alice", "bob"], receivers=receivers) as mta:
         everywhere = ["bob@a.example", "x@later.example", "x@far.example"]
         for number in range(20):
-            mta.submit("alice@a.example", everywhere, f"Subject: {number}\n\n{'x' * 9000 * number}\n")
-        mta.submit("alice@a.example", "x@slow.example", TEXT) if end == "crash" else None
+            mta.submit(
+                "alice@a.example", everywhere, f"Subject: {number}\n\n{('x' * 70 + chr(10)) * 150 * number}"
+            )
+        if end == "crash":  # a delivery that never ends by itself
+            mta.submit("alice@a.example", "x@slow.example", TEXT)
         getattr(mta, end)()
         with pytest.raises(TestingError, match="does not run"):
             mta.queue()
@@ -169,8 +172,8 @@ def test_accepted_mail_outlives(end):
         mta.wait_for("x@far.example", 20, seconds=20)
         assert {mail["Subject"] for mail in mta.mails("bob")} == wanted
         assert {mail["Subject"] for mail in mta.sent("far.example")} == wanted
-        waiting = [one for one in mta.queue() if one.recipients[-1].address == "x@later.example"]
-        assert len(waiting) == 20 or any("later" in one.address for m in waiting for one in m.recipients)
+        later = [(to.address, to.state) for message in mta.queue() for to in message.recipients]
+        assert later.count(("x@later.example", "todo")) == 20
 
 
 def test_nothing_is_left_behind_when_a_test_fails(tmp_path, monkeypatch):
@@ -265,10 +268,12 @@ AS_NOBODY = """
 import os, smtplib, sys
 import openqmail.core.testing.mta, openqmail.core.testing.virtual
 from openqmail.core.control import extensions
+from openqmail.core.control.owner import load_late
 from openqmail.core.testing import Mta, VirtualMta
 for group, name in (("services", "smtp"), ("transports", "smtp")):
     extensions.load("openqmail." + group, name)
-import encodings.idna, asyncio.unix_events, email.generator, email.contentmanager
+load_late()
+import encodings.idna, encodings.ascii, asyncio.unix_events, email.generator, email.contentmanager
 if os.getuid() == 0:
     os.setgroups([])
     os.setgid(65534)

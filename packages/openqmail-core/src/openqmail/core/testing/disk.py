@@ -20,6 +20,7 @@ class QuickDisk:
 
     def __init__(self) -> None:
         self._cut = False
+        self._open: set[_QuickFile] = set()
         self._real = real = PosixDisk()
         self.contents = real.contents
         self.stat = real.stat
@@ -39,6 +40,11 @@ class QuickDisk:
     def cut(self) -> None:
         """Every call that changes something raises OSError from now on."""
         self._cut = True
+
+    def release(self) -> None:
+        """Close what nobody closed, as the kernel does when a process has ended."""
+        for file in list(self._open):
+            file.close()
 
     def check(self) -> None:
         if self._cut:
@@ -84,7 +90,7 @@ class _QuickFile:
         self.size = file.size
         self.facts = file.facts
         self.lock = file.lock
-        self.close = file.close
+        self._disk._open.add(self)
 
     def append(self, pieces: Sequence[bytes]) -> int:
         self._disk.check()
@@ -96,6 +102,10 @@ class _QuickFile:
 
     def sync(self) -> None:
         self._disk.check()
+
+    def close(self) -> None:
+        self._disk._open.discard(self)
+        self._file.close()
 
 
 class _QuickFilesystem:

@@ -114,6 +114,7 @@ class Mta(Face):
         if life.thread.is_alive():
             raise TestingError(with_log(f"the MTA has not ended within {_PATIENCE:.0f} s", self.log))
         self._life = None
+        self.disk.release()
         if life.error is not None:
             raise life.error
 

@@ -84,7 +84,9 @@ class Dialogue(asyncio.Protocol):
         self._buffer = b""
         self._in_message = False
         self._silent = False
-        self._new()
+        self._begun = False
+        self._sender: str | None = None
+        self._recipients: list[str] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._wire = cast(asyncio.Transport, transport)
@@ -114,18 +116,27 @@ class Dialogue(asyncio.Protocol):
                 self._say("ehlo", f"250-{self._name}\r\n{extensions}250 SIZE 0")
             case b"HELO":
                 self._say("ehlo", f"250 {self._name}")
+            case b"MAIL" if self._begun:
+                self._write("421 4.3.2 one attempt a connection")
+                self._wire.close()
             case b"MAIL":
-                self._sender = _address(argument)
-                self._say("mail", "250 2.1.0 go on")
+                self._begun = True
+                if self._say("mail", "250 2.1.0 go on"):
+                    self._sender = _address(argument)
+            case b"RCPT" if self._sender is None:
+                self._write("503 5.5.1 MAIL first")
             case b"RCPT":
                 if self._say("rcpt", "250 2.1.5 go on"):
                     self._recipients.append(_address(argument))
-            case b"DATA" if not self._recipients:
-                self._write("554 5.5.1 nobody is to get it")
+            case b"DATA" if self._sender is None or not self._recipients:
+                self._write("503 5.5.1 MAIL and RCPT first")
             case b"DATA":
                 self._in_message = self._say("data", "354 go on")
-            case b"RSET" | b"NOOP":
-                self._new()
+            case b"RSET":
+                self._write("250 2.0.0 go on")
+                if self._begun:
+                    self._wire.close()
+            case b"NOOP":
                 self._write("250 2.0.0 go on")
             case b"QUIT":
                 self._write("221 2.0.0 goodbye")
@@ -150,14 +161,9 @@ class Dialogue(asyncio.Protocol):
             if data.startswith(b"."):
                 data = data[1:]
             raw = data.replace(b"\r\n.", b"\r\n").replace(b"\r\n", b"\n")
-            self._took(Mail(self._sender, tuple(self._recipients), raw))
-            self._wire.close()  # one attempt a connection
-        self._new()
+            self._took(Mail(self._sender or "", tuple(self._recipients), raw))
+            self._wire.close()
         return True
-
-    def _new(self) -> None:
-        self._sender = ""
-        self._recipients: list[str] = []
 
     def _say(self, stage: str, usual: str) -> bool:
         """What the step says at this stage, or what is usual; whether it was that."""
