@@ -28,15 +28,15 @@ _DIGEST = 32
 
 _B64 = r"[A-Za-z0-9+/]"
 _CRYPT = r"[./0-9A-Za-z]"
-_ROUNDS = r"(?:rounds=[1-9][0-9]{3,6}\$)?"
+_ROUNDS = r"(?:rounds=[1-9][0-9]{3,5}\$)?"
 _HASHES = {
     "argon2id": re.compile(
-        rf"\$argon2id\$v=19\$m=[1-9]\d{{0,6}},t=[1-9]\d?,p=[1-9]\d?\${_B64}{{11,86}}\${_B64}{{16,86}}"
+        rf"\$argon2id\$v=19\$m=[1-9]\d{{0,5}},t=[1-9]\d?,p=[1-9]\d?\${_B64}{{11,86}}\${_B64}{{16,86}}"
     ),
     "md5-crypt": re.compile(rf"\$1\${_CRYPT}{{0,8}}\${_CRYPT}{{22}}"),
     "sha256-crypt": re.compile(rf"\$5\${_ROUNDS}{_CRYPT}{{0,16}}\${_CRYPT}{{43}}"),
     "sha512-crypt": re.compile(rf"\$6\${_ROUNDS}{_CRYPT}{{0,16}}\${_CRYPT}{{86}}"),
-    "bcrypt": re.compile(rf"\$2[aby]\$(?:0[4-9]|1[0-9])\${_CRYPT}{{53}}"),
+    "bcrypt": re.compile(rf"\$2[aby]\$(?:0[4-9]|1[0-6])\${_CRYPT}{{53}}"),
     "yescrypt": re.compile(rf"\$y\${_CRYPT}{{1,16}}\${_CRYPT}{{0,86}}\${_CRYPT}{{43}}"),
 }
 
