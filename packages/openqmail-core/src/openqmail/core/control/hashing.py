@@ -94,7 +94,7 @@ def _libcrypt() -> Callable[[bytes, bytes, Any], bytes | None]:
             function = ctypes.CDLL(name).crypt_r
             function.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p)
             function.restype = ctypes.c_char_p
-            return function  # type: ignore[no-any-return]  # as the three lines say
+            return function
     raise TemporaryFailure(
         "a hash of bcrypt or yescrypt cannot be checked: this host has no libcrypt; set the password anew "
         "with 'openqmail user passwd'"

@@ -55,7 +55,7 @@ DUMMY = Hash(
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """`rehash`: to be applied (smtpauth.apply), where the login's hash is of an older kind."""
+    """`rehash`: to be applied (enrolment.apply), where the login's hash is of an older kind."""
 
     answer: Answer
     rehash: Rehash | None = None

@@ -2,15 +2,13 @@
 
 A line `login:secret[ secret...]` a login; `#` begins a comment.  The secrets are forms of one password
 (sasl/secret.py), and the forms decide which mechanisms serve a login.  Reading finds every bad line and
-goes on, so that one mistake locks out nobody else.  Changes keep all other lines as they are.
+goes on, so that one mistake locks out nobody else.  Nothing here writes: enrolment.py does.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from openqmail.core.control.accounts import find_accounts
 from openqmail.core.control.home import Home
-from openqmail.core.control.replacing import one_writer, replace
 from openqmail.core.sasl import (
     CRAM_MD5,
     LOGIN,
@@ -167,35 +165,3 @@ def with_secrets(content: bytes, login: bytes, secrets: str | None) -> bytes:
 def _login_of(line: bytes) -> bytes | None:
     login, colon, _ = line.partition(b":")
     return prepared(login) if colon and not line.startswith(b"#") else None
-
-
-def change(home: Home, edit: Callable[[bytes], bytes]) -> None:
-    """Put what `edit` makes of the content in its place, with nobody else writing meanwhile.
-
-    The file is gate's in a home of root's, else the owner's, and nobody else reads it.  To be called as
-    the owner of the home.  Raises TemporaryFailure, HomeError, OSError."""
-    path = path_of(home)
-    with one_writer(home.users):
-        content = read_smtpauth(path)
-        new = edit(content)
-        if len(new) > SIZE:
-            raise TemporaryFailure(f"{path}: would be larger than {SIZE} bytes; remove logins")
-        if new == content:
-            return
-        if home.uid == 0:
-            gate = find_accounts(home).gate
-            replace(path, new, 0o400, (gate.uid, gate.gid))
-        else:
-            replace(path, new, 0o600)
-
-
-def apply(home: Home, rehash: Rehash) -> None:
-    """Strengthen what a login has, unless it has been changed since.  Raises as `change`."""
-
-    def edit(content: bytes) -> bytes:
-        entry = parse_smtpauth(content)[0].get(prepared(rehash.login))
-        if entry is None or written(entry.secrets) != rehash.old:
-            return content
-        return with_secrets(content, rehash.login, rehash.new)
-
-    change(home, edit)
