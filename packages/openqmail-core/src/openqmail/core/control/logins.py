@@ -49,7 +49,7 @@ S = TypeVar("S", Hash, ScramVerifier, Plain)
 
 DUMMY = Hash(
     ARGON2ID,
-    "$argon2id$v=19$m=19456,t=2,p=1$O3hGX7TFDtqxZg/e9tCOJA$+BF3Zah6s3PcAYXo9JrHnRH3KUZgsdWogFAZtG4dTPI",
+    "$argon2id$v=19$m=19456,t=2,p=1$KNgrD+egJxEyjvgN6aB/Jw$8rzEc48MHiwXQaG/K9HZO8kPY/Oc5AJxcQORVVdGyYA",
 )
 """Checked for a login that has no such hash, where the file has none either; nobody's."""
 
