@@ -79,6 +79,7 @@ class Client:
         self.name = setting.name
         self._talk = _CALLING[setting.name](setting, login, secret)
         self._initial = next(self._talk)
+        self._over = False
 
     def initial(self) -> bytes | None:
         """What goes with the command; None where the server speaks first."""
@@ -87,10 +88,10 @@ class Client:
     def respond(self, challenge: bytes) -> bytes:
         """Raises SaslError."""
         if len(challenge) > LONGEST:
-            self._talk.close()
+            self._over = True
             raise SaslError(f"the server's challenge is longer than {LONGEST} bytes")
         try:
-            said = self._talk.send(challenge)
+            said = self._go_on(challenge)
         except StopIteration:
             raise SaslError("the server asks for more than the mechanism has to say") from None
         assert said is not None
@@ -99,7 +100,16 @@ class Client:
     def accepted(self) -> None:
         """The server says that we are in.  Raises SaslError where it has not proved itself."""
         try:
-            self._talk.send(None)
+            self._go_on(None)
         except StopIteration:
             return
         raise SaslError("the server says that the login is done before it is")
+
+    def _go_on(self, heard: bytes | None) -> bytes | None:
+        if self._over:
+            raise SaslError("this attempt is over")
+        try:
+            return self._talk.send(heard)
+        except (StopIteration, SaslError):
+            self._over = True
+            raise

@@ -13,7 +13,6 @@ from openqmail.core.sasl import password, scram, token
 from openqmail.core.sasl.machine import Malformed, Nonce, Serving, Setting
 from openqmail.core.sasl.steps import (
     CRAM_MD5,
-    IN_CLEAR,
     LOGIN,
     LONGEST,
     MALFORMED,
@@ -50,12 +49,11 @@ def fresh_nonce() -> bytes:
 def offered(servable: Iterable[bytes], facts: Facts, in_clear: bool) -> tuple[bytes, ...]:
     """Of the mechanisms that some back end can serve, those for this connection, in order.
 
-    -PLUS where TLS has something to bind to, what says a secret in clear under TLS or where `in_clear`."""
-    names = set(servable)
+    None without TLS unless `in_clear`: even what hides the password can be taken over or guessed from.
+    -PLUS where TLS has something to bind to."""
+    names = set(servable) if facts.tls or in_clear else set()
     if not facts.bindings:
         names.discard(SCRAM_PLUS)
-    if not (facts.tls or in_clear):
-        names -= IN_CLEAR
     return tuple(name for name in MECHANISMS if name in names)
 
 
