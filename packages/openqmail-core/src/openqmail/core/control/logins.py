@@ -69,9 +69,10 @@ class _State(msgspec.Struct, frozen=True):
     problems: tuple[ControlError, ...]
     dummy: Hash
     like: ScramVerifier | None
+    mechanisms: frozenset[bytes]
 
 
-_NOTHING = _State(None, {}, (), DUMMY, None)
+_NOTHING = _State(None, {}, (), DUMMY, None, frozenset())
 
 
 class Logins:
@@ -84,7 +85,7 @@ class Logins:
 
     def mechanisms(self) -> frozenset[bytes]:
         """Those that some login can use; none where there is no file.  Raises TemporaryFailure."""
-        return offered(self._now().entries)
+        return self._now().mechanisms
 
     def problems(self) -> tuple[ControlError, ...]:
         """What is wrong in the file.  Raises TemporaryFailure."""
@@ -101,7 +102,8 @@ class Logins:
             return _check_password(entry, query.password, state.dummy)
         if isinstance(query, CheckResponse):
             return Judgement(_check_response(entry, query))
-        verifier = _first(entry, ScramVerifier) or false_verifier(self._key, name, state.like)
+        made_up = false_verifier(self._key, name, state.like)  # always, as it takes its time
+        verifier = _first(entry, ScramVerifier) or made_up
         return Judgement(Secrets(entry.login if entry else query.login, verifier))
 
     def _now(self) -> _State:
@@ -118,7 +120,8 @@ class Logins:
             every = [one for entry in entries.values() for one in entry.secrets]
             dummy = next((one for one in every if _is_argon2(one)), DUMMY)
             assert isinstance(dummy, Hash)
-            self._state = _State(version, entries, tuple(problems), dummy, _of(every, ScramVerifier))
+            like = _of(every, ScramVerifier)
+            self._state = _State(version, entries, tuple(problems), dummy, like, offered(entries))
         return self._state
 
 

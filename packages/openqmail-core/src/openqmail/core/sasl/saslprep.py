@@ -40,7 +40,7 @@ def saslprep(text: str) -> str:
 def prepared(said: bytes) -> bytes:
     """A login or a password by SASLprep; as it is where that cannot be, so that whatever a user was
     given works.  Other implementations do the same or refuse it."""
-    if said.isascii() and said.isalnum():
+    if said.isascii() and said.decode().isprintable():  # which SASLprep leaves as it is
         return said
     try:
         return saslprep(said.decode()).encode() or said
