@@ -27,6 +27,7 @@ TEST = [
     "dnspython==2.9.2",
     "aiosmtpd==1.4.6",
     "cryptography==50.0.2",
+    "scramp==1.5.0",
 ]
 LINT = ["ruff==0.17.6", "import-linter==2.17"]
 TYPES = ["mypy==2.4.1"]
