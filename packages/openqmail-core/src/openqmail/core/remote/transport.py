@@ -6,7 +6,7 @@ transport is handed the stops in the order in which they are to be tried, and fr
 """
 
 from asyncio import Future
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -16,7 +16,7 @@ from openqmail.core.log import Log
 from openqmail.core.ports import RemoteJob
 from openqmail.core.values import Result
 
-__all__ = ["Source", "Stop", "Transport", "TransportFactory"]
+__all__ = ["Counted", "Source", "Stop", "Transport", "TransportFactory"]
 
 
 class Stop(msgspec.Struct, frozen=True, gc=False):
@@ -48,6 +48,17 @@ class Transport(Protocol):
     async def close(self) -> None:
         """End what is kept, in bounded time; deliveries under way are deferred."""
         ...
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """What a transport may be as well: one that tells how many connections are `open`, those that are kept
+    included, and how many there have been so far."""
+
+    connected: int
+
+    @property
+    def open(self) -> int: ...
 
 
 class TransportFactory(Protocol):

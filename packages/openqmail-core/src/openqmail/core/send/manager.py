@@ -60,6 +60,7 @@ from openqmail.core.send.fairness import FairQueue, Item
 from openqmail.core.send.message import REPORT, Delivery, Items, Message
 from openqmail.core.send.routing import Routes, is_verp, sender_for
 from openqmail.core.send.schedule import DueTimes
+from openqmail.core.send.tally import Tally
 from openqmail.core.values import Outcome, Result
 from openqmail.core.values.address import Channel
 
@@ -104,6 +105,7 @@ class SendManager:
         self._urgent: set[int] = set()
         """Those asked for that are tried even where a destination rests."""
         self._writes = 0
+        self.tally = Tally()
         self._local = FairQueue(settings.concurrencylocal, settings.concurrencylocal)
         self._remote = FairQueue(settings.concurrencyremote, settings.concurrencydestination, paced=True)
 
@@ -176,6 +178,7 @@ class SendManager:
         if number in self._active:
             return
         origin = envelope.origin
+        self.tally.accepted += 1
         self._out.append(NewMessage(number))
         self._out.append(MessageInfo(number, stored.size, envelope.sender, origin.pid, origin.uid))
         if self._stopped or len(self._active) >= ACTIVE:
@@ -343,16 +346,19 @@ class SendManager:
             return
         message, out = delivery.message, self._out
         message.running -= 1
+        counts = self.tally.deliveries[delivery.channel]
         done, failed = 0, None
         for index, (position, _) in enumerate(delivery.items):
             result = event.results[index] if index < len(event.results) else _NO_REPORT
             outcome, text = result.outcome, result.text
             if self._abandoned and outcome is _DEFERRAL:
                 out.append(DeliveryEnded(event.delivery + index, outcome, text[:REPORT], message.number))
+                counts[outcome] += 1
                 continue
             if delivery.expired or len(text) > REPORT:
                 outcome, text = delivery.verdict(result)
             out.append(DeliveryEnded(event.delivery + index, outcome, text, message.number))
+            counts[outcome] += 1
             if result.host:
                 failed = result
             if outcome is not _DEFERRAL:
@@ -485,7 +491,9 @@ class SendManager:
             return
         del self._active[event.number]
         if message.bounced:
+            self.tally.bounces += 1
             self._out.append(Bounced(event.number, self._pid))
+        self.tally.waited(int(self._now) - message.stored.birth)
         self._out.append(MessageEnded(event.number))
         if message.wanted:
             self._out.append(Taken(event.number))

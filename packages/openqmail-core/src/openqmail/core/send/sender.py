@@ -30,6 +30,7 @@ from openqmail.core.queue.store import Change, Closes, QueueStore, Stored
 from openqmail.core.send import events
 from openqmail.core.send.derived import prefixed
 from openqmail.core.send.manager import SendManager
+from openqmail.core.send.tally import Tally
 from openqmail.core.values import (
     Body,
     Envelope,
@@ -173,6 +174,11 @@ class Sender:
                 self._checkpoint.hurry()
             self._ended = self._loop.create_future()
             await self._ended
+
+    @property
+    def tally(self) -> Tally:
+        """What has happened so far, counted."""
+        return self._manager.tally
 
     @property
     def running(self) -> tuple[int, int]:

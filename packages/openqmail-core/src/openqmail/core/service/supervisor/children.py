@@ -41,6 +41,8 @@ _SERVE: dict[str, Callable[[Process], Awaitable[int]]] = {
 
 def account_of(role: Role, accounts: Accounts) -> Account | None:
     """As whom a role runs; None: as the supervisor."""
+    if role == "metrics":  # without a secret: as who has the least to do with mail
+        return accounts.gate
     return None if role == "local" else getattr(accounts, role)
 
 
@@ -68,6 +70,10 @@ def _live(role: Role, control: socket.socket, inherited: Inherited, walls: Walls
 
 
 def _run(role: Role, control: socket.socket, inherited: Inherited, walls: Walls | None) -> int:
+    if role == "metrics":  # what it needs and nobody else does is loaded before the walls
+        from openqmail.core.service.processes import metrics  # noqa: PLC0415
+
+        _SERVE[role] = metrics.serve
     enter(role, inherited, {0, 1, 2, control.fileno(), *_kept(role, inherited)}, walls)
     if role == "local":
         return run_spawner(control, inherited)
@@ -114,9 +120,11 @@ async def _serve(role: Role, control: socket.socket, inherited: Inherited) -> in
 def _kept(role: Role, inherited: Inherited) -> set[int]:
     kept: set[int] = set()
     if role == "smtpd":
-        kept = {one.fileno() for some in inherited.listening.values() for one in some}
+        kept = {one.fileno() for some in inherited.services().values() for one in some}
         if inherited.submit is not None:
             kept.add(inherited.submit.fileno())
+    if role == "metrics":
+        kept = {one.fileno() for one in inherited.metrics()}
     if role == "send" and inherited.admin is not None:
         kept.add(inherited.admin.fileno())
     return kept
