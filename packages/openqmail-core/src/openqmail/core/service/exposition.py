@@ -8,15 +8,18 @@ from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from openqmail.core.__about__ import __version__
 from openqmail.core.send.tally import BOUNDS
-from openqmail.core.service.figures import FIGURES, PREFIX, Figure, Numbers, numbers_of
+from openqmail.core.service.figures import FIGURES, PREFIX, SUPERVISED, Figure, Numbers, numbers_of
 from openqmail.core.service.supervisor.messages import Figures, Process
 
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+Rows = dict[tuple[str, ...], int]
+"""Values of the labels -> the number."""
 
 
 class _Collected(Collector):
@@ -25,13 +28,14 @@ class _Collected(Collector):
 
     def collect(self) -> Iterator[Metric]:
         told = self._figures
-        yield _gauge("info", "The version that runs.", ("version",), {(__version__,): 1})
-        yield _gauge("start_time_seconds", "When the service began, in seconds UTC.", (), {(): told.since})
-        yield from _processes(told.processes)
+        known = {"info": {(__version__,): 1}, "start_time_seconds": {(): told.since}}
+        known["processes"], known["process_resident_bytes"] = _processes(told.processes)
+        for each in SUPERVISED:
+            yield _gauge(each, known[each.name])
         for role in dict.fromkeys(each.role for each in FIGURES):
             numbers = numbers_of(role, told.grown.get(role, ()), told.present.get(role, ()))
             for each in FIGURES:
-                if each.role == role:
+                if each.role == role and each.name in numbers:
                     yield _family(each, numbers[each.name])
 
 
@@ -42,21 +46,18 @@ def exposed(figures: Figures) -> bytes:
     return generate_latest(registry)
 
 
-def _processes(processes: Iterable[Process]) -> Iterator[Metric]:
-    """By what they do, workers and generations of one kind together."""
-    count: dict[tuple[str, ...], int] = {}
-    memory: dict[tuple[str, ...], int] = {}
+def _processes(processes: Iterable[Process]) -> tuple[Rows, Rows]:
+    """Number and memory by what they do, workers and generations of one kind together."""
+    count: Rows = {}
+    memory: Rows = {}
     for one in processes:
         count[one.name,] = count.get((one.name,), 0) + 1
         memory[one.name,] = memory.get((one.name,), 0) + one.rss
-    yield _gauge("processes", "Processes of the service.", ("role",), count)
-    yield _gauge("process_resident_bytes", "Memory that they hold, shared pages too.", ("role",), memory)
+    return count, memory
 
 
-def _gauge(
-    name: str, text: str, labels: tuple[str, ...], numbers: dict[tuple[str, ...], int]
-) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(PREFIX + name, text, labels=labels)
+def _gauge(figure: Figure, numbers: Rows) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(PREFIX + figure.name, figure.help, labels=figure.labels)
     for row, number in numbers.items():
         family.add_metric(row, number)
     return family
@@ -65,7 +66,7 @@ def _gauge(
 def _family(figure: Figure, numbers: Numbers) -> Metric:
     name = PREFIX + figure.name
     if figure.kind == "gauge":
-        return _gauge(figure.name, figure.help, figure.labels, dict(zip(figure.rows, numbers, strict=True)))
+        return _gauge(figure, dict(zip(figure.rows, numbers, strict=True)))
     if figure.kind == "counter":
         family = CounterMetricFamily(name, figure.help, labels=figure.labels)
         for row, number in zip(figure.rows, numbers, strict=True):

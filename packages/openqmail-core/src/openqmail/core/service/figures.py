@@ -103,6 +103,16 @@ FIGURES: tuple[Figure, ...] = (
     Figure("remote", "remote_connections_total", "counter", "Connections to other hosts that were made."),
 )
 
+SUPERVISED: tuple[Figure, ...] = (
+    Figure("supervisor", "info", "gauge", "1; the label is the version that runs.", ("version",)),
+    Figure("supervisor", "start_time_seconds", "gauge", "When the service began, in seconds UTC."),
+    Figure("supervisor", "processes", "gauge", "Processes of the service.", ("role",)),
+    Figure(
+        "supervisor", "process_resident_bytes", "gauge", "Memory that they hold, shared pages too.", ("role",)
+    ),
+)
+"""What the supervisor knows by itself; a role is a process's, so there are eight, and there is one version."""
+
 PREFIX = "openqmail_"
 
 
@@ -152,12 +162,14 @@ def sums(before: Numbers, added: Numbers) -> Numbers:
 
 
 def numbers_of(role: str, grown: Numbers, present: Numbers) -> dict[str, Numbers]:
-    """The numbers of each figure; zeros for what nobody has told."""
+    """The numbers of each figure: zeros for what has not grown yet, nothing for the others when nobody has
+    told them."""
     found: dict[str, Numbers] = {}
     for figures, numbers in ((of(role, grows=True), grown), (of(role, grows=False), present)):
         at = 0
         for each in figures:
             some = numbers[at : at + each.places]
-            found[each.name] = some + (0,) * (each.places - len(some))
             at += each.places
+            if some or each.kind != "gauge":
+                found[each.name] = some + (0,) * (each.places - len(some))
     return found

@@ -28,7 +28,7 @@ from openqmail.core.service.processes.process import Inherited, Process
 from openqmail.core.service.supervisor import messages as said
 from openqmail.core.service.supervisor.machine import Role
 from openqmail.core.service.supervisor.running import Running
-from openqmail.core.values import OpenqmailError
+from openqmail.core.values import ControlError, OpenqmailError
 from openqmail.core.world import SystemClock
 
 _SERVE: dict[str, Callable[[Process], Awaitable[int]]] = {
@@ -70,15 +70,27 @@ def _live(role: Role, control: socket.socket, inherited: Inherited, walls: Walls
 
 
 def _run(role: Role, control: socket.socket, inherited: Inherited, walls: Walls | None) -> int:
-    if role == "metrics":  # what it needs and nobody else does is loaded before the walls
-        from openqmail.core.service.processes import metrics  # noqa: PLC0415
-
-        _SERVE[role] = metrics.serve
+    if role == "metrics":
+        _SERVE[role] = _metrics()
     enter(role, inherited, {0, 1, 2, control.fileno(), *_kept(role, inherited)}, walls)
     if role == "local":
         return run_spawner(control, inherited)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(_serve(role, control, inherited))
+
+
+def _metrics() -> Callable[[Process], Awaitable[int]]:
+    """What that process needs and nobody else does, loaded before the walls are there.
+
+    Raises OpenqmailError."""
+    try:
+        from openqmail.core.service.processes import metrics  # noqa: PLC0415
+    except ImportError as error:
+        remedy = "pip install --upgrade 'openqmail-core[metrics]'"
+        raise ControlError(
+            "control/metrics", 0, f"prometheus-client cannot be loaded: {error}; {remedy}"
+        ) from None
+    return metrics.serve
 
 
 def enter(role: Role, inherited: Inherited, keep: set[int], walls: Walls | None) -> None:

@@ -134,7 +134,7 @@ class Machine:
         self._handing = False
         self._renewing = False
         self._asked: tuple[int, int] | None = None
-        """As many front ends, and processes for figures, there are to be by settings that are not taken yet."""
+        """How many front ends, and processes for figures, there are to be by settings not taken yet."""
         self.trial = 0
         """The front end that tries them."""
         self._out: list[Action] = []
