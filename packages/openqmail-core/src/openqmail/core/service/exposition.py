@@ -28,7 +28,7 @@ class _Collected(Collector):
 
     def collect(self) -> Iterator[Metric]:
         told = self._figures
-        known = {"info": {(__version__,): 1}, "start_time_seconds": {(): told.since}}
+        known: dict[str, Rows] = {"info": {(__version__,): 1}, "start_time_seconds": {(): told.since}}
         known["processes"], known["process_resident_bytes"] = _processes(told.processes)
         for each in SUPERVISED:
             yield _gauge(each, known[each.name])

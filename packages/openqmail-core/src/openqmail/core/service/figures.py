@@ -111,7 +111,7 @@ SUPERVISED: tuple[Figure, ...] = (
         "supervisor", "process_resident_bytes", "gauge", "Memory that they hold, shared pages too.", ("role",)
     ),
 )
-"""What the supervisor knows by itself; a role is a process's, so there are eight, and there is one version."""
+"""What the supervisor knows by itself; a role is a process's, so there are eight; there is one version."""
 
 PREFIX = "openqmail_"
 
