@@ -28,7 +28,7 @@ def labels(figure: Figure) -> str:
     for at, label in enumerate(figure.labels):
         values = dict.fromkeys(row[at] for row in figure.rows if row)
         found.append(f"`{label}`: {listed(values)}" if values else f"`{label}`")
-    return "; ".join(found) or "–"
+    return "; ".join(found) or "\N{EN DASH}"
 
 
 def listed(values: Iterable[str]) -> str:
