@@ -10,6 +10,7 @@ from openqmail.core.queue.layout.results import Results
 from openqmail.core.queue.layout.syncing import Syncer
 from openqmail.core.send import Sender
 from openqmail.core.send.events import Reported
+from openqmail.core.send.notices import Notices
 from openqmail.core.values import Outcome, Result
 
 SEEDS = 1000
@@ -71,20 +72,34 @@ def successes_that_are_forgotten(patch):
     patch.setattr(Sender, "_sent", forget)
 
 
+def notices_apart_from_what_they_tell_of(patch):
+    async def apart(self, action):
+        new = await self._notify(action.number, action.told, (), action.routed)
+        await self._store.record(action.number, action.changes, (0, 0), False, action.routed)
+        return new
+
+    patch.setattr(Notices, "notify", apart)
+
+
 @pytest.mark.parametrize(
     ("broken", "promise", "first"),
     [
-        (journal_without_syncs, "(came back after its end was on the disk|is damaged at byte)", 0),
+        (journal_without_syncs, "(came back after its end was on the disk|is damaged at byte|is lost)", 0),
         (layout_without_syncs, "(something is in the journal only|cannot be read: it )", 0),
         (
             results_that_never_reach_the_files,
-            "(came back for .* after its result was on the disk|a message without a name)",
+            "(came back for .* after its result|a message without a name|in the journal only)",
             0,
         ),
         (moves_that_lose_the_text, "(a message without a name|has 0 bytes in place of)", 0),
         (holding_that_forgets_a_file, "(is lost|of that number are missing)", 0),
         (opening_that_keeps_moves_that_were_not_finished, "/home/queue/.* (has|cannot be read: it) ", 318),
         (opening_that_forgets_results, "came back for .* after its result was on the disk", 0),
+        (
+            notices_apart_from_what_they_tell_of,
+            "(message notice to .* has (two results|ended twice)|the sender of m[0-9]+ was told of)",
+            0,
+        ),
         (successes_that_are_forgotten, "twice without a crash in between", 0),
     ],
 )

@@ -103,7 +103,7 @@ class Scene:
         """Which messages are being delivered, after the clock was set and the sender has looked at it."""
         if at is not None:
             self.clock.advance(at - self.clock.now())
-        self.sender.reconfigure(self.sender._settings)  # as HUP: it looks at the clock
+        self.sender.reconfigure(self.sender._manager._settings)  # as HUP: it looks at the clock
         await self.passes()
         return set(self.local.running)
 

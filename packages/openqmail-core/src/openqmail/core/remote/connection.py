@@ -201,7 +201,16 @@ class Connection(asyncio.Protocol):
         job = attempt.job
         try:
             self._session.begin(
-                Transaction(job.sender, job.recipients, attempt.size, attempt.eight_bit, job.smtputf8)
+                Transaction(
+                    job.sender,
+                    job.recipients,
+                    attempt.size,
+                    attempt.eight_bit,
+                    job.smtputf8,
+                    job.envid,
+                    job.ret,
+                    job.dsn,
+                )
             )
         except PermanentFailure as failure:
             self._over(attempt, (report.unable(self._host, str(failure)),) * len(job.recipients))
@@ -256,6 +265,8 @@ class Connection(asyncio.Protocol):
             self._owner.try_again(attempt)
             return
         results = report.transaction(self._host, event.outcomes)
+        if attempt.job.dsn and b"DSN" in self._session.extensions:
+            results = report.taken_over(results)
         if closing or self._streaming is not None:
             self._attempt = None
             self._fail()

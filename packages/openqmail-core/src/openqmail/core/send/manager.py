@@ -20,7 +20,6 @@ from math import inf
 from random import Random
 from typing import Any
 
-from openqmail.core import dsn
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import (
     Bounced,
@@ -44,6 +43,8 @@ from openqmail.core.send.events import (
     Known,
     Load,
     Loaded,
+    Notify,
+    NotifyFailed,
     Record,
     Recorded,
     Reported,
@@ -345,6 +346,7 @@ class SendManager:
         if delivery is None:
             return
         message, out = delivery.message, self._out
+        recipients = message.stored.envelope.recipients
         message.running -= 1
         counts = self.tally.deliveries[delivery.channel]
         done, failed = 0, None
@@ -363,9 +365,11 @@ class SendManager:
                 failed = result
             if outcome is not _DEFERRAL:
                 done += 1
-                if outcome is _FAILURE:
-                    text = dsn.report(self._routes.of(message.stored, position).plain, text)
-                    message.failures.append(text)
+            if outcome is _FAILURE or recipients[position].notify:
+                elsewhere = event.recorded or result.dsn
+                outcome, text = message.note(
+                    self._routes, position, outcome, text, delivery.channel, elsewhere, self._now
+                )
             if not event.recorded or outcome is not result.outcome:
                 message.changes.append(Change(position, outcome, text))
         if delivery.channel == "local":
@@ -443,8 +447,14 @@ class SendManager:
         if message.writing:
             return
         if message.waiting or message.running:
-            if message.changes:
+            if message.told:
+                self._notify(message)
+            elif message.changes:
                 self._record(message, (0, 0), ended=False)
+        elif message.told or message.late:
+            message.told += message.late
+            message.late.clear()
+            self._notify(message)
         elif message.left_local or message.left_remote:
             due = message.due if self._abandoned else message.next_due()
             if message.changes or due != message.due:
@@ -475,6 +485,15 @@ class SendManager:
         routed = bool(message.stored.channels)
         self._out.append(Record(message.number, changes, due, ended, routed))
 
+    def _notify(self, message: Message) -> None:
+        told, changes = tuple(message.told), tuple(message.changes)
+        message.told.clear()
+        message.changes.clear()
+        message.telling = Notify(message.number, told, changes, bool(message.stored.channels))
+        message.writing = True
+        self._writes += 1
+        self._out.append(message.telling)
+
     def _bounce(self, message: Message) -> None:
         message.ending = message.bounced = message.writing = True
         self._writes += 1
@@ -485,6 +504,7 @@ class SendManager:
         if message is None or not message.writing:
             return
         message.writing = False
+        message.telling = None
         self._writes -= 1
         if not message.ending:
             self._advance(message)
@@ -503,6 +523,16 @@ class SendManager:
         if message is not None and message.bounced:
             self._writes -= 1
             self._drop(message, int(self._now) + BOUNCE_AGAIN)
+
+    def _notify_failed(self, event: NotifyFailed) -> None:
+        """What became of the recipients counts for more than that it is told."""
+        message = self._active.get(event.number)
+        if message is not None and message.telling is not None:
+            message.changes[:0] = message.telling.changes
+            message.writing = False
+            message.telling = None
+            self._writes -= 1
+            self._advance(message)
 
     def _drop(self, message: Message, due: int) -> None:
         """Nothing to do until `due`: keep the number, unless it is to be let go."""
@@ -589,6 +619,7 @@ _HANDLERS: dict[type, Callable[[SendManager, Any], None]] = {
     Reported: SendManager._reported,
     Recorded: SendManager._recorded,
     BounceFailed: SendManager._bounce_failed,
+    NotifyFailed: SendManager._notify_failed,
     Take: SendManager._take,
     Wake: SendManager._wake,
     Flush: SendManager._flush,

@@ -56,6 +56,7 @@ def admit(settings: Settings, client: str) -> Policy | None:
             max_recipients=settings.maxrecipients,
             timeout=float(settings.timeoutsmtpd),
             hello=settings.smtpgreeting,
+            dsn=settings.bounceformat == "dsn",
         ),
     )
 
