@@ -14,9 +14,10 @@ from openqmail.core.control.bindings import Source
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import Log
 from openqmail.core.ports import RemoteJob
+from openqmail.core.remote.tcpto import Timeouts
 from openqmail.core.values import Result
 
-__all__ = ["Counted", "Source", "Stop", "Transport", "TransportFactory"]
+__all__ = ["Counted", "Source", "Stop", "Timeouts", "Transport", "TransportFactory"]
 
 
 class Stop(msgspec.Struct, frozen=True, gc=False):
@@ -62,4 +63,7 @@ class Counted(Protocol):
 
 
 class TransportFactory(Protocol):
-    def __call__(self, settings: Settings, log: Log) -> Transport: ...
+    def __call__(self, settings: Settings, log: Log, timeouts: Timeouts) -> Transport:
+        """`timeouts` is shared by all transports: an address that rests should not be tried, and whether
+        one that was tried is there should be told."""
+        ...

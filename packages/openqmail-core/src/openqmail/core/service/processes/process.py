@@ -56,6 +56,8 @@ class Inherited:
         self.admin = admin
         self.submit = submit
         self.salvage = salvage
+        self.tcpto: int | None = None
+        """queue/lock/tcpto, open, in `remote` alone, who may not reach the queue."""
 
     def services(self) -> dict[Listener, list[socket.socket]]:
         """What smtpd serves."""
