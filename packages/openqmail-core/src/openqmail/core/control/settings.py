@@ -103,6 +103,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     smtpdworkers: int = 1
     # how they write their log
     logformat: Literal["qmail", "json"] = "qmail"
+    # for how many days what happened to messages is kept
+    historydays: int = 14
     # what add-ons read
     added: Mapping[str, object] = {}
 

@@ -28,7 +28,7 @@ EITHER_FOLDERS = (b"todo", b"intd")
 SHARED = (b"mess", b"todo", b"lock")
 """Where the parts of a qmail that has a user for each look in as its group."""
 
-OURS = (b"journal", b"pool", b"held")
+OURS = (b"journal", b"pool", b"held", b"history")
 """What netqmail does not know and does not look into."""
 
 FILES = ((b"lock/sendmutex", b"", 0o600), (b"lock/tcpto", bytes(1024), 0o644))
