@@ -80,9 +80,14 @@ def _life(number: int, life: Life) -> list[str]:
     if life[0]["event"] != "accepted":
         lines.append(f"#{number}  (the begin is not on record)")
     for entry in life:
-        stamp = time.strftime("%d %b %Y %H:%M:%S", time.gmtime(entry["time"]))
-        lines.append(f"{stamp}.{int(entry['time'] % 1 * 1000):03d}  {clean(_words(number, entry, began))}")
+        lines.append(f"{_stamp(entry['time'])}  {clean(_words(number, entry, began))}")
     return lines
+
+
+def _stamp(seconds: float) -> str:
+    thousandths = round(seconds * 1000)
+    second = time.strftime("%d %b %Y %H:%M:%S", time.gmtime(thousandths // 1000))
+    return f"{second}.{thousandths % 1000:03d}"
 
 
 def _words(number: int, entry: dict[str, Any], began: dict[int, float]) -> str:
@@ -97,7 +102,7 @@ def _words(number: int, entry: dict[str, Any], began: dict[int, float]) -> str:
         return f"delivery {delivery} begins: {entry.get('channel')} to {entry.get('recipient')}"
     if event == "delivery":
         begin = began.pop(delivery or 0, None)
-        took = "" if begin is None else f" after {entry['time'] - begin:.1f} s"
+        took = "" if begin is None else f" after {entry['time'] - begin:.2f} s"
         return f"delivery {delivery}, {entry.get('outcome')}{took}: {text}"
     if event == "made":
         return f"a {entry.get('made')} was made of it: message {entry.get('child')}"

@@ -116,9 +116,9 @@ def _destination(home: Home, domain: bytes) -> tuple[DestinationState | None, St
         return None, Step(what, f"not known: {error}")
     if state is None:
         return None, Step(what, "nothing is under way and nothing waits for it, nor has it failed lately")
-    text = f"{state.running} of at most {state.limit} deliveries at once, {state.waiting} waiting messages"
+    text = f"{state.running} under way of at most {state.limit}, {state.waiting} waiting"
     if state.failures:
-        text += f", {state.failures} failures in a row, the last: {(state.last or '').strip()}"
+        text += f"; failures in a row: {state.failures}, the last: {(state.last or '').strip()}"
     if state.resting_until is not None:
         text += f"; it is left alone until {when(state.resting_until)}"
     return state, Step(what, text)

@@ -19,7 +19,7 @@ def place_of(home: Home, name: str, key: bytes = b"") -> str:
     definition = next(one for one in DEFINITIONS if one.name == name)
     found = content(home, name)
     if found is None:
-        return f"{file}, which is not there: control/me" if definition.default == "me" else file
+        return f"control/me ({file} is not there)" if definition.default == "me" else file
     for number, line in ControlText(file, found).entries():
         value = definition.parse(ControlText(file, line.encode()))
         if isinstance(value, frozenset | dict) and key in value:

@@ -6,6 +6,7 @@ together.  What belongs to a user is looked at as that user, and the DNS is aske
 """
 
 import asyncio
+import codecs
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +30,8 @@ from openqmail.core.smtpd.policy import NOT_OURS, listed_as
 from openqmail.core.smtpd.recipients import reply_of
 from openqmail.core.values import OpenqmailError, Outcome, Reply, Result, TemporaryFailure
 from openqmail.core.world import PosixDisk
+
+codecs.lookup("ascii")  # which a user may not be able to load whom this process becomes
 
 _TROUBLE = Result(Outcome.DEFERRAL, b"Trouble reading users/cdb. (#4.3.0)\n")
 _ROOT = Result(Outcome.DEFERRAL, b"This address belongs to root, whose mail nobody may deliver. (#4.3.5)\n")

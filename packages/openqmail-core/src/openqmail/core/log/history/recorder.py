@@ -107,6 +107,8 @@ class History:
 
     def _put(self, kept: Kept, days: int) -> str:
         """Write them; what was wrong, empty when nothing was."""
+        if not days:  # since then
+            return self._remove(kept, days)
         lines = [line for when, event in kept if (line := self._line(event, round(when, 3))) is not None]
         return self._tried(lambda: self._files.append(encode(lines), kept[-1][0], days)) if lines else ""
 
