@@ -129,9 +129,9 @@ def test_a_route_a_source_address_and_no_service_to_ask(made: Path, run: Run) ->
 
 def test_a_source_address_that_this_host_does_not_have(made: Path, run: Run) -> None:
     control(made, "smtproutes", ":[127.0.0.1]:2599\n")
-    control(made, "bindings", "*:192.0.2.77:-:\n")
+    control(made, "bindings", "*:198.51.100.77:-:\n")
     found, _, code = why(run, made, "bob@b.example")
-    assert code == 111 and "192.0.2.77" in found["text"]
+    assert code == 111 and "198.51.100.77" in found["text"]
     control(made, "bindings", "*:-:*:\n")
     found, _, code = why(run, made, "bob@b.example")
     assert code == 111 and "control/bindings" in found["text"]
@@ -166,9 +166,11 @@ def nameserver() -> Iterator[Any]:
 def test_what_the_dns_says_and_what_is_proved(made: Path, run: Run, nameserver: Any) -> None:
     nameserver.records |= {
         ("b.test", "MX"): ["20 back.b.test.", "10 mx.b.test."],
-        ("mx.b.test", "A"): ["192.0.2.1"],
+        ("mx.b.test", "A"): ["198.51.100.1"],
         ("mx.b.test", "AAAA"): ["2001:db8::1"],
-        ("back.b.test", "A"): ["192.0.2.2"],
+        ("back.b.test", "A"): ["198.51.100.2"],
+        ("ours.test", "MX"): ["10 mx.b.test.", "20 us.test.", "20 back.b.test."],
+        ("us.test", "A"): ["127.0.0.1"],
         ("null.test", "MX"): ["0 ."],
         ("broken.test", "MX"): "SERVFAIL",
     }
@@ -176,13 +178,18 @@ def test_what_the_dns_says_and_what_is_proved(made: Path, run: Run, nameserver: 
     control(made, "resolvers", f"127.0.0.1:{nameserver.port} trusted\n")
     _, steps, code = why(run, made, "bob@B.test")
     assert dict(steps)["MX of b.test"] == "10 mx.b.test, 20 back.b.test (DNSSEC: proved)"
-    assert dict(steps)["addresses of mx.b.test"] == "192.0.2.1, 2001:db8::1 (DNSSEC: not proved)"
+    assert dict(steps)["addresses of mx.b.test"] == "198.51.100.1, 2001:db8::1 (DNSSEC: not proved)"
     assert [text for what, text in steps if what == "way"] == [
         "1: mx.b.test at [2001:db8::1] port 25",
-        "2: mx.b.test at 192.0.2.1 port 25",
-        "3: back.b.test at 192.0.2.2 port 25",
+        "2: mx.b.test at 198.51.100.1 port 25",
+        "3: back.b.test at 198.51.100.2 port 25",
     ]
     assert code == 0
+    _, steps, code = why(run, made, "bob@ours.test")
+    assert code == 0 and sorted(text.split()[0] for what, text in steps if what == "no way") == [
+        "back.b.test",
+        "us.test",
+    ]
     found, steps, code = why(run, made, "bob@null.test")
     assert code == 100 and "null" in dict(steps)["MX of null.test"] and "5.1.10" in found["text"]
     found, steps, code = why(run, made, "bob@broken.test")

@@ -42,6 +42,10 @@ async def explain(
         return Explanation(tuple(trail), found)
     stops = found.stops(source)
     trail += [Step("way", _way(at, stop)) for at, stop in enumerate(stops, 1)]
+    used = {host[0].name for hosts in found.preferences for host in hosts}
+    if passed := [_shown(name) for name in telling.exchangers if name not in used]:
+        text = "is this host itself, or no better an exchanger than it"
+        trail += [Step("no way", f"{name} {text}") for name in passed]
     return Explanation(tuple(trail), _result(found, stops, source))
 
 
@@ -90,6 +94,9 @@ class _Telling:
     def __init__(self, resolver: Resolver, trail: list[Step]) -> None:
         self._resolver = resolver
         self._trail = trail
+        self.exchangers: list[bytes] = []
+        """Those that have addresses."""
+        self._wanted: set[bytes] = set()
 
     async def mx(self, domain: bytes) -> Answer[MailExchanger]:
         what = f"MX of {_shown(domain)}"
@@ -103,6 +110,7 @@ class _Telling:
         else:
             text = ", ".join(f"{each.preference} {_shown(each.host)}" for each in answer.records)
         self._trail.append(Step(what, _with_proof(text or "none: the domain's own addresses count", answer)))
+        self._wanted = {each.host for each in answer.records}
         return answer
 
     async def addresses(self, host: bytes) -> Answer[str]:
@@ -113,6 +121,8 @@ class _Telling:
             self._trail.append(Step(what, str(error)))
             raise
         self._trail.append(Step(what, _with_proof(", ".join(answer.records) or "none", answer)))
+        if host in self._wanted and answer.records:
+            self.exchangers.append(host)
         return answer
 
 
