@@ -100,7 +100,8 @@ def test_bounce_while_the_service_runs(home: Home) -> None:
     number = send(home, "x@down.example")
     home.run("queue", "bounce", number, "--yes", "--text", "Not today.")
     [bounce] = home.wait_mails("alice", 1)
-    assert b"<x@down.example>:\nNot today.\n\n--- Below" in bounce
+    assert b"\n<x@down.example>:\nNot today.\n" in bounce
+    assert b"\nFinal-Recipient: rfc822; x@down.example\n" in bounce
     home.wait_empty()
 
 

@@ -238,6 +238,18 @@ def test_names_that_nothing_reads_are_warned_of(make: Make) -> None:
     assert len(warnings) == 4
 
 
+def test_what_sendmail_puts_in_are_control_files_like_others(make: Make) -> None:
+    without = read_settings(make(listen="smtp 127.0.0.1:25"))
+    assert {without.defaulthost, without.defaultdomain, without.plusdomain, without.idhost} == {without.me}
+    home = make(defaulthost="Host+", defaultdomain="example.org", plusdomain="org", idhost="id.example")
+    assert check(home).warnings == ()
+    found = read_settings(home)
+    assert (found.defaulthost, found.defaultdomain) == (b"host+", b"example.org")
+    assert (found.plusdomain, found.idhost) == (b"org", b"id.example")
+    (error,) = check(make(defaulthost="+")).errors
+    assert error.file == "control/defaulthost"
+
+
 def test_what_nothing_installed_provides_is_an_error(make: Make) -> None:
     found = check(make(listen="smpt 127.0.0.1:25", hooks="nosuch", smtproutes="a.example:pigeon!b.example"))
     assert [(error.file, error.why.split(";")[0]) for error in found.errors] == [

@@ -60,6 +60,12 @@ def _host(name: str, reader: str, explanation: str) -> Definition:
     )
 
 
+def _with_plus(text: str) -> bytes:
+    """A host's name; a + at its end stands for control/plusdomain."""
+    host = syntax.host(text.removesuffix("+"))
+    return host + b"+" if text.endswith("+") else host
+
+
 DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         name="me",
@@ -348,6 +354,37 @@ DEFINITIONS: tuple[Definition, ...] = (
         parse=value(syntax.log_format),
     ),
     Definition(
+        name="defaulthost",
+        kind="a host's name",
+        default="me",
+        readers=("sendmail",),
+        explanation=(
+            "The host that sendmail puts behind an address without one. Completed itself as any other: "
+            "without a dot by control/defaultdomain, with a + at its end by control/plusdomain. The "
+            "environment's QMAILDEFAULTHOST goes before it."
+        ),
+        example="example.org",
+        parse=value(_with_plus),
+    ),
+    _host(
+        "defaultdomain",
+        "sendmail",
+        "The domain that sendmail puts behind a host without a dot. The environment's QMAILDEFAULTDOMAIN "
+        "goes before it.",
+    ),
+    _host(
+        "plusdomain",
+        "sendmail",
+        "The domain that sendmail puts in place of a + at the end of a host. The environment's "
+        "QMAILPLUSDOMAIN goes before it.",
+    ),
+    _host(
+        "idhost",
+        "sendmail",
+        "The host in the Message-ID that sendmail gives to a message without one. The environment's "
+        "QMAILIDHOST goes before it.",
+    ),
+    Definition(
         name="defaultdelivery",
         kind="instructions of dot-qmail(5)",
         default="./Maildir/",
@@ -366,9 +403,13 @@ DEFINITIONS: tuple[Definition, ...] = (
             "Where mail for a domain goes instead of to its MX. The domain may be a .suffix, or empty for "
             "all that no other line names. The relay is a host's name or an address in brackets, several of "
             "them with commas between, or empty for the domain's own MX; TRANSPORT! before it "
-            "names another way than smtp. A relay is looked up by its addresses only, never by MX."
+            "names another way than smtp: lmtp (RFC 2033, port 24) is here, add-ons bring others. A relay is "
+            "looked up by its addresses only, never by MX."
         ),
-        example="example.net:relay.example.org:2525\n.example.com:[192.0.2.1]\n:smarthost.example.org",
+        example=(
+            "example.net:relay.example.org:2525\n.example.com:[192.0.2.1]\n"
+            "lists.example.org:lmtp!store.example.org\n:smarthost.example.org"
+        ),
         parse=mapping(syntax.route),
     ),
     Definition(
@@ -410,13 +451,9 @@ DEFINITIONS: tuple[Definition, ...] = (
 FOREIGN = {
     "netqmail": (
         "badmailfrom",
-        "defaultdomain",
-        "defaulthost",
-        "idhost",
         "localiphost",
         "morercpthosts",
         "morercpthosts.cdb",
-        "plusdomain",
         "qmqpservers",
     ),
     "eQmail": (

@@ -1,6 +1,7 @@
 """What the control files say, as immutable values: read whole, swapped whole.
 
-`read_settings` (reader.py) makes one from a home; no job reads a file by itself.
+`read_settings` (reader.py) makes one from a home; no job reads a file by itself but `sendmail`, which
+is no part of the service.
 All names of hosts and domains are lower case.
 """
 
@@ -84,6 +85,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     doublebouncehost: bytes
     bounceformat: str = "qmail"
     bouncemaxbytes: int = 50_000
+    # what sendmail puts in; it reads these files by itself
+    defaulthost: bytes = b""
+    defaultdomain: bytes = b""
+    plusdomain: bytes = b""
+    idhost: bytes = b""
     # local
     defaultdelivery: bytes
     # remote
