@@ -7,11 +7,14 @@ import os
 import pwd
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from openqmail.core.remote.tcpto import Silence
 
 Run = Callable[..., Any]
 Steps = list[tuple[str, str]]
@@ -135,6 +138,37 @@ def test_a_source_address_that_this_host_does_not_have(made: Path, run: Run) -> 
     control(made, "bindings", "*:-:*:\n")
     found, _, code = why(run, made, "bob@b.example")
     assert code == 111 and "control/bindings" in found["text"]
+
+
+def test_an_address_that_was_silent_is_left_alone(made: Path, run: Run) -> None:
+    control(made, "smtproutes", "b.example:[127.0.0.9]:2599\nc.example:[127.0.0.9],[127.0.0.8]:2599\n")
+    records: list[Silence] = []
+
+    def silent(count: int, ago: int) -> None:
+        records[:] = [Silence(bytes([127, 0, 0, 9]), count, int(time.time()) - ago)]
+        data = b"".join(
+            one.address + bytes([one.count, 0, 0, 0]) + one.when.to_bytes(4, "little") + bytes(4)
+            for one in records
+        )
+        (made / "queue/lock/tcpto").write_bytes(data.ljust(1024, b"\0"))
+
+    def ways(address: str) -> tuple[list[str], int]:
+        _, steps, code = why(run, made, address)
+        return [text for what, text in steps if what == "way"], code
+
+    silent(2, 60)
+    [way], code = ways("x@b.example")
+    assert code == 111 and "it was silent, and is left alone" in way
+    first, second = ways("x@c.example")[0]
+    assert "left alone" in first and "left alone" not in second
+    assert ways("x@c.example")[1] == 0
+    silent(2, 4500)
+    [way], code = ways("x@b.example")
+    assert code == 0 and "may be left alone" in way
+    for count, ago in ((1, 60), (2, 9000)):
+        silent(count, ago)
+        [way], code = ways("x@b.example")
+        assert code == 0 and "alone" not in way
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ The steps are what the pathfinder itself asks of the resolver and gets, so nothi
 rules of its own.  Whether a host takes mail is seen only when it is tried.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 
 from openqmail.core.control.bindings import Source
 from openqmail.core.control.settings import Route, Settings
@@ -15,6 +16,7 @@ from openqmail.core.remote.dialing import NotBound, bound
 from openqmail.core.remote.directions import Directions, Pathfinder, route_key
 from openqmail.core.remote.own import own_addresses
 from openqmail.core.remote.remote import load_transport, resolver_of
+from openqmail.core.remote.tcpto import REST, Silence
 from openqmail.core.remote.transport import Stop
 from openqmail.core.values import OpenqmailError, Outcome, Result
 
@@ -29,10 +31,11 @@ async def explain(
     sender: bytes,
     settings: Settings,
     place: Place,
+    silences: Mapping[str, Silence],
     resolver: Resolver | None = None,
     own: Callable[[], frozenset[str]] = own_addresses,
 ) -> Explanation:
-    """For mail of this sender to a domain (lower case)."""
+    """For mail of this sender to a domain (lower case); `silences`: addresses that were silent."""
     trail = [_routed(domain, settings.smtproutes, place)]
     telling = _Telling(resolver or resolver_of(settings), trail)
     found = await Pathfinder(settings, telling, own).find(domain)
@@ -41,12 +44,27 @@ async def explain(
     if isinstance(found, Result):
         return Explanation(tuple(trail), found)
     stops = found.stops(source)
-    trail += [Step("way", _way(at, stop)) for at, stop in enumerate(stops, 1)]
+    now = time.time()
+    for at, stop in enumerate(stops, 1):
+        rest = _rest(silences.get(stop.address), now)
+        trail.append(Step("way", _way(at, stop) + (f": it was silent, and {rest}" if rest else "")))
     used = {host[0].name for hosts in found.preferences for host in hosts}
     if passed := [_shown(name) for name in telling.exchangers if name not in used]:
         text = "is this host itself, or no better an exchanger than it"
         trail += [Step("no way", f"{name} {text}") for name in passed]
-    return Explanation(tuple(trail), _result(found, stops, source))
+    result = _result(found, stops, source)
+    if result is WOULD_TRY and all(_rest(silences.get(stop.address), now).startswith("is") for stop in stops):
+        result = report.NOT_CONNECTED
+    return Explanation(tuple(trail), result)
+
+
+def _rest(one: Silence | None, now: float) -> str:
+    """Whether an address is left alone, in words; how long exactly, only the process knows that drew it."""
+    if one is None or one.count < 2 or not 0 <= now - one.when < REST[-1]:
+        return ""
+    minutes = int(one.when + REST[-1] - now) // 60 + 1
+    sure = now - one.when < REST[0]
+    return f"{'is' if sure else 'may be'} left alone, for {minutes} minutes at most"
 
 
 def _result(found: Directions, stops: tuple[Stop, ...], source: Source) -> Result:

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import msgspec
 
-from openqmail.core.control.accounts import Account, Accounts
+from openqmail.core.control.accounts import Account, Accounts, as_send
 from openqmail.core.control.assign import FILE, Assignment, Users, line_of
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import load_late
@@ -24,6 +24,7 @@ from openqmail.core.local.explaining import explain as explain_local
 from openqmail.core.ports import Explanation, Step, Trail
 from openqmail.core.remote.explaining import explain as explain_remote
 from openqmail.core.remote.remote import load_transport
+from openqmail.core.remote.tcpto import Silence, silences
 from openqmail.core.send.routing import sender_for
 from openqmail.core.service.confine.asking import ask_as
 from openqmail.core.smtpd.policy import NOT_OURS, listed_as
@@ -131,9 +132,14 @@ def _remote(home: Home, settings: Settings, accounts: Accounts, routed: Routed, 
     def place(key: bytes) -> str:
         return place_of(home, "smtproutes", key)
 
-    return _asked(
-        accounts.remote, lambda: asyncio.run(explain_remote(routed.domain, sender, settings, place))
-    )
+    silent: dict[str, Silence] = {}
+    with suppress(OSError), as_send(home):
+        silent = silences(home.queue)
+
+    def look() -> Explanation:
+        return asyncio.run(explain_remote(routed.domain, sender, settings, place, silent))
+
+    return _asked(accounts.remote, look)
 
 
 # --- at RCPT ------------------------------------------------------------------------------
