@@ -28,8 +28,11 @@ EITHER_FOLDERS = (b"todo", b"intd")
 SHARED = (b"mess", b"todo", b"lock")
 """Where the parts of a qmail that has a user for each look in as its group."""
 
-OURS = (b"journal", b"pool", b"held", b"history")
+OURS = (b"journal", b"pool", b"held")
 """What netqmail does not know and does not look into."""
+
+BESIDE = (b"history",)
+"""Ours as well, and no part of the queue: who writes it makes it."""
 
 FILES = ((b"lock/sendmutex", b"", 0o600), (b"lock/tcpto", bytes(1024), 0o644))
 """Name, content and mode of the files of an empty layout; the FIFO `lock/trigger` is made by who reads it."""
