@@ -114,6 +114,7 @@ def test_the_record_outlives_the_service_and_a_restart_goes_on_with_it(home: Hom
     found = wait_for(home, number, "end")
     assert events(found)[:3] == ["accepted", "starting", "delivery"]
     assert len(found["lives"]) == 1
+    assert "history" not in home.tail()  # the queue does not take its folder for a stray one
 
 
 def test_a_clean_stop_leaves_nothing_out(home: Home) -> None:
