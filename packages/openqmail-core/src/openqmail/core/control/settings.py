@@ -115,6 +115,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     logformat: Literal["qmail", "json"] = "qmail"
     # where their figures are told
     metrics: tuple[Listener, ...] = ()
+    # for how many days what happened to messages is kept
+    historydays: int = 14
     # what add-ons read
     added: Mapping[str, object] = {}
 

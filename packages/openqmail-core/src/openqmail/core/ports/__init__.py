@@ -25,6 +25,7 @@ from openqmail.core.ports.delivery import (
     Written,
 )
 from openqmail.core.ports.destination import DestinationState
+from openqmail.core.ports.explain import Explanation, Step, Trail
 from openqmail.core.ports.gate import CONNECTIONS, CONNECTIONS_PER_HOUR, MESSAGES_PER_HOUR, Gate
 from openqmail.core.ports.service import InboundHooks, Service, ServiceContext
 from openqmail.core.ports.submission import LARGE, LargeBody, Submission
@@ -37,6 +38,7 @@ __all__ = [
     "MESSAGES_PER_HOUR",
     "Acted",
     "DestinationState",
+    "Explanation",
     "Forward",
     "Gate",
     "InboundHooks",
@@ -54,6 +56,8 @@ __all__ = [
     "RemoteJob",
     "Service",
     "ServiceContext",
+    "Step",
     "Submission",
+    "Trail",
     "Written",
 ]

@@ -36,7 +36,7 @@ class Policy(msgspec.Struct, frozen=True):
         if self.relay:
             return True
         _, at, domain = recipient.rpartition(b"@")
-        return not at or _listed(domain.lower(), self.rcpthosts)
+        return not at or listed_as(domain.lower(), self.rcpthosts) is not None
 
 
 def admit(settings: Settings, client: str) -> Policy | None:
@@ -61,5 +61,6 @@ def admit(settings: Settings, client: str) -> Policy | None:
     )
 
 
-def _listed(domain: bytes, rcpthosts: frozenset[bytes]) -> bool:
-    return domain in rcpthosts or any(suffix in rcpthosts for suffix in suffixes(domain))
+def listed_as(domain: bytes, rcpthosts: frozenset[bytes]) -> bytes | None:
+    """The domain or `.suffix` in the list that speaks of this domain; None: there is none."""
+    return next((name for name in (domain, *suffixes(domain)) if name in rcpthosts), None)
