@@ -43,11 +43,12 @@ def make(tmp_path: Path) -> Make:
 
 
 def test_every_field_of_settings_is_a_definition() -> None:
-    assert {definition.name for definition in DEFINITIONS} == set(Settings.__struct_fields__) - {"added"}
+    named = {definition.name for definition in DEFINITIONS} - {"morercpthosts.cdb"}
+    assert named == set(Settings.__struct_fields__) - {"added"}
 
 
 def test_every_example_and_default_parses() -> None:
-    for definition in DEFINITIONS:
+    for definition in [each for each in DEFINITIONS if not each.binary]:
         for content in (definition.example, definition.default):
             text = ControlText(
                 definition.name, ("a.example" if content in (None, "me") else content).encode()
@@ -67,7 +68,7 @@ def test_defaults_are_those_of_qmail(make: Make) -> None:
     assert (found.timeoutconnect, found.timeoutremote, found.timeoutsmtpd) == (60, 1200, 1200)
     assert (found.databytes, found.maxrecipients, found.concurrencydestination) == (0, 1000, 10)
     assert found.defaultdelivery == b"./Maildir/\n"
-    assert found.checkrcpt is False
+    assert found.checkrcpt is True
     assert found.listen == found.resolvers == found.hooks == ()
     assert found.rules.match("192.0.2.1").allow
 
@@ -226,11 +227,11 @@ def test_check_finds_all_of_them(make: Make) -> None:
 
 
 def test_names_that_nothing_reads_are_warned_of(make: Make) -> None:
-    files = {"rcpthost": "x", "badmailfrom": "x", "smtpplugins": "x", "zzz": "x", ".hidden": "x", "me~": "x"}
+    files = {"rcpthost": "x", "plusdomain": "x", "smtpplugins": "x", "zzz": "x", ".hidden": "x", "me~": "x"}
     found = check(make(listen="smtp 127.0.0.1:25", **files))
     warnings = {warning.file: warning.why for warning in found.warnings}
     assert "did you mean rcpthosts?" in warnings["control/rcpthost"]
-    assert "netqmail's" in warnings["control/badmailfrom"]
+    assert "netqmail's" in warnings["control/plusdomain"]
     assert "eQmail's" in warnings["control/smtpplugins"]
     assert "not a control file" in warnings["control/zzz"]
     assert len(warnings) == 4
@@ -270,7 +271,7 @@ def test_no_content_breaks_a_parser(content: bytes) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.sampled_from("ab.:![],1-@ \"'=x"), max_size=40))
 def test_lines_parse_or_are_refused(line: str) -> None:
-    for definition in DEFINITIONS:
+    for definition in [each for each in DEFINITIONS if not each.binary]:
         text = ControlText(f"control/{definition.name}", line.encode())
         definition.parse(text)
         assert all(problem.line for problem in text.problems)

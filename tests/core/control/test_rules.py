@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openqmail.core.control.rules import Rules, parse_rules
+from openqmail.core.control.rules import Rules
+from openqmail.core.control.tcprules import parse_rules
 from openqmail.core.control.text import ControlText
 
 
@@ -56,8 +57,23 @@ def test_ipv6_prefixes_are_of_groups_however_they_are_written() -> None:
         ("[::1]", "bracket"),
         ("[nonsense]:deny", "IPv6"),
         ("[1:2:3:4:5:6:7:8:]:deny", "IPv6"),
-        ("1.2.3.4-9:deny", "ranges"),
-        ("=host.example:deny", "host names"),
+        ("1.2.3.9-4:deny", "range"),
+        ("1.2.3.4-256:deny", "range"),
+        ("1.2.3.4-:deny", "range"),
+        ("0-255.0-255.0-255.1:deny", "networks instead"),
+        ("=host_example!:deny", "name of a host"),
+        ("joe@10.:deny", "nobody is asked"),
+        ("10.1.2.3/8:deny", "10.0.0.0/8"),
+        ("10.0.0.0/33:deny", "0 to 32"),
+        ("10.0.0.0/:deny", "digits"),
+        ("[2001:db8::1]/32:deny", "2001:db8::/32"),
+        ("[2001:db8::]/129:deny", "0 to 128"),
+        ("[::ffff:10.0.0.1]:deny", "as IPv4"),
+        ("[fe80::1%eth0]:deny", "interface"),
+        ('127.:allow,RELAYCLEINT=""', "did you mean RELAYCLIENT"),
+        ('127.:allow,=""', "name of a variable"),
+        ('127.:allow,RBLSMTPD="é"', "cannot be said"),
+        ('127.:allow,GREETDELAY="soon"', "digits"),
         ("1.2.3.4.5.:deny", "address"),
         ("1.2.3.256:deny", "address"),
         ('127.:allow,TCPREMOTEHOST=""', "TCPREMOTEHOST"),
