@@ -9,6 +9,7 @@ from openqmail.core.service.frames.gate import GateClient
 from openqmail.core.service.frames.submission import SubmissionClient
 from openqmail.core.service.listeners import Listeners
 from openqmail.core.service.processes.process import Process, local_client
+from openqmail.core.smtpd import client_resolver
 
 CHECKERS = 8
 """Workers that tell which recipients have a mailbox, at once; they are others than those that
@@ -23,6 +24,7 @@ async def serve(process: Process) -> int:
     submission, gate = SubmissionClient(), GateClient()
     local = local_client(process.inherited, CHECKERS)
     process.peers |= {"submission": submission.attach, "gate": gate.attach, "check": local.attach}
+    resolver = client_resolver(settings)
     hooks = load_chain(settings, process.log, process.clock)
 
     def context(listener: Listener) -> ServiceContext:
@@ -35,6 +37,7 @@ async def serve(process: Process) -> int:
             log=process.log,
             clock=process.clock,
             recipients=local if settings.checkrcpt else None,
+            resolver=resolver,
         )
 
     listeners = Listeners(context)
