@@ -38,7 +38,7 @@ def route(recipient: bytes, settings: Settings) -> Routed:
         recipient = address + b"@" + domain
     domain = domain.lower()
     if domain in settings.percenthack:
-        recipient, domain = _unhacked(recipient, settings.percenthack)
+        recipient, domain = unhacked(recipient, settings.percenthack)
     if domain in settings.locals:
         return Routed("local", recipient, domain)
     if settings.virtualdomains:
@@ -60,7 +60,7 @@ def routed_before(address: bytes, channel: Channel, settings: Settings) -> Route
     return Routed(channel, address, domain, size)
 
 
-def _unhacked(recipient: bytes, hacked: frozenset[bytes]) -> tuple[bytes, bytes]:
+def unhacked(recipient: bytes, hacked: frozenset[bytes]) -> tuple[bytes, bytes]:
     """`user%host@hacked` is `user@host`, as long as it applies."""
     local, _, domain = recipient.rpartition(b"@")
     while domain.lower() in hacked:

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import msgspec
 
+from openqmail.core.control.routing import unhacked
 from openqmail.core.control.settings import Settings
 from openqmail.core.smtp.offer import Offer
 from openqmail.core.values import Reply
@@ -47,6 +48,7 @@ class Policy(msgspec.Struct, frozen=True):
     rcpthosts: frozenset[bytes]
     offer: Offer
     morercpthosts: frozenset[bytes] = frozenset()
+    percenthack: frozenset[bytes] = frozenset()
     badmailfrom: frozenset[bytes] = frozenset()
     badrcptto: frozenset[bytes] = frozenset()
     name: str = ""
@@ -62,6 +64,13 @@ class Policy(msgspec.Struct, frozen=True):
         if not at:
             return True
         domain = domain.lower()
+        if domain in self.percenthack:  # where the queue would send it counts, too
+            if not self._has(domain):
+                return False
+            domain = unhacked(recipient, self.percenthack)[1]
+        return self._has(domain)
+
+    def _has(self, domain: bytes) -> bool:
         return _listed(domain, self.rcpthosts) or (
             bool(self.morercpthosts) and _listed(domain, self.morercpthosts)
         )
@@ -99,6 +108,7 @@ def admit(settings: Settings, client: str, name: str | None = "") -> Policy | No
         suffix=(suffix or "").encode(),
         rcpthosts=settings.rcpthosts,
         morercpthosts=settings.morercpthosts,
+        percenthack=settings.percenthack,
         offer=Offer(
             name=settings.me,
             size=settings.databytes if size is None else int(size),
