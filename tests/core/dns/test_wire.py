@@ -50,7 +50,7 @@ def test_the_strings_of_a_text_are_one_text(name, strings):
 
 
 def test_a_text_that_ends_within_a_string_is_malformed():
-    reply = dns.message.make_response(dns.message.make_query("a.test.", "TXT", use_edns=0))
+    reply = dns.message.make_response(dns.message.make_query("a.test.", "TXT", use_edns=False))
     reply.answer.append(dns.rrset.from_text("a.test.", 60, "IN", "TXT", '"abc"'))
     data = bytearray(reply.to_wire())
     data[-4] = 9

@@ -334,6 +334,7 @@ def test_mail_between_two_homes(place: Place) -> None:
 
 
 def test_a_bounce_and_a_double_bounce(home: Home) -> None:
+    home.control("checkrcpt", "0")
     home.start()
     send(home, "nobody@a.example", sender="alice@a.example")
     [bounce] = home.wait_mails("alice", 1)
