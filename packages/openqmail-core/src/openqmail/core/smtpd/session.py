@@ -49,6 +49,8 @@ class SmtpSession(asyncio.BufferedProtocol):
     _paused = False
     _closing = False
     _lingered = 0
+    _early = b""  # what came before it was let in
+    _ended = False  # it sends no more, and was not let in yet
     _unread = False  # what we said piles up
     _heard = False  # since the last look at the clock
     _expires = _NEVER
@@ -133,6 +135,12 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._client,
             server[0] if server else "",
         )
+        machine = self._dialogue.machine
+        if self._early:
+            machine.receive_data(self._early)
+            self._early = b""
+        if self._ended:
+            machine.receive_data(b"")
         self._dialogue.greet()
         self.go_on()
 
@@ -176,6 +184,12 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._record.size += count
             dialogue.machine.receive_data(bytes(self._read_into[:count]))
             self.go_on()
+        elif self._transport is not None and not self._closing:
+            # uvloop begins to read behind connection_made, although it was told not to in there.
+            self._record.size += count
+            self._early += bytes(self._read_into[:count])
+            self._transport.resume_reading()
+            self._transport.pause_reading()
 
     def pause_writing(self) -> None:
         """The client does not read what it is told: neither do we read more of it."""
@@ -189,7 +203,8 @@ class SmtpSession(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         dialogue = self._dialogue
         if dialogue is None:
-            return False
+            self._ended = not self._closing
+            return self._ended
         dialogue.machine.receive_data(b"")
         self.go_on()
         return dialogue.submitting  # keep our half open while an answer is owed
