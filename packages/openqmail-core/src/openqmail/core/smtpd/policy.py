@@ -116,6 +116,7 @@ def admit(settings: Settings, client: str, name: str | None = "") -> Policy | No
             timeout=float(settings.timeoutsmtpd),
             max_errors=settings.maxerrors,
             hello=settings.smtpgreeting,
+            dsn=settings.bounceformat == "dsn",
         ),
     )
 
