@@ -231,10 +231,10 @@ STRANGERS = (
     ),
     _switch(
         "lookupclients",
-        "1: the name of each client's host is looked up, and stands in Received lines, in the log, and in "
-        "what hooks are told. One counts only when it leads back to the client's address. It costs each "
-        "connection two questions to the DNS, for ten seconds at most. 0: names are looked up only where "
-        "control/rules has one, or control/requirereverse is 1.",
+        "1: the name of each client's host is looked up, and stands in Received lines and in what hooks are "
+        "told. One counts only when it leads back to the client's address. It costs each connection two "
+        "questions to the DNS, for ten seconds at most. 0: names are looked up only where control/rules has "
+        "one, or control/requirereverse is 1.",
     ),
     _switch(
         "requirereverse",
