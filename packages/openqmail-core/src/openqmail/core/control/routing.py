@@ -45,7 +45,7 @@ def route(recipient: bytes, settings: Settings, tell: Tell | None = None) -> Rou
             tell("envnoathost", domain, recipient)
     domain = domain.lower()
     if domain in settings.percenthack:
-        recipient, domain = _unhacked(recipient, settings.percenthack, tell)
+        recipient, domain = unhacked(recipient, settings.percenthack, tell)
     if domain in settings.locals:
         if tell is not None:
             tell("locals", domain, recipient)
@@ -72,7 +72,7 @@ def routed_before(address: bytes, channel: Channel, settings: Settings) -> Route
     return Routed(channel, address, domain, size)
 
 
-def _unhacked(recipient: bytes, hacked: frozenset[bytes], tell: Tell | None) -> tuple[bytes, bytes]:
+def unhacked(recipient: bytes, hacked: frozenset[bytes], tell: Tell | None = None) -> tuple[bytes, bytes]:
     """`user%host@hacked` is `user@host`, as long as it applies."""
     local, _, domain = recipient.rpartition(b"@")
     while domain.lower() in hacked:
