@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 
 from openqmail.core.hooks.interface import STEPS
 from openqmail.core.ports import ServiceContext
+from openqmail.core.smtpd.admission import Admission
 from openqmail.core.smtpd.policy import admit
 from openqmail.core.smtpd.recipients import Recipients
 from openqmail.core.smtpd.session import SmtpSession
@@ -38,6 +39,8 @@ class SmtpService:
         """Clients come again, so what they may do is kept; so is what hooks want to be asked."""
         self.context = context
         self.admit = lru_cache(maxsize=1024)(partial(admit, context.settings))
+        self.admission = Admission(context.settings, context.resolver, context.log)
+        self.addresses = frozenset(one.host for one in context.settings.listen)
         self.recipients: Recipients | None = None
         if context.recipients is not None:
             self.recipients = Recipients(context.recipients, context.settings, context.clock, context.log)
