@@ -76,6 +76,7 @@ class TemporaryHome(Home):
             "defaultdelivery": "./Maildir/",
             "bounceformat": "dsn",
             "resolvers": NO_NAME_SERVER,
+            "historydays": "0",
         }
         for name, text in {**files, **control}.items():
             self.write(name, text)
