@@ -273,7 +273,8 @@ from openqmail.core.testing import Mta, VirtualMta
 for group, name in (("services", "smtp"), ("transports", "smtp")):
     extensions.load("openqmail." + group, name)
 load_late()
-import concurrent.futures.thread, encodings.idna, encodings.ascii, asyncio.unix_events, email.generator, email.contentmanager
+import concurrent.futures.thread, encodings.idna, encodings.ascii
+import asyncio.unix_events, email.generator, email.contentmanager
 if os.getuid() == 0:
     os.setgroups([])
     os.setgid(65534)
