@@ -6,7 +6,7 @@ ValueError with a sentence; it is recorded here with file and line, and reading 
 that all problems of a file are found in one pass.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from openqmail.core.values import ControlError
@@ -155,3 +155,10 @@ def shown(text: str) -> str:
     """A piece of a line as an error may quote it: short and printable."""
     cut = text if len(text) <= 60 else text[:57] + "..."
     return "".join(letter if letter.isprintable() else "?" for letter in cut)
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float) -> str | None:
+    """What may have been meant; `cutoff` (0 to 1): how alike it has to be."""
+    import difflib  # noqa: PLC0415  # only a mistake needs it, and every process would have it in memory
+
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
