@@ -48,7 +48,7 @@ class Ground:
     def bind(self, manager: Manager) -> None:
         """Before anything is started: what cannot be bound stops the start.  Raises OpenqmailError."""
         self.given = manager.sockets(self.settings.listen)
-        self.bound = sockets.bind(self.settings.listen, self.given) | self.given
+        self.bound = sockets.with_given(sockets.bind(self.settings.listen, self.given), self.given)
         self.admin = sockets.bind_local(self._home, "admin", 0o600)
         self.submit = sockets.bind_local(self._home, "submit", 0o666 if self._home.uid == 0 else 0o600)
         self.listen = tuple(sockets.addresses(self.bound))
@@ -70,7 +70,7 @@ class Ground:
 
         Raises OpenqmailError; then all is as before."""
         settings = proved_settings(self._home, log, clock)
-        bound = sockets.bind(settings.listen, self.bound) | self.given
+        bound = sockets.with_given(sockets.bind(settings.listen, self.bound), self.given)
         if self._tried:
             _close_but(self._tried[1], self.bound | bound)
         self._tried = settings, bound
@@ -105,6 +105,7 @@ class Ground:
 
 def _close_but(bound: sockets.Bound, keep: sockets.Bound) -> None:
     """Those of `bound` that are no more."""
-    for listener in [one for one in bound if one not in keep]:
+    kept = {one.place for one in keep}
+    for listener in [one for one in bound if one.place not in kept]:
         for gone in bound[listener]:
             gone.close()
