@@ -59,7 +59,7 @@ class DataBody:
 
 
 class ChunkedBody:
-    """What follows each BDAT of a transaction: `begin`, `feed` until it is `over`, and so on to the `last`."""
+    """What follows each BDAT of a transaction: `begin`, `feed` until it is `over`, so on to the `last`."""
 
     __slots__ = ("_decoder", "_left", "_limit", "command", "fatal", "last", "refusal", "rest", "size")
 

@@ -265,7 +265,7 @@ class ServerSession:
         """The handshake is done.  Nothing that was said or sent before it counts any more
         (RFC 3207 section 4.2)."""
         self.tls, self.identity = facts, None
-        self._offer = msgspec.structs.replace(self._offer, starttls=False)
+        self._offer = msgspec.structs.replace(self._offer, starttls=False, xclient=False)
         self._buffer, self._position, self._eof = b"", 0, False
         self._extended = self._smtputf8 = False
         self._pending, self._next, self._decoder = None, None, None
@@ -491,7 +491,8 @@ class ServerSession:
         stored = body.feed(data)
         self._buffer = body.rest
         if body.fatal:
-            return self._unbearable(body)
+            self._unbearable(body)
+            return None
         if not body.over:
             return Chunk(stored) if stored else None
         return self._piece_over(body, stored)
@@ -502,7 +503,8 @@ class ServerSession:
         if self.state is State.CHUNKS:
             self.state = State.BODY
         if body.fatal:
-            return self._unbearable(body)
+            self._unbearable(body)
+            return None
         return self._piece_over(body, b"") if body.over else None
 
     def _piece_over(self, body: DataBody | ChunkedBody, stored: bytes) -> Event | None:

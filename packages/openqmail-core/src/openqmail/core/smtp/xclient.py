@@ -30,7 +30,8 @@ class XClient(msgspec.Struct, frozen=True):
     """What was said; None for what was not, which stays as it was.
 
     `name`, `reverse_name`, `helo`, `login`, `server` are empty where they are said to be unknown, ports 0; an
-    unknown `client` is refused, since rules are by address.  `name` leads back to the client's address, `reverse_name` may not."""
+    unknown `client` is refused, since rules are by address.  `name` leads back to the client's address,
+    `reverse_name` may not."""
 
     name: bytes | None = None
     client: str | None = None
