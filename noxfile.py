@@ -25,6 +25,7 @@ TEST = [
     "hypothesis==6.170.17",
     "pyseccomp==0.1.2",
     "dnspython==2.9.2",
+    "aiosmtpd==1.4.6",
     "cryptography==50.0.2",
 ]
 LINT = ["ruff==0.17.6", "import-linter==2.17"]

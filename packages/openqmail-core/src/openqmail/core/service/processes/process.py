@@ -52,6 +52,8 @@ class Inherited:
         self.admin = admin
         self.submit = submit
         self.salvage = salvage
+        self.tcpto: int | None = None
+        """queue/lock/tcpto, open, in `remote` alone, who may not reach the queue."""
 
 
 def local_client(inherited: Inherited, most: int = MOST) -> LocalClient:
