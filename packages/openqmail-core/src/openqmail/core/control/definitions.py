@@ -449,6 +449,20 @@ DEFINITIONS: tuple[Definition, ...] = (
         reader="remote",
         explanation="Seconds that another host's SMTP server may be silent.",
     ),
+    Definition(
+        name="chunkingremote",
+        kind="0 or 1",
+        default="0",
+        readers=("remote",),
+        explanation=(
+            "Whether small mail leaves by BDAT for hosts that offer CHUNKING and PIPELINING, which saves a "
+            "round trip on a new connection: the message goes with its envelope, before any reply. A host "
+            "that refuses the envelope and does not swallow what was announced takes the message for "
+            "commands, whoever wrote it; with DATA none can. So it is for hosts that you know."
+        ),
+        example="1",
+        parse=value(syntax.switch),
+    ),
     *outgoing.DEFINITIONS,
 )
 

@@ -108,6 +108,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     resolvers: tuple[Resolver, ...]
     timeoutconnect: int
     timeoutremote: int
+    chunkingremote: bool = False
     # from which address, by the sender
     bindings: Mapping[bytes, Source] = {}
     domainbindings: Mapping[bytes, Source] = {}

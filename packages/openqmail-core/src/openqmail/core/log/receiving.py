@@ -98,7 +98,7 @@ class SmtpdSession(msgspec.Struct, frozen=True, gc=False):
             self.recipients,
             self.refused,
             self.size,
-            b" via " + self.via.encode() if self.via else b"",
+            b" via " + _word(self.via.encode("utf-8", "replace")) if self.via else b"",
         )
 
 

@@ -237,6 +237,14 @@ def unfit(body: bytes) -> str | None:
     return None
 
 
+def chunk_form(wire: bytes) -> bytes:
+    """What `wire_form` made as BDAT carries it (RFC 3030): without the end and the dots for transparency."""
+    lines = wire[:-3]
+    if lines.startswith(b"."):
+        lines = lines[1:]
+    return lines.replace(b"\r\n..", b"\r\n.") if b"\r\n.." in lines else lines
+
+
 def wire_form(body: bytes) -> tuple[bytes, int]:
     """A whole stored body that is not `unfit` as it stands on the wire, its end included; and
     its size as RFC 1870 counts, without that end and the dots added for transparency."""
