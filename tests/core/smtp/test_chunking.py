@@ -181,25 +181,25 @@ def test_who_announces_more_than_is_swallowed_is_sent_away() -> None:
     assert peer.machine.closing
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"BDAT",
-        b"BDAT ",
-        b"BDAT x",
-        b"BDAT -1 LAST",
-        b"BDAT 1 LAST more",
-        b"BDAT 1LAST",
-        b"BDAT +1",
-        b"BDAT 0x10",
-        b"BDAT LAST",
-        b"BDAT 1 2",
-        b"BDAT 1\tLAST",
-        b"BDAT " + b"9" * 21,
-        "BDAT ٣".encode(),
-        b"BDAT 1 FIRST",
-    ],
-)
+NO_LENGTH = [
+    b"BDAT",
+    b"BDAT ",
+    b"BDAT x",
+    b"BDAT -1 LAST",
+    b"BDAT 1 LAST more",
+    b"BDAT 1LAST",
+    b"BDAT +1",
+    b"BDAT 0x10",
+    b"BDAT LAST",
+    b"BDAT 1 2",
+    b"BDAT 1\tLAST",
+    b"BDAT " + b"9" * 21,
+    b"BDAT \xd9\xa3",
+    b"BDAT 1 FIRST",
+]
+
+
+@pytest.mark.parametrize("line", NO_LENGTH)
 def test_an_announcement_that_tells_no_length_ends_the_session(line: bytes) -> None:
     peer = talk()
     assert peer.say(line + b"\r\nMAIL FROM:<evil@x>\r\n") == [501]

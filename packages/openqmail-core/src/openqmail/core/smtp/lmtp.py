@@ -18,7 +18,7 @@ class LmtpSession(ClientSession):
     __slots__ = ()
 
     def begin(self, transaction: Transaction, whole: bytes = b"") -> bool:
-        """As in SMTP, but the body is always waited with: what became of each recipient is told by position."""
+        """As in SMTP, but the body always waits for its go-ahead."""
         return super().begin(transaction)
 
     def _hello(self, stage: str) -> None:
