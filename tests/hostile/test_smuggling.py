@@ -108,7 +108,7 @@ def assert_nothing_forged(home: Home, alice: int) -> None:
     """The service is well, and by the time it has taken one more message nothing else has come."""
     well = codes(home, ENVELOPE + b"DATA\r\nstill well\r\n.\r\nQUIT\r\n")
     assert well == [250, 250, 250, 354, 250, 221]
-    assert b"still well\n" in home.wait_mails("alice", alice + 1)[-1] or len(home.mails("alice")) == alice + 1
+    assert len(home.wait_mails("alice", alice + 1)) == alice + 1
     assert home.mails("bob") == []
 
 
@@ -143,8 +143,9 @@ def test_what_only_looks_like_an_end_is_text(served: Home, form: bytes) -> None:
     body = b"Subject: x\r\n\r\nhello" + form + FORGED.removesuffix(b".\r\n")
     assert codes(served, ENVELOPE + b"DATA\r\n", body + b".\r\nQUIT\r\n") == [250, 250, 250, 354, 250, 221]
     assert codes(served, ENVELOPE, chunk(body), b"QUIT\r\n") == [250, 250, 250, 250, 221]
-    for mail in served.wait_mails("alice", alice + 2)[-2:]:
-        assert b"MAIL FROM:<boss@a.example>\n" in mail
+    mails = served.wait_mails("alice", alice + 2)
+    whole = body.replace(b"\r\n", b"\n")
+    assert sum(mail.endswith(whole) for mail in mails) == 2
     assert served.mails("bob") == []
 
 

@@ -55,10 +55,12 @@ class Ground:
 
     def inherit(self, legacy: Legacy) -> None:
         """The same from the program before."""
-        self.bound = legacy.listening()
+        named = {one.place: one for one in self.settings.listen}  # the legacy knows no options
+        self.bound = {named.get(place, place): some for place, some in legacy.listening().items()}
         self.admin = socket.socket(fileno=legacy.admin)
         self.submit = socket.socket(fileno=legacy.submit)
-        self.given = {one.listener: self.bound[one.listener] for one in legacy.bound if one.given}
+        given = {one.listener for one in legacy.bound if one.given}
+        self.given = {one: some for one, some in self.bound.items() if one.place in given}
         self.listen = tuple(sockets.addresses(self.bound))
 
     def for_child(self, trial: bool) -> tuple[Settings, sockets.Bound]:
