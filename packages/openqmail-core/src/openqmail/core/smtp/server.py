@@ -454,7 +454,7 @@ class ServerSession:
         return self._wait(StartTls(), answers.TLS_OK, after)
 
     def _xclient(self, argument: bytes, after: State) -> Event | None:
-        if not self._offer.xclient:
+        if not self._offer.xclient or self.tls is not None:  # that would be the front end's TLS
             raise Refusal(tables.NOT_IMPLEMENTED)
         said = read_xclient(argument)
         if self._buffer:
