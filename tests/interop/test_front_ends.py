@@ -106,7 +106,9 @@ def test_swaks_speaks_for_another_client(served: Home, program: Callable[[str], 
     assert ran.returncode == 0, ran.stdout
     mails = served.wait_mails("alice", alice + 1)
     assert [
-        mail for mail in mails if b"from c.example ([127.0.0.3])" in mail and b"\nX-Mailer: swaks" in mail
+        mail
+        for mail in mails
+        if b"from c.example (spike.example [127.0.0.3])" in mail and b"\nX-Mailer: swaks" in mail
     ]
     told[told.index(CLIENT)] = DENIED
     ran = subprocess.run([program("swaks"), *told], capture_output=True, text=True, timeout=60, check=False)

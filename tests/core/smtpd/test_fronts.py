@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from openqmail.core import log
-from openqmail.core.control.rules import parse_rules
 from openqmail.core.control.settings import Listener
+from openqmail.core.control.tcprules import parse_rules
 from openqmail.core.control.text import ControlText
 from openqmail.core.ports import CONNECTIONS
 from openqmail.core.smtpd.fronts import HEADER
@@ -212,7 +212,7 @@ async def test_xclient_begins_a_session_of_another_client(running, settings) -> 
         assert (await client.say(b"RCPT TO:<joe@elsewhere.example>"))[:3] == b"553"
         await client.say(b"QUIT")
         await server.quiet()
-        assert b"from spike.example ([192.0.2.8])" in server.queue.messages[0][1]
+        assert b"from spike.example (spike.example [192.0.2.8])" in server.queue.messages[0][1]
         first, second, third = sessions(server)
         assert (first.end, first.client, first.via) == ("xclient", "127.0.0.1", None)
         assert (second.end, second.client, second.port, second.helo) == (
@@ -221,7 +221,7 @@ async def test_xclient_begins_a_session_of_another_client(running, settings) -> 
             4711,
             b"spike.example",
         )
-        assert (third.end, third.client, third.port) == ("quit", "192.0.2.9", 4711)
+        assert (third.end, third.client, third.port) == ("quit", "192.0.2.9", 0)
         assert second.via == third.via == f"127.0.0.1:{first.port}"
 
 
@@ -287,3 +287,29 @@ async def test_chunks_come_in_as_a_message(running, settings) -> None:
         ((envelope, body),) = server.queue.messages
         assert envelope.recipients[0].address == b"alice@a.example"
         assert bytes(body).endswith(b"Subject: x\n\n" + b"%098d\n" % 7 * 2000)
+
+
+@story
+async def test_the_name_that_it_says_counts_in_rules(running, settings) -> None:
+    async with running(settings, rules=rules("=spam.example:deny", ":allow")) as server:
+        listens(server, xclient=("127.0.0.1/32",))
+        client = await (await server.client()).hello()
+        client.writer.write(b"XCLIENT ADDR=192.0.2.8 NAME=SPAM.example\r\n")
+        assert (await client.rest())[:4] == b"554 "
+
+
+@story
+async def test_a_new_address_forgets_what_was_said_of_the_one_before(running, settings) -> None:
+    """Nobody goes on as whom another has authenticated."""
+    async with running(settings) as server:
+        listens(server, xclient=("127.0.0.1/32",))
+        client = await (await server.client()).hello()
+        await client.say(b"XCLIENT ADDR=192.0.2.8 LOGIN=alice")
+        (session,) = server.service.sessions
+        assert session._dialogue.machine.identity == b"alice"
+        await client.say(b"XCLIENT HELO=x.example")
+        (session,) = server.service.sessions
+        assert session._dialogue.machine.identity == b"alice"
+        await client.say(b"XCLIENT ADDR=192.0.2.9")
+        (session,) = server.service.sessions
+        assert session._dialogue.machine.identity is None

@@ -31,7 +31,8 @@ class Refuse(msgspec.Struct, frozen=True):
 
 
 class SessionFacts(msgspec.Struct, frozen=True):
-    """What is known of the client.  Addresses without brackets; `helo` empty before HELO."""
+    """What is known of the client.  Addresses without brackets; `helo` empty before HELO; `name` of its
+    host, one that leads back to its address, empty where it has none or nobody has looked."""
 
     service: str
     client: str
@@ -40,6 +41,7 @@ class SessionFacts(msgspec.Struct, frozen=True):
     relay: bool
     helo: bytes = b""
     extended: bool = False
+    name: bytes = b""
 
 
 Answer = Refuse | None

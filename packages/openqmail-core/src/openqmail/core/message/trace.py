@@ -20,13 +20,16 @@ _DOT_STRING = re.compile(DOT_STRING)
 _ESCAPED = re.compile(rb'([\r\n"\\])')
 
 
-def received(*, helo: bytes, client: str, by: bytes, extended: bool, smtputf8: bool, now: float) -> bytes:
+def received(
+    *, helo: bytes, client: str, by: bytes, extended: bool, smtputf8: bool, now: float, name: str = ""
+) -> bytes:
     """One Received field.
 
     `helo`: the name the client gave itself, empty when it gave none; `client`: its address
-    without brackets, empty when it has none; `by`: our name; `extended`: it said EHLO.
+    without brackets, empty when it has none; `by`: our name; `extended`: it said EHLO;
+    `name`: of the client's host, where it was looked up.
     """
-    return _hop(helo, client, by, extended, smtputf8) + _date(int(now))
+    return _hop(helo, client, by, extended, smtputf8, name) + _date(int(now))
 
 
 def return_path(sender: bytes) -> bytes:
@@ -63,11 +66,12 @@ def qmail_date(now: float) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _hop(helo: bytes, client: str, by: bytes, extended: bool, smtputf8: bool) -> bytes:
+def _hop(helo: bytes, client: str, by: bytes, extended: bool, smtputf8: bool, host: str) -> bytes:
     """The field as far as the date: clients come again."""
     literal = _literal(client)
     name = _NOT_IN_NAME.sub(b"?", helo[:_LONGEST_NAME]) or literal or b"unknown"
-    origin = name + b" (" + literal + b")" if literal else name
+    known = _NOT_IN_NAME.sub(b"?", host.encode()) + b" " if host else b""
+    origin = name + b" (" + known + literal + b")" if literal else name
     protocol = b"UTF8SMTP" if smtputf8 else b"ESMTP" if extended else b"SMTP"
     return b"Received: from " + origin + b"\n  by " + by + b" with " + protocol + b"; "
 

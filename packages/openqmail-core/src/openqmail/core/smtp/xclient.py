@@ -18,7 +18,8 @@ from openqmail.core.smtp.tables import Refusal
 NAMES = (b"NAME", b"ADDR", b"PORT", b"PROTO", b"HELO", b"LOGIN", b"DESTADDR", b"DESTPORT", b"REVERSE_NAME")
 """The attributes, as EHLO lists them."""
 
-UNKNOWN = frozenset({b"[UNAVAILABLE]", b"[TEMPUNAVAIL]"})
+TEMPORARY = b"[TEMPUNAVAIL]"
+UNKNOWN = frozenset({b"[UNAVAILABLE]", TEMPORARY})
 
 _XTEXT = re.compile(rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")
 _PRINTABLE = re.compile(rb"[\x21-\x7e\x80-\xff]{1,255}")
@@ -30,7 +31,8 @@ class XClient(msgspec.Struct, frozen=True):
     """What was said; None for what was not, which stays as it was.
 
     `name`, `reverse_name`, `helo`, `login`, `server` are empty where they are said to be unknown, ports 0; an
-    unknown `client` is refused, since rules are by address.  `name` leads back to the client's address,
+    unknown `client` is refused, since rules are by address.  A `name` that is unknown for the moment is
+    left to be looked up here.  `name` leads back to the client's address,
     `reverse_name` may not."""
 
     name: bytes | None = None
@@ -47,17 +49,17 @@ def read_xclient(argument: bytes) -> XClient:
     """What stands behind `XCLIENT `.  Raises the refusal, 501."""
     given: dict[bytes, bytes] = {}
     for word in argument.split(b" "):
-        name, equals, value = word.partition(b"=")
-        name = name.upper()
-        if name not in NAMES or name in given or not equals or not _XTEXT.fullmatch(value):
+        attribute, equals, value = word.partition(b"=")
+        attribute = attribute.upper()
+        if attribute not in NAMES or attribute in given or not equals or not _XTEXT.fullmatch(value):
             raise Refusal(tables.BAD_XCLIENT)
-        given[name] = decode(value)
-    proto = given.get(b"PROTO")
+        given[attribute] = decode(value)
+    proto, name = given.get(b"PROTO"), given.get(b"NAME")
     client = _address(given.get(b"ADDR"))
     if client == "" or (proto is not None and proto.upper() not in (b"SMTP", b"ESMTP")):
         raise Refusal(tables.BAD_XCLIENT)
     return XClient(
-        name=_text(given.get(b"NAME"), _HOST),
+        name=None if name == TEMPORARY else _text(name, _HOST),
         client=client,
         port=_port(given.get(b"PORT")),
         helo=_text(given.get(b"HELO"), _PRINTABLE),

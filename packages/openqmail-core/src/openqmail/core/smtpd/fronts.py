@@ -30,27 +30,31 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Peer(msgspec.Struct, frozen=True):
     """The client that a front end speaks for.  `via`: address and port of the front end; `server`: where
     the client came to, as far as that is known; `xclient`: the front end may say XCLIENT, once more too.
-    `name`: of the client's host, empty for none, None where nothing was said of it."""
+    `name`: of the client's host in lower case, empty for none, None where nothing was said of it."""
 
     client: tuple[str, int]
     server: str
     via: str | None
     xclient: bool
-    name: bytes | None = None
+    name: str | None = None
     helo: bytes = b""
     login: bytes = b""
 
     def said(self, said: XClient) -> "Peer":
-        """The same after XCLIENT: what it did not name stays as it was."""
+        """The same after XCLIENT: what it did not name stays as it was, unless it was another client's."""
         address, port = self.client
+        via = self.via or _written(address, port)
+        before = self
+        if said.client is not None:
+            before = Peer((said.client, 0), self.server, via, self.xclient)
         return msgspec.structs.replace(
-            self,
-            client=(said.client or address, port if said.port is None else said.port),
+            before,
+            client=(before.client[0], before.client[1] if said.port is None else said.port),
             server=said.server or self.server,
-            via=self.via or _written(address, port),
-            name=self.name if said.name is None else said.name,
-            helo=self.helo if said.helo is None else said.helo,
-            login=self.login if said.login is None else said.login,
+            via=via,
+            name=before.name if said.name is None else said.name.decode().lower(),
+            helo=before.helo if said.helo is None else said.helo,
+            login=before.login if said.login is None else said.login,
         )
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from openqmail.core.hooks.interface import STEPS
 from openqmail.core.ports import ServiceContext
+from openqmail.core.smtpd.admission import Admission
 from openqmail.core.smtpd.fronts import Front, Fronts, Peer
 from openqmail.core.smtpd.policy import admit
 from openqmail.core.smtpd.recipients import Recipients
@@ -61,6 +62,8 @@ class SmtpService:
         self.context = context
         self.fronts = Fronts(context.listener)
         self.admit = lru_cache(maxsize=1024)(partial(admit, context.settings))
+        self.admission = Admission(context.settings, context.resolver, context.log)
+        self.addresses = frozenset(one.host for one in context.settings.listen)
         self.recipients: Recipients | None = None
         if context.recipients is not None:
             self.recipients = Recipients(context.recipients, context.settings, context.clock, context.log)
