@@ -95,19 +95,25 @@ def members(parse: Line[tuple[bytes, ...]]) -> Callable[[ControlText], frozenset
     return read
 
 
-def sequence(parse: Line[T]) -> Callable[[ControlText], tuple[T, ...]]:
-    """A list in its order; the same line twice is a problem."""
+def sequence(
+    parse: Line[T], same: Callable[[T], object] = lambda item: item
+) -> Callable[[ControlText], tuple[T, ...]]:
+    """A list in its order; the same line twice is a problem.  `same`: what of it must not come twice."""
 
     def read(text: ControlText) -> tuple[T, ...]:
-        found: dict[T, int] = {}
+        found: dict[object, int] = {}
+        items: list[T] = []
         for number, line in text.entries():
             item = text.parse(number, line, parse)
             if item is None:
                 continue
-            if item in found:
-                text.problem(number, f"says the same as line {found[item]}; remove one of them")
-            found.setdefault(item, number)
-        return tuple(found)
+            key = same(item)
+            if key in found:
+                text.problem(number, f"says the same as line {found[key]}; remove one of them")
+                continue
+            found[key] = number
+            items.append(item)
+        return tuple(items)
 
     return read
 
