@@ -25,6 +25,7 @@ EXAMPLES: list[tuple[str, list[log.Event]]] = [
             ),
             log.SmtpdRefused("unknown", b"", 500, CLIENT, PORT, b"", None, b"5.5.2 command not recognized"),
             log.SmtpdSession("quit", CLIENT, PORT, "smtp", HELO, 1.25, 1, 2, 1, 4711),
+            log.SmtpdSession("denied", CLIENT, PORT, "smtp", b"", 0.0, 0, 0, 0, 0, "192.0.2.254:61000"),
         ],
     ),
     (

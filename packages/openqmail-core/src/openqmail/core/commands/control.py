@@ -1,7 +1,6 @@
 """`openqmail control`: what the control files say, what they mean, what is wrong in them."""
 
 import argparse
-import difflib
 import json
 import sys
 
@@ -12,7 +11,7 @@ from openqmail.core.control.definition import Definition
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
 from openqmail.core.control.reader import all_definitions, check, content
-from openqmail.core.control.text import shown
+from openqmail.core.control.text import nearest, shown
 from openqmail.core.values import ControlError, OpenqmailError
 
 help = "list, show, explain or check the control files"
@@ -75,8 +74,8 @@ def _definition(name: str) -> Definition:
     plain = name.removeprefix("control/")
     if plain in known:
         return known[plain]
-    near = difflib.get_close_matches(plain, known, n=1, cutoff=0.6)
-    hint = f"did you mean {near[0]}?" if near else "see 'openqmail control list'"
+    near = nearest(plain, known, 0.6)
+    hint = f"did you mean {near}?" if near else "see 'openqmail control list'"
     raise OpenqmailError(f"there is no control file '{shown(name)}'; {hint}")
 
 

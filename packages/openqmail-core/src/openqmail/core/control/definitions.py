@@ -74,15 +74,19 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition(
         name="listen",
-        kind="a list of SERVICE ADDRESS:PORT",
+        kind="a list of SERVICE ADDRESS:PORT [proxy=NETWORK]... [xclient=NETWORK]...",
         default="",
         readers=("service",),
         explanation=(
             "The listeners, one a line: the name of a service, then an address and a port. An IPv6 address "
-            "stands in brackets. Without any, nothing is received from the network."
+            "stands in brackets. Without any, nothing is received from the network. proxy= names a network "
+            "of front ends whose connections each begin with a header of HAProxy's PROXY protocol, version 1 "
+            "or 2; xclient= one of front ends that may use XCLIENT. Both say whose connection is passed on, "
+            "and it is that client whom rules, limits and the log then see: name only hosts that you trust "
+            "with that. Each option may stand several times; from anywhere else neither is heeded."
         ),
-        example="smtp 127.0.0.1:2525\nsmtp [::1]:2525",
-        parse=sequence(syntax.listener),
+        example="smtp 127.0.0.1:2525 xclient=127.0.0.1\nsmtp [::1]:2525 proxy=2001:db8:1::/64",
+        parse=sequence(syntax.listener, lambda listener: listener.place),
     ),
     Definition(
         name="rules",
@@ -444,6 +448,20 @@ DEFINITIONS: tuple[Definition, ...] = (
         "seconds",
         reader="remote",
         explanation="Seconds that another host's SMTP server may be silent.",
+    ),
+    Definition(
+        name="chunkingremote",
+        kind="0 or 1",
+        default="0",
+        readers=("remote",),
+        explanation=(
+            "Whether small mail leaves by BDAT for hosts that offer CHUNKING and PIPELINING, which saves a "
+            "round trip on a new connection: the message goes with its envelope, before any reply. A host "
+            "that refuses the envelope and does not swallow what was announced takes the message for "
+            "commands, whoever wrote it; with DATA none can. So it is for hosts that you know."
+        ),
+        example="1",
+        parse=value(syntax.switch),
     ),
     *outgoing.DEFINITIONS,
 )

@@ -4,7 +4,6 @@ A file that does not parse is an error that names file, line and remedy; nothing
 A missing file means its default, and a missing `rcpthosts` that nobody may relay.
 """
 
-import difflib
 import ipaddress
 import os
 from collections.abc import Iterable, Mapping
@@ -20,7 +19,7 @@ from openqmail.core.control.home import Home
 from openqmail.core.control.rules import Rules
 from openqmail.core.control.settings import Listener, Settings
 from openqmail.core.control.tcprules import without_effect
-from openqmail.core.control.text import SIZE, ControlText
+from openqmail.core.control.text import SIZE, ControlText, nearest
 from openqmail.core.values import ControlError, OpenqmailError, TemporaryFailure
 
 NO_CDB = "any 'openqmail mailbox add NAME' compiles it anew"
@@ -216,8 +215,8 @@ def _mistaken_names(home: Home, definitions: Iterable[Definition]) -> Iterable[C
         if name in family:
             yield ControlError(f"control/{shown}", 0, f"is {family[name]}'s; it has no effect here yet")
             continue
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-        hint = f"did you mean {near[0]}?" if near else "remove it, or see 'openqmail control list'"
+        near = nearest(name, known, 0.7)
+        hint = f"did you mean {near}?" if near else "remove it, or see 'openqmail control list'"
         yield ControlError(f"control/{shown}", 0, f"is not a control file and has no effect; {hint}")
 
 

@@ -23,11 +23,21 @@ METRICS = "metrics"
 
 
 class Listener(msgspec.Struct, frozen=True):
-    """A line of `control/listen`; `host` without brackets."""
+    """A line of `control/listen`; `host` without brackets.
+
+    `proxy`, `xclient`: the networks of the front ends that say whose connection they pass on, by a
+    header of HAProxy's PROXY protocol, or by XCLIENT."""
 
     service: str
     host: str
     port: int
+    proxy: tuple[str, ...] = ()
+    xclient: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> "Listener":
+        """The same without options: what a socket is bound for."""
+        return Listener(self.service, self.host, self.port)
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -121,6 +131,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     resolvers: tuple[Resolver, ...]
     timeoutconnect: int
     timeoutremote: int
+    chunkingremote: bool = False
     # from which address, by the sender
     bindings: Mapping[bytes, Source] = {}
     domainbindings: Mapping[bytes, Source] = {}

@@ -166,15 +166,32 @@ def _address_and_port(text: str, usual: str | None) -> tuple[str, str]:
 
 
 def listener(text: str) -> Listener:
-    """`SERVICE ADDRESS:PORT`; an empty address: all of them."""
+    """`SERVICE ADDRESS:PORT [proxy=NETWORK]... [xclient=NETWORK]...`; an empty address: all of them."""
     words = text.split()
     if len(words) < 2:
         raise ValueError("needs a service and an address; write one like 'smtp 127.0.0.1:2525'")
-    if len(words) > 2:
-        raise ValueError(f"'{shown(words[2])}' is an option that is not there yet; remove it")
     service = word(words[0])
     address, number = _address_and_port(words[1], None)
-    return Listener(service=service, host=address, port=port(number, 0))
+    fronts: dict[str, list[str]] = {"proxy": [], "xclient": []}
+    for option in words[2:]:
+        name, equals, which = option.partition("=")
+        if name not in fronts or not equals:
+            raise ValueError(f"'{shown(option)}' is no option; there are proxy=NETWORK and xclient=NETWORK")
+        fronts[name].append(network(which))
+    return Listener(service, address, port(number, 0), tuple(fronts["proxy"]), tuple(fronts["xclient"]))
+
+
+def network(text: str) -> str:
+    """A network, or an address alone, in its usual spelling."""
+    try:
+        found = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(
+            f"'{shown(text)}' is not a network; write one like 192.0.2.0/24 or 2001:db8::/32"
+        ) from None
+    if "/" in text and str(found.network_address) != str(ipaddress.ip_address(text.partition("/")[0])):
+        raise ValueError(f"'{shown(text)}' has bits behind its prefix; the network is {found}")
+    return str(found)
 
 
 def metrics(text: str) -> Listener:

@@ -6,14 +6,13 @@ rules for one pattern are a mistake, where tcprules takes the first of them with
 with a user (`joe@10.`) are, too: nobody is asked who the user is (RFC 1413), so none could ever hold.
 """
 
-import difflib
 import re
 from collections.abc import Iterator
 
 import msgspec
 
 from openqmail.core.control.rules import Rule, Rules, network
-from openqmail.core.control.text import ControlText, integer, shown
+from openqmail.core.control.text import ControlText, integer, nearest, shown
 from openqmail.core.values import ControlError
 
 KNOWN = ("RELAYCLIENT", "DATABYTES", "RBLSMTPD", "GREETDELAY")
@@ -165,5 +164,5 @@ def _check(name: str, value: str) -> None:
     elif name == "RBLSMTPD":
         if not (value.isascii() and value.isprintable() and len(value) <= 400):
             raise ValueError("RBLSMTPD's value cannot be said to a client; write up to 400 letters of ASCII")
-    elif near := difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.8):
-        raise ValueError(f"'{name}' is not a variable here; did you mean {near[0]}?")
+    elif near := nearest(name, KNOWN, 0.8):
+        raise ValueError(f"'{name}' is not a variable here; did you mean {near}?")

@@ -6,7 +6,7 @@ ValueError with a sentence; it is recorded here with file and line, and reading 
 that all problems of a file are found in one pass.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from openqmail.core.values import ControlError
@@ -95,19 +95,25 @@ def members(parse: Line[tuple[bytes, ...]]) -> Callable[[ControlText], frozenset
     return read
 
 
-def sequence(parse: Line[T]) -> Callable[[ControlText], tuple[T, ...]]:
-    """A list in its order; the same line twice is a problem."""
+def sequence(
+    parse: Line[T], same: Callable[[T], object] = lambda item: item
+) -> Callable[[ControlText], tuple[T, ...]]:
+    """A list in its order; the same line twice is a problem.  `same`: what of it must not come twice."""
 
     def read(text: ControlText) -> tuple[T, ...]:
-        found: dict[T, int] = {}
+        found: dict[object, int] = {}
+        items: list[T] = []
         for number, line in text.entries():
             item = text.parse(number, line, parse)
             if item is None:
                 continue
-            if item in found:
-                text.problem(number, f"says the same as line {found[item]}; remove one of them")
-            found.setdefault(item, number)
-        return tuple(found)
+            key = same(item)
+            if key in found:
+                text.problem(number, f"says the same as line {found[key]}; remove one of them")
+                continue
+            found[key] = number
+            items.append(item)
+        return tuple(items)
 
     return read
 
@@ -155,3 +161,10 @@ def shown(text: str) -> str:
     """A piece of a line as an error may quote it: short and printable."""
     cut = text if len(text) <= 60 else text[:57] + "..."
     return "".join(letter if letter.isprintable() else "?" for letter in cut)
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float) -> str | None:
+    """What may have been meant; `cutoff` (0 to 1): how alike it has to be."""
+    import difflib  # noqa: PLC0415  # only a mistake needs it, and every process would have it in memory
+
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)

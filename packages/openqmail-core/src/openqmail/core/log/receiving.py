@@ -71,7 +71,8 @@ class SmtpdSession(msgspec.Struct, frozen=True, gc=False):
     """A session is over.
 
     `end` is how, in a word (docs/log.md has them).  `seconds`: how long it was.  `messages` were accepted,
-    for `recipients` in all; `refused`: commands; `size`: bytes that came from the client."""
+    for `recipients` in all; `refused`: commands; `size`: bytes that came from the client.  `via`: address
+    and port of the front end that spoke for the client; None: it came by itself."""
 
     end: str
     client: str
@@ -83,6 +84,7 @@ class SmtpdSession(msgspec.Struct, frozen=True, gc=False):
     recipients: int
     refused: int
     size: int
+    via: str | None = None
 
     def line(self) -> bytes:
         return b"smtpd: session %s: client %s service %s helo %s seconds %.3f messages %d" % (
@@ -92,7 +94,12 @@ class SmtpdSession(msgspec.Struct, frozen=True, gc=False):
             _word(self.helo),
             self.seconds,
             self.messages,
-        ) + b" recipients %d refused %d bytes %d" % (self.recipients, self.refused, self.size)
+        ) + b" recipients %d refused %d bytes %d%b" % (
+            self.recipients,
+            self.refused,
+            self.size,
+            b" via " + _word(self.via.encode("utf-8", "replace")) if self.via else b"",
+        )
 
 
 class SubmitAccepted(msgspec.Struct, frozen=True, gc=False):

@@ -1,7 +1,7 @@
 """A message's two forms: lines that end with CRLF on the wire, with LF where it is stored.
 
-`DataDecoder` turns what follows DATA into the stored form, `DataEncoder` the stored form into
-what follows DATA; chunks may end anywhere, and neither holds more than a few bytes back.
+`DataDecoder` turns what follows DATA into the stored form, `ChunkDecoder` what follows BDAT, `DataEncoder`
+the stored form into what follows DATA; chunks may end anywhere, and neither holds more than a few bytes back.
 Only CRLF "." CRLF ends a message, only CRLF ends a line (RFC 5321 sections 2.3.8, 4.1.1.4,
 4.5.2 and 4.5.3.1.6): all else is named as a violation, never mended.  `unfit` and `Fitness`
 tell beforehand what SMTP cannot carry; `wire_form` encodes a body that is whole in memory.
@@ -129,6 +129,36 @@ class DataDecoder:
         return b""
 
 
+class ChunkDecoder:
+    """The same for chunks whose length is known (RFC 3030): no dot means anything, and a line may go on in
+    the next chunk.  After the first `violation` it gives nothing more."""
+
+    __slots__ = ("_column", "_held", "violation")
+
+    def __init__(self) -> None:
+        self._column = 0
+        self._held = b""
+        self.violation: Violation | None = None
+
+    def feed(self, data: bytes, last: bool) -> bytes:
+        """The next bytes from the wire; `last`: no more will come."""
+        if self.violation is not None:
+            return b""
+        wire = self._held + data if self._held else data
+        self._held = b""
+        if wire.endswith(b"\r") and not last:
+            wire, self._held = wire[:-1], b"\r"
+        stored = wire.replace(b"\r", b"")
+        if 0 in stored or stored.replace(b"\n", b"\r\n") != wire:
+            self.violation = _BY_OCTET[_FATAL.findall(wire)[0]]
+            return b""
+        self._column = _column(stored, self._column)
+        if self._column < 0:
+            self.violation = Violation.LONG_LINE
+            return b""
+        return stored
+
+
 class DataEncoder:
     """Stored form to wire form: `feed` each chunk, then `finish`.
 
@@ -205,6 +235,14 @@ def unfit(body: bytes) -> str | None:
         if not start:
             return _HOLDS_LONG_LINE
     return None
+
+
+def chunk_form(wire: bytes) -> bytes:
+    """What `wire_form` made as BDAT carries it (RFC 3030): without the end and the dots for transparency."""
+    lines = wire[:-3]
+    if lines.startswith(b"."):
+        lines = lines[1:]
+    return lines.replace(b"\r\n..", b"\r\n.") if b"\r\n.." in lines else lines
 
 
 def wire_form(body: bytes) -> tuple[bytes, int]:

@@ -15,6 +15,7 @@ from typing import Literal, Protocol, cast
 import msgspec
 
 from openqmail.core.control.settings import Settings
+from openqmail.core.message.lines import chunk_form
 from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import report
 from openqmail.core.remote.pool import Place
@@ -217,8 +218,13 @@ class Connection(asyncio.Protocol):
         self._whole_sent = False
         self._transactions += 1
         job = attempt.job
+        # On a connection that was kept, a body that was sent at once could not be told from one that the
+        # peer, which had hung up, never saw.
+        whole = b""
+        if self.settings.chunkingremote and not self._reused and attempt.wire is not None:
+            whole = chunk_form(attempt.wire)
         try:
-            self._session.begin(
+            self._whole_sent = self._session.begin(
                 Transaction(
                     job.sender,
                     job.recipients,
@@ -228,7 +234,8 @@ class Connection(asyncio.Protocol):
                     job.envid,
                     job.ret,
                     job.dsn,
-                )
+                ),
+                whole,
             )
         except PermanentFailure as failure:
             self._over(attempt, (report.unable(self._host, str(failure)),) * len(job.recipients))

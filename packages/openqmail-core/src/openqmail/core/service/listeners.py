@@ -29,7 +29,7 @@ class Listeners:
 
     def __init__(self, context: Callable[[Listener], ServiceContext]) -> None:
         self._context = context
-        self._open: dict[Listener, _Open] = {}
+        self._open: dict[Listener, _Open] = {}  # by the places of their lines
         self._leaving: list[Service] = []
 
     async def serve(self, bound: Bound, submit: socket.socket | None = None) -> None:
@@ -37,15 +37,16 @@ class Listeners:
 
         Raises ControlError for a service that cannot be loaded; then nothing has changed."""
         fresh: dict[Listener, Service] = {}
+        served = {listener.place: listener for listener in bound}
         for listener in bound:
-            if listener not in self._open:
+            if listener.place not in self._open:
                 fresh[listener] = extensions.load("openqmail.services", listener.service)(
                     self._context(listener)
                 )
-        for listener in [one for one in self._open if one not in bound and one != SUBMIT]:
-            self._stop(listener)
-        for listener, one in self._open.items():
-            one.service.reconfigure(self._context(listener))
+        for place in [one for one in self._open if one not in served and one != SUBMIT]:
+            self._stop(place)
+        for place, one in self._open.items():
+            one.service.reconfigure(self._context(served.get(place, place)))
         for listener, service in fresh.items():
             await self._start(listener, service, bound[listener])
         if submit is not None and SUBMIT not in self._open:
@@ -53,8 +54,8 @@ class Listeners:
 
     def drain(self) -> None:
         """Accept no more; end connections as soon as their message is answered."""
-        for listener in list(self._open):
-            self._stop(listener)
+        for place in list(self._open):
+            self._stop(place)
 
     def abort(self) -> None:
         """End every connection now."""
@@ -69,8 +70,8 @@ class Listeners:
     def _services(self) -> list[Service]:
         return [one.service for one in self._open.values()] + self._leaving
 
-    def _stop(self, listener: Listener) -> None:
-        gone = self._open.pop(listener)
+    def _stop(self, place: Listener) -> None:
+        gone = self._open.pop(place)
         gone.close()
         gone.service.drain()
         self._leaving = [*(service for service in self._leaving if service.active), gone.service]
@@ -83,4 +84,4 @@ class Listeners:
                 servers.append(await loop.create_unix_server(service.connect, sock=one, backlog=BACKLOG))
             else:
                 servers.append(await loop.create_server(service.connect, sock=one, backlog=BACKLOG))
-        self._open[listener] = _Open(servers, service)
+        self._open[listener.place] = _Open(servers, service)

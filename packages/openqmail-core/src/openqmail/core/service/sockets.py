@@ -22,12 +22,15 @@ Bound = dict[Listener, list[socket.socket]]
 
 
 def bind(wanted: Iterable[Listener], have: Bound) -> Bound:
-    """What is wanted, taken from what there is or made; all or nothing.  Raises ControlError."""
+    """What is wanted, taken from what there is or made; all or nothing.  Raises ControlError.
+
+    A socket is the same whatever the options of its line."""
     bound: Bound = {}
     fresh: list[socket.socket] = []
+    there = {one.place: some for one, some in have.items()}
     for listener in wanted:
-        if listener in have:
-            bound[listener] = have[listener]
+        if listener.place in there:
+            bound[listener] = there[listener.place]
             continue
         try:
             bound[listener] = _listening(listener)
@@ -44,6 +47,12 @@ def bind(wanted: Iterable[Listener], have: Bound) -> Bound:
             raise ControlError(file, 0, f"{why}; {remedy}") from None
         fresh += bound[listener]
     return bound
+
+
+def with_given(bound: Bound, given: Bound) -> Bound:
+    """With those of `given` that no line names."""
+    named = {one.place for one in bound}
+    return bound | {one: some for one, some in given.items() if one.place not in named}
 
 
 def addresses(bound: Bound) -> list[tuple[str, str]]:

@@ -4,7 +4,8 @@
 the other verbs say what to do next, `data_to_send` gives what is to be written.  With
 PIPELINING (RFC 2920) MAIL, RCPT and DATA of a transaction leave in one write, otherwise one
 at a time.  A queue of stages matches replies with what was sent, and the table `on_reply`
-says what a reply does at each (RFC 5321 section 4.3.2).  A peer that breaks the protocol ends
+says what a reply does at each (RFC 5321 section 4.3.2).  With CHUNKING (RFC 3030) as well, a body that
+is given to `begin` leaves in that same write, as one chunk.  A peer that breaks the protocol ends
 the session: `Ended`.  DNS, sockets and texts for people are the shell's.
 """
 
@@ -37,6 +38,8 @@ __all__ = ["ClientSession", "ExtensionMissing", "Transaction"]
 
 _STAGES = ("mail", "rcpt", "data")
 """Of a transaction for one recipient."""
+
+_BDAT = b"BDAT %d LAST\r\n"
 
 
 class ClientSession:
@@ -153,7 +156,12 @@ class ClientSession:
     def _read(self) -> None:
         """Replies, until one of them means something to the shell."""
         expected = self._expected
-        if expected and expected[0] == "mail" and self._replies.go_ahead(len(expected)):
+        if (
+            expected
+            and expected[0] == "mail"
+            and expected[-1] == "data"
+            and self._replies.go_ahead(len(expected))
+        ):
             self.answers += 1
             self._body_wanted()
         while self._next is None and not self._ended:
@@ -170,14 +178,21 @@ class ClientSession:
 
     # --- what may be asked when it is ready ---------------------------------------------
 
-    def begin(self, transaction: Transaction) -> None:
+    def begin(self, transaction: Transaction, whole: bytes = b"") -> bool:
         """Start a transaction.  Raises `ExtensionMissing` or another `PermanentFailure` when
-        this peer can never take the message; the session stays ready."""
+        this peer can never take the message; the session stays ready.
+
+        `whole`: the body, in lines that end with CRLF, which may leave before any reply has come; true if
+        it did.  Otherwise `BodyWanted` asks for it."""
         self._claim()
         if not transaction.recipients:
             raise ValueError("a transaction has at least one recipient")
         todo = commands(transaction, self.extensions)
         stages = _STAGES if len(todo) == 3 else ("mail", *("rcpt",) * (len(todo) - 2), "data")
+        chunked = bool(whole) and self._pipelining and b"CHUNKING" in self.extensions
+        if chunked:
+            todo[-1] = _BDAT % len(whole) + whole
+            stages = (*stages[:-1], "chunk")
         if self._dirty:
             todo.insert(0, b"RSET\r\n")
             stages = ("cleared", *stages)
@@ -186,13 +201,14 @@ class ClientSession:
         self._returned = 0
         if self._replies.buffer:
             self._end("the peer answered before it was asked", "mail")
-            return
+            return False
         if self._pipelining:
             self._expected.extend(stages)
             self._out.append(b"".join(todo))
         else:
             self._todo.extend(zip(stages, todo, strict=True))
             self._send_next()
+        return chunked
 
     def send_body(self, stored: bytes) -> None:
         """The next piece of the body, in stored form, after `BodyWanted`."""
@@ -407,6 +423,16 @@ class ClientSession:
         self._decide("message", reply)
         self._settle()
 
+    def _on_chunk(self, reply: Reply) -> None:
+        """The message by BDAT; where it was refused, or nobody was left to take it, RSET must follow (RFC
+        3030 section 2)."""
+        if reply.code // 100 == 3:
+            self._end("the peer answered the message with a reply that is none", "chunk")
+            return
+        self._dirty = reply.code >= 400
+        self._decide("message", reply)
+        self._settle()
+
     def _on_nothing(self, reply: Reply) -> None:
         self._settle()
 
@@ -478,6 +504,7 @@ class ClientSession:
         "rcpt": _on_rcpt,
         "data": _on_data,
         "message": _on_message,
+        "chunk": _on_chunk,
         "nothing": _on_nothing,
         "quit": _on_quit,
     }

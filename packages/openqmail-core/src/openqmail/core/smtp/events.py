@@ -1,11 +1,12 @@
 """What the server machine reports: small values, pulled one at a time with `next_event()`.
 
-`Hello`, `Mail`, `Rcpt`, `Data`, `MessageEnd`, `StartTls`, `Auth` and `AuthResponse` wait for
+`Hello`, `Mail`, `Rcpt`, `Data`, `MessageEnd`, `StartTls`, `Auth`, `AuthResponse` and `XClientSaid` wait for
 an answer, and until it is given the next event is `PAUSED`.  The others need none.
 """
 
 import msgspec
 
+from openqmail.core.smtp.xclient import XClient
 from openqmail.core.values import Recipient, Reply
 
 
@@ -47,7 +48,7 @@ class Rcpt(msgspec.Struct, frozen=True, gc=False):
 
 
 class Data(msgspec.Struct, frozen=True, gc=False):
-    """DATA; 354 lets the message come."""
+    """DATA, or the first BDAT; the positive answer lets the message come."""
 
 
 class Chunk(msgspec.Struct, frozen=True, gc=False):
@@ -85,6 +86,12 @@ class AuthResponse(msgspec.Struct, frozen=True, gc=False):
     data: bytes
 
 
+class XClientSaid(msgspec.Struct, frozen=True, gc=False):
+    """XCLIENT, of a front end that may say it: the session begins anew, for another client."""
+
+    said: XClient
+
+
 class Quit(msgspec.Struct, frozen=True, gc=False):
     """QUIT, which the machine has answered; close when that is written."""
 
@@ -112,6 +119,7 @@ Event = (
     | StartTls
     | Auth
     | AuthResponse
+    | XClientSaid
     | Quit
     | Aborted
     | Ended

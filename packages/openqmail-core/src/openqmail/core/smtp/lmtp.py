@@ -8,7 +8,7 @@ nobody has to be refused by the peer (section 4.2): one that wants the message e
 from collections.abc import Callable, Mapping
 
 from openqmail.core.smtp.client import ClientSession
-from openqmail.core.smtp.client_events import Refused
+from openqmail.core.smtp.client_events import Refused, Transaction
 from openqmail.core.values import Reply
 
 
@@ -16,6 +16,10 @@ class LmtpSession(ClientSession):
     """One session; verbs and events are those of `ClientSession`."""
 
     __slots__ = ()
+
+    def begin(self, transaction: Transaction, whole: bytes = b"") -> bool:
+        """As in SMTP, but the body always waits for its go-ahead."""
+        return super().begin(transaction)
 
     def _hello(self, stage: str) -> None:
         super()._hello("lhlo")

@@ -4,6 +4,7 @@ from functools import cached_property
 
 import msgspec
 
+from openqmail.core.smtp.xclient import NAMES
 from openqmail.core.values import Reply
 
 
@@ -11,7 +12,8 @@ class Offer(msgspec.Struct, frozen=True, dict=True):
     """What a session offers.  `size` 0 is no limit (RFC 1870); `auth` names mechanisms, in
     upper case; `timeout` is the silence to bear, in seconds (RFC 5321 section 4.5.3.2.7: 300
     at least); after `max_errors` refused commands the session ends; `hello` is the text of the
-    greeting, the name where it is empty; `dsn`: RFC 3461's parameters are taken."""
+    greeting, the name where it is empty; `dsn`: RFC 3461's parameters are taken; `xclient`: the client is
+    a front end that may say for whom it speaks.  `max_messages` is only told, 0: nothing is."""
 
     name: bytes
     size: int
@@ -22,6 +24,8 @@ class Offer(msgspec.Struct, frozen=True, dict=True):
     max_errors: int = 20
     hello: bytes = b""
     dsn: bool = False
+    xclient: bool = False
+    max_messages: int = 0
 
     @cached_property
     def greeting(self) -> bytes:
@@ -32,15 +36,23 @@ class Offer(msgspec.Struct, frozen=True, dict=True):
     def ehlo(self) -> bytes:
         """The answer to EHLO (RFC 5321 section 4.1.1.1)."""
         lines = [self.name, b"PIPELINING", b"SIZE %d" % self.size, b"8BITMIME", b"SMTPUTF8"]
-        lines.append(b"ENHANCEDSTATUSCODES")
+        lines += [b"ENHANCEDSTATUSCODES", b"CHUNKING", self._limits]
         if self.dsn:
             lines.append(b"DSN")
         if self.starttls:
             lines.append(b"STARTTLS")
         if self.auth:
             lines.append(b"AUTH " + b" ".join(self.auth))
+        if self.xclient:
+            lines.append(b"XCLIENT " + b" ".join(NAMES))
         lines.append(b"HELP")
         return Reply(250, b"", tuple(lines)).encode()
+
+    @property
+    def _limits(self) -> bytes:
+        """RFC 9422, section 3: recipients of a transaction, transactions of a session."""
+        most = b" MAILMAX=%d" % self.max_messages if self.max_messages else b""
+        return b"LIMITS%b RCPTMAX=%d" % (most, self.max_recipients)
 
     @cached_property
     def helo(self) -> bytes:
@@ -58,6 +70,7 @@ MAIL_OK = b"250 2.1.0 ok\r\n"
 RCPT_OK = b"250 2.1.5 ok\r\n"
 DATA_OK = b"354 go ahead\r\n"
 MESSAGE_OK = b"250 2.0.0 ok\r\n"
+CHUNK_OK = b"250 2.0.0 ok, go on\r\n"
 TLS_OK = b"220 2.0.0 ready to start TLS\r\n"
 AUTH_OK = b"235 2.7.0 authenticated\r\n"
 

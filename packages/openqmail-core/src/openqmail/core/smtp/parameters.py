@@ -26,6 +26,7 @@ _COMMON = re.compile(
 _KEYWORD = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*")
 _VALUE = re.compile(rb"[\x21-\x3c\x3e-\x7e\x80-\xff]+")
 _SIZE = re.compile(rb"[0-9]{1,20}")
+_CHUNK = re.compile(rb"([0-9]{1,20})( +(?i:LAST))?")
 _OF_DSN = frozenset({b"RET", b"ENVID", b"NOTIFY", b"ORCPT"})
 _WORD = re.compile(rb"[\x21-\x7e]{1,255}")
 
@@ -101,6 +102,13 @@ def read_auth(argument: bytes, offered: tuple[bytes, ...]) -> Auth:
     if not given:
         return Auth(mechanism.upper(), None)
     return Auth(mechanism.upper(), b"" if initial == b"=" else read_base64(initial))
+
+
+def read_bdat(argument: bytes) -> tuple[int, bool] | None:
+    """BDAT SP chunk-size [SP LAST] (RFC 3030 section 2): octets, and whether it is the last; None where it
+    says neither, and nobody can tell what of what follows is message."""
+    found = _CHUNK.fullmatch(argument)
+    return (int(found[1]), found[2] is not None) if found else None
 
 
 def read_base64(text: bytes) -> bytes:

@@ -19,6 +19,7 @@ _SECONDS = {
     "rcpt": 300.0,
     "data": 120.0,
     "message": 600.0,
+    "chunk": 600.0,
     "nothing": 600.0,
     "quit": 30.0,
 }

@@ -30,7 +30,8 @@ _PATH = re.compile(rb"(?:FROM|TO): ?<([^<>]*)>", re.IGNORECASE)
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
     """`command` is its word in lower case; `connect` for the connection itself, `message` for what came
-    after DATA, `line` for what is no command at all, `unknown` for one that nobody knows.  `argument`:
+    after DATA or BDAT, `line` for what is no command at all, `unknown` for one that nobody knows.
+    `argument`:
     the address of MAIL or RCPT, the name of EHLO or HELO, or as it was written where it is none;
     empty for any other.  `sender`: of the mail transaction, None outside of one."""
 

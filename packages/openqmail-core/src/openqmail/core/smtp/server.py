@@ -12,7 +12,6 @@ from types import NoneType
 
 import msgspec
 
-from openqmail.core.message.lines import DataDecoder, Violation
 from openqmail.core.smtp import offer as answers
 from openqmail.core.smtp import tables
 from openqmail.core.smtp.events import (
@@ -32,6 +31,7 @@ from openqmail.core.smtp.events import (
     Rcpt,
     Reset,
     StartTls,
+    XClientSaid,
 )
 from openqmail.core.smtp.offer import Offer
 from openqmail.core.smtp.parameters import (
@@ -39,12 +39,15 @@ from openqmail.core.smtp.parameters import (
     common,
     read_auth,
     read_base64,
+    read_bdat,
     read_hello,
     read_mail,
     read_rcpt,
 )
+from openqmail.core.smtp.receiving import ChunkedBody, DataBody
 from openqmail.core.smtp.refusals import Refused, of_event, of_line
 from openqmail.core.smtp.tables import COUNTED, NO_SERVICE, TABLE, Refusal, State
+from openqmail.core.smtp.xclient import read_xclient
 from openqmail.core.values import Reply
 
 __all__ = ["Offer", "ServerSession"]
@@ -66,12 +69,6 @@ OVERFULL = 4 * 1024 * 1024
 # Looked at with every command: a name of the module costs a third of a member of the class.
 _CONNECT, _START, _READY = State.CONNECT, State.START, State.READY
 _AUTH, _TLS, _CLOSED = State.AUTH, State.TLS, State.CLOSED
-
-_BROKEN: dict[Violation | None, Reply] = {
-    violation: Reply(554, b"5.6.0", (b"the message has " + violation.value,))
-    for violation in Violation
-    if violation is not Violation.LONG_LINE
-}
 
 
 class Greeting(msgspec.Struct, frozen=True, gc=False):
@@ -98,6 +95,7 @@ class ServerSession:
     __slots__ = (
         "_after",
         "_buffer",
+        "_chunks",
         "_decoder",
         "_default",
         "_eof",
@@ -130,7 +128,8 @@ class ServerSession:
         self._smtputf8 = False
         self._recipients = 0
         self._sender = b""
-        self._decoder: DataDecoder | None = None
+        self._decoder: DataBody | ChunkedBody | None = None  # of what comes now
+        self._chunks: ChunkedBody | None = None  # of a message that comes by BDAT
         self._farewell: Reply | None = None
         self._next: Event | None = None
         # The event that waits for an answer, the usual answer, and the state behind that.
@@ -226,8 +225,12 @@ class ServerSession:
         if type(pending) is Rcpt:
             self._recipients += 1
         elif type(pending) is Data:
-            self._decoder = DataDecoder()
+            if self._chunks is None:
+                self._decoder = DataBody(self._offer.size)
+            else:
+                self._next = self._receive(self._chunks)
         elif type(pending) is Mail:
+            self._chunks = None
             self._smtputf8, self._recipients, self._sender = pending.smtputf8, 0, pending.sender
         elif type(pending) is Hello:
             self._extended = pending.extended
@@ -243,6 +246,11 @@ class ServerSession:
         """
         pending, code = self._pending, reply.code
         if pending is None:
+            return
+        if code >= 400 and code != 421 and type(pending) is Data and self._chunks is not None:
+            self._pending = None
+            self._chunks.refuse(reply)
+            self._next = self._receive(self._chunks)
             return
         wire = reply.encode()
         if code >= 400:
@@ -267,7 +275,7 @@ class ServerSession:
         """The handshake is done.  Nothing that was said or sent before it counts any more
         (RFC 3207 section 4.2)."""
         self.tls, self.identity = facts, None
-        self._offer = msgspec.structs.replace(self._offer, starttls=False)
+        self._offer = msgspec.structs.replace(self._offer, starttls=False, xclient=False)
         self._buffer, self._position, self._eof = b"", 0, False
         self._extended = self._smtputf8 = False
         self._pending, self._next, self._decoder = None, None, None
@@ -287,7 +295,7 @@ class ServerSession:
 
     def _transaction(self) -> bytes | None:
         """The sender of the one that is open."""
-        return self._sender if State.MAIL <= self.state <= State.BODY else None
+        return self._sender if State.MAIL <= self.state <= State.CHUNKS else None
 
     def _wait(self, event: Event, default: bytes, after: State) -> Event:
         """Report `event` and owe an answer to it."""
@@ -299,7 +307,7 @@ class ServerSession:
     def _take_leave(self) -> None:
         if self._farewell is None or self._pending is not None or self._decoder is not None:
             return
-        if self.state is not _TLS:
+        if self.state is not _TLS and self.state is not State.CHUNKS:
             self._abort(self._farewell)
 
     def _violated(self, command: str, reply: Reply) -> None:
@@ -372,6 +380,8 @@ class ServerSession:
         if row is None:
             raise Refusal(tables.NOT_IMPLEMENTED if verb in tables.STANDARD else tables.UNKNOWN)
         after = row.get(self.state, NO_SERVICE)
+        if verb == b"BDAT":
+            return self._bdat(argument, after)
         if isinstance(after, Reply):
             raise Refusal(after)
         return _HANDLERS[verb](self, argument, after)
@@ -411,6 +421,21 @@ class ServerSession:
         _no_argument(argument)
         return self._wait(Data(), answers.DATA_OK, after)
 
+    def _bdat(self, argument: bytes, after: State | Reply) -> Event | None:
+        """Whatever becomes of it, what it announces is never taken for commands."""
+        read = read_bdat(argument)
+        if read is None:
+            self._violated("bdat", tables.BAD_CHUNK)
+            return None
+        if self.state is not State.CHUNKS or self._chunks is None:
+            self._chunks = ChunkedBody(self._offer.size)
+        self._chunks.begin(*read)
+        if isinstance(after, Reply):
+            self._chunks.refuse(after)
+        elif self.state is State.RCPT and self._chunks.refusal is None:
+            return self._wait(Data(), b"", after)
+        return self._receive(self._chunks)
+
     def _rset(self, argument: bytes, after: State) -> Event | None:
         _no_argument(argument)
         self._out.append(answers.OK)
@@ -438,6 +463,14 @@ class ServerSession:
         _no_argument(argument)
         return self._wait(StartTls(), answers.TLS_OK, after)
 
+    def _xclient(self, argument: bytes, after: State) -> Event | None:
+        if not self._offer.xclient or self.tls is not None:  # that would be the front end's TLS
+            raise Refusal(tables.NOT_IMPLEMENTED)
+        said = read_xclient(argument)
+        if self._buffer:
+            raise Refusal(tables.XCLIENT_LAST)
+        return self._wait(XClientSaid(said), b"", after)
+
     def _auth(self, argument: bytes, after: State) -> Event | None:
         if not self._offer.auth:
             raise Refusal(tables.NOT_IMPLEMENTED)
@@ -459,39 +492,60 @@ class ServerSession:
 
     # --- the message --------------------------------------------------------------------
 
-    def _body(self, decoder: DataDecoder) -> Event | None:
+    def _body(self, body: DataBody | ChunkedBody) -> Event | None:
         """What the next bytes add to the message; None when nothing that is to be kept."""
         data = self._buffer[self._position :] if self._position else self._buffer
         self._buffer, self._position = b"", 0
         if not data:
             return self._half_closed()
-        stored = decoder.feed(data)
-        violation, too_large = decoder.violation, 0 < self._offer.size < decoder.size
-        if violation is not None or too_large:
-            return self._spoilt(decoder, tables.TOO_LARGE if too_large else tables.LONG_LINE)
-        if not decoder.ended:
+        stored = body.feed(data)
+        self._buffer = body.rest
+        if body.fatal:
+            self._unbearable(body)
+            return None
+        if not body.over:
             return Chunk(stored) if stored else None
-        self._decoder, self._buffer = None, decoder.rest
-        end = self._wait(MessageEnd(decoder.size), answers.MESSAGE_OK, _READY)
-        if not stored:
-            return end
-        self._next = end
-        return Chunk(stored)
+        return self._piece_over(body, stored)
 
-    def _spoilt(self, decoder: DataDecoder, reply: Reply) -> Event | None:
-        """Nothing of it will be kept: end the session, or swallow the message to its end."""
-        broken = _BROKEN.get(decoder.violation)
-        if broken is not None:
-            self._violated("message", broken)
+    def _receive(self, body: ChunkedBody) -> Event | None:
+        """A chunk was announced; it may have no octets."""
+        self._decoder = body
+        if self.state is State.CHUNKS:
+            self.state = State.BODY
+        if body.fatal:
+            self._unbearable(body)
             return None
-        if not decoder.ended:
-            return None
-        self._decoder, self._buffer = None, decoder.rest
-        self._refuse(Refused("message", b"", self._transaction(), reply))
-        if not self.closing:
+        return self._piece_over(body, b"") if body.over else None
+
+    def _piece_over(self, body: DataBody | ChunkedBody, stored: bytes) -> Event | None:
+        """The message, or one chunk of it."""
+        self._decoder = None
+        if body.refusal is not None:
+            return self._spoilt(body, body.refusal)
+        if body.last:
+            event: Event = self._wait(MessageEnd(body.size), answers.MESSAGE_OK, _READY)
+            if not stored:
+                return event
+            self._next = event
+            return Chunk(stored)
+        self._out.append(answers.CHUNK_OK)
+        self.state = State.CHUNKS
+        return Chunk(stored) if stored else None
+
+    def _unbearable(self, body: DataBody | ChunkedBody) -> None:
+        """No more of it is read: the session ends."""
+        if body.refusal is not None:
+            self._violated(body.command, body.refusal)
+
+    def _spoilt(self, body: DataBody | ChunkedBody, reply: Reply) -> Event | None:
+        """Nothing of it is kept, and what was open is over; chunks that were sent ahead are no errors."""
+        sender = self._transaction()
+        self.refused.append(Refused(body.command, b"", sender, reply))
+        self._out.append(reply.encode())
+        if sender is not None:
             self.state = _READY
         self._take_leave()
-        return Reset(reply.lines[0]) if self._next is None else None
+        return Reset(reply.lines[0]) if sender is not None and self._next is None else None
 
 
 def _no_argument(argument: bytes) -> None:
@@ -506,6 +560,7 @@ _HANDLERS: dict[bytes, Callable[[ServerSession, bytes, State], Event | None]] = 
     b"RCPT": ServerSession._rcpt,
     b"DATA": ServerSession._data,
     b"RSET": ServerSession._rset,
+    b"XCLIENT": ServerSession._xclient,
     b"NOOP": ServerSession._noop,
     b"VRFY": ServerSession._vrfy,
     b"HELP": ServerSession._help,

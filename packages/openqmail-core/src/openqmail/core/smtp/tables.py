@@ -20,10 +20,11 @@ class State(IntEnum):
     READY = 3  # no mail transaction
     MAIL = 4  # MAIL accepted, no recipient yet
     RCPT = 5  # at least one recipient accepted
-    BODY = 6  # between 354 and the end of the message
-    AUTH = 7  # between 334 and the client's answer (RFC 4954)
-    TLS = 8  # between 220 and the end of the handshake (RFC 3207)
-    CLOSED = 9  # nothing more will be read
+    BODY = 6  # between 354 and the end of the message, or within a chunk
+    CHUNKS = 7  # between two chunks of a message (RFC 3030)
+    AUTH = 8  # between 334 and the client's answer (RFC 4954)
+    TLS = 9  # between 220 and the end of the handshake (RFC 3207)
+    CLOSED = 10  # nothing more will be read
 
 
 class Refusal(Exception):
@@ -44,8 +45,11 @@ NESTED = _reply(503, b"5.5.1", b"a mail transaction is already open")
 NO_RECIPIENTS = _reply(554, b"5.5.1", b"no valid recipients")
 NO_SERVICE = _reply(503, b"5.5.1", b"no service here, only QUIT")
 
-_SAME = {State.START: State.START, State.READY: State.READY, State.MAIL: State.MAIL, State.RCPT: State.RCPT}
-_HELLO = dict.fromkeys((State.START, State.READY, State.MAIL, State.RCPT), State.READY)
+BEGUN = _reply(503, b"5.5.1", b"the message has begun, only more of it by BDAT may follow, or RSET")
+
+_GREETED = (State.START, State.READY, State.MAIL, State.RCPT, State.CHUNKS)
+_SAME = {state: state for state in _GREETED}
+_HELLO = dict.fromkeys(_GREETED, State.READY)
 
 TABLE: dict[bytes, dict[State, State | Reply]] = {
     # 4.1.1.1; in a transaction it acts as RSET does (4.1.4)
@@ -57,6 +61,7 @@ TABLE: dict[bytes, dict[State, State | Reply]] = {
         State.READY: State.MAIL,
         State.MAIL: NESTED,
         State.RCPT: NESTED,
+        State.CHUNKS: NESTED,
     },
     # 4.1.1.3
     b"RCPT": {
@@ -64,6 +69,7 @@ TABLE: dict[bytes, dict[State, State | Reply]] = {
         State.READY: NO_MAIL,
         State.MAIL: State.RCPT,
         State.RCPT: State.RCPT,
+        State.CHUNKS: BEGUN,
     },
     # 4.1.1.4; the state after the message is READY, whatever became of it
     b"DATA": {
@@ -71,6 +77,15 @@ TABLE: dict[bytes, dict[State, State | Reply]] = {
         State.READY: NO_MAIL,
         State.MAIL: NO_RECIPIENTS,
         State.RCPT: State.BODY,
+        State.CHUNKS: BEGUN,
+    },
+    # RFC 3030 section 2; what was announced is swallowed before any refusal, which ends the transaction
+    b"BDAT": {
+        State.START: NO_HELLO,
+        State.READY: NO_MAIL,
+        State.MAIL: NO_RECIPIENTS,
+        State.RCPT: State.BODY,
+        State.CHUNKS: State.BODY,
     },
     # 4.1.1.5
     b"RSET": {
@@ -78,6 +93,7 @@ TABLE: dict[bytes, dict[State, State | Reply]] = {
         State.READY: State.READY,
         State.MAIL: State.READY,
         State.RCPT: State.READY,
+        State.CHUNKS: State.READY,
     },
     # 4.1.1.6, 4.1.1.8, 4.1.1.9: at any time, without effect
     b"VRFY": {**_SAME},
@@ -90,6 +106,7 @@ TABLE: dict[bytes, dict[State, State | Reply]] = {
         State.READY: State.CLOSED,
         State.MAIL: State.CLOSED,
         State.RCPT: State.CLOSED,
+        State.CHUNKS: State.CLOSED,
     },
     # RFC 3207 section 4, where it is offered
     b"STARTTLS": {
@@ -97,6 +114,7 @@ TABLE: dict[bytes, dict[State, State | Reply]] = {
         State.READY: State.TLS,
         State.MAIL: NESTED,
         State.RCPT: NESTED,
+        State.CHUNKS: NESTED,
     },
     # RFC 4954 section 4, where it is offered; not during a transaction
     b"AUTH": {
@@ -104,6 +122,15 @@ TABLE: dict[bytes, dict[State, State | Reply]] = {
         State.READY: State.READY,
         State.MAIL: NESTED,
         State.RCPT: NESTED,
+        State.CHUNKS: NESTED,
+    },
+    # Postfix's XCLIENT_README, where it is offered; a session of its own follows
+    b"XCLIENT": {
+        State.START: State.CLOSED,
+        State.READY: State.CLOSED,
+        State.MAIL: NESTED,
+        State.RCPT: NESTED,
+        State.CHUNKS: NESTED,
     },
 }
 
@@ -115,6 +142,8 @@ BAD_HELLO = _reply(501, b"5.5.4", b"a host name or address literal is needed")
 BAD_AUTH = _reply(501, b"5.5.4", b"AUTH takes a mechanism and at most one initial response")
 BAD_BASE64 = _reply(501, b"5.5.2", b"cannot decode that base64")
 CANCELLED = _reply(501, b"5.7.0", b"authentication cancelled")
+BAD_XCLIENT = _reply(501, b"5.5.4", b"XCLIENT takes attributes that were offered, each once, in xtext")
+XCLIENT_LAST = _reply(503, b"5.5.1", b"nothing may be sent behind XCLIENT before its reply")
 NO_MECHANISM = _reply(504, b"5.5.4", b"mechanism not offered")
 AUTHENTICATED = _reply(503, b"5.5.1", b"already authenticated")
 
@@ -132,6 +161,7 @@ TOO_LARGE = _reply(552, b"5.3.4", b"the message is over the size limit")
 LONG_LINE = _reply(554, b"5.6.0", b"the message has a line over 998 octets")
 
 # What ends the session.
+BAD_CHUNK = _reply(501, b"5.5.4", b"BDAT takes a number of octets, then LAST or nothing")
 BARE_IN_COMMAND = _reply(500, b"5.5.2", b"bare CR, bare LF or NUL in a command")
 LONG_COMMAND = _reply(500, b"5.5.2", b"command line too long")
 TOO_MANY_ERRORS = _reply(421, b"4.7.0", b"too many errors")
@@ -139,7 +169,7 @@ TOO_MUCH_AHEAD = _reply(421, b"4.7.0", b"too much sent ahead of the replies")
 TIMEOUT = _reply(421, b"4.4.2", b"timeout")
 TOO_SLOW = _reply(421, b"4.4.2", b"the message comes too slowly")
 
-STANDARD = frozenset({b"EXPN", b"TURN", b"ETRN", b"BDAT", b"SEND", b"SOML", b"SAML"})
+STANDARD = frozenset({b"EXPN", b"TURN", b"ETRN", b"SEND", b"SOML", b"SAML"})
 """Commands of standards that are not implemented (502), against those of none (500)."""
 
 COUNTED = frozenset({500, 501, 502, 503, 504, 553, 555})

@@ -15,6 +15,7 @@ from openqmail.core.message.trace import received
 from openqmail.core.ports import MESSAGES_PER_HOUR, RECIPIENTS_PER_HOUR
 from openqmail.core.smtp import events
 from openqmail.core.smtp.server import ServerSession
+from openqmail.core.smtp.xclient import XClient
 from openqmail.core.smtpd.bounds import bounds_of
 from openqmail.core.smtpd.incoming import Incoming
 from openqmail.core.smtpd.policy import (
@@ -53,6 +54,10 @@ class Connection(Protocol):
 
     def go_on(self) -> None:
         """An answer that was owed has been given."""
+        ...
+
+    def begin_anew(self, said: XClient) -> None:
+        """The session is over, and one for another client begins."""
         ...
 
     def throttle(self) -> None:
@@ -152,6 +157,9 @@ class Dialogue:
             self._decide("helo", (), self.machine.accept)
         else:
             self.machine.accept()
+
+    def _on_xclient(self, event: events.XClientSaid) -> None:
+        self._connection.begin_anew(event.said)
 
     def _on_mail(self, event: events.Mail) -> None:
         if not self._bounds.begin():
@@ -395,6 +403,7 @@ class Dialogue:
 
 ACTIONS: dict[type, Callable[[Dialogue, Any], None]] = {
     events.Hello: Dialogue._on_hello,
+    events.XClientSaid: Dialogue._on_xclient,
     events.Mail: Dialogue._on_mail,
     events.Rcpt: Dialogue._on_rcpt,
     events.Data: Dialogue._on_data,

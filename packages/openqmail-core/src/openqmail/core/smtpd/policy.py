@@ -113,6 +113,7 @@ def admit(settings: Settings, client: str, name: str | None = "") -> Policy | No
             name=settings.me,
             size=settings.databytes if size is None else int(size),
             max_recipients=settings.maxrecipients,
+            max_messages=settings.maxmessages,
             timeout=float(settings.timeoutsmtpd),
             max_errors=settings.maxerrors,
             hello=settings.smtpgreeting,

@@ -50,9 +50,11 @@ class SessionRecord:
         "end",
         "helo",
         "size",
+        "via",
     )
 
-    def __init__(self, context: ServiceContext, client: str, port: int) -> None:
+    def __init__(self, context: ServiceContext, client: str, port: int, via: str | None = None) -> None:
+        self.via = via  # the front end that speaks for the client
         self._log, self._clock = context.log, context.clock
         self._service = context.listener.service
         self._client, self._port = client, port
@@ -93,6 +95,7 @@ class SessionRecord:
                 recipients=self._recipients,
                 refused=self._refused,
                 size=self.size,
+                via=self.via,
             )
         )
 

@@ -8,10 +8,12 @@ import asyncio
 import os
 from asyncio import AbstractEventLoop
 from functools import lru_cache, partial
+from typing import Protocol
 
 from openqmail.core.hooks.interface import STEPS
 from openqmail.core.ports import ServiceContext
 from openqmail.core.smtpd.admission import Admission
+from openqmail.core.smtpd.fronts import Front, Fronts, Peer
 from openqmail.core.smtpd.policy import admit
 from openqmail.core.smtpd.recipients import Recipients
 from openqmail.core.smtpd.session import SmtpSession
@@ -21,23 +23,44 @@ READ = 64 * 1024
 """Bytes that are read at once.  While the disk is behind, each large message has so many in memory."""
 
 
+class Held(Protocol):
+    """A connection, whatever it is just now."""
+
+    def look(self, now: float) -> None:
+        """Once a second."""
+        ...
+
+    def drain(self) -> None:
+        """End as soon as no message is under way."""
+        ...
+
+    def abort(self) -> None:
+        """End now."""
+        ...
+
+
 class SmtpService:
     """What core registers as `smtp` in the group `openqmail.services`."""
 
     def __init__(self, context: ServiceContext) -> None:
         self.reconfigure(context)
-        self.sessions: set[SmtpSession] = set()
+        self.sessions: set[Held] = set()
         self.buffer = memoryview(bytearray(READ))
         self.origin = Origin(os.getuid(), os.getpid())
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         self._sweep: asyncio.TimerHandle | None = None
 
-    def connect(self) -> SmtpSession:
-        return SmtpSession(self, self._loop)
+    def connect(self) -> SmtpSession | Front:
+        return Front(self, self._loop) if self.fronts.proxied else self.session()
+
+    def session(self, peer: Peer | None = None) -> SmtpSession:
+        """`peer`: for whom a front end speaks."""
+        return SmtpSession(self, self._loop, peer)
 
     def reconfigure(self, context: ServiceContext) -> None:
         """Clients come again, so what they may do is kept; so is what hooks want to be asked."""
         self.context = context
+        self.fronts = Fronts(context.listener)
         self.admit = lru_cache(maxsize=1024)(partial(admit, context.settings))
         self.admission = Admission(context.settings, context.resolver, context.log)
         self.addresses = frozenset(one.host for one in context.settings.listen)
@@ -58,8 +81,9 @@ class SmtpService:
     def active(self) -> int:
         return len(self.sessions)
 
-    def opened(self, session: SmtpSession) -> None:
-        """Called by a session that the rules let in; it leaves `sessions` by itself."""
+    def opened(self, session: Held) -> None:
+        """Called by a session that the rules let in, or a front end's connection; it leaves `sessions`
+        by itself."""
         self.sessions.add(session)
         if self._sweep is None:
             self._sweep = self._loop.call_later(1.0, self._look_for_silence)

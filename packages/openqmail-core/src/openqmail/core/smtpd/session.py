@@ -11,12 +11,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
+import msgspec
+
 from openqmail.core.limits import network_of
 from openqmail.core.ports import CONNECTIONS, CONNECTIONS_OF_NETWORK, CONNECTIONS_PER_HOUR, of
 from openqmail.core.smtp import events, tables
 from openqmail.core.smtp.events import PAUSED
+from openqmail.core.smtp.xclient import XClient
 from openqmail.core.smtpd.bounds import Pace
 from openqmail.core.smtpd.dialogue import ACTIONS, Dialogue
+from openqmail.core.smtpd.fronts import Peer
 from openqmail.core.smtpd.policy import BUSY, CROWDED, DENIED, LEAVING, TOO_OFTEN, Policy
 from openqmail.core.smtpd.record import SessionRecord
 from openqmail.core.values import Reply
@@ -55,8 +59,9 @@ class SmtpSession(asyncio.BufferedProtocol):
     _heard = False  # since the last look at the clock
     _expires = _NEVER
 
-    def __init__(self, service: "SmtpService", loop: AbstractEventLoop) -> None:
+    def __init__(self, service: "SmtpService", loop: AbstractEventLoop, peer: Peer | None = None) -> None:
         self._service = service
+        self._peer = peer  # for whom a front end speaks
         self._context = service.context
         self._admit = service.admit
         self._loop = loop
@@ -70,11 +75,15 @@ class SmtpSession(asyncio.BufferedProtocol):
         if not client:  # gone before we looked
             self._transport.abort()
             return
-        self._client: tuple[str, int] = client
+        peer = self._peer
+        self._client: tuple[str, int] = client if peer is None else peer.client
         self._known = True
-        self._record = SessionRecord(self._context, client[0], client[1])
+        client = self._client
+        self._record = SessionRecord(self._context, client[0], client[1], peer.via if peer else None)
         self._pace = Pace(self._context.settings.mindatarate)
-        if self._service.admission.by_name:
+        if peer is not None and peer.name is not None:
+            self._look_up(peer.name)
+        elif self._service.admission.by_name:
             self._service.opened(self)
             self._when(self._service.admission.name_of(client[0]), self._look_up)
         else:
@@ -125,17 +134,26 @@ class SmtpSession(asyncio.BufferedProtocol):
         if self._transport is None or self._closing:  # it left, or was sent away, meanwhile
             self._context.gate.release(CONNECTIONS)
             return
-        server = self._transport.get_extra_info("sockname")
+        peer = self._peer
+        if peer is None:
+            server = self._transport.get_extra_info("sockname")
+            peer = self._peer = self._service.fronts.peer(self._client, server[0] if server else "")
+        policy = self._policy
+        if peer.xclient:
+            offer = msgspec.structs.replace(policy.offer, xclient=True)
+            policy = msgspec.structs.replace(policy, offer=offer)
         self._dialogue = Dialogue(
             self,
             self._service,
             self._loop,
-            self._policy,
+            policy,
             self._record,
             self._client,
-            server[0] if server else "",
+            peer.server,
         )
+        self._record.helo = peer.helo
         machine = self._dialogue.machine
+        machine.identity = peer.login or None
         if self._early:
             machine.receive_data(self._early)
             self._early = b""
@@ -259,6 +277,21 @@ class SmtpSession(asyncio.BufferedProtocol):
     @property
     def gone(self) -> bool:
         return self._transport is None
+
+    def begin_anew(self, said: XClient) -> None:
+        """A front end has said for whom it speaks: this session is over, and that client's begins."""
+        transport, dialogue, peer = self._transport, self._dialogue, self._peer
+        if transport is None or dialogue is None or peer is None:
+            return
+        transport.write(dialogue.machine.data_to_send())
+        self._record.refused(dialogue.machine.refused)
+        self._record.end = "xclient"
+        if self._paused:
+            transport.resume_reading()
+        self.connection_lost(None)
+        session = self._service.session(peer.said(said))
+        transport.set_protocol(session)
+        session.connection_made(transport)
 
     def go_on(self) -> None:
         """Answer events until the machine needs more bytes or an answer that is not there yet."""

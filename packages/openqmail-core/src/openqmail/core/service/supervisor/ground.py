@@ -48,17 +48,19 @@ class Ground:
     def bind(self, manager: Manager) -> None:
         """Before anything is started: what cannot be bound stops the start.  Raises OpenqmailError."""
         self.given = manager.sockets(self.settings.listen)
-        self.bound = sockets.bind(_listeners(self.settings), self.given) | self.given
+        self.bound = sockets.with_given(sockets.bind(_listeners(self.settings), self.given), self.given)
         self.admin = sockets.bind_local(self._home, "admin", 0o600)
         self.submit = sockets.bind_local(self._home, "submit", 0o666 if self._home.uid == 0 else 0o600)
         self.listen = tuple(sockets.addresses(self.bound))
 
     def inherit(self, legacy: Legacy) -> None:
         """The same from the program before."""
-        self.bound = legacy.listening()
+        named = {one.place: one for one in self.settings.listen}  # the legacy knows no options
+        self.bound = {named.get(place, place): some for place, some in legacy.listening().items()}
         self.admin = socket.socket(fileno=legacy.admin)
         self.submit = socket.socket(fileno=legacy.submit)
-        self.given = {one.listener: self.bound[one.listener] for one in legacy.bound if one.given}
+        given = {one.listener for one in legacy.bound if one.given}
+        self.given = {one: some for one, some in self.bound.items() if one.place in given}
         self.listen = tuple(sockets.addresses(self.bound))
 
     def for_child(self, trial: bool) -> tuple[Settings, sockets.Bound]:
@@ -70,7 +72,7 @@ class Ground:
 
         Raises OpenqmailError; then all is as before."""
         settings = proved_settings(self._home, log, clock)
-        bound = sockets.bind(_listeners(settings), self.bound) | self.given
+        bound = sockets.with_given(sockets.bind(_listeners(settings), self.bound), self.given)
         if self._tried:
             _close_but(self._tried[1], self.bound | bound)
         self._tried = settings, bound
@@ -109,6 +111,7 @@ def _listeners(settings: Settings) -> tuple[Listener, ...]:
 
 def _close_but(bound: sockets.Bound, keep: sockets.Bound) -> None:
     """Those of `bound` that are no more."""
-    for listener in [one for one in bound if one not in keep]:
+    kept = {one.place for one in keep}
+    for listener in [one for one in bound if one.place not in kept]:
         for gone in bound[listener]:
             gone.close()

@@ -101,13 +101,13 @@ class Legacy(msgspec.Struct, frozen=True, kw_only=True):
         children: Iterable[ChildLeft],
     ) -> "Legacy":
         """Of this program.  `given`: those of `bound` that whoever started the service had bound."""
-        given = frozenset(given)
+        places = frozenset(one.place for one in given)
         return cls(
             pid=os.getpid(),
             lock=lock,
             admin=admin.fileno(),
             submit=submit.fileno(),
-            bound=tuple(BoundLeft.of(one, some, one in given) for one, some in bound.items()),
+            bound=tuple(BoundLeft.of(one, some, one.place in places) for one, some in bound.items()),
             children=tuple(children),
             since=since,
             generation=generation,
