@@ -97,6 +97,7 @@ def resident(pid: int) -> int:
 
 def test_each_process_is_shown_with_its_memory_and_work(home: Home, silent: socket.socket) -> None:
     home.control("smtproutes", f"far.example:[127.0.0.1]:{silent.getsockname()[1]}")
+    home.control("checkrcpt", "0")  # who checks at RCPT is a worker, too
     home.start()
     assert names(home) == ROLES
     for one in processes(home):
@@ -146,6 +147,7 @@ def test_older_generations_are_shown_until_they_have_ended_their_work(home: Home
 
 def test_while_it_ends_status_tells_who_is_still_at_work(home: Home, silent: socket.socket) -> None:
     home.control("smtproutes", f"far.example:[127.0.0.1]:{silent.getsockname()[1]}")
+    home.control("checkrcpt", "0")  # who checks at RCPT is a worker, too
     home.start()
     far = Talk(home, "x@far.example")
     assert far.end()[:3] == b"250"
@@ -181,6 +183,7 @@ def system() -> Iterator[SystemHome]:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root makes users")
 def test_each_process_is_shown_as_its_user_and_each_worker_as_whom_it_delivers_to(system: SystemHome) -> None:
+    system.control("checkrcpt", "0")
     system.start()
     for user in ("alice", "bob"):
         talk = Talk(system, system.address(user))
