@@ -207,7 +207,7 @@ def many() -> list[str]:
 WORKS = {
     "W1": Work("local to Maildir", lambda at: Local(at, Load()), asked=3.0),
     "W1k": Work("the same, kept", lambda at: Local(at, Load(kept=True, each=50)), asked=4.0),
-    "W2": Work("relay, kept", lambda at: Relay(at, Load(kept=True)), asked=5.0),
+    "W2": Work("relay, kept", lambda at: Relay(at, Load(kept=True)), asked=6.0),
     "W2n": Work("relay, new", lambda at: Relay(at, Load())),
     "W3": Work("accept, hold", Accept, asked=2.3, hold=True),
     "W4": Work("10 MiB to Maildir", lambda at: Local(at, LARGE), asked=0.9, messages=20),

@@ -34,6 +34,7 @@ def pair() -> Iterator[Pair]:
             Postfix(place.path / "b", "b.example", ["carol", "jörg"], routes) as there,
             Postfix(place.path / "c", "c.example", ["dave"], routes, hidden) as mute,
         ):
+            here.control("checkrcpt", "0")  # refused later, so that there is a bounce
             here.control(
                 "smtproutes",
                 f"b.example:[127.0.0.1]:{there.port}\nc.example:[127.0.0.1]:{mute.port}",

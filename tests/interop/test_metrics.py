@@ -91,7 +91,7 @@ ONE_DELIVERED = {
 
 
 def test_mail_that_goes_through_is_counted(home: Home) -> None:
-    home.control("checkrcpt", None)
+    home.control("checkrcpt", "0")
     with socket.create_server(("127.0.0.1", 0)) as silent, ExitStack() as stack:
         home.control("smtproutes", f"far.example:[127.0.0.1]:{silent.getsockname()[1]}")
         home.start()
@@ -132,6 +132,7 @@ def test_mail_that_goes_through_is_counted(home: Home) -> None:
 
 
 def test_memory_and_number_of_processes_are_those_of_status(home: Home) -> None:
+    home.control("checkrcpt", "0")  # who checks at RCPT is a worker, too
     home.start()
     send(home, "alice@a.example")
     home.wait_mails("alice", 1)

@@ -1,6 +1,7 @@
 """What a service counts: each thing once, whoever ends or comes meanwhile, and under names that stand."""
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from openqmail.core.send.tally import BOUNDS, Tally
 from openqmail.core.service import figures
 from openqmail.core.service.figures import FIGURES, SUPERVISED, Counts, numbers_of, sums
 from openqmail.core.service.processes.receptions import Receptions
+from openqmail.core.smtpd.record import ENDS
 
 ROLES = sorted({each.role for each in FIGURES})
 REMOTE = ("remote_connections_open", "remote_connections_total")
@@ -101,3 +103,11 @@ def test_the_time_in_the_queue_stands_between_its_bounds() -> None:
         tally.waited(seconds)
     assert tally.in_queue == [3, 1, *[0] * (len(BOUNDS) - 3), 1, 1]
     assert tally.seconds == 3 + 2 * BOUNDS[-1] + 1
+
+
+def test_every_way_in_which_a_session_ends_is_counted_by_its_own_word() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "log.md").read_text()
+    table = page.partition("A session ends in one of these ways:")[2].partition("\n\n`recipients`")[0]
+    words = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+    assert set(ENDS.values()) <= words
+    assert words == set(figures.ENDS) - {"other"}

@@ -50,8 +50,8 @@ def _each(*values: str) -> tuple[tuple[str, ...], ...]:
 CHANNELS: tuple[Channel, ...] = ("local", "remote")
 RESULTS = ("success", "deferral", "failure")
 ENDS = (
-    *("quit", "eof", "lost", "timeout", "errors", "violation", "refused"),
-    *("denied", "busy", "rate", "shutdown", "aborted", "other"),
+    *("quit", "eof", "lost", "timeout", "slow", "errors", "violation", "refused", "enough", "guesses"),
+    *("denied", "busy", "rate", "shutdown", "aborted", "xclient", "other"),
 )
 """How a session ends: the words of the log, and one for those that a service has beyond them."""
 SUBMITTED = ("accepted", "failure", "deferral", "gone")
