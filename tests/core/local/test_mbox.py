@@ -6,13 +6,15 @@ import os
 import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from threading import Event
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openqmail.core.local.mbox import HELD, LOCKED, Mboxes, from_line, quoted
+from openqmail.core.local.mbox import AWAITED, HELD, LOCKED, Mboxes, from_line, quoted
 from openqmail.core.values import BytesBody, Outcome, QueueDamaged
 from openqmail.core.world import PosixDisk, SimulatedClock
 from openqmail.core.world.simulated import SimulatedDisk
@@ -108,6 +110,62 @@ def test_a_file_that_another_program_keeps_locked_defers(tmp_path, monkeypatch):
     assert put(PosixDisk(), os.fsencode(tmp_path / "box"), BytesBody(b"x\n")) is None
     with (tmp_path / "box").open() as free:
         fcntl.flock(free, fcntl.LOCK_EX | fcntl.LOCK_NB)  # and is let go afterwards
+
+
+class LockedDisk(PosixDisk):
+    """Somebody else has `box` locked until he lets go."""
+
+    def __init__(self):
+        self.waited_for, self.let_go = Event(), Event()
+
+    def open_mbox(self, path):
+        file = super().open_mbox(path)
+        return LockedFile(file, self) if path.endswith(b"/box") else file
+
+
+class LockedFile:
+    def __init__(self, file, disk):
+        self._file, self._disk = file, disk
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def lock(self, seconds):
+        if seconds:
+            self._disk.waited_for.set()
+            assert self._disk.let_go.wait(60)
+        return self._disk.let_go.is_set() and self._file.lock(seconds)
+
+
+def test_only_one_message_waits_for_a_locked_mbox(tmp_path):
+    disk = LockedDisk()
+    boxes = mboxes(disk)
+
+    def append(name):
+        return boxes.append(
+            os.fsencode(tmp_path / name), b"./box", b"bob@example.test", HEAD, BytesBody(b"x\n")
+        )
+
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(append, "box")
+        assert disk.waited_for.wait(60)
+        assert [append("box") for _ in range(30)] == [AWAITED] * 30
+        assert append("other") is None
+        disk.let_go.set()
+        assert first.result(60) is None
+    assert append("box") is None
+    assert len(mailbox.mbox(tmp_path / "box", create=False)) == 2
+
+
+def test_messages_that_come_together_do_not_defer_each_other(tmp_path):
+    boxes, path = mboxes(PosixDisk()), os.fsencode(tmp_path / "box")
+
+    def append(_):
+        return boxes.append(path, b"./box", b"bob@example.test", HEAD, BytesBody(b"x\n"))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(append, range(40))) == {None}
+    assert len(mailbox.mbox(tmp_path / "box", create=False)) == 40
 
 
 def test_what_is_no_file_defers_and_says_so(tmp_path):
