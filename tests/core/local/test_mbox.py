@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openqmail.core.local.mbox import AWAITED, HELD, LOCKED, Mboxes, from_line, quoted
+from openqmail.core.local.mbox import AWAITED, HELD, LOCKED, REPLACED, Mboxes, from_line, quoted
 from openqmail.core.values import BytesBody, Outcome, QueueDamaged
 from openqmail.core.world import PosixDisk, SimulatedClock
 from openqmail.core.world.simulated import SimulatedDisk
@@ -166,6 +166,61 @@ def test_messages_that_come_together_do_not_defer_each_other(tmp_path):
     with ThreadPoolExecutor(8) as threads:
         assert set(threads.map(append, range(40))) == {None}
     assert len(mailbox.mbox(tmp_path / "box", create=False)) == 40
+
+
+class ChangingDisk(PosixDisk):
+    """While a delivery waits for the lock, somebody does something to the mbox."""
+
+    def __init__(self, *changes):
+        self._changes = iter(changes)
+
+    def open_mbox(self, path):
+        return ChangingFile(super().open_mbox(path), next(self._changes, lambda: None))
+
+
+class ChangingFile(LockedFile):
+    def lock(self, seconds):
+        self._disk()
+        return self._file.lock(seconds)
+
+
+@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize("gone", [False, True])
+def test_an_mbox_that_is_replaced_while_its_lock_is_waited_for_gets_the_message(tmp_path, gone, link):
+    box = tmp_path / "box"
+    if link:
+        box.symlink_to("real")
+        box = tmp_path / "real"
+    box.write_bytes(b"old\n")
+
+    def replace():
+        box.rename(tmp_path / "before")
+        if not gone:
+            box.write_bytes(b"new\n")
+
+    assert put(ChangingDisk(replace), os.fsencode(tmp_path / "box"), BytesBody(b"Subject: x\n\ny\n")) is None
+    assert (tmp_path / "before").read_bytes() == b"old\n"
+    whole = from_line(b"bob@example.test", NOW) + HEAD + b"Subject: x\n\ny\n\n"
+    assert box.read_bytes() == (b"" if gone else b"new\n") + whole
+
+
+def test_an_mbox_that_is_replaced_again_and_again_defers(tmp_path):
+    box = tmp_path / "box"
+    disk = ChangingDisk(*[lambda: box.rename(tmp_path / "before")] * 100)
+    assert put(disk, os.fsencode(box), BytesBody(b"x\n")) == REPLACED
+    assert (tmp_path / "before").read_bytes() == b""
+
+
+def test_a_symbolic_link_that_leads_elsewhere_meanwhile_is_followed(tmp_path):
+    (tmp_path / "box").symlink_to("one")
+
+    def lead():
+        (tmp_path / "box").unlink()
+        (tmp_path / "box").symlink_to("two")
+
+    assert put(ChangingDisk(lead), os.fsencode(tmp_path / "box"), BytesBody(b"x\n")) is None
+    assert (tmp_path / "one").read_bytes() == b""
+    assert len(mailbox.mbox(tmp_path / "two", create=False)) == 1
 
 
 def test_what_is_no_file_defers_and_says_so(tmp_path):

@@ -1,6 +1,7 @@
 """Delivery to an mbox file, as qmail-local does it (mbox(5), qmail-local(8)).
 
-Locked with flock(2), for which at most half a minute is waited; `From ` line, `>From ` quoting
+Locked with flock(2), for which at most half a minute is waited, and opened anew when others have
+replaced it meanwhile; `From ` line, `>From ` quoting
 and a blank line at the end; durable when it returns.  What cannot be written whole is cut off
 again, so nobody reads half a message.  A crash in the midst can leave such a half: what comes
 next then begins a line of its own.  Blocks, but only one delivery to an mbox waits while others
@@ -25,8 +26,12 @@ PATIENCE = 30.0
 HELD = 64 * 1024
 """Bytes of the beginning of a line that are kept until it is known whether it is to be quoted."""
 
+TRIES = 3
+"""Files of a name that are locked one after the other, each replaced by others meanwhile."""
+
 LOCKED = Result(Outcome.DEFERRAL, b"File has been locked for 30 seconds straight. (#4.3.0)\n")
 AWAITED = Result(Outcome.DEFERRAL, b"File is locked, and another message waits for it already. (#4.3.0)\n")
+REPLACED = Result(Outcome.DEFERRAL, b"File has been replaced again and again. (#4.3.0)\n")
 UNREADABLE = Result(Outcome.DEFERRAL, b"Unable to read message. (#4.3.0)\n")
 
 _NO_BLANKS = bytes.maketrans(b" \t\n\r\0", b"-----")
@@ -59,19 +64,32 @@ class Mboxes:
 
     def _append(self, path: bytes, shown: bytes, sender: bytes, head: bytes, body: Body) -> Result | None:
         """It is our turn.  Raises OSError, and the file is as it was."""
-        try:
-            file = self._disk.open_mbox(path)
-        except (OSError, ValueError) as error:
-            return _unable(b"open", shown, error)
-        with closing(file):
-            if not stat.S_ISREG(file.facts().mode):
-                return _deferral(b"Unable to open %s: not a regular file. (#4.2.1)\n" % shown)
-            if not self._turns.lock(path, file):
-                return LOCKED
-            return self._write(file, path, sender, head, body)
+        for _ in range(TRIES):
+            try:
+                file = self._disk.open_mbox(path)
+            except (OSError, ValueError) as error:
+                return _unable(b"open", shown, error)
+            with closing(file):
+                if not stat.S_ISREG(file.facts().mode):
+                    return _deferral(b"Unable to open %s: not a regular file. (#4.2.1)\n" % shown)
+                if not self._turns.lock(path, file):
+                    return LOCKED
+                place = self._disk.resolve(path)
+                if self._is_at(place, file):
+                    return self._write(file, place, sender, head, body)
+        return REPLACED
 
-    def _write(self, file: File, path: bytes, sender: bytes, head: bytes, body: Body) -> Result | None:
-        """The file is locked.  Raises OSError, and the file is as it was."""
+    def _is_at(self, place: bytes, file: File) -> bool:
+        """Nobody has replaced or removed it while we waited: what is written would be lost."""
+        try:
+            there, opened = self._disk.stat(place), file.facts()
+        except FileNotFoundError:
+            return False
+        return (there.device, there.inode) == (opened.device, opened.inode)
+
+    def _write(self, file: File, place: bytes, sender: bytes, head: bytes, body: Body) -> Result | None:
+        """The file is locked, and `place` leads to it without a symbolic link.  Raises OSError, and the
+        file is as it was."""
         before = file.size()
         torn = before and file.read_at(before - 1, 1) != b"\n"
         begin = (b"\n" if torn else b"") + from_line(sender, self._clock.now()) + head
@@ -80,7 +98,7 @@ class Mboxes:
                 file.append((piece,))
             file.sync()
             if not before:
-                self._disk.sync_folder(os.path.dirname(path) or b"/")
+                self._disk.sync_folder(os.path.dirname(place) or b"/")
         except (KeyError, OpenqmailError):
             file.truncate(before)
             return UNREADABLE
