@@ -1,5 +1,6 @@
 """mbox files: what a reader finds, what others' locks and a failing disk do, what a power cut leaves."""
 
+import errno
 import fcntl
 import mailbox
 import os
@@ -261,14 +262,55 @@ def test_what_was_said_to_be_there_outlives_a_power_cut(content):
         assert found == whole
 
 
-@pytest.mark.parametrize("where", [b"/box", b"/home"])
-def test_a_sync_that_fails_leaves_the_file_as_it_was(where):
+def test_what_is_said_after_a_kill_that_left_a_new_mbox_outlives_a_power_cut():
+    for seed in range(50):
+        killed = simulated(None)
+        killed.create(b"/home/box").append([b"From x\n\nhal"])
+        disk = killed.after_kill()
+        assert put(disk, b"/home/box", BytesBody(b"Subject: x\n\ny\n")) is None
+        found, _ = disk.after_power_cut(random.Random(seed)).contents(b"/home/box")
+        assert found.endswith(HEAD + b"Subject: x\n\ny\n\n")
+
+
+class NotingDisk(PosixDisk):
+    def __init__(self):
+        self.folders = []
+
+    def sync_folder(self, folder):
+        self.folders.append(os.fsdecode(folder))
+        super().sync_folder(folder)
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+def test_behind_a_symbolic_link_the_folder_of_the_file_is_synced(tmp_path, dangling):
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "box").symlink_to("spool/alice")
+    if not dangling:
+        (tmp_path / "spool" / "alice").touch()
+    disk = NotingDisk()
+    assert put(disk, os.fsencode(tmp_path / "box"), BytesBody(b"x\n")) is None
+    assert disk.folders == [os.path.realpath(tmp_path / "spool")]
+    assert len(mailbox.mbox(tmp_path / "spool" / "alice", create=False)) == 1
+
+
+def test_a_folder_that_may_not_be_listed_keeps_no_mail_from_an_mbox_that_has_some():
+    disk = simulated(b"old\n")
+    disk.faults.fail_sync(b"/home", error=errno.EACCES)
+    assert put(disk, b"/home/box", BytesBody(b"x\n")) is None
     disk = simulated(None)
+    disk.faults.fail_sync(b"/home", error=errno.EACCES)
+    assert put(disk, b"/home/box", BytesBody(b"x\n")).outcome is Outcome.DEFERRAL
+
+
+@pytest.mark.parametrize("content", [None, b"old\n"])
+@pytest.mark.parametrize("where", [b"/box", b"/home"])
+def test_a_sync_that_fails_leaves_the_file_as_it_was(where, content):
+    disk = simulated(content)
     disk.faults.fail_sync(where)
     result = put(disk, b"/home/box", BytesBody(b"x\n"))
     assert result.outcome is Outcome.DEFERRAL
     assert result.text == b"Unable to write ./box: input/output error. (#4.3.0)\n"
-    assert disk.contents(b"/home/box")[0] == b""
+    assert disk.contents(b"/home/box")[0] == (content or b"")
 
 
 def test_a_full_disk_leaves_the_file_as_it_was():

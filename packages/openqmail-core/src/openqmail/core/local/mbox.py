@@ -1,11 +1,11 @@
 """Delivery to an mbox file, as qmail-local does it (mbox(5), qmail-local(8)).
 
 Locked with flock(2), for which at most half a minute is waited, and opened anew when others have
-replaced it meanwhile; `From ` line, `>From ` quoting
-and a blank line at the end; durable when it returns.  What cannot be written whole is cut off
-again, so nobody reads half a message.  A crash in the midst can leave such a half: what comes
-next then begins a line of its own.  Blocks, but only one delivery to an mbox waits while others
-have it locked.  An mbox has no names: a delivery that is repeated is there twice.
+replaced it meanwhile; `From ` line, `>From ` quoting and a blank line at the end; durable with its
+name when it returns.  What cannot be written whole is cut off again, so nobody reads half a
+message.  A crash in the midst can leave such a half: what comes next then begins a line of its
+own.  Blocks, but only one delivery to an mbox waits while others have it locked.  An mbox has no
+names: a delivery that is repeated is there twice.
 """
 
 import os
@@ -97,8 +97,7 @@ class Mboxes:
             for piece in _entry(begin, body.chunks()):
                 file.append((piece,))
             file.sync()
-            if not before:
-                self._disk.sync_folder(os.path.dirname(place) or b"/")
+            self._sync_name(place, not before)
         except (KeyError, OpenqmailError):
             file.truncate(before)
             return UNREADABLE
@@ -106,6 +105,14 @@ class Mboxes:
             file.truncate(before)
             raise
         return None
+
+    def _sync_name(self, place: bytes, new: bool) -> None:
+        """Always: who made the file may have been killed before he did this."""
+        try:
+            self._disk.sync_folder(os.path.dirname(place))
+        except PermissionError:  # a folder that nobody may list; who has mail there has had it before
+            if new:
+                raise
 
 
 class _Turns:
