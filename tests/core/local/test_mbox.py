@@ -241,8 +241,8 @@ def test_a_body_that_cannot_be_read_whole_leaves_nothing(tmp_path):
     assert (tmp_path / "box").read_bytes() == b"old\n"
 
 
-def simulated(content):
-    disk = SimulatedDisk(random.Random(0))
+def simulated(content, ordered=True):
+    disk = SimulatedDisk(random.Random(0), ordered=ordered)
     disk.mkdir(b"/home")
     if content is not None:
         disk.make(b"/home/box", content)
@@ -252,11 +252,12 @@ def simulated(content):
     return disk
 
 
+@pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("content", [None, b"", b"old\n"])
-def test_what_was_said_to_be_there_outlives_a_power_cut(content):
+def test_what_was_said_to_be_there_outlives_a_power_cut(content, ordered):
     whole = (content or b"") + from_line(b"bob@example.test", NOW) + HEAD + b"Subject: x\n\ny\n\n"
     for seed in range(50):
-        disk = simulated(content)
+        disk = simulated(content, ordered)
         assert put(disk, b"/home/box", BytesBody(b"Subject: x\n\ny\n")) is None
         found, _ = disk.after_power_cut(random.Random(seed)).contents(b"/home/box")
         assert found == whole
@@ -264,7 +265,7 @@ def test_what_was_said_to_be_there_outlives_a_power_cut(content):
 
 def test_what_is_said_after_a_kill_that_left_a_new_mbox_outlives_a_power_cut():
     for seed in range(50):
-        killed = simulated(None)
+        killed = simulated(None, ordered=False)
         killed.create(b"/home/box").append([b"From x\n\nhal"])
         disk = killed.after_kill()
         assert put(disk, b"/home/box", BytesBody(b"Subject: x\n\ny\n")) is None
