@@ -71,7 +71,7 @@ class Mboxes:
                 return _unable(b"open", shown, error)
             with closing(file):
                 if not stat.S_ISREG(file.facts().mode):
-                    return _deferral(b"Unable to open %s: not a regular file. (#4.2.1)\n" % shown)
+                    return not_regular(shown)
                 if not self._turns.lock(path, file):
                     return LOCKED
                 place = self._disk.resolve(path)
@@ -150,6 +150,11 @@ class _Turns:
         with self._changed:
             self._busy.remove(path)
             self._changed.notify_all()
+
+
+def not_regular(shown: bytes) -> Result:
+    """What a delivery to a FIFO or a device says."""
+    return _deferral(b"Unable to open %s: not a regular file. (#4.2.1)\n" % shown)
 
 
 def from_line(sender: bytes, now: float) -> bytes:
