@@ -117,6 +117,22 @@ def test_what_keeps_mail_waiting_is_told_and_to_a_client_only_that_it_waits(made
     assert code == 111 and steps[1][0] == "users/cdb"
 
 
+def test_an_mbox_that_is_no_file_keeps_mail_waiting(made: Path, run: Run) -> None:
+    alice = made / "mail/alice"
+    (alice / "folder").mkdir()
+    os.mkfifo(alice / "fifo")
+    (alice / "later").symlink_to("not-there-yet")
+    qmail(made, ".qmail-later", "./later\n")
+    _, steps, code = why(run, made, "alice-later@a.example")
+    assert (f"{alice}/later", "a message is put at the end of this mbox") in steps and code == 0
+    for name in ("folder", "fifo"):
+        qmail(made, ".qmail-odd", f"./{name}\n")
+        found, steps, code = why(run, made, "alice-odd@a.example")
+        assert (f"{alice}/{name}", "it is not a regular file") in steps
+        assert (code, found["outcome"]) == (111, "deferral")
+        assert found["text"] == f"Unable to open ./{name}: not a regular file. (#4.2.1)\n"
+
+
 def test_a_route_a_source_address_and_no_service_to_ask(made: Path, run: Run) -> None:
     control(made, "smtproutes", "\nb.example:[127.0.0.1]:2599\n:relay.example\n")
     control(made, "bindings", "a.example:127.0.0.2:-:out.a.example\n*:*:*:\n")

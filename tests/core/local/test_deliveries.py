@@ -1,6 +1,7 @@
 """Who gets a message, what becomes of it, and what the report says."""
 
 import asyncio
+import fcntl
 import os
 import stat
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from openqmail.core.local import LocalDeliveries
+from openqmail.core.local.mbox import AWAITED
 from openqmail.core.values import Outcome
 
 HEAD = b"Return-Path: <bob@example.test>\nDelivered-To: alice@example.test\n"
@@ -215,3 +217,25 @@ def test_many_large_ones_for_one_recipient_at_once(rig: Any) -> None:
     rig.run(story)
     assert rig.new() == [HEAD + text]
     assert rig.names("tmp") == []
+
+
+def test_a_locked_mbox_holds_up_nobody_elses_mail(rig: Any) -> None:
+    rig.alice.joinpath(".qmail-box").write_bytes(b"./box\n")
+    rig.alice.joinpath(".qmail-other").write_bytes(b"./other\n")
+    (rig.alice / "box").touch()
+
+    async def story(local: LocalDeliveries) -> None:
+        with (rig.alice / "box").open() as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            waiting = {local.deliver(rig.job(b"alice-box@example.test")) for _ in range(30)}
+            other = await local.deliver(rig.job(b"alice-other@example.test"))
+            assert other.result.outcome is Outcome.SUCCESS
+            told, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            while len(waiting) > 1:
+                more, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                told |= more
+            assert {each.result().result for each in told} == {AWAITED}
+        (last,) = waiting
+        assert (await last).result.outcome is Outcome.SUCCESS
+
+    rig.run(story)

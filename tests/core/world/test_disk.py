@@ -231,6 +231,20 @@ def test_a_symbolic_link_is_told_from_what_it_leads_to(tmp_path: Path) -> None:
     assert (b"link", False) in disk.scan(os.fsencode(tmp_path))
 
 
+def test_a_path_is_resolved_whether_it_is_there_or_not(place: Any) -> None:
+    there = place.disk.resolve(place.folder)
+    place.disk.mkdir(place / b"folder")
+    assert place.disk.resolve(place / b"folder/../folder/./nothing/file") == there + b"/folder/nothing/file"
+
+
+def test_a_path_is_resolved_through_symbolic_links(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    (tmp_path / "dangling").symlink_to("link/nothing")
+    there = os.path.realpath(os.fsencode(tmp_path))
+    assert PosixDisk().resolve(os.fsencode(tmp_path / "dangling")) == there + b"/folder/nothing"
+
+
 def test_room_is_told_in_bytes(place: Any) -> None:
     free, total = place.disk.room(place.folder)
     assert 0 <= free <= total

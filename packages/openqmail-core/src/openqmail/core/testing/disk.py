@@ -24,6 +24,7 @@ class QuickDisk:
         self._real = real = PosixDisk()
         self.contents = real.contents
         self.stat = real.stat
+        self.resolve = real.resolve
         self.names = real.names
         self.scan = real.scan
         self.room = real.room

@@ -116,6 +116,10 @@ class Disk(Protocol):
         that may be behind one."""
         ...
 
+    def resolve(self, path: bytes) -> bytes:
+        """The same without symbolic links and dots, whether there is something or not."""
+        ...
+
     def touch(self, path: bytes, mtime: int) -> None:
         """Set the time of its last change (and reading), seconds UTC."""
         ...

@@ -133,6 +133,9 @@ class PosixDisk:
     def stat(self, path: bytes) -> Facts:
         return _facts(os.lstat(path))
 
+    def resolve(self, path: bytes) -> bytes:
+        return os.path.realpath(path)
+
     def touch(self, path: bytes, mtime: int) -> None:
         os.utime(path, (mtime, mtime))
 

@@ -110,6 +110,9 @@ class SimulatedDisk:
         with self._call("stat"):
             return _facts(self._tree.find(path))
 
+    def resolve(self, path: bytes) -> bytes:
+        return os.path.normpath(path)
+
     def touch(self, path: bytes, mtime: int) -> None:
         with self._call("touch"):
             inode = self._tree.find(path)
