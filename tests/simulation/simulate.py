@@ -1,4 +1,4 @@
-"""`simulate.py --seeds N [--first S] [--seed S]`: many histories, each from its own seed.
+"""`simulate.py --seeds N [--first S] [--seed S] [--failing SHARE]`: many histories, each from its own seed.
 
 A seed that fails, or takes longer than a minute, is printed with its history, and `--seed S`
 plays it again.
@@ -28,12 +28,12 @@ def hung(*_):
     raise Hung(f"it hung, and was stopped after {LIMIT:.0f} s")
 
 
-def within_the_limit(seed):
+def within_the_limit(seed, failing):
     """Raises AssertionError, Hung; both have the story."""
     signal.signal(signal.SIGALRM, hung)
     signal.setitimer(signal.ITIMER_REAL, LIMIT, AGAIN)
     try:
-        return tell(seed)
+        return tell(seed, failing)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -49,16 +49,17 @@ def main():
     parser.add_argument("--seeds", type=int, default=1000, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="only this one, with its history")
+    parser.add_argument("--failing", type=float, default=0.0, help="share of steps with a failing sync")
     args = parser.parse_args()
     if args.seed is not None:
-        print(*within_the_limit(args.seed).ledger.events, sep="\n")
+        print(*within_the_limit(args.seed, args.failing).ledger.events, sep="\n")
         return 0
     begun, crashes, failed = time.monotonic(), 0, 0
     bar = Progress("histories", args.seeds)
     for done, seed in enumerate(range(args.first, args.first + args.seeds)):
         bar.to(done)
         try:
-            crashes += within_the_limit(seed).ledger.crashes
+            crashes += within_the_limit(seed, args.failing).ledger.crashes
         except (AssertionError, Hung) as error:
             failed += 1
             print(said(error), file=sys.stderr)

@@ -41,9 +41,10 @@ IN_A_RUSH = ("delete", "delete", "hold", "bounce", "retry")
 DAY = 86_400
 
 
-def tell(seed):
-    """Play the history of this seed.  Who interrupts it finds the story so far in the notes of his error."""
-    story = Story(seed)
+def tell(seed, failing=0.0):
+    """Play the history of this seed.  `failing`: the share of its steps before which a sync of qmail's files
+    fails.  Who interrupts it finds the story so far in the notes of his error."""
+    story = Story(seed, failing)
     try:
         story.play()
     except Exception as error:
@@ -55,8 +56,9 @@ def tell(seed):
 
 
 class Story:
-    def __init__(self, seed):
+    def __init__(self, seed, failing=0.0):
         self.machine = Machine(seed)
+        self.failing = failing
         self.chance = self.machine.chance
         self.ledger = self.machine.ledger
         self.count = 0
@@ -131,6 +133,8 @@ class Story:
     async def steps(self, process):
         self.under_way = []
         for _ in range(self.chance.randint(3, 40)):
+            if self.failing and self.chance.random() < self.failing:
+                self.fail_in_the_layout()
             await self.step(process)
         self.machine.disk.capacity = 1 << 40
         await asyncio.gather(*self.under_way)
@@ -375,6 +379,16 @@ class Story:
             days = chance.choice((-1, 1))
             self.ledger.note(f"the clock jumps by {days} day")
             self.machine.clock.set(self.machine.clock.now() + days * DAY)
+
+    def fail_in_the_layout(self):
+        """Rarely in the journal, where it mostly ends the process: of the whole file system, or of what
+        has a number's last digit for a name's."""
+        chance, disk = self.chance, self.machine.disk
+        whole = disk._whole and chance.random() < 0.8
+        self.spoiled = True
+        self.ledger.note("a sync of the layout will fail")
+        suffix = b"/" if whole else b"%d" % chance.randrange(10)
+        disk.faults.fail_sync(suffix, times=chance.randint(1, 2), reached=chance.random() < 0.4)
 
     # --- the account ------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from openqmail.core.send.notices import Notices
 from openqmail.core.values import Outcome, Result
 
 SEEDS = 1000
+FAILING = 100
 BLOCK = 25
 
 
@@ -23,6 +24,12 @@ BLOCK = 25
 def test_every_promise_is_kept_from_seed(first):
     for seed in range(first, first + BLOCK):
         tell(seed)
+
+
+@pytest.mark.parametrize("first", range(50_000, 50_000 + FAILING, BLOCK))
+def test_every_promise_is_kept_while_syncs_of_qmails_files_fail_from_seed(first):
+    for seed in range(first, first + BLOCK):
+        tell(seed, 0.12)
 
 
 def test_a_seed_plays_the_same_history_again_in_another_process(monkeypatch):

@@ -21,6 +21,7 @@ from openqmail.core.queue.layout.forms import (
     encode_recipients,
     missing_paragraphs,
     text_of,
+    whole_info,
     whole_paragraphs,
 )
 
@@ -65,6 +66,7 @@ def test_attempts_add_up_and_a_torn_one_is_passed_over(sender, extra, later, cut
     for tail in (b"", torn[:cut], bytes(cut)):
         read, found = decode_info(data + tail)
         assert read == sender and found.tried == expected and found.key == extra.key
+        assert whole_info(data + tail) == data
 
 
 @given(lists)

@@ -279,3 +279,30 @@ def test_a_bounce_that_ends_its_parent_while_that_one_moves():
         assert all(content(store, one) in (b"x\n", b"bounce\n") for one in store.numbers())
 
     stage.run(story)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_lists_of_what_ended_while_it_moved_go_though_its_info_went_before_them(ordered):
+    async def story(store, _):
+        number = (await store.submit(to(b"a@here", b"b@remote"), b"x\n")).id.number
+        await store.record(number, (), (NOW + 100, NOW + 200), False)
+        await until_moving(store, number)
+        await store.record(number, (succeeded(0), succeeded(1)), (0, 0), True)
+        cut.append(stage.disk.faults.calls)
+        await asyncio.sleep(1)
+
+    half = 0
+    for step in range(40):
+        cut = []
+        stage = Stage(1, ordered=ordered)
+        stage.run(story, close=False)
+        last = cut[0]
+        stage = Stage(1, ordered=ordered)
+        stage.cut_at(last + 1 + step)
+        stage.run(story, close=False)
+        stage.crash(None if ordered else step)
+        kinds = {name.partition(b"/")[0] for name in stage.files()}
+        half += bool(kinds & {b"local", b"remote"}) and b"info" not in kinds
+        assert not stage.look()
+        assert not {name for name in stage.files() if name.startswith((b"local", b"remote", b"bounce/"))}
+    assert half, "in no history was the info alone gone"

@@ -7,7 +7,7 @@ from stage import NOW, QUEUE, Stage, deferred, failed, succeeded, to, until_move
 from test_moves import KINDS, every_crash
 
 from openqmail.core.queue import Closes, Progress
-from openqmail.core.queue.layout.forms import decode_info
+from openqmail.core.queue.layout.forms import decode_info, whole_info
 from openqmail.core.values import Outcome
 
 FOUR = to(b"a@here", b"b@here", b"c@remote", b"d@remote")
@@ -20,6 +20,14 @@ async def moved(store, envelope=FOUR):
     await store.record(number, (), DUE, False)
     await until_moved(store)
     return number
+
+
+def without_a_journal(stage, seed):
+    """What the files alone say after a power cut."""
+    stage.crash(seed)
+    for name in stage.disk.names(QUEUE + b"/journal"):
+        stage.disk.unlink(QUEUE + b"/journal/" + name)
+    return stage.look(salvage=True)  # which is what a lost journal wants
 
 
 def test_a_recipient_is_marked_done_in_place_and_the_time_of_the_next_attempt_stays():
@@ -162,14 +170,65 @@ def test_after_a_failed_sync_results_are_written_anew_and_then_are_durable(whole
         number = stage.run(story, close=False)
         assert any("results cannot be written" in told for told in stage.reports)
         # The journal has let go of them: only the files have them now.
-        stage.crash(seed)
-        for name in stage.disk.names(QUEUE + b"/journal"):
-            stage.disk.unlink(QUEUE + b"/journal/" + name)
-        seen = stage.look(salvage=True)  # which is what a lost journal wants
+        seen = without_a_journal(stage, seed)
         assert seen.keys() == {number}
         stored, _ = seen[number]
         assert stored.bounce == NO
         assert [one.outcome is None for one in stored.progress] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("reached", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+def test_after_a_failed_sync_attempts_are_written_anew_and_none_of_another_message_is_forgotten(
+    whole, reached
+):
+    async def story(store, _):
+        number, other = await moved(store), await moved(store)
+        info = b"/info/%d/%d" % (number % 3, number)
+        for _ in range(2):
+            store._disk.faults.fail_sync(b"/" if whole else info, reached=reached)
+        await store.record(number, (deferred(2, b"first\n"),), (0, NOW + 300), False)
+        while not stage.reports:
+            await asyncio.sleep(0.1)
+        await store.record(other, (deferred(3, b"no\n"),), (0, NOW + 300), False)
+        await asyncio.sleep(30)
+        await store.record(number, (deferred(2, b"second\n"),), (0, NOW + 400), False)
+        assert await store.settle() == 0
+        return number, other
+
+    for seed in range(12):
+        stage = Stage(seed, whole=whole)
+        number, other = stage.run(story)
+        assert any("results cannot be written" in told for told in stage.reports)
+        seen = without_a_journal(stage, seed)
+        assert seen[number][0].progress[2] == Progress(None, 2, b"second\n")
+        assert seen[other][0].progress[3] == Progress(None, 1, b"no\n")
+
+
+def test_what_a_power_cut_tore_off_an_attempt_hides_none_that_follow():
+    async def unlucky(store, _):
+        number = await moved(store)
+        await store.settle()
+        store._disk.faults.fail_sync(b"/info/%d/%d" % (number % 3, number), reached=True)
+        await store.record(number, (deferred(2, b"first\n" * 40),), (0, NOW + 300), False)
+        await asyncio.sleep(1)
+        return number
+
+    async def later(store, _):
+        await store.record(number, (deferred(2, b"second\n"),), (0, NOW + 400), False)
+        assert await store.settle() == 0
+
+    torn = 0
+    for seed in range(12):
+        stage = Stage(seed, whole=False)
+        number = stage.run(unlucky, close=False)
+        name = b"info/%d/%d" % (number % 3, number)
+        stage.crash(seed)
+        data = stage.files()[name][0]
+        torn += whole_info(data) != data
+        stage.run(later)
+        assert without_a_journal(stage, seed)[number][0].progress[2].text == b"second\n"
+    assert torn, "in no history was it torn"
 
 
 def test_two_recipients_of_one_name_have_a_paragraph_each():

@@ -87,7 +87,7 @@ class Keeper:
         """Those of messages whose own files are not as they should be."""
         self._waiting: list[_Durable] = []
         """Those that were found like that at the opening: their messages wait for the next one."""
-        self._again = self._try_stuck = False
+        self._try_stuck = False
         self._ended: deque[tuple[int, bool]] = deque()
         self._withdrawn: list[Entry] = []
         self._touched: set[int] = set()
@@ -198,18 +198,17 @@ class Keeper:
 
     def _apply(self) -> None:
         batch, self._durable = [*self._stuck, *self._durable], []
-        again, self._stuck, self._try_stuck = self._again or bool(self._stuck), [], False
+        self._stuck, self._try_stuck = [], False
 
         def then(wrong: list[OSError | None] | None, error: BaseException | None) -> None:
             self._applied(batch, wrong, error)
 
         applying = [Applying(one.record, one.held) for one in batch]
-        self._turns.start(then, self._results.apply, applying, again)
+        self._turns.start(then, self._results.apply, applying)
 
     def _applied(
         self, batch: list[_Durable], wrong: list[OSError | None] | None, error: BaseException | None
     ) -> None:
-        self._again = error is not None
         if error is not None or wrong is None:
             self._durable[:0] = batch
             self._turns.fail(f"results cannot be written to {self._turns.where}", error or OSError())

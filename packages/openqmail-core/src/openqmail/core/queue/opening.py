@@ -234,14 +234,15 @@ class Opening:
                 touched.name(path)  # perhaps it went before, and not durably
             try:
                 info = read_info(self._disk, files.info, number, self._found.queue)
-            except FileNotFoundError:
-                continue
+            except FileNotFoundError:  # it went first; lists may be left, and nobody knows whose text
+                ours, text_stays = not exists(self._disk, self._layout.todo(number)), True
             except QueueDamaged:  # torn: it was never said to be there
-                ours = True
+                ours, text_stays = True, False
             else:
-                ours = info.key == key
+                torn = info.extra is None and self._disk.stat(files.info).size > len(info.sender) + 2
+                ours, text_stays = info.key == key or torn, False
             if ours:
-                self._parts.mover.withdraw(number, large=False, touched=touched)
+                self._parts.mover.withdraw(number, large=text_stays, touched=touched)
         if touched.folders:
             self._parts.syncer.sync(touched.paths, touched.folders)
 

@@ -7,7 +7,7 @@ passed over: it was never promised.  See INTERNALS and qmail-send of netqmail.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -82,25 +82,39 @@ def decode_info(data: bytes) -> tuple[bytes, Extra | None]:
     sender = data[1:end]
     extra: Extra | None = None
     tried: Tried | None = None
-    at = end + 1
-    while data.startswith(b"X", at):
-        end = data.find(b"\0", at)
-        if end < 0:
-            break
-        try:
-            if extra is None:
-                extra = _extra.decode(data[at + 1 : end])
-            else:
-                tried = {**extra.tried} if tried is None else tried
-                for name, (attempts, text) in _later.decode(data[at + 1 : end]).tried.items():
-                    before = tried.get(name)
-                    tried[name] = (attempts + (before[0] if before else 0), text)
-        except msgspec.MsgspecError:
-            break
-        at = end + 1
+    for record, _ in _records(data, end + 1):
+        if isinstance(record, Extra):
+            extra = record
+            continue
+        tried = {**(extra.tried if extra else {})} if tried is None else tried
+        for name, (attempts, text) in record.tried.items():
+            before = tried.get(name)
+            tried[name] = (attempts + (before[0] if before else 0), text)
     if extra is not None and tried is not None:
         extra = msgspec.structs.replace(extra, tried=tried)
     return sender, extra
+
+
+def whole_info(data: bytes) -> bytes:
+    """What of an `info` file is surely what was written: up to the first record that is torn."""
+    start = data.find(b"\0") + 1
+    return data[: max((end for _, end in _records(data, start)), default=start)]
+
+
+def _records(data: bytes, at: int) -> Iterator[tuple[Extra | _Later, int]]:
+    """The records from `at` on that are whole, and where each ends."""
+    decode: Callable[[bytes], Extra | _Later] = _extra.decode
+    while data.startswith(b"X", at):
+        end = data.find(b"\0", at)
+        if end < 0:
+            return
+        try:
+            record = decode(data[at + 1 : end])
+        except msgspec.MsgspecError:
+            return
+        at = end + 1
+        yield record, at
+        decode = _later.decode
 
 
 def had_recipients(info: bytes) -> bool:

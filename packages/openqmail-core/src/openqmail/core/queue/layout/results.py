@@ -2,9 +2,9 @@
 paragraph stands in `bounce/N`, the mtime is the next attempt; of a message that has ended the
 files go, `mess/N` last and only after the others' absence is durable.
 
-The journal has each result first (rule 12), so a batch may be applied again: `again` says that
-parts of it may be in the files already, whole or torn, or only seem to be there after a sync that
-failed; so all of it is written anew.
+The journal has each result first (rule 12), so it may be applied again: of one that was begun, parts
+may be in the files already, whole or torn, or only seem to be there after a sync that failed; so all
+of it is written anew.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from openqmail.core.queue.layout.forms import (
     encode_attempts,
     missing_paragraphs,
     text_of,
+    whole_info,
     whole_paragraphs,
 )
 from openqmail.core.queue.layout.paths import ITS_OWN, Files, Layout, exists
@@ -44,24 +45,32 @@ class Results:
         self._disk = disk
         self._layout = layout
         self._syncer = syncer
+        self._begun: dict[int, Kept] = {}
+        """By identity: those of which nobody knows how much of them is in the files."""
 
     def apply(self, batch: Sequence[Applying], again: bool = False) -> list[OSError | None]:
         """What was wrong with each; all others are durable when it returns.  Of a message with which
-        something is wrong nothing more is applied.  Raises OSError: then do all of it `again`."""
+        something is wrong nothing more is applied.  Raises OSError: then all of it is to be applied once
+        more.  `again`: another process may have begun it."""
         touched = Touched()
         wrong: dict[int, OSError] = {}
         found: list[OSError | None] = []
         for one in batch:
             number = one.record.number
             if number not in wrong:
+                begun = id(one.record) in self._begun
+                self._begun[id(one.record)] = one.record
                 try:
-                    self._apply(one, again, touched)
+                    self._apply(one, again or begun, touched)
                 except OSError as error:
                     if error.errno not in ITS_OWN:
                         raise
                     wrong[number] = error
             found.append(wrong.get(number))
         self._syncer.sync(touched.paths, touched.folders)
+        for one, fault in zip(batch, found, strict=True):
+            if fault is None:
+                del self._begun[id(one.record)]
         return found
 
     def _apply(self, one: Applying, again: bool, touched: Touched) -> None:
@@ -148,14 +157,16 @@ class Results:
         touched.file(path)
 
     def _note(self, info: bytes, tried: Tried, again: bool, touched: Touched) -> None:
-        """Append to `info` what an attempt said, and put its mtime (the birth) back.  Nobody knows
-        whether that was done before: rather not at all than twice."""
+        """Append to `info` what an attempt said, and put its mtime (the birth) back.  Once begun, nobody
+        knows whether it was done: rather not at all than twice, and what is there is written anew."""
         with contextlib.suppress(FileNotFoundError, ValueError):
             data = self._disk.contents(info)[0]
-            extra = decode_info(data)[1]
-            if extra is None or len(data) > MAX_INFO:
+            sender, extra = decode_info(data)
+            if extra is None:
                 return  # qmail's own: a crash before its time is back would change its birth
-            if not again:
+            if again:
+                self._write_notes_again(info, data, len(sender) + 2)
+            elif len(data) <= MAX_INFO:
                 file = self._disk.open(info, write=True)
                 try:
                     file.append((encode_attempts(tried),))
@@ -163,6 +174,13 @@ class Results:
                     file.close()
             self._disk.touch(info, extra.birth)
             touched.file(info)
+
+    def _write_notes_again(self, info: bytes, data: bytes, start: int) -> None:
+        """All behind `start`, where what qmail reads ends; a torn record would hide those that follow."""
+        whole = whole_info(data)
+        if len(whole) < len(data):
+            self._disk.truncate(info, len(whole))
+        self._disk.overwrite(info, start, whole[start:])
 
     def tidy(self, numbers: Sequence[int]) -> None:
         """Remove the lists in which nothing is left to be tried, as qmail-send does.  A message with
