@@ -32,7 +32,7 @@ TEST = [
     PROMETHEUS,
 ]
 LINT = ["ruff==0.17.6", "import-linter==2.17"]
-TYPES = ["mypy==2.4.1", PROMETHEUS]
+TYPES = ["mypy==2.4.1", "pytest==9.2.0", PROMETHEUS]
 
 nox.needs_version = ">=2025.10"
 nox.options.default_venv_backend = "venv"

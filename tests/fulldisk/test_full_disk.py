@@ -35,6 +35,7 @@ def scene() -> Iterator[Scene]:
         home = place.home(HOST, *USERS)
         home.log = disk.beside / "log"
         home.control("smtproutes", sink.routes())
+        home.control("bouncemaxbytes", "0")  # a bounce has all of its message, and is looked at to its end
         home.start()
         yield Scene(disk, home, sink)
 

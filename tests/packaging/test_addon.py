@@ -96,6 +96,7 @@ def test_its_transport_carries_mail_that_is_routed_to_it(home: Home) -> None:
 
 
 def test_its_hook_refuses_once_it_is_named(home: Home) -> None:
+    home.control("checkrcpt", "0")  # nobody is called so
     home.start()
     with smtp(home) as client:
         client.mail("x@client.example")
