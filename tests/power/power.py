@@ -58,7 +58,9 @@ class Run:
         self.home = place.home(HOST, *USERS)
         self.home.log = disk.beside / f"{HOST}.log"  # the log's disk keeps its power
         self.home.control("smtproutes", sink.routes())
-        self.home.control("bouncemaxbytes", "0")  # a bounce has all of its message, and is looked at to its end
+        self.home.control(
+            "bouncemaxbytes", "0"
+        )  # a bounce has all of its message, and is looked at to its end
         disk.sync()
         self.books = Books(self.home, sink)
         self.moments: Counter[str] = Counter()
