@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -334,3 +335,54 @@ def test_of_a_long_text_the_beginning_is_kept(tmp_path: Path, text: bytes) -> No
 def test_a_text_of_the_length_that_is_kept_is_whole(tmp_path: Path) -> None:
     kept(tmp_path, telling(*life(7, b"x" * 1000)))
     assert happened(str(tmp_path), 7)[0][2]["text"] == "x" * 1000
+
+
+@pytest.mark.parametrize("name", ["2023-11-14.jsonl", "2023-11-16.jsonl"])
+@pytest.mark.parametrize("kind", ["fifo", "link", "folder", "socket"])
+def test_what_is_no_file_is_passed_over_and_nobody_waits_for_it(tmp_path: Path, name: str, kind: str) -> None:
+    kept(tmp_path, telling(*life(7)))
+    odd = tmp_path / name
+    with socket.socket(socket.AF_UNIX) as listener:
+        if kind == "fifo":
+            os.mkfifo(odd)
+        elif kind == "link":
+            odd.symlink_to("/dev/zero")
+        elif kind == "folder":
+            odd.mkdir()
+        else:
+            listener.bind(str(odd))
+        told: list[str] = []
+        [found] = happened(str(tmp_path), 7, all_lives=True, tell=told.append)
+    assert [one["event"] for one in found] == ["accepted", "starting", "delivery", "end"]
+    assert told == [f"{odd}: is no file"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        '"time":1e300,"event":"end"',
+        '"time":-1,"event":"end"',
+        '"time":1.0,"event":"starting","delivery":[1]',
+        '"time":1.0,"event":"accepted","bytes":"x"',
+        '"time":1.0,"event":"accepted","bytes":1' + "0" * 400,
+        '"time":1.0,"event":["accepted"]',
+        '"event":"end"',
+        '"time":1.0,"event":"end","text":' + "[" * 5000 + "]" * 5000,
+    ],
+)
+def test_a_line_that_is_none_of_ours_is_passed_over(tmp_path: Path, more: str) -> None:
+    kept(tmp_path, telling(*life(7)))
+    with (tmp_path / "2023-11-15.jsonl").open("a") as file:
+        file.write('{"msg":7,' + more + "}\n")
+    told: list[str] = []
+    [found] = happened(str(tmp_path), 7, tell=told.append)
+    assert [one["event"] for one in found] == ["accepted", "starting", "delivery", "end"]
+    assert told == [f"{tmp_path}/2023-11-15.jsonl: has a line about message 7 that is none of ours"]
+
+
+def test_a_line_without_an_end_is_not_read_to_the_end(tmp_path: Path) -> None:
+    kept(tmp_path, telling(*life(7)))
+    with (tmp_path / "2023-11-15.jsonl").open("a") as file:
+        file.write('{"msg":7,"time":1.0,"event":"end","text":"' + "x" * 1_000_000 + '"}\n')
+    [found] = happened(str(tmp_path), 7)
+    assert [one["event"] for one in found] == ["accepted", "starting", "delivery", "end"]
