@@ -59,7 +59,7 @@ EXAMPLES: list[tuple[str, list[log.Event]]] = [
             log.Exiting(),
             log.Notice("took the new settings"),
             log.Notice("message 1705211 deleted by the administrator", 1705211),
-            log.Warn("mail for bob@a.example is put off: Home directory is writable. (#4.7.0)"),
+            log.Warn("mail for bob@a.example is put off: Home_directory_is_writable._(#4.7.0)"),
             log.Alert("smtpd, pid 4240, ended by signal 9; it is started anew"),
         ],
     ),

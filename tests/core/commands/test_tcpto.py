@@ -1,5 +1,6 @@
 """qmail-tcpto and qmail-tcpok beside the recorded output of notqmail's, and in hostile folders."""
 
+import fcntl
 import json
 import os
 import re
@@ -149,3 +150,23 @@ def test_misuse_is_told_from_failure(capsys: pytest.CaptureFixture[str]) -> None
     assert tcpto.show(["-x"]) == 100
     assert tcpto.clear(["--home"]) == 100
     assert capsys.readouterr().err.count("usage: ") == 2
+
+
+@pytest.mark.parametrize("program", [tcpto.show, tcpto.clear])
+def test_who_keeps_the_lock_is_not_waited_for_for_ever(
+    home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, program: Callable
+) -> None:
+    monkeypatch.setattr(tcpto, "PATIENCE", 0.0)
+    with file(home).open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert program(["--home", str(home)]) == 111
+        said = "".join(capsys.readouterr())
+        assert "fatal: unable to lock " in said and said.endswith(": somebody else keeps the lock\n")
+    assert program(["--home", str(home)]) == 0
+
+
+def test_who_lets_the_lock_go_is_waited_for(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = file(home).open("r+b")
+    fcntl.flock(other, fcntl.LOCK_EX)
+    monkeypatch.setattr(tcpto.time, "sleep", lambda seconds: other.close())
+    assert tcpto.clear(["--home", str(home)]) == 0

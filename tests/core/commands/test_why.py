@@ -293,3 +293,21 @@ def test_somebody_else_is_told_nothing(made: Path, run: Run) -> None:
     finally:
         os.seteuid(0)
     assert ran.code == 100 and "become its owner" in ran.err
+
+
+def test_odd_things_in_the_record_hold_nobody_up_and_are_told_once(made: Path, run: Run) -> None:
+    folder = made / "queue/history"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    os.mkfifo(folder / "2026-11-27.jsonl")
+    odd = folder / "2026-11-28.jsonl"
+    odd.write_text(
+        '{"msg":7,"time":1.5,"event":"accepted","bytes":5,"sender":"\\u001b[2J"}\n'
+        '{"msg":7,"time":1e300,"event":"end"}\n{"msg":7,"time":2.0,"event":"starting","delivery":[1]}\n'
+    )
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, made.stat().st_uid, made.stat().st_gid)
+    ran = run("--home", made, "why", "--message", "7", "--all")
+    assert ran.code == 0 and "accepted: 5 bytes from <?[2J>" in ran.out
+    assert ran.err == (
+        f"openqmail: {odd}: has a line about message 7 that is none of ours, and 2 more; passed over\n"
+    )

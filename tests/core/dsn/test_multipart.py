@@ -287,7 +287,7 @@ def test_nothing_in_addresses_and_texts_breaks_the_form(
 plain = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters='"\\;'), min_size=1)
 
 
-@given(plain, plain, st.lists(plain, max_size=30))
+@given(plain, plain, st.lists(plain, max_size=30).filter(lambda words: sum(map(len, words)) < 900))
 def test_what_is_written_is_read_back_equal(local: str, host: str, words: list[str]) -> None:
     local, host = local.replace("@", ""), host.replace("@", "")
     said = " ".join(words).replace("#", "")
@@ -302,3 +302,25 @@ def test_what_is_written_is_read_back_equal(local: str, host: str, words: list[s
     if not said.startswith("Remote host said"):
         diagnostic = str(recipient["Diagnostic-Code"] or "x-openqmail; ")  # type: ignore[index]
         assert "".join(diagnostic.split()) == "x-openqmail;" + "".join(said.split())
+
+
+def test_a_report_quotes_so_much_in_all_and_names_every_recipient() -> None:
+    said = (
+        b"192.0.2.9 does not like recipient.\nRemote host said: 550-" + b"\xff" * 4000 + b"\n550 5.7.1 no\n"
+    )
+    told = [dsn.Told("failed", b"user%d@there.test" % count, said) for count in range(2000)]
+    message = written(failed(*told))
+    _, (text, status, _) = strict_parts(message)
+    assert len(text[1]) < 140_000 and len(status[1]) < 2000 * 350
+    groups = strict_fields(status[1])[1:]
+    assert [group[b"Final-Recipient"] for group in groups] == [b"rfc822; " + one.address for one in told]
+    assert {group[b"Status"] for group in groups} == {b"5.7.1"}
+    assert max(len(group[b"Diagnostic-Code"]) for group in groups) < 1050
+    listed = text[1].count(b"@there.test>:\n")
+    assert text[1].endswith(b"\nAnd %d more, which the next part of this report names.\n" % (2000 - listed))
+    assert 500 < listed < 2000
+
+
+def test_octets_that_are_no_text_are_one_question_mark_each() -> None:
+    message = written(failed(dsn.Told("failed", b"b@c.test", b"no \xff\xfe" + "ü".encode() + b"\x9f\n")))
+    assert "\nno ??ü?\n".encode() in strict_parts(message)[1][0][1]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -279,7 +280,7 @@ def test_the_last_tenth_of_the_disk_is_the_queues(tmp_path: Path, monkeypatch: p
 def test_a_disk_that_hangs_holds_up_nothing_and_takes_bounded_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder, "WAITING", 50)
+    monkeypatch.setattr(recorder, "WAITING", 50 * recorder.EVENT)
     monkeypatch.setattr(recorder, "PAUSE", 0.0)
     hangs, log = threading.Event(), MemoryLog()
 
@@ -300,3 +301,88 @@ def test_a_disk_that_hangs_holds_up_nothing_and_takes_bounded_memory(
     assert len(log.events) == 102
     assert "50 events" in log.events[-1].text
     assert happened(str(tmp_path), 149) and not happened(str(tmp_path), 150)
+
+
+def test_long_texts_that_wait_for_a_disk_take_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "WAITING", 100_000)
+    log, flood = MemoryLog(), [DeliveryEnded(n, Outcome.FAILURE, b"\xff" * 10_000, 7) for n in range(500)]
+
+    async def play() -> None:
+        history: Any = History(log, str(tmp_path), SimulatedClock(NOON), 14)
+        for event in flood:
+            history(event)
+        assert sum(len(event.text) for _, event in history._kept) <= 100_000
+        await history.close()
+
+    asyncio.run(play())
+    assert log.events[:500] == flood  # the log has all of them
+    [alert] = log.events[500:]
+    assert isinstance(alert, Alert) and "events were left out" in alert.text
+    assert 50 < len(happened(str(tmp_path), 7)[0]) < 100
+
+
+@pytest.mark.parametrize("text", [b"x", b"\xff", b"\x01", "\u202e".encode(), b'"', "\U000e0001".encode()])
+def test_of_a_long_text_the_beginning_is_kept(tmp_path: Path, text: bytes) -> None:
+    kept(tmp_path, telling(*life(7, b"550 " + text * 9000), Alert("y" * 9000, 7)))
+    assert (tmp_path / "2023-11-15.jsonl").stat().st_size < 3500
+    [[_, _, ended, _, alert]] = happened(str(tmp_path), 7)
+    assert ended["text"].startswith("550 ") and ended["text"].endswith("...")
+    assert len(alert["text"]) == 1003
+
+
+def test_a_text_of_the_length_that_is_kept_is_whole(tmp_path: Path) -> None:
+    kept(tmp_path, telling(*life(7, b"x" * 1000)))
+    assert happened(str(tmp_path), 7)[0][2]["text"] == "x" * 1000
+
+
+@pytest.mark.parametrize("name", ["2023-11-14.jsonl", "2023-11-16.jsonl"])
+@pytest.mark.parametrize("kind", ["fifo", "link", "folder", "socket"])
+def test_what_is_no_file_is_passed_over_and_nobody_waits_for_it(tmp_path: Path, name: str, kind: str) -> None:
+    kept(tmp_path, telling(*life(7)))
+    odd = tmp_path / name
+    with socket.socket(socket.AF_UNIX) as listener:
+        if kind == "fifo":
+            os.mkfifo(odd)
+        elif kind == "link":
+            odd.symlink_to("/dev/zero")
+        elif kind == "folder":
+            odd.mkdir()
+        else:
+            listener.bind(str(odd))
+        told: list[str] = []
+        [found] = happened(str(tmp_path), 7, all_lives=True, tell=told.append)
+    assert [one["event"] for one in found] == ["accepted", "starting", "delivery", "end"]
+    assert told == [f"{odd}: is no file"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        '"time":1e300,"event":"end"',
+        '"time":-1,"event":"end"',
+        '"time":1.0,"event":"starting","delivery":[1]',
+        '"time":1.0,"event":"accepted","bytes":"x"',
+        '"time":1.0,"event":"accepted","bytes":1' + "0" * 400,
+        '"time":1.0,"event":["accepted"]',
+        '"event":"end"',
+        '"time":1.0,"event":"end","text":' + "[" * 5000 + "]" * 5000,
+    ],
+)
+def test_a_line_that_is_none_of_ours_is_passed_over(tmp_path: Path, more: str) -> None:
+    kept(tmp_path, telling(*life(7)))
+    with (tmp_path / "2023-11-15.jsonl").open("a") as file:
+        file.write('{"msg":7,' + more + "}\n")
+    told: list[str] = []
+    [found] = happened(str(tmp_path), 7, tell=told.append)
+    assert [one["event"] for one in found] == ["accepted", "starting", "delivery", "end"]
+    assert told == [f"{tmp_path}/2023-11-15.jsonl: has a line about message 7 that is none of ours"]
+
+
+def test_a_line_without_an_end_is_not_read_to_the_end(tmp_path: Path) -> None:
+    kept(tmp_path, telling(*life(7)))
+    with (tmp_path / "2023-11-15.jsonl").open("a") as file:
+        file.write('{"msg":7,"time":1.0,"event":"end","text":"' + "x" * 1_000_000 + '"}\n')
+    [found] = happened(str(tmp_path), 7)
+    assert [one["event"] for one in found] == ["accepted", "starting", "delivery", "end"]

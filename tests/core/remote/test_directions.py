@@ -156,6 +156,15 @@ def test_why_a_lookup_failed_is_told_to_the_administrator_and_to_nobody_else(sce
     assert told == ["mail for x.test waits: 192.0.2.53:53 says SERVFAIL"]
 
 
+def test_no_domain_looks_like_a_sentence_of_ours_in_the_log(scene):
+    told = []
+    table = Table(addresses={b"relay.test": LookupFailed("192.0.2.53:53 says SERVFAIL")})
+    settings = scene.settings(smtproutes={b"": Route("smtp", (b"relay.test",), 25)})
+    pathfinder = Pathfinder(settings, table, own=frozenset, tell=told.append)
+    asyncio.run(pathfinder.find(b"x alert: no space\nend msg 5"))
+    assert told == ["mail for x_alert:_no_space/end_msg_5 waits: 192.0.2.53:53 says SERVFAIL"]
+
+
 # --- exchangers -----------------------------------------------------------------------
 
 

@@ -60,16 +60,16 @@ class Here:
 
 
 class Keeping(MemoryStore):
-    """Keeps every message that was ever submitted."""
+    """Keeps every message that was ever submitted; has no room for the one in the turn `refuses`."""
 
-    def __init__(self, refuses: bool = False) -> None:
+    def __init__(self, refuses: int = 0) -> None:
         super().__init__()
         self.came: list[tuple[Envelope, bytes, Closes | None]] = []
         self.refuses = refuses
 
     def submit(self, envelope: Any, body: Any, closes: Any = None) -> Any:
-        if self.refuses:
-            self.refuses = False
+        self.refuses -= 1
+        if self.refuses == 0:
             future: Future[Stored] = asyncio.get_running_loop().create_future()
             future.set_exception(QueueFull("no room"))
             return future
@@ -96,7 +96,7 @@ def story(
     *,
     result: Result = NO,
     forward: Forward | None = None,
-    refuses: bool = False,
+    refuses: int = 0,
     **facts: Any,
 ) -> tuple[Keeping, Far, MemoryLog]:
     """What comes of one message; what is made of it is held where it comes in."""
@@ -265,7 +265,7 @@ def test_a_notice_of_success_has_the_header_alone_and_closes_the_recipient(make:
 
 def test_a_notice_that_finds_no_room_is_left_out_and_the_log_says_so(make: Any) -> None:
     envelope = Envelope(SENDER, (to(b"bob@example.test", b"SUCCESS"),))
-    store, _, log = story(make(), envelope, refuses=True)
+    store, _, log = story(make(), envelope, refuses=1)
     assert store.came == [] and store.results[0][:2] == (1, (Change(0, K, b"did 1+0+0\n"),))
     assert b"alert: cannot queue a notice for message 1: no room; its sender is not told" in log.lines()
 
@@ -284,18 +284,69 @@ def test_a_forward_to_one_keeps_what_was_asked_for(make: Any) -> None:
 def test_a_forward_to_several_is_told_as_an_expansion(make: Any) -> None:
     forward = Forward(SENDER, (b"b@far.test", b"c@far.test"), b"X: y\n")
     store, _, _ = story(make(), ALIAS, forward=forward)
-    (told, message, first), (envelope, _, second) = store.came
+    (envelope, _, first), (told, message, second) = store.came
     assert told.recipients == (Recipient(SENDER),)
     assert parts(message)[1].get_payload()[1]["Action"] == "expanded"
-    assert first == Closes(1, (), False) and second is not None and second.changes
+    assert first is not None and first.changes and second == Closes(1, (), False)
     assert [one.notify for one in envelope.recipients] == [b"DELAY", b"DELAY"]
     only_success = Envelope(SENDER, (to(b"bob@example.test", b"SUCCESS"),))
     store, _, _ = story(make(), only_success, forward=forward)
-    assert [one.notify for one in store.came[1][0].recipients] == [b"NEVER", b"NEVER"]
+    assert [one.notify for one in store.came[0][0].recipients] == [b"NEVER", b"NEVER"]
 
 
 def test_a_forward_with_a_sender_of_its_own_asks_for_nothing(make: Any) -> None:
     store, _, _ = story(make(), ALIAS, forward=Forward(b"owner@example.test", (b"b@far.test",), b""))
-    (_, message, _), (envelope, _, _) = store.came
+    (envelope, _, _), (_, message, _) = store.came
     assert parts(message)[1].get_payload()[1]["Action"] == "delivered"
     assert envelope.recipients == (Recipient(b"b@far.test"),) and not envelope.envid
+
+
+def test_a_forward_that_finds_no_room_is_not_told_of(make: Any) -> None:
+    """It is deferred, and each try would tell again."""
+    forward = Forward(SENDER, (b"b@far.test", b"c@far.test"), b"X: y\n")
+
+    async def main() -> list[Any]:
+        store = Keeping(refuses=1)
+        store.put(stored(ALIAS), BODY)
+        settings, log = make(), MemoryLog()
+        here: Any = Here(forward)
+        sender = Sender(SendManager(settings, 1, 1), store, here, None, settings, SimulatedClock(), log)  # type: ignore[arg-type]
+        sender._accept = lambda stored: None  # type: ignore[method-assign]
+        sender.start()
+        async with asyncio.timeout(10):
+            while not store.results:
+                await asyncio.sleep(0)
+            await sender.drain()
+        assert any(b"deferral: Unable_to_forward_message:_no_room" in line for line in log.lines())
+        return store.came
+
+    assert asyncio.run(main()) == []
+
+
+def test_a_notice_of_a_forward_that_finds_no_room_repeats_no_forward(make: Any) -> None:
+    forward = Forward(SENDER, (b"b@far.test", b"c@far.test"), b"X: y\n")
+    store, _, log = story(make(), ALIAS, forward=forward, refuses=2)
+    assert [len(envelope.recipients) for envelope, _, _ in store.came] == [2]
+    assert b"alert: cannot queue a notice for message 1: no room; its sender is not told" in log.lines()
+    assert any(b"success: did_1+0+0/" in line for line in log.lines())
+
+
+@pytest.mark.parametrize(("form", "most"), [("dsn", 900_000), ("qmail", 1_300_000)])
+def test_a_host_that_says_much_of_each_of_many_makes_no_large_bounce(make: Any, form: str, most: int) -> None:
+    said = (
+        b"192.0.2.1 does not like recipient.\nRemote host said: 550-" + b"\xff" * 4900 + b"\n550 5.7.1 no\n"
+    )
+    addresses = [b"user%d@far.test" % count for count in range(1000)]
+    envelope = Envelope(SENDER, tuple(map(Recipient, addresses)))
+    store, _, _ = story(make(bounceformat=form), envelope, result=Result(D, said))
+    ((_, message, closes),) = store.came
+    assert len(message) < most and closes == Closes(1, (), True)
+    kept = b"".join(change.text for _, changes, *_ in store.results for change in changes)
+    assert len(kept) < 1_300_000
+    if form == "dsn":
+        groups = parts(message)[1].get_payload()[1:]
+        assert [group["Final-Recipient"] for group in groups] == [
+            f"rfc822; {one.decode()}" for one in addresses
+        ]
+    else:
+        assert all(b"\n<%s>:\n192.0.2.1 does not like recipient.\n" % one in message for one in addresses)

@@ -63,7 +63,7 @@ def test_what_would_be_deferred_is_put_off_and_only_the_log_says_why(settings, r
             said = [event.line() for event in server.log.events if isinstance(event, Warn)]
             assert said == [
                 b"warning: mail for later@a.example is put off: "
-                b"Unable to switch to /home/later: access denied. (#4.3.0)"
+                b"Unable_to_switch_to_/home/later:_access_denied._(#4.3.0)"
             ]
 
     run(story())

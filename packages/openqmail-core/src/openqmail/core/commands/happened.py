@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import sys
 import time
 from typing import Any
 
@@ -22,11 +23,17 @@ from openqmail.core.values import TemporaryFailure
 def tell(home: Home, number: int, *, all_lives: bool, as_json: bool) -> int:
     """Print it; the exit code.  Raises OpenqmailError."""
     present, trouble = _present(home, number)
+    passed_over: list[str] = []
     try:
         with as_send(home):
-            lives = happened(os.path.join(home.queue, "history"), number, all_lives=all_lives)
+            lives = happened(
+                os.path.join(home.queue, "history"), number, all_lives=all_lives, tell=passed_over.append
+            )
     except OSError as error:
         raise TemporaryFailure(f"{home.queue}/history: cannot be read: {error.strerror or error}") from None
+    if passed_over:
+        more = f", and {len(passed_over) - 1} more" if len(passed_over) > 1 else ""
+        print(f"openqmail: {clean(passed_over[0])}{more}; passed over", file=sys.stderr)
     if as_json:
         told = {"v": 1, "message": number, "lives": lives, "queue": present}
         print(msgspec.json.encode(told).decode())

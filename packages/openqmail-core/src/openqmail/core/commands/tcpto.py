@@ -2,7 +2,8 @@
 
 Output, sentences and exit codes are qmail's (qmail-tcpto(8), qmail-tcpok(8)): 0 done, 111 not,
 and `qmail-tcpto` says why on standard output.  100 is for misuse.  Root may run them, and whoever
-owns the queue.  What lies in the queue leads root nowhere: below it no link is followed.
+owns the queue.  What lies in the queue leads root nowhere: below it no link is followed, and who
+keeps the lock for long is not waited for.
 """
 
 import errno
@@ -18,6 +19,10 @@ from openqmail.core.commands.sendmail import HOMES
 from openqmail.core.remote.tcpto import RECORDS, SIZE, FileTable
 
 DONE, MISUSE, FAILED = 0, 100, 111
+
+PATIENCE = 5.0
+"""Seconds for the lock; qmail's programs and ours hold it for moments."""
+_AGAIN = 0.05
 
 _WORDS = {
     errno.ENOENT: "file does not exist",
@@ -123,7 +128,7 @@ def _opened(home: str) -> FileIO:
         found = os.fstat(opened.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
             raise _Failed("open", path, OSError(errno.EINVAL, "not a plain file with one name"))
-        fcntl.flock(opened, fcntl.LOCK_EX)
+        _lock(opened)
     except OSError as error:
         opened.close()
         raise _Failed("lock", path, error) from None
@@ -131,3 +136,17 @@ def _opened(home: str) -> FileIO:
         opened.close()
         raise
     return opened
+
+
+def _lock(opened: FileIO) -> None:
+    """Raises OSError, also when somebody else does not let it go."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise OSError(errno.EAGAIN, "somebody else keeps the lock") from None
+            time.sleep(_AGAIN)
+        else:
+            return

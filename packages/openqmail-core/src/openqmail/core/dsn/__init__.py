@@ -1,5 +1,6 @@
 """The texts that tell a sender what became of a message."""
 
+from openqmail.core.dsn.allowance import brief
 from openqmail.core.dsn.fields import Report, Told
 from openqmail.core.dsn.multipart import Copy, enclose, header
 from openqmail.core.dsn.paragraphs import Paragraph, paragraphs
@@ -13,6 +14,7 @@ __all__ = [
     "Report",
     "Told",
     "bounce",
+    "brief",
     "enclose",
     "header",
     "meaning",

@@ -3,7 +3,8 @@ message/global-delivery-status (RFC 6533 section 4) for a message that came by S
 
 Addresses are written so that a program reads them back: those beyond ASCII have the type utf-8.
 Whatever stands in an envelope or a report, a field is one field: what is not printable becomes `_` in
-an address and `?` in a text, and no line is longer than 998 octets.  Pure.
+an address and `?` in a text, no line is longer than 998 octets, and what was said is cut where it is
+long (allowance.py): the status code follows from all of it.  Pure.
 """
 
 import re
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from openqmail.core.dsn.allowance import Allowance
 from openqmail.core.dsn.qmail import quoted_address
 from openqmail.core.dsn.status import Action, meaning
 from openqmail.core.message.trace import qmail_date
@@ -19,6 +21,8 @@ from openqmail.core.smtp import notify
 LONGEST = 900
 """Octets of a word, or of an address, that are written; SMTP carries lines of 998."""
 _WIDTH = 76
+DIAGNOSTIC = 1000
+"""Octets of what one host, or program, said."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NOT_PRINTABLE = re.compile(rb"[^\x20-\x7e]")
@@ -76,11 +80,12 @@ def _groups(report: Report, me: bytes) -> Iterator[list[bytes]]:
     head.append(_line(b"Reporting-MTA", b"dns; " + _printable(me)))
     head.append(_line(b"Arrival-Date", qmail_date(report.arrival)))
     yield head
+    room = Allowance(each=DIAGNOSTIC)
     for told in report.told:
-        yield _recipient(told, report)
+        yield _recipient(told, report, room)
 
 
-def _recipient(told: Told, report: Report) -> list[bytes]:
+def _recipient(told: Told, report: Report, room: Allowance) -> list[bytes]:
     said = meaning(told.text, told.action)
     group = []
     if original := _original(told.orcpt, report.smtputf8):
@@ -91,9 +96,9 @@ def _recipient(told: Told, report: Report) -> list[bytes]:
     if said.host:
         group.append(_line(b"Remote-MTA", b"dns; " + said.host))
     if said.reply:
-        group.append(folded(b"Diagnostic-Code", b"smtp; " + said.reply))
+        group.append(folded(b"Diagnostic-Code", b"smtp; " + room.take(said.reply)))
     elif told.text.strip():
-        group.append(folded(b"Diagnostic-Code", b"x-openqmail; " + told.text))
+        group.append(folded(b"Diagnostic-Code", b"x-openqmail; " + room.take(told.text)))
     if told.action == "delayed" and report.until:
         group.append(_line(b"Will-Retry-Until", qmail_date(report.until)))
     return group

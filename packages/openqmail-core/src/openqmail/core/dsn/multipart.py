@@ -13,6 +13,7 @@ from itertools import groupby
 import msgspec
 
 from openqmail.core.control.settings import Settings
+from openqmail.core.dsn.allowance import TOGETHER, Allowance
 from openqmail.core.dsn.fields import LONGEST, Report, Told, fields
 from openqmail.core.dsn.qmail import BOUNCED, FAILED, quoted_address, report
 from openqmail.core.dsn.status import Action
@@ -21,6 +22,8 @@ from openqmail.core.message.trace import qmail_date, qmail_hop, quote
 
 HEADER = 64 * 1024
 """Bytes of an original's header that are given back."""
+LISTED = 2 * TOGETHER
+"""Octets of the text for people after which it says only how many recipients more there are."""
 
 _DELAYED = b"""\
 I haven't been able to deliver your message to the following addresses yet.
@@ -36,8 +39,11 @@ The following addresses stand for several others, to whom your message was sent 
 You will not be told when it reaches them.
 """
 
+_UNNAMED = b"And %d more, which the next part of this report names.\n"
+
 _SUBJECTS: dict[Action, bytes] = {"failed": b"failure notice", "delayed": b"delay notice"}
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_NOT_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\udc80-\udcff]")
+"""Controls, and octets that are no UTF-8 (as `surrogateescape` has them)."""
 _NOT_IN_HEADER = bytes.maketrans(b"\r\0", b"??")
 _LONG = re.compile(rb"[^\n]{%d,%d}(?=[^\n\x80-\xbf])" % (LONGEST - 10, LONGEST))
 """A piece of a line that is too long; it ends with no half of a character in UTF-8."""
@@ -110,14 +116,20 @@ def _header(settings: Settings, report: Report, boundary: bytes, now: float, pid
 
 
 def _words(settings: Settings, of: Report) -> bytes:
-    """The text for people, with the reports as they were written."""
+    """The text for people, with the reports as they were written, or their beginnings."""
     text = [b"Hi. This is the qmail-send program at %s.\n" % settings.bouncehost]
+    room, size, unnamed = Allowance(), 0, 0
     for action, group in groupby(of.told, key=_action):
         text.append(_introduction(action, of) + b"\n")
-        text += [report(told.address, told.text) for told in group]
-    words = b"".join(text)
-    if not words.isascii() or _CONTROL.search(words.decode()):
-        words = _CONTROL.sub("?", words.decode("utf-8", "replace")).encode()
+        for told in group:
+            if size > LISTED:
+                unnamed += 1
+                continue
+            text.append(report(told.address, room.take(told.text)))
+            size += len(text[-1])
+    if unnamed:
+        text.append(_UNNAMED % unnamed)
+    words = _NOT_TEXT.sub("?", b"".join(text).decode("utf-8", "surrogateescape")).encode()
     return _LONG.sub(rb"\g<0>\n", words) if len(max(words.split(b"\n"), key=len)) > LONGEST else words
 
 

@@ -17,6 +17,7 @@ import msgspec
 from openqmail.core.control.bindings import ANY, Source
 from openqmail.core.control.settings import Route, Settings
 from openqmail.core.dns import Answer, LookupFailed, MailExchanger, Resolver, look_up_hosts
+from openqmail.core.log.escaping import escape
 from openqmail.core.remote import report
 from openqmail.core.remote.own import canonical, own_addresses
 from openqmail.core.remote.transport import Stop
@@ -128,7 +129,7 @@ class Pathfinder:
                 return Directions(transport, (((Stop(domain, address, port),),),), float("inf"))
             return await self._by_exchangers(domain, transport, port)
         except LookupFailed as error:
-            self._tell(f"mail for {domain.decode('utf-8', 'replace')} waits: {error}")
+            self._tell(f"mail for {escape(domain).decode()} waits: {error}")
             return report.LOOKUP_FAILED
 
     async def _routed(self, route: Route) -> Directions | Result:

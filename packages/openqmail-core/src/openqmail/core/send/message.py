@@ -7,7 +7,7 @@ recipient of the message is idle again.
 import msgspec
 
 from openqmail.core.control.settings import Settings
-from openqmail.core.dsn import Action, Told, report
+from openqmail.core.dsn import Action, Told, brief, report
 from openqmail.core.queue.store import Change, Due, Stored
 from openqmail.core.send.events import Bounce, Notify
 from openqmail.core.send.fairness import Item
@@ -22,6 +22,9 @@ _DEFERRAL, _FAILURE = Outcome.DEFERRAL, Outcome.FAILURE
 
 REPORT = 10_000
 """Bytes of a report that are kept, as in qmail-send."""
+SAID = 1024 * 1024
+"""Bytes of all reports on a message of which its sender is told, whether in `bounce/N` or not: of further
+ones he is told the beginning.  A host may say 10,000 bytes of each of a thousand recipients."""
 _EXPIRED = b"I'm not going to try again; this message has been in the queue too long.\n"
 
 Items = dict[bytes, list[Item]]
@@ -65,7 +68,7 @@ class Message(msgspec.Struct, eq=False):
     not yet handed to the queue; `failures`: the bounce so far; `writing`: a Record or Bounce is under
     way; `ending`: it is the message's last; `bounced`: it is a bounce's.  `wanted`: to be let go.
     `told`: what its sender wants to be told now; `late`: and once nothing of it runs; `telling`: the
-    notice that is being written.
+    notice that is being written; `said`: bytes of the reports among all these.
     """
 
     number: int
@@ -88,6 +91,7 @@ class Message(msgspec.Struct, eq=False):
     told: list[Told] = []
     late: list[Told] = []
     telling: Notify | None = None
+    said: int = 0
 
     def sort(self, routes: Routes, now: float) -> tuple[Items, Items]:
         """Route who is left: the local and the remote recipients that are due."""
@@ -150,19 +154,25 @@ class Message(msgspec.Struct, eq=False):
         if outcome is _FAILURE:
             if not wants_bounce(envelope, position):
                 return Outcome.SUCCESS, text
-            text = report(address, text)
+            text = report(address, self._bounded(text))
             self.failures.append(text)
             return outcome, text
         action: Action = (
             "delayed" if outcome is _DEFERRAL else "delivered" if channel == "local" else "relayed"
         )
         if not elsewhere and wants(envelope, position, action):
-            told = Told(action, address, text, envelope.recipients[position].orcpt)
+            told = Told(action, address, self._bounded(text), envelope.recipients[position].orcpt)
             if outcome is not _DEFERRAL:
                 self.told.append(told)
             elif self._is_late(channel, now):
                 self.late.append(told)
         return outcome, text
+
+    def _bounded(self, text: bytes) -> bytes:
+        if len(self.stored.bounce) + self.said + len(text) > SAID:
+            text = brief(text)
+        self.said += len(text)
+        return text
 
     def _is_late(self, channel: Channel, now: float) -> bool:
         """Whether this was the first try of these recipients since the message is late."""

@@ -1,11 +1,14 @@
 """Makes what a sender is told of his message, and what goes on from here: bounces, notices, forwards.
 
 Each is a message made out of a queued one, and is submitted in one record with what it does to that
-(rule 11 of the queue), so a crash leaves both or neither.  In what form is `control/bounceformat`'s
-to say; what only DSN asks for has but one, RFC 3464's.  Who is told what has been decided before.
+(rule 11 of the queue), so a crash leaves both or neither.  That a forward was made does nothing more to
+that: a crash between the forward and the notice of it leaves the notice out.  In what form is
+`control/bounceformat`'s to say; what only DSN asks for has but one, RFC 3464's.  Who is told what has
+been decided before.
 """
 
 import asyncio
+from functools import partial
 from hashlib import blake2b
 
 from openqmail.core import dsn
@@ -20,6 +23,9 @@ from openqmail.core.send.routing import Routes, bounce_sender
 from openqmail.core.send.wishes import forwarded, wants
 from openqmail.core.values import Body, Envelope, Origin, Recipient
 from openqmail.core.world import Clock
+
+MANY = 50
+"""Recipients; a report of more is written off the loop."""
 
 
 class Notices:
@@ -63,24 +69,26 @@ class Notices:
         """What tells of some recipients, and records what became of them."""
         return await self._notify(action.number, action.told, action.changes, action.routed)
 
-    async def forward(
-        self, action: events.StartLocal, forward: Forward, change: Change
-    ) -> tuple[Stored, ...]:
-        """The new message, behind a notice that the address was expanded where the sender wants that;
-        `change` closes the recipient."""
+    async def forward(self, action: events.StartLocal, forward: Forward, change: Change) -> Stored:
+        """The new message; `change` closes the recipient."""
         stored, position = action.stored, action.position
         number, routed = stored.id.number, bool(stored.channels)
         same = forward.sender == action.sender
         envelope = forwarded(stored.envelope, position, forward.sender, forward.recipients, same=same)
         body = await prefixed(self._store, forward.header, number)
-        told: tuple[Stored, ...] = ()
+        return await self._store.submit(envelope, body, Closes(number, (change,), False, routed))
+
+    async def forwarded(self, action: events.StartLocal, forward: Forward, text: bytes) -> Stored | None:
+        """What tells of a forward that was submitted, as long as its message is there: that the address was
+        expanded, or that the message became another one.  None where nobody is to be told."""
+        stored, position = action.stored, action.position
+        same = forward.sender == action.sender
         what: dsn.Action = "expanded" if same else "delivered"
-        if (len(forward.recipients) > 1 or not same) and wants(stored.envelope, position, what):
-            recipient = stored.envelope.recipients[position]
-            plain = Routes(self._settings).of(stored, position).plain
-            one = dsn.Told(what, plain, change.text, recipient.orcpt)
-            told = (await self._notify(number, (one,), (), routed),)
-        return *told, await self._store.submit(envelope, body, Closes(number, (change,), False, routed))
+        if (same and len(forward.recipients) == 1) or not wants(stored.envelope, position, what):
+            return None
+        plain = Routes(self._settings).of(stored, position).plain
+        one = dsn.Told(what, plain, text, stored.envelope.recipients[position].orcpt)
+        return await self._notify(stored.id.number, (one,), (), bool(stored.channels))
 
     async def _notify(
         self, number: int, told: tuple[dsn.Told, ...], changes: tuple[Change, ...], routed: bool
@@ -118,7 +126,8 @@ class Notices:
         number, now = original.id.number, self._clock.now()
         body = self._store.body(number)
         copy, header = await self._copy(original, body, report)
-        head, tail = dsn.enclose(
+        write = partial(
+            dsn.enclose,
             self._settings,
             report,
             copy,
@@ -126,6 +135,10 @@ class Notices:
             now=now,
             pid=self._origin.pid,
         )
+        if len(report.told) > MANY:
+            head, tail = await asyncio.get_running_loop().run_in_executor(None, write)
+        else:
+            head, tail = write()
         if copy.whole:
             return await prefixed(self._store, head, number, tail)
         return head + header + tail

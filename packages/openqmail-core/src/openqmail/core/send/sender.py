@@ -53,6 +53,8 @@ _NOT_KEPT = Result(Outcome.DEFERRAL, b"The disk would not keep the message. (#4.
 _UNREADABLE = Result(Outcome.DEFERRAL, b"Unable to read the message in the queue. (#4.3.0)\n")
 _BROKE = Result(Outcome.DEFERRAL, b"The delivery broke. (#4.3.0)\n")
 
+_NOT_TOLD = "its sender is not told"
+
 _LONGEST_SLEEP = 60.0
 """Seconds after which the clock is looked at again, should it have been set."""
 
@@ -322,11 +324,17 @@ class Sender:
             text = f"Unable to forward message: {error} (#4.3.0)\n".encode()
             self._tell(events.Reported(action.delivery, (Result(Outcome.DEFERRAL, text),)))
             return
-        for stored in new:
-            self._made(
-                action.stored.id.number, stored.id.number, "forward" if stored is new[-1] else "notice"
-            )
-            self._accept(stored)
+        number = action.stored.id.number
+        self._made(number, new.id.number, "forward")
+        self._accept(new)
+        try:
+            told = await self._notices.forwarded(action, report.forward, report.result.text)
+        except (KeyError, OSError, OpenqmailError) as error:
+            self._not_queued("notice", number, error, _NOT_TOLD)
+        else:
+            if told is not None:
+                self._made(number, told.id.number, "notice")
+                self._accept(told)
         self._tell(events.Reported(action.delivery, (report.result,), recorded=True))
 
     def _start_remote(self, action: events.StartRemote) -> None:
@@ -373,7 +381,7 @@ class Sender:
     def _notify(self, action: events.Notify) -> None:
         failed = events.NotifyFailed(action.number)
         make = partial(self._notices.notify, action)
-        self._spawn(self._make("notice", make, failed, "its sender is not told"))
+        self._spawn(self._make("notice", make, failed, _NOT_TOLD))
 
     async def _make(
         self,
@@ -386,14 +394,15 @@ class Sender:
         try:
             new = await make()
         except (OSError, KeyError, OpenqmailError) as error:
-            self._log(
-                Alert(f"cannot queue a {what} for message {failed.number}: {error}; {then}", failed.number)
-            )
+            self._not_queued(what, failed.number, error, then)
             self._tell(failed)
             return
         self._tell(events.Recorded(failed.number))
         self._made(failed.number, new.id.number, what)
         self._accept(new)
+
+    def _not_queued(self, what: str, number: int, error: Exception, then: str) -> None:
+        self._log(Alert(f"cannot queue a {what} for message {number}: {error}; {then}", number))
 
     def _let_go(self, action: events.Taken) -> None:
         future = self._taken.pop(action.number, None)

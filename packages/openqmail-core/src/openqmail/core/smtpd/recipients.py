@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 from openqmail.core.control.routing import route
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import Log, Warn
+from openqmail.core.log.escaping import escape
 from openqmail.core.ports import RecipientCheck
 from openqmail.core.values import Outcome, Reply, Result
 from openqmail.core.world import Clock
@@ -95,7 +96,7 @@ class Recipients:
     def _reply(self, address: bytes, result: Result | None) -> Reply | None:
         """Why mail is deferred is no stranger's business: it names paths of users."""
         if result is not None and result.outcome is Outcome.DEFERRAL:
-            shown, why = address.decode("ascii", "replace"), _on_a_line(result).decode("ascii", "replace")
+            shown, why = escape(address).decode(), escape(_on_a_line(result)).decode()
             self._log(Warn(f"mail for {shown} is put off: {why}"))
         return reply_of(result)
 

@@ -2,16 +2,21 @@
 
 An object begins with `{"msg":N,`, which nothing that a stranger wrote can look like, because quotes
 in texts are escaped; so the lines of a message are found without reading the others.  `time` is seconds
-UTC.  Bytes beyond UTF-8 are shown as \\xNN, and no line is obeyed by a terminal.
+UTC.  Bytes beyond UTF-8 are shown as \\xNN, and no line is obeyed by a terminal.  Of a long text
+the beginning is kept, so a stranger who says much does not push out what is older.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from openqmail.core.log import events
 from openqmail.core.log.json import OUTCOMES, printable
+
+TEXT = 1000
+"""Bytes of a text, or of an address, as it is written."""
 
 
 class Made(msgspec.Struct, frozen=True, gc=False):
@@ -82,14 +87,27 @@ def beginning(number: int) -> bytes:
     return b'{"msg":%d,' % number
 
 
+def cut(event: Any) -> Any:
+    """The event with not much more of its text than is kept."""
+    text = getattr(event, "text", "")
+    return structs.replace(event, text=text[: TEXT + 1]) if len(text) > TEXT else event
+
+
 def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "backslashreplace")
+    return _bounded(raw[: TEXT + 1].decode("utf-8", "backslashreplace"))
+
+
+def _bounded(text: str) -> str:
+    short = text[:TEXT]
+    while len(short) > TEXT // 12 and len(printable(_encoder.encode(short))) > TEXT + 2:  # with escapes
+        short = short[: len(short) * 3 // 4]
+    return text if len(short) == len(text) else short + "..."
 
 
 def _sentence(event: Any, when: float) -> Said | None:
     if event.number is None:
         return None
-    text = event.text.encode("utf-8", "backslashreplace").decode()
+    text = _bounded(event.text[: TEXT + 1].encode("utf-8", "backslashreplace").decode())
     return Said(event.number, when, _WORDS[type(event)], text)
 
 

@@ -11,14 +11,16 @@ from typing import Any
 
 from openqmail.core.log import events
 from openqmail.core.log.history.files import Files
-from openqmail.core.log.history.lines import LINES, Accepted, Made, encode
+from openqmail.core.log.history.lines import LINES, Accepted, Made, cut, encode
 from openqmail.core.log.writer import Log
 from openqmail.core.world import Clock
 
 PAUSE = 0.2
 """Seconds in which events come together."""
-WAITING = 100_000
-"""Events that wait for a slow disk; further ones are left out."""
+WAITING = 8 << 20
+"""Bytes of events that wait for a slow disk; further events are left out."""
+EVENT = 300
+"""Bytes that one takes besides its text."""
 
 Kept = list[tuple[float, Any]]
 
@@ -33,6 +35,7 @@ class History:
         self._days = days
         self._files = Files(folder)
         self._kept: Kept = []
+        self._size = 0
         self._children: dict[int, Made] = {}
         """Of the thread: messages that were made here and whose own events are still to come."""
         self._running: asyncio.Future[str] | None = None
@@ -67,9 +70,12 @@ class History:
     # --- on the loop ----------------------------------------------------------------------
 
     def _keep(self, event: Any) -> None:
-        if len(self._kept) >= WAITING:
+        event = cut(event)
+        size = EVENT + len(getattr(event, "text", ""))
+        if self._size + size > WAITING:
             self._missed += 1
             return
+        self._size += size
         self._kept.append((self._now(), event))
         if not self._scheduled:
             self._schedule()
@@ -84,7 +90,7 @@ class History:
             self._write(self._put if self._kept else self._remove)
 
     def _write(self, work: Callable[[Kept, int], str]) -> None:
-        kept, self._kept = self._kept, []
+        kept, self._kept, self._size = self._kept, [], 0
         self._running = asyncio.get_running_loop().run_in_executor(None, work, kept, self._days)
         self._running.add_done_callback(self._written)
 
@@ -95,7 +101,9 @@ class History:
         error = done.exception()
         trouble = repr(error) if error else done.result()
         if self._missed:
-            trouble = trouble or f"the disk is too slow, {self._missed} events were left out"
+            trouble = (
+                trouble or f"they come faster than they can be written, {self._missed} events were left out"
+            )
             self._missed = 0
         if trouble and not self._trouble:
             self._log(events.Alert(f"the record of what happens to messages has a gap: {trouble}"))
