@@ -141,6 +141,7 @@ def test_an_end_in_the_midst_of_the_body(scene, act):
     result = meet(scene, Peer(act), scene.job(b"x" * 70 + b"\n" + b"y" * 70 + b"\n" * 100_000))
     # The whole message may be in the socket's buffer: then nobody knows.
     assert result.outcome is Z and result.text in (DIED, DUPLICATE)
+    assert not result.host
 
 
 @pytest.mark.parametrize(

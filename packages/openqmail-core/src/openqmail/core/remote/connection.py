@@ -188,7 +188,7 @@ class Connection(asyncio.Protocol):
             elif isinstance(event, Refused):
                 self._refused(event)
             elif isinstance(event, Ended):
-                self._fail(event.outcomes)
+                self._fail(event.outcomes, event.stage)
         if self.state != "idle":
             self._flush()
 
@@ -325,9 +325,9 @@ class Connection(asyncio.Protocol):
         self._turn()
         self._fail()
 
-    def _fail(self, decided: tuple[Decided | None, ...] = ()) -> None:
+    def _fail(self, decided: tuple[Decided | None, ...] = (), stage: str = "") -> None:
         """The connection is of no more use, for whatever reason; `decided` is what it still said
-        about recipients."""
+        about recipients, `stage` what it owed an answer to."""
         if self.state == "gone":
             return
         before = self.state
@@ -339,7 +339,7 @@ class Connection(asyncio.Protocol):
         self._owner.gone(self)
         if attempt is None:
             return
-        died = report.died(self._host, whole_message_sent=self._whole_sent)
+        died = report.died(self._host, stage, whole_message_sent=self._whole_sent)
         if before == "opening":
             attempt.problem = died
             self._owner.try_again(attempt)
