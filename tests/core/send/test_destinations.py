@@ -1,16 +1,17 @@
 """Hosts that fail, and hosts that are slow: what waits for them, and that nothing else does."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
-import msgspec
 import pytest
 
 from openqmail.core.ports import DestinationState
 from openqmail.core.send.destination import LEAST, MOST, OPENING
-from openqmail.core.send.events import Flush, Known, Load, Reported, StartRemote, Wake
+from openqmail.core.send.events import Flush, Load, Reported, StartRemote, Wake
 from openqmail.core.values import Outcome, Result
 
+BIRTH = 1_700_000_000
 K, Z, D = Outcome.SUCCESS, Outcome.DEFERRAL, Outcome.FAILURE
 Plays = Callable[..., Any]
 
@@ -93,22 +94,50 @@ def test_one_delivery_probes_it_and_a_success_opens_it_at_once(play: Plays) -> N
     assert len(world.ended) == 200
 
 
-def test_the_oldest_of_what_waits_is_the_probe(play: Plays) -> None:
+def test_messages_for_which_alone_the_host_fails_do_not_keep_the_others(play: Plays) -> None:
     world = play()
-    dead(world, 3)
-    world.now += 10
-    world.accept(10, [b"a@dead.test"])
-    world.queue[5] = msgspec.structs.replace(world.queue[10], id=world.queue[0].id, birth=int(world.now) - 50)
-    world.queue[5] = msgspec.structs.replace(
-        world.queue[5], id=msgspec.structs.replace(world.queue[0].id, number=5)
-    )
-    world.tell(Known(5, 0))
+    for number in range(10):  # these are older, and their senders are refused with 421
+        world.accept(number, [b"a@far.test"])
+    fail_all(world)
+    good = set(range(100, 140))
+    for number in good:
+        world.accept(number, [b"a@far.test"])
+    for _ in range(200):
+        if good <= world.ended:
+            break
+        wake(world)
+        while world.starts:
+            for delivery, start in list(world.starts.items()):
+                if start.stored.id.number in good:
+                    world.report(delivery, K)
+                else:
+                    world.fail(delivery)
+            world.write_all()
+            world.load_all()
+    assert good <= world.ended
+    assert world.now < BIRTH + 3600, "the bad ones probed again and again"
+
+
+def test_who_failed_last_does_not_probe_again_while_there_are_others(play: Plays) -> None:
+    world = play(queuelifetime=10**7)
+    dead(world, OPENING + 2)
+    probes = []
+    for _ in range(60):
+        wake(world)
+        for start in world.starts.values():
+            probes.append(start.stored.id.number)
+        fail_all(world)
+    assert len(probes) > 20 and not any(one == other for one, other in pairwise(probes))
+    assert len(set(probes)) == OPENING + 2
+
+
+def test_after_a_flush_the_oldest_are_not_all_that_is_tried(play: Plays) -> None:
+    world = play()
+    dead(world, 300)
+    world.tell(Flush())
     world.load_all()
-    assert not world.starts
-    world.now = world.manager.destination(b"dead.test").resting_until
-    world.tell(Wake())
-    world.load_all()
-    assert [start.stored.id.number for start in world.starts.values()] == [5]
+    tried = sorted(start.stored.id.number for start in world.starts.values())
+    assert tried != list(range(OPENING, 2 * OPENING)) and tried != list(range(OPENING))
 
 
 def test_each_rest_is_longer_up_to_an_hour_and_at_an_odd_moment(play: Plays) -> None:
@@ -203,7 +232,7 @@ def test_what_is_too_old_is_not_kept_longer_because_its_host_rests(play: Plays) 
         if not world.queue:
             break
     assert world.ended == set(range(20))
-    assert world.now < 1_700_000_000 + 3000 + MOST + 400
+    assert world.now < BIRTH + 3000 + MOST + 400
     bounces = [bounce.failures for bounce in world.bounces]
     assert len(bounces) == 20
     assert (

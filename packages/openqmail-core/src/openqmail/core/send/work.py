@@ -66,12 +66,13 @@ class Work:
         self.abandoned = False
         """A deferral says nothing any more."""
         self.active: dict[int, Message] = {}
-        self.local = FairQueue(settings.concurrencylocal, settings.concurrencylocal)
-        self.remote = FairQueue(settings.concurrencyremote, settings.concurrencydestination, paced=True)
+        self.local = FairQueue(settings.concurrencylocal, settings.concurrencylocal, random)
+        self.remote = FairQueue(
+            settings.concurrencyremote, settings.concurrencydestination, random, paced=True
+        )
         self.tally = Tally()
         self._routes = Routes(settings)
         self._pid = pid
-        self._random = random
         self._backlog = backlog
         self._last_delivery = 0
         self._deliveries: dict[int, Delivery] = {}
@@ -273,7 +274,7 @@ class Work:
         """Leave a destination alone; what was in line for it waits as numbers.  `failed`, whose
         delivery told it, is about to advance anyway."""
         messages = {}
-        for number, recipients in self.remote.rest(name, self.now, self._random):
+        for number, recipients in self.remote.rest(name, self.now, failed.number):
             message = messages[number] = self.active[number]
             message.waiting -= recipients
             message.hold(name, recipients)
