@@ -221,6 +221,23 @@ def test_a_message_to_two_hosts_that_rest_waits_for_either(play: Plays) -> None:
     assert 10 in world.ended
 
 
+def test_a_message_to_thousands_of_hosts_that_rest_waits_for_the_first_of_them(play: Plays) -> None:
+    world = play()
+    hosts = [b"a@dead%d.test" % count for count in range(3000)]
+    for number in (1, 2):
+        world.accept(number, hosts)
+    while world.starts:
+        fail_all(world)
+    assert len(world.manager.resting()) == len(hosts)
+    world.accept(10, hosts)
+    first = min(world.manager.resting().values())
+    assert not world.starts and not world.loads and world.wake <= first
+    world.now = first
+    world.tell(Wake())
+    world.load_all()
+    assert world.starts and len(world.starts) < 300
+
+
 def test_what_is_too_old_is_not_kept_longer_because_its_host_rests(play: Plays) -> None:
     world = play(queuelifetime=3000)
     dead(world, 20)

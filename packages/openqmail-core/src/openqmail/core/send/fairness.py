@@ -17,7 +17,7 @@ is known of the host.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from random import Random
 
@@ -258,7 +258,7 @@ class FairQueue:
         destination = self._destinations.get(name)
         return destination.until if destination is not None and destination.resting else 0
 
-    def again(self, names: tuple[bytes, ...], now: int) -> int:
+    def again(self, names: Iterable[bytes], now: int) -> int:
         """When the first of these may be tried, or is worth another look."""
         return min(self.resting_until(name) or now + (PROBED if self.holds(name) else 1) for name in names)
 

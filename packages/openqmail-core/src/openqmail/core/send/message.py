@@ -60,12 +60,12 @@ class Message(msgspec.Struct, eq=False):
 
     `due`: the times that are on disk.  `waiting`, `running`: recipients in line, and deliveries
     without a result.  `left_local`, `left_remote`: recipients not done with; `tried_local`,
-    `tried_remote`: when they were last, if they were since it was loaded.  `held`: destinations that
-    rest, whose recipients were due and not tried; `left_held`: how many these are.  `changes`: results
-    not yet handed to the queue; `failures`: the bounce so far; `writing`: a Record or Bounce is under
-    way; `ending`: it is the message's last; `bounced`: it is a bounce's.  `wanted`: to be let go.
-    `told`: what its sender wants to be told now; `late`: and once nothing of it runs; `telling`: the
-    notice that is being written.
+    `tried_remote`: when they were last, if they were since it was loaded.  `held`: the destinations, in
+    their order, that rest and whose recipients were due and not tried; `left_held`: how many these are.
+    `changes`: results not yet handed to the queue; `failures`: the bounce so far; `writing`: a Record or
+    Bounce is under way; `ending`: it is the message's last; `bounced`: it is a bounce's.  `wanted`: to be
+    let go.  `told`: what its sender wants to be told now; `late`: and once nothing of it runs; `telling`:
+    the notice that is being written.
     """
 
     number: int
@@ -77,7 +77,7 @@ class Message(msgspec.Struct, eq=False):
     running: int = 0
     left_local: int = 0
     left_remote: int = 0
-    held: tuple[bytes, ...] = ()
+    held: dict[bytes, None] = {}
     left_held: int = 0
     changes: list[Change] = []
     failures: list[bytes] = []
@@ -111,8 +111,7 @@ class Message(msgspec.Struct, eq=False):
 
     def hold(self, destination: bytes, recipients: int) -> None:
         """So many that are due are not tried, because their destination rests."""
-        if destination not in self.held:
-            self.held = (*self.held, destination)
+        self.held[destination] = None
         self.left_held += recipients
 
     def next_due(self) -> Due:

@@ -310,7 +310,7 @@ class Work:
             self._drop(message, min(due))
         elif len(message.held) == 1 and not message.left_local:
             del self.active[message.number]
-            self.remote.park(message.number, message.held[0], message.stored.birth)
+            self.remote.park(message.number, next(iter(message.held)), message.stored.birth)
         else:
             again = self.remote.again(message.held, int(self.now))
             self._drop(message, max(min(again, local) if message.left_local else again, int(self.now) + 1))
