@@ -115,6 +115,12 @@ def died(host: bytes, stage: str, *, whole_message_sent: bool) -> Result:
     return Result(Outcome.DEFERRAL, text, host=not whole_message_sent and stage not in _OF_THE_MESSAGE)
 
 
+def too_slow(host: bytes) -> Result:
+    """The peer answered each time, but did not get to the message in the time for that."""
+    text = b"Connected to %s but it took too long until it would take a message. (#4.4.2)\n" % host
+    return Result(Outcome.DEFERRAL, text, host=True)
+
+
 def unfit(reason: str) -> Result:
     """No SMTP can carry this message; `reason` goes on with "it holds …"."""
     text = f"Sorry, SMTP cannot carry this message: {reason}. (#5.6.0)\n"
