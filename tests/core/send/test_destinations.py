@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from openqmail.core.control.bindings import Bindings, Source
 from openqmail.core.ports import DestinationState
 from openqmail.core.send.destination import LEAST, MOST, OPENING
 from openqmail.core.send.events import Flush, Load, Reported, StartRemote, Wake
+from openqmail.core.send.routing import Routes
+from openqmail.core.send.summary import summarize
 from openqmail.core.values import Outcome, Result
 
 BIRTH = 1_700_000_000
@@ -427,3 +430,33 @@ def test_a_message_too_old_for_one_host_that_rests_is_tried_at_the_other(play: P
     world.write_all()
     world.write_all()
     assert 50 in world.ended and len(world.bounces) == 1
+
+
+def test_a_tenant_whose_address_a_host_refuses_keeps_nobody_else_waiting(play: Plays) -> None:
+    bindings = Bindings(
+        {b"*": Source("192.0.2.1"), b"spam.test": Source("192.0.2.2"), b"far.test": Source("192.0.2.1")}
+    )
+    world = play(sources=lambda: bindings)
+    for number in range(20):
+        world.accept(number, [b"a@far.test"], b"x@spam.test")
+    fail_all(world)
+    for number in range(20, 40):
+        world.accept(number, [b"a@far.test"], b"list-@spam.test-@[]")
+    assert not world.starts
+    world.accept(50, [b"a@far.test"], b"alice@example.test")
+    world.accept(51, [b"b@far.test", b"c@far.test"], b"alice@far.test")
+    assert domains(world) == [b"far.test"] * 2
+    for delivery in list(world.starts):
+        world.report(delivery, K)
+    world.write_all()
+    assert {50, 51} <= world.ended
+    assert world.manager.destination(b"far.test").resting_until is None
+    (resting,) = world.manager.resting()
+    assert world.manager.destination(resting).name == "far.test"
+    wake(world)
+    assert domains(world) == [b"far.test"]
+    rows = [
+        summarize(stored, Routes(world.settings), world.now, {resting: 2 * BIRTH})
+        for stored in world.queue.values()
+    ]
+    assert {one.recipients[0].next for one in rows} == {2 * BIRTH}

@@ -15,6 +15,7 @@ from random import Random
 from typing import Final
 
 from openqmail.core.ports import DestinationState
+from openqmail.core.send.routing import domain_of
 
 OPENING = 5
 """Deliveries at once to a stranger, and after a rest."""
@@ -181,7 +182,7 @@ class Destination:
 
     def state(self) -> DestinationState:
         return DestinationState(
-            self.name.decode("utf-8", "backslashreplace"),
+            domain_of(self.name).decode("utf-8", "backslashreplace"),
             self.running,
             self.limit,
             len(self.lines) + len(self.parked) + self.asked,

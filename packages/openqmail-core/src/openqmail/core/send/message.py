@@ -90,23 +90,26 @@ class Message(msgspec.Struct, eq=False):
     telling: Notify | None = None
 
     def sort(self, routes: Routes, now: float) -> tuple[Items, Items]:
-        """Route who is left: the local and the remote recipients that are due."""
+        """Route who is left: the local and the remote recipients that are due, by destination."""
         local: Items = {}
         remote: Items = {}
         stored = self.stored
         due_local, due_remote = stored.due
+        mark = routes.mark(stored.envelope.sender)
         for position, progress in enumerate(stored.progress):
             if progress.outcome is not None:
                 continue
             routed = routes.of(stored, position)
-            if routed.channel == "local":
+            channel = routed.channel
+            if channel == "local":
                 self.left_local += 1
                 lines, due = local, due_local
             else:
                 self.left_remote += 1
                 lines, due = remote, due_remote
             if due <= now:
-                lines.setdefault(routed.domain, []).append((position, routed.address))
+                domain = routed.domain if channel == "local" or not mark else routed.domain + mark
+                lines.setdefault(domain, []).append((position, routed.address))
         return local, remote
 
     def hold(self, destination: bytes, recipients: int) -> None:

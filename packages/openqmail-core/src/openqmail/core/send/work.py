@@ -38,7 +38,7 @@ from openqmail.core.send.events import (
 )
 from openqmail.core.send.fairness import FairQueue, Item
 from openqmail.core.send.message import REPORT, Delivery, Items, Message
-from openqmail.core.send.routing import Routes, is_verp, sender_for
+from openqmail.core.send.routing import Routes, domain_of, is_verp, sender_for
 from openqmail.core.send.tally import Tally
 from openqmail.core.values import Outcome, Result
 from openqmail.core.values.address import Channel
@@ -132,7 +132,11 @@ class Work:
             return False
         routed = self._routes.of(stored, 0)
         channel, domain = routed.channel, routed.domain
-        queue = self.local if channel == "local" else self.remote
+        if channel == "local":
+            queue = self.local
+        else:
+            queue = self.remote
+            domain += self._routes.mark(stored.envelope.sender)
         if not queue.take_at_once(domain):
             return False
         message = self.active[number] = self._message(number, stored)
@@ -207,7 +211,7 @@ class Work:
             message.tried_remote = now
             positions = tuple([position for position, _ in items])
             addresses = tuple([address for _, address in items])
-            out.append(StartRemote(first, stored, positions, sender, domain, addresses))
+            out.append(StartRemote(first, stored, positions, sender, domain_of(domain), addresses))
 
     def finished(self, event: Finished) -> None:
         delivery = self._deliveries.get(event.delivery)
@@ -300,7 +304,7 @@ class Work:
         message.tried_remote = now
         for number, (_, address) in enumerate(items, first):
             self.out.append(DeliveryStarted(number, message.number, "remote", address))
-        text = _NOT_TRIED % (domain, self.remote.last_failure(domain))
+        text = _NOT_TRIED % (domain_of(domain), self.remote.last_failure(domain))
         self.reported(Reported(first, (Result(Outcome.DEFERRAL, text),) * len(items)))
 
     def _set_aside(self, message: Message, due: Due) -> None:
