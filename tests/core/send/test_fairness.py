@@ -223,9 +223,9 @@ class Paced:
         if how == "fail":
             if self.queue.failed(name, b"no\n"):
                 withdrawn = self.queue.rest(name, self.now, -1)
-                assert sum(count for _, count in withdrawn) == self.left[name]
-                for number, count in withdrawn:  # as the manager does: they wait as numbers
-                    for _ in range(count):
+                assert sum(len(waiting) for _, waiting in withdrawn) == self.left[name]
+                for number, waiting in withdrawn:  # as the manager does: they wait as numbers
+                    for _ in waiting:
                         self.queue.park(number, name, number)
         elif how == "answer":
             self.queue.answered(name)

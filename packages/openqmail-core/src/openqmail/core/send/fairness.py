@@ -216,15 +216,15 @@ class FairQueue:
         self.release(name)
         return resting
 
-    def rest(self, name: bytes, now: float, told: int) -> list[tuple[int, int]]:
-        """Leave it alone, as message `told` failed; what was in line and is no longer: messages, and how
-        many recipients of each."""
+    def rest(self, name: bytes, now: float, told: int) -> list[tuple[int, list[Item]]]:
+        """Leave it alone, as message `told` failed; what was in line and is no longer: messages, and the
+        recipients of each."""
         destination = self._destinations[name]
         destination.rest(now, self._random, told)
         heappush(self.rests, (destination.until, name))
         if destination.quick:
             self._change(destination)
-        withdrawn = [(line.number, line.left) for line in destination.lines if not line.urgent]
+        withdrawn = [(line.number, line.items[line.taken :]) for line in destination.lines if not line.urgent]
         if withdrawn:
             destination.lines = deque(line for line in destination.lines if line.urgent)
         return withdrawn
