@@ -61,7 +61,7 @@ def test_codes(text: bytes, action: Action, status: bytes) -> None:
         (said(b"2001:db8::1", "data", 550, b"no"), b"[IPv6:2001:db8::1]"),
         (said(b"192.0.2.1", "message", 250, b"ok"), b"[192.0.2.1]"),
         (said(b"192.0.2.1", "mail", 550, b"no"), b"[192.0.2.1]"),
-        (report.died(b"192.0.2.1", whole_message_sent=True).text, b"[192.0.2.1]"),
+        (report.died(b"192.0.2.1", "message", whole_message_sent=True).text, b"[192.0.2.1]"),
         (report.unable(b"192.0.2.1", "no 8BITMIME (#5.6.3)").text, b"[192.0.2.1]"),
         (report.unable(b"2001:db8::1", "no 8BITMIME (#5.6.3)").text, b"[IPv6:2001:db8::1]"),
         (b"mx.example.org does not like recipient.\nRemote host said: 550 no\n", b"mx.example.org"),

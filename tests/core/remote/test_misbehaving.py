@@ -141,6 +141,7 @@ def test_an_end_in_the_midst_of_the_body(scene, act):
     result = meet(scene, Peer(act), scene.job(b"x" * 70 + b"\n" + b"y" * 70 + b"\n" * 100_000))
     # The whole message may be in the socket's buffer: then nobody knows.
     assert result.outcome is Z and result.text in (DIED, DUPLICATE)
+    assert not result.host
 
 
 @pytest.mark.parametrize(
@@ -154,6 +155,57 @@ def test_a_refusal_in_the_midst_of_the_body_decides(scene, reply, outcome):
     result = meet(scene, Peer(reply), scene.job(b"z" * 70 + b"\n" * 100_000), again=outcome is Z)
     assert result.outcome is outcome
     assert reply.strip() in result.text
+
+
+def slow(scene, seconds, verbs):
+    class Slow(scene.Peer):
+        async def _say(self, writer, verb, answer=None):
+            if verb in verbs:
+                await asyncio.sleep(seconds)
+            return await super()._say(writer, verb, answer)
+
+    return Slow({"EHLO": scene.PLAIN})
+
+
+@pytest.fixture
+def hurry(monkeypatch):
+    monkeypatch.setattr("openqmail.core.remote.connection.SECONDS_TO_AGREE", 0.6)
+    monkeypatch.setattr("openqmail.core.remote.connection.SECONDS_A_RECIPIENT", 0.0)
+
+
+def test_it_answers_each_time_at_the_last_moment(scene, hurry):
+    peer = slow(scene, 0.15, ("RCPT",))
+
+    async def main():
+        async with peer, scene.remote(scene.settings(smtproutes=scene.to(peer))) as remote:
+            recipients = [b"u%d@remote.test" % at for at in range(100)]
+            return await remote.deliver(scene.job(recipients=recipients))
+
+    results = asyncio.run(asyncio.wait_for(main(), 60))
+    assert {each.outcome for each in results} == {Z} and all(each.host for each in results)
+    assert b"took too long" in results[0].text
+    assert 0 < len([command for command in peer.commands if b"RCPT" in command]) < 100
+
+
+def test_many_exchangers_do_not_win_it_more_time(scene, hurry):
+    first, second = scene.Peer({"": scene.HANG}), scene.Peer({"": scene.HANG}, host="127.0.0.2")
+
+    async def main():
+        async with first:
+            second.port = first.port
+            async with second:
+                given = scene.settings(smtproutes=scene.to(first, second), timeoutremote=30)
+                async with scene.remote(given) as remote:
+                    return await remote.deliver(scene.job())
+
+    (result,) = asyncio.run(asyncio.wait_for(main(), 20))
+    assert result.outcome is Z and result.host
+    assert (first.connections, second.connections) == (1, 0)
+
+
+def test_who_takes_his_time_over_the_message_itself_is_waited_for(scene, hurry):
+    result = meet(scene, slow(scene, 1.5, (".",)), again=False, timeoutremote=10)
+    assert result.outcome is K
 
 
 @pytest.mark.parametrize("act", ["RESET", "CLOSE", "HANG", "421", "gigabyte"])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from memory_store import applied
+from openqmail.core.control.bindings import Bindings
 from openqmail.core.log import Event as LogEvent
 from openqmail.core.log import MemoryLog
 from openqmail.core.queue.store import Change, Due, Progress, Stored
@@ -44,6 +45,7 @@ def make_settings(**changes: Any) -> Any:
         "percenthack": frozenset(),
         "locals": frozenset({b"mail.example.test", b"example.test"}),
         "virtualdomains": {},
+        "sources": Bindings,
         "concurrencylocal": 10,
         "concurrencyremote": 20,
         "concurrencydestination": 20,

@@ -1,16 +1,20 @@
 """Hosts that fail, and hosts that are slow: what waits for them, and that nothing else does."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
-import msgspec
 import pytest
 
+from openqmail.core.control.bindings import Bindings, Source
 from openqmail.core.ports import DestinationState
 from openqmail.core.send.destination import LEAST, MOST, OPENING
-from openqmail.core.send.events import Flush, Known, Load, Reported, StartRemote, Wake
+from openqmail.core.send.events import Flush, Load, Reported, StartRemote, Wake
+from openqmail.core.send.routing import Routes
+from openqmail.core.send.summary import summarize
 from openqmail.core.values import Outcome, Result
 
+BIRTH = 1_700_000_000
 K, Z, D = Outcome.SUCCESS, Outcome.DEFERRAL, Outcome.FAILURE
 Plays = Callable[..., Any]
 
@@ -93,22 +97,50 @@ def test_one_delivery_probes_it_and_a_success_opens_it_at_once(play: Plays) -> N
     assert len(world.ended) == 200
 
 
-def test_the_oldest_of_what_waits_is_the_probe(play: Plays) -> None:
+def test_messages_for_which_alone_the_host_fails_do_not_keep_the_others(play: Plays) -> None:
     world = play()
-    dead(world, 3)
-    world.now += 10
-    world.accept(10, [b"a@dead.test"])
-    world.queue[5] = msgspec.structs.replace(world.queue[10], id=world.queue[0].id, birth=int(world.now) - 50)
-    world.queue[5] = msgspec.structs.replace(
-        world.queue[5], id=msgspec.structs.replace(world.queue[0].id, number=5)
-    )
-    world.tell(Known(5, 0))
+    for number in range(10):  # these are older, and their senders are refused with 421
+        world.accept(number, [b"a@far.test"])
+    fail_all(world)
+    good = set(range(100, 140))
+    for number in good:
+        world.accept(number, [b"a@far.test"])
+    for _ in range(200):
+        if good <= world.ended:
+            break
+        wake(world)
+        while world.starts:
+            for delivery, start in list(world.starts.items()):
+                if start.stored.id.number in good:
+                    world.report(delivery, K)
+                else:
+                    world.fail(delivery)
+            world.write_all()
+            world.load_all()
+    assert good <= world.ended
+    assert world.now < BIRTH + 3600, "the bad ones probed again and again"
+
+
+def test_who_failed_last_does_not_probe_again_while_there_are_others(play: Plays) -> None:
+    world = play(queuelifetime=10**7)
+    dead(world, OPENING + 2)
+    probes = []
+    for _ in range(60):
+        wake(world)
+        for start in world.starts.values():
+            probes.append(start.stored.id.number)
+        fail_all(world)
+    assert len(probes) > 20 and not any(one == other for one, other in pairwise(probes))
+    assert len(set(probes)) == OPENING + 2
+
+
+def test_after_a_flush_the_oldest_are_not_all_that_is_tried(play: Plays) -> None:
+    world = play()
+    dead(world, 300)
+    world.tell(Flush())
     world.load_all()
-    assert not world.starts
-    world.now = world.manager.destination(b"dead.test").resting_until
-    world.tell(Wake())
-    world.load_all()
-    assert [start.stored.id.number for start in world.starts.values()] == [5]
+    tried = sorted(start.stored.id.number for start in world.starts.values())
+    assert tried != list(range(OPENING, 2 * OPENING)) and tried != list(range(OPENING))
 
 
 def test_each_rest_is_longer_up_to_an_hour_and_at_an_odd_moment(play: Plays) -> None:
@@ -192,6 +224,23 @@ def test_a_message_to_two_hosts_that_rest_waits_for_either(play: Plays) -> None:
     assert 10 in world.ended
 
 
+def test_a_message_to_thousands_of_hosts_that_rest_waits_for_the_first_of_them(play: Plays) -> None:
+    world = play()
+    hosts = [b"a@dead%d.test" % count for count in range(3000)]
+    for number in (1, 2):
+        world.accept(number, hosts)
+    while world.starts:
+        fail_all(world)
+    assert len(world.manager.resting()) == len(hosts)
+    world.accept(10, hosts)
+    first = min(world.manager.resting().values())
+    assert not world.starts and not world.loads and world.wake <= first
+    world.now = first
+    world.tell(Wake())
+    world.load_all()
+    assert world.starts and len(world.starts) < 300
+
+
 def test_what_is_too_old_is_not_kept_longer_because_its_host_rests(play: Plays) -> None:
     world = play(queuelifetime=3000)
     dead(world, 20)
@@ -203,7 +252,7 @@ def test_what_is_too_old_is_not_kept_longer_because_its_host_rests(play: Plays) 
         if not world.queue:
             break
     assert world.ended == set(range(20))
-    assert world.now < 1_700_000_000 + 3000 + MOST + 400
+    assert world.now < BIRTH + 3000 + MOST + 400
     bounces = [bounce.failures for bounce in world.bounces]
     assert len(bounces) == 20
     assert (
@@ -381,3 +430,33 @@ def test_a_message_too_old_for_one_host_that_rests_is_tried_at_the_other(play: P
     world.write_all()
     world.write_all()
     assert 50 in world.ended and len(world.bounces) == 1
+
+
+def test_a_tenant_whose_address_a_host_refuses_keeps_nobody_else_waiting(play: Plays) -> None:
+    bindings = Bindings(
+        {b"*": Source("192.0.2.1"), b"spam.test": Source("192.0.2.2"), b"far.test": Source("192.0.2.1")}
+    )
+    world = play(sources=lambda: bindings)
+    for number in range(20):
+        world.accept(number, [b"a@far.test"], b"x@spam.test")
+    fail_all(world)
+    for number in range(20, 40):
+        world.accept(number, [b"a@far.test"], b"list-@spam.test-@[]")
+    assert not world.starts
+    world.accept(50, [b"a@far.test"], b"alice@example.test")
+    world.accept(51, [b"b@far.test", b"c@far.test"], b"alice@far.test")
+    assert domains(world) == [b"far.test"] * 2
+    for delivery in list(world.starts):
+        world.report(delivery, K)
+    world.write_all()
+    assert {50, 51} <= world.ended
+    assert world.manager.destination(b"far.test").resting_until is None
+    (resting,) = world.manager.resting()
+    assert world.manager.destination(resting).name == "far.test"
+    wake(world)
+    assert domains(world) == [b"far.test"]
+    rows = [
+        summarize(stored, Routes(world.settings), world.now, {resting: 2 * BIRTH})
+        for stored in world.queue.values()
+    ]
+    assert {one.recipients[0].next for one in rows} == {2 * BIRTH}

@@ -1,11 +1,12 @@
 """Nobody waits for somebody else's flood."""
 
+from heapq import heappop, heappush
 from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openqmail.core.send.destination import FAILURES, OPENING
+from openqmail.core.send.destination import FAILURES, OPENING, Destination
 from openqmail.core.send.fairness import KEPT, WAITING, FairQueue
 
 
@@ -14,7 +15,7 @@ def items(count: int) -> list[tuple[int, bytes]]:
 
 
 def test_a_big_message_lets_a_small_one_pass() -> None:
-    queue = FairQueue(limit=1, each=1)
+    queue = FairQueue(limit=1, each=1, random=Random(1))
     queue.add(1, b"a.test", items(2000), 1)
     order = []
     for turn in range(5):
@@ -28,7 +29,7 @@ def test_a_big_message_lets_a_small_one_pass() -> None:
 
 
 def test_a_full_destination_stands_aside() -> None:
-    queue = FairQueue(limit=20, each=5)
+    queue = FairQueue(limit=20, each=5, random=Random(1))
     for number in range(100):
         queue.add(number, b"dead.test", items(1), 100)
     queue.add(1000, b"live.test", items(1), 100)
@@ -43,7 +44,7 @@ def test_a_full_destination_stands_aside() -> None:
 
 
 def test_recipients_go_in_groups() -> None:
-    queue = FairQueue(limit=20, each=20)
+    queue = FairQueue(limit=20, each=20, random=Random(1))
     queue.add(1, b"a.test", items(250), 100)
     sizes = []
     while (batch := queue.take()) is not None:
@@ -52,7 +53,7 @@ def test_recipients_go_in_groups() -> None:
 
 
 def test_new_limits_count_at_once() -> None:
-    queue = FairQueue(limit=0, each=1)
+    queue = FairQueue(limit=0, each=1, random=Random(1))
     for number in range(4):
         queue.add(number, b"a.test", items(1), 1)
     assert queue.take() is None
@@ -67,7 +68,7 @@ def test_new_limits_count_at_once() -> None:
 
 
 def test_beyond_a_long_line_only_numbers_are_kept_and_come_back_in_order() -> None:
-    queue = FairQueue(limit=1, each=1)
+    queue = FairQueue(limit=1, each=1, random=Random(1))
     total = WAITING + 700
     for number in range(total):
         if queue.congested(b"a.test"):
@@ -88,7 +89,7 @@ def test_beyond_a_long_line_only_numbers_are_kept_and_come_back_in_order() -> No
 
 
 def test_what_is_withdrawn_leaves_the_others_in_their_order() -> None:
-    queue = FairQueue(limit=1, each=1)
+    queue = FairQueue(limit=1, each=1, random=Random(1))
     for number in range(6):
         queue.add(number, b"ab"[number % 2 :][:1] + b".test", items(1), 1)
     queue.add(6, b"c.test", items(1), 1)
@@ -101,7 +102,7 @@ def test_what_is_withdrawn_leaves_the_others_in_their_order() -> None:
 
 
 def test_withdrawing_a_long_line_brings_those_that_are_parked_behind_it() -> None:
-    queue = FairQueue(limit=1, each=1)
+    queue = FairQueue(limit=1, each=1, random=Random(1))
     for number in range(WAITING):
         queue.add(number, b"a.test", items(1), 1)
     queue.park(WAITING, b"a.test", 0)
@@ -120,7 +121,7 @@ def test_withdrawing_a_long_line_brings_those_that_are_parked_behind_it() -> Non
 def test_each_recipient_once_and_never_over_a_limit(
     messages: list[tuple[int, int, int]], limit: int, each: int, random: object
 ) -> None:
-    queue = FairQueue(limit, each)
+    queue = FairQueue(limit, each, random=Random(1))
     expected = set()
     for number, (destination, count, group) in enumerate(messages):
         name = b"d%d" % destination
@@ -145,7 +146,7 @@ def test_each_recipient_once_and_never_over_a_limit(
 
 
 def test_withdrawing_what_was_asked_for_asks_for_the_next_that_are_parked() -> None:
-    queue = FairQueue(limit=1, each=1)
+    queue = FairQueue(limit=1, each=1, random=Random(1))
     queue.add(0, b"a.test", items(1), 1)
     for number in range(1, 2 * WAITING):
         queue.park(number, b"a.test", 0)
@@ -156,7 +157,7 @@ def test_withdrawing_what_was_asked_for_asks_for_the_next_that_are_parked() -> N
 
 
 def test_strangers_get_a_second_slot_only_while_they_hold_few() -> None:
-    queue = FairQueue(limit=20, each=20, paced=True)
+    queue = FairQueue(limit=20, each=20, random=Random(1), paced=True)
     for destination in range(3):
         for number in range(10):
             queue.add(number, b"d%d" % destination, items(1), 1)
@@ -167,12 +168,12 @@ def test_strangers_get_a_second_slot_only_while_they_hold_few() -> None:
 
 
 def test_one_stranger_alone_gets_what_opens() -> None:
-    queue = FairQueue(limit=20, each=20, paced=True)
+    queue = FairQueue(limit=20, each=20, random=Random(1), paced=True)
     assert [queue.take_at_once(b"a.test") for _ in range(OPENING + 1)] == [True] * OPENING + [False]
 
 
 def test_the_number_of_destinations_that_are_remembered_is_bounded() -> None:
-    queue = FairQueue(limit=20, each=20, paced=True)
+    queue = FairQueue(limit=20, each=20, random=Random(1), paced=True)
     queue.take_at_once(b"busy.test")
     for number in range(2 * KEPT):
         name = b"d%d" % number
@@ -182,12 +183,22 @@ def test_the_number_of_destinations_that_are_remembered_is_bounded() -> None:
     assert queue.state(b"busy.test") is not None
 
 
+@given(st.lists(st.integers(0, 1000), unique=True, min_size=1), st.randoms(use_true_random=False))
+def test_what_is_drawn_by_lot_leaves_the_others_by_age(births: list[int], random: Random) -> None:
+    destination = Destination(b"a.test", 1, proven=False)
+    for birth in births:
+        heappush(destination.parked, birth)
+    drawn = [destination.draw(random, -1) for _ in range(len(births) // 2)]
+    left = [heappop(destination.parked) for _ in range(len(births) - len(drawn))]
+    assert left == sorted(left) and sorted(drawn + left) == sorted(births)
+
+
 class Paced:
     """A queue of other hosts, beside what must be true of it whatever happens."""
 
     def __init__(self, limit: int, each: int, random: Random) -> None:
         self.queue, self.limit, self.each, self.random = (
-            FairQueue(limit, each, paced=True),
+            FairQueue(limit, each, random, paced=True),
             limit,
             each,
             random,
@@ -211,10 +222,10 @@ class Paced:
         name = self.running.pop(self.random.randrange(len(self.running)))
         if how == "fail":
             if self.queue.failed(name, b"no\n"):
-                withdrawn = self.queue.rest(name, self.now, self.random)
-                assert sum(count for _, count in withdrawn) == self.left[name]
-                for number, count in withdrawn:  # as the manager does: they wait as numbers
-                    for _ in range(count):
+                withdrawn = self.queue.rest(name, self.now, -1)
+                assert sum(len(waiting) for _, waiting in withdrawn) == self.left[name]
+                for number, waiting in withdrawn:  # as the manager does: they wait as numbers
+                    for _ in waiting:
                         self.queue.park(number, name, number)
         elif how == "answer":
             self.queue.answered(name)
@@ -277,7 +288,7 @@ def test_no_order_of_events_breaks_a_limit_and_everything_is_tried_in_the_end(
 
 
 def test_it_takes_failures_in_a_row_to_rest() -> None:
-    queue = FairQueue(limit=20, each=20, paced=True)
+    queue = FairQueue(limit=20, each=20, random=Random(1), paced=True)
     for _ in range(FAILURES - 1):
         queue.take_at_once(b"a.test")
         assert not queue.failed(b"a.test", b"no\n")
@@ -288,7 +299,7 @@ def test_it_takes_failures_in_a_row_to_rest() -> None:
 
 
 def test_strangers_go_before_slow_ones_but_do_not_starve_them() -> None:
-    queue = FairQueue(limit=4, each=4, paced=True)
+    queue = FairQueue(limit=4, each=4, random=Random(1), paced=True)
     queue.take_at_once(b"slow.test")
     queue.succeeded(b"slow.test", 5.0)
     for number in range(40):

@@ -155,6 +155,33 @@ def test_who_wants_to_know_is_told_once_that_a_message_is_late(play: Plays, addr
     assert len(world.notices) == 1
 
 
+def test_who_waits_for_a_host_that_rests_is_told_once_that_he_is_late(play: Plays) -> None:
+    world = play()
+    born = int(world.now)
+    wishing = {number for number in range(300) if number % 50 == 49}
+    for number in range(300):
+        world.accept(number, [to(b"a@dead.test", b"DELAY" if number in wishing else b"")])
+    told, probed = [], set()
+    for _ in range(200):
+        for delivery, start in list(world.starts.items()):
+            probed.add(start.stored.id.number)
+            world.fail(delivery)
+        while world.writes or world.loads:
+            told += [(notice.number, int(world.now)) for notice in world.notices]
+            world.notices.clear()
+            world.write_all()
+            world.load_all()
+        if not world.starts:
+            world.now = max(world.now, world.wake)
+            world.tell(Wake())
+            world.load_all()
+    assert world.now - born > 3 * LATE
+    assert sorted(number for number, _ in told) == sorted(wishing), "told twice, or not at all"
+    assert wishing - probed, "each had a try of its own"
+    assert all(LATE <= when - born <= LATE + 2 * HOUR for _, when in told)
+    assert not world.ended
+
+
 def test_a_restart_does_not_tell_again(play: Plays) -> None:
     world = play()
     late(world, to(b"a@far.test", b"DELAY"))

@@ -85,7 +85,7 @@ def show(home: Home, number: int) -> Iterator[bytes]:
 
 
 def destination(home: Home, domain: bytes) -> DestinationState | None:
-    """What the running service knows of another host's domain (lower case); None: nothing."""
+    """What the service knows of a remote destination (its domain and `Routes.mark`); None: nothing."""
     with _asked(home, {"ask": "destination", "domain": domain.decode("utf-8", "backslashreplace")}) as answer:
         found = _accepted(_line(answer, home), home).get("destination")
     try:

@@ -20,6 +20,7 @@ from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
 from openqmail.core.control.reader import read_settings
 from openqmail.core.ports import DestinationState, Step
+from openqmail.core.send.routing import Routes
 from openqmail.core.values import OpenqmailError, Outcome, Result, TemporaryFailure
 
 help = "say how mail for an address would go now, and by which lines; or what happened to a message"
@@ -77,7 +78,9 @@ def _explain(home: Home, address: bytes, sender: bytes, as_json: bool) -> int:
         settings, accounts = read_settings(home), find_accounts(home)
         found = explain(home, settings, accounts, address, sender)
         state, step = (
-            _destination(home, found.routed.domain) if found.routed.channel == "remote" else (None, None)
+            _destination(home, found.routed.domain + Routes(settings).mark(sender))
+            if found.routed.channel == "remote"
+            else (None, None)
         )
     result = found.result
     steps = (*found.trail, step) if step is not None else found.trail

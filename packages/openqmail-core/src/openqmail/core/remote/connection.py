@@ -4,12 +4,14 @@ It reports to whoever holds the other end of `Owner`; it decides nothing about o
 other tries.  One write for all that a turn of the loop has to say.  A large body is read off
 the loop, a chunk at a time, no faster than the peer takes it.  It has no timer: its owner calls
 `expire` now and then, and `deadline` is where the machine's patience (RFC 5321 section 4.5.3.2,
-at most `timeoutremote`) ends.
+at most `timeoutremote`) ends.  A host that answers each time at the last moment is given up as well:
+all that comes before the message has `SECONDS_TO_AGREE`, on however many connections.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from math import inf
 from typing import Literal, Protocol, cast
 
 import msgspec
@@ -34,8 +36,14 @@ from openqmail.core.smtp.client_events import Outcome as Decided
 from openqmail.core.values import OpenqmailError, PermanentFailure, Result
 
 SECONDS_TO_LEAVE = 5.0
+SECONDS_TO_AGREE = 600.0
+"""From the first connection of a delivery until the host wants the message."""
+SECONDS_A_RECIPIENT = 5.0
+"""And so many more for each: what a tarpit that means well takes."""
 MOST_TRANSACTIONS = 1000
 """A connection that was of use so often makes room for a new one: addresses and policies change."""
+
+_BEFORE_THE_MESSAGE = frozenset(("greeting", "ehlo", "helo", "lhlo", "cleared", "mail", "rcpt", "data"))
 
 State = Literal["opening", "busy", "idle", "leaving", "gone"]
 
@@ -53,6 +61,12 @@ class Attempt(msgspec.Struct, eq=False):
     """On the wire."""
     wire: bytes | None = None
     """The whole body as it stands there, where it is small."""
+    until: float = inf
+    """When the time for all that comes before the message ends, by the loop's clock."""
+
+    def connected(self, now: float) -> None:
+        if self.until == inf:
+            self.until = now + SECONDS_TO_AGREE + SECONDS_A_RECIPIENT * len(self.job.recipients)
 
     def finish(self, results: tuple[Result, ...]) -> None:
         if not self.future.done():
@@ -99,7 +113,7 @@ class Connection(asyncio.Protocol):
         self.settings = settings
         self.state: State = "opening"
         self.opened = False
-        self.deadline = float("inf")
+        self.deadline = inf
         self._owner = owner
         self._timeout = settings.timeoutremote
         self._host = stop.address.encode("ascii")
@@ -118,6 +132,7 @@ class Connection(asyncio.Protocol):
         """Another transaction on this idle connection."""
         self._reused = True
         self._attempt = attempt
+        attempt.connected(self._loop.time())
         self._begin()
         self._flush()
 
@@ -129,6 +144,10 @@ class Connection(asyncio.Protocol):
             self.state = "leaving"
             self._session.quit()
             self._flush()
+
+    def late(self, now: float) -> bool:
+        """Whether the time for what comes before the message is over; it counts only until then."""
+        return self._attempt is not None and now >= self._attempt.until
 
     def expire(self, now: float) -> None:
         """Give up when the deadline has passed."""
@@ -144,6 +163,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._wire = cast(asyncio.Transport, transport)
         self._loop = asyncio.get_running_loop()
+        if self._attempt is not None:
+            self._attempt.connected(self._loop.time())
         self.opened = True
         self._owner.opened(self)
         self._flush()
@@ -188,7 +209,7 @@ class Connection(asyncio.Protocol):
             elif isinstance(event, Refused):
                 self._refused(event)
             elif isinstance(event, Ended):
-                self._fail(event.outcomes)
+                self._fail(event.outcomes, event.stage)
         if self.state != "idle":
             self._flush()
 
@@ -207,6 +228,8 @@ class Connection(asyncio.Protocol):
             patience = self._session.deadline()
         if self.state != "idle":
             self.deadline = self._loop.time() + (self._timeout if patience is None else patience)
+            if self._attempt is not None and self.deadline > self._attempt.until and self._session.asking:
+                self.deadline = self._attempt.until
 
     def _begin(self) -> None:
         attempt = self._attempt
@@ -325,9 +348,9 @@ class Connection(asyncio.Protocol):
         self._turn()
         self._fail()
 
-    def _fail(self, decided: tuple[Decided | None, ...] = ()) -> None:
+    def _fail(self, decided: tuple[Decided | None, ...] = (), stage: str = "") -> None:
         """The connection is of no more use, for whatever reason; `decided` is what it still said
-        about recipients."""
+        about recipients, `stage` what it owed an answer to."""
         if self.state == "gone":
             return
         before = self.state
@@ -339,7 +362,10 @@ class Connection(asyncio.Protocol):
         self._owner.gone(self)
         if attempt is None:
             return
-        died = report.died(self._host, whole_message_sent=self._whole_sent)
+        if self._loop.time() >= attempt.until and stage in _BEFORE_THE_MESSAGE and not self._whole_sent:
+            died = report.too_slow(self._host)
+        else:
+            died = report.died(self._host, stage, whole_message_sent=self._whole_sent)
         if before == "opening":
             attempt.problem = died
             self._owner.try_again(attempt)

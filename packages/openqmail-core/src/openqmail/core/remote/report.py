@@ -36,6 +36,8 @@ _STAGES = {
     "data": b"%s failed on DATA command.\nRemote host said: %s\n",
     "message": b"%s failed after I sent the message.\nRemote host said: %s\n",
 }
+_OF_THE_MESSAGE = frozenset(("rcpt", "data", "body", "message", "chunk", "nothing"))
+"""Stages of a session (see `smtp.client`) after MAIL has been answered."""
 
 
 def no_host(name: bytes) -> Result:
@@ -79,9 +81,10 @@ def concluded(host: bytes, stage: str, reply: Reply) -> Result:
     if stage == "rcpt":
         text += b"Giving up on %s.\n" % host
     # A reply that is neither 2xx, 4xx nor 5xx where one of them must stand: nothing is known, so later.
-    # 421: the host is about to close, whatever it was asked (RFC 5321 section 3.8).
+    # 421: the host is about to close (RFC 5321 section 3.8).  Once it has taken the sender, filters say so of
+    # one message, too; who counts that against the host lets one message hold up all the others.
     outcome = Outcome.FAILURE if 500 <= reply.code < 600 else Outcome.DEFERRAL
-    return Result(outcome, text, host=reply.code == 421)
+    return Result(outcome, text, host=reply.code == 421 and stage == "mail")
 
 
 def transaction(host: bytes, outcomes: Iterable[tuple[str, Reply]]) -> tuple[Result, ...]:
@@ -104,12 +107,18 @@ def taken_over(results: Iterable[Result]) -> tuple[Result, ...]:
     )
 
 
-def died(host: bytes, *, whole_message_sent: bool) -> Result:
-    """The connection broke, fell silent, or the peer stopped speaking SMTP: after the whole message
-    that may be the message's doing, not the host's."""
+def died(host: bytes, stage: str, *, whole_message_sent: bool) -> Result:
+    """The connection broke, fell silent, or the peer stopped speaking SMTP; `stage`: what it owed an
+    answer to.  Once MAIL is answered that may be the message's doing, not the host's."""
     duplicate = b" Possible duplicate!" if whole_message_sent else b""
     text = b"Connected to %s but connection died.%s (#4.4.2)\n" % (host, duplicate)
-    return Result(Outcome.DEFERRAL, text, host=not whole_message_sent)
+    return Result(Outcome.DEFERRAL, text, host=not whole_message_sent and stage not in _OF_THE_MESSAGE)
+
+
+def too_slow(host: bytes) -> Result:
+    """The peer answered each time, but did not get to the message in the time for that."""
+    text = b"Connected to %s but it took too long until it would take a message. (#4.4.2)\n" % host
+    return Result(Outcome.DEFERRAL, text, host=True)
 
 
 def unfit(reason: str) -> Result:

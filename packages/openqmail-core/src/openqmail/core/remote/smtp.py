@@ -139,7 +139,8 @@ class SmtpTransport:
         """Connect to the best stop that lets us; the connection then goes on by itself."""
         settings, source = self._settings, attempt.source
         attempt.stops = tuple(stop for stop in attempt.stops if not self._timeouts.resting(stop.address))
-        while attempt.stops:
+        loop = asyncio.get_running_loop()
+        while attempt.stops and loop.time() < attempt.until:
             best = equals(attempt.stops)
             worse = attempt.stops[len(best) :]
             try:
@@ -158,7 +159,7 @@ class SmtpTransport:
             session = self.session(place[3], settings.timeoutremote)
             connection = Connection(self, won.stop, place, settings, session, attempt)
             try:
-                await asyncio.get_running_loop().create_connection(lambda: connection, sock=won.made)  # noqa: B023
+                await loop.create_connection(lambda: connection, sock=won.made)  # noqa: B023
             except OSError:  # it has ended already
                 won.made.close()
                 if not connection.opened:
@@ -248,7 +249,7 @@ class SmtpTransport:
                 self._pool.discard(connection)
                 connection.leave()
             else:
-                if connection.state == "opening":
+                if connection.state == "opening" and not connection.late(now):
                     self._timeouts.silent(connection.stop.address)
                 connection.expire(now)
         if self._connections:

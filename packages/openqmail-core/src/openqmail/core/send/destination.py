@@ -10,10 +10,12 @@ hold only a part of the slots (see `fairness`).
 """
 
 from collections import deque
+from heapq import heappop
 from random import Random
 from typing import Final
 
 from openqmail.core.ports import DestinationState
+from openqmail.core.send.routing import domain_of
 
 OPENING = 5
 """Deliveries at once to a stranger, and after a rest."""
@@ -51,7 +53,8 @@ _NO_LINES: Final[deque[Line]] = deque()
 
 class Destination:
     """`lines` wait with their details, `parked` as a number each (a heap, by birth, see `fairness`);
-    `asked`: parked ones that are being loaded.  `place`: the round in which it stands, if it does.
+    `asked`: parked ones that are being loaded.  `told`: the message whose failure began its latest
+    rest.  `place`: the round in which it stands, if it does.
     `proven`: its last word was no failure; `until`: when its rest ends (seconds UTC); `text`: its
     latest failure."""
 
@@ -71,6 +74,7 @@ class Destination:
         "seconds",
         "successes",
         "text",
+        "told",
         "until",
     )
 
@@ -78,6 +82,7 @@ class Destination:
         self.name = name
         self.limit = limit
         self.running = self.asked = 0
+        self.told = -1
         self.lines = _NO_LINES
         self.parked: list[int] = []
         self.place: deque[Destination] | None = None
@@ -96,6 +101,21 @@ class Destination:
             self.lines.appendleft(line)
         else:
             self.lines.append(line)
+
+    def draw(self, random: Random, mask: int) -> int:
+        """A parked number (under `mask`), taken out by lot; `told` only if there is no other: a host that
+        fails for some messages alone must not be judged by these for ever."""
+        parked = self.parked
+        at = random.randrange(len(parked))
+        if parked[at] & mask == self.told:
+            at = (at + 1) % len(parked)
+        entry = parked[at]
+        while at:  # its ancestors move down a step, so it goes as the least would
+            above = (at - 1) >> 1
+            parked[at] = parked[above]
+            at = above
+        heappop(parked)
+        return entry & mask
 
     @property
     def startable(self) -> bool:
@@ -144,8 +164,9 @@ class Destination:
         self.limit = max(1, self.limit - 1)
         return self.failures >= FAILURES
 
-    def rest(self, now: float, random: Random) -> None:
-        """Leave it alone from now on, for longer than the last time."""
+    def rest(self, now: float, random: Random, told: int) -> None:
+        """Leave it alone from now on, for longer than the last time; `told`: the message that failed."""
+        self.told = told
         pause = min(LEAST * 2.0 ** min(self.rests, 32), MOST / SPREAD)
         self.rests += 1
         self.until = int(now + pause * random.uniform(1.0, SPREAD)) + 1
@@ -161,7 +182,7 @@ class Destination:
 
     def state(self) -> DestinationState:
         return DestinationState(
-            self.name.decode("utf-8", "backslashreplace"),
+            domain_of(self.name).decode("utf-8", "backslashreplace"),
             self.running,
             self.limit,
             len(self.lines) + len(self.parked) + self.asked,

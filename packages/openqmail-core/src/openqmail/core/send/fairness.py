@@ -12,11 +12,12 @@ these slots goes to a slow one first.  A stranger gets a second slot only while 
 than a quarter: many dead ones do not keep many new ones waiting.
 
 A destination keeps details of only so many messages; the numbers of further ones are parked,
-and handed back in `recalled` when their turn comes near, the oldest first.
+and handed back in `recalled` when their turn comes near: the oldest first, but by lot where nothing good
+is known of the host.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from random import Random
 
@@ -43,15 +44,16 @@ _MASK = (1 << _NUMBER) - 1
 
 class FairQueue:
     """One channel.  `limit`: slots in all; `each`: slots a destination.  `paced`: destinations are
-    other hosts, and have as much of `each` as they have earned.
+    other hosts, and have as much of `each` as they have earned.  `random`: of what is drawn by lot.
 
     `round`, `strange`, `slow`: the destinations that might use a slot, empty when there is nothing to
     start; `others`: slots that such as are not quick hold, at most `part`."""
 
-    def __init__(self, limit: int, each: int, *, paced: bool = False) -> None:
+    def __init__(self, limit: int, each: int, random: Random, *, paced: bool = False) -> None:
         self.limit = limit
         self.each = each
         self.paced = paced
+        self._random = random
         self.part, self._few = _parts(limit)
         self.running = 0
         self.others = 0
@@ -214,14 +216,15 @@ class FairQueue:
         self.release(name)
         return resting
 
-    def rest(self, name: bytes, now: float, random: Random) -> list[tuple[int, int]]:
-        """Leave it alone; what was in line and is no longer: messages, and how many recipients of each."""
+    def rest(self, name: bytes, now: float, told: int) -> list[tuple[int, list[Item]]]:
+        """Leave it alone, as message `told` failed; what was in line and is no longer: messages, and the
+        recipients of each."""
         destination = self._destinations[name]
-        destination.rest(now, random)
+        destination.rest(now, self._random, told)
         heappush(self.rests, (destination.until, name))
         if destination.quick:
             self._change(destination)
-        withdrawn = [(line.number, line.left) for line in destination.lines if not line.urgent]
+        withdrawn = [(line.number, line.items[line.taken :]) for line in destination.lines if not line.urgent]
         if withdrawn:
             destination.lines = deque(line for line in destination.lines if line.urgent)
         return withdrawn
@@ -255,7 +258,7 @@ class FairQueue:
         destination = self._destinations.get(name)
         return destination.until if destination is not None and destination.resting else 0
 
-    def again(self, names: tuple[bytes, ...], now: int) -> int:
+    def again(self, names: Iterable[bytes], now: int) -> int:
         """When the first of these may be tried, or is worth another look."""
         return min(self.resting_until(name) or now + (PROBED if self.holds(name) else 1) for name in names)
 
@@ -317,7 +320,11 @@ class FairQueue:
             most = WAITING if destination.quick else WAITING_SLOW
             room = most // 2 - len(destination.lines) - destination.asked
         while room > 0 and destination.parked:
-            self.recalled.append((heappop(destination.parked) & _MASK, destination.name))
+            if destination.proven:
+                number = heappop(destination.parked) & _MASK
+            else:
+                number = destination.draw(self._random, _MASK)
+            self.recalled.append((number, destination.name))
             self.parked -= 1
             destination.asked += 1
             room -= 1

@@ -101,7 +101,7 @@ class SendManager:
         return self._work.status()
 
     def destination(self, domain: bytes) -> DestinationState | None:
-        """What is known of a remote destination (lower case); None: nothing."""
+        """What is known of a remote destination: its domain (lower case) and `Routes.mark`; None: nothing."""
         return self._work.remote.state(domain)
 
     def resting(self) -> dict[bytes, int]:

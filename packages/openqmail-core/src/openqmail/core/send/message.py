@@ -63,12 +63,12 @@ class Message(msgspec.Struct, eq=False):
 
     `due`: the times that are on disk.  `waiting`, `running`: recipients in line, and deliveries
     without a result.  `left_local`, `left_remote`: recipients not done with; `tried_local`,
-    `tried_remote`: when they were last, if they were since it was loaded.  `held`: destinations that
-    rest, whose recipients were due and not tried; `left_held`: how many these are.  `changes`: results
-    not yet handed to the queue; `failures`: the bounce so far; `writing`: a Record or Bounce is under
-    way; `ending`: it is the message's last; `bounced`: it is a bounce's.  `wanted`: to be let go.
-    `told`: what its sender wants to be told now; `late`: and once nothing of it runs; `telling`: the
-    notice that is being written; `said`: bytes of the reports among all these.
+    `tried_remote`: when they were last, if they were since it was loaded.  `held`: recipients that
+    were due and not tried, as their destination rests; `left_held`: how many these are.
+    `changes`: results not yet handed to the queue; `failures`: the bounce so far; `writing`: a Record or
+    Bounce is under way; `ending`: it is the message's last; `bounced`: it is a bounce's.  `wanted`: to be
+    let go.  `told`: what its sender wants to be told now; `late`: and once nothing of it runs; `telling`:
+    the notice that is being written; `said`: bytes of the reports among all these.
     """
 
     number: int
@@ -80,7 +80,7 @@ class Message(msgspec.Struct, eq=False):
     running: int = 0
     left_local: int = 0
     left_remote: int = 0
-    held: tuple[bytes, ...] = ()
+    held: Items = {}
     left_held: int = 0
     changes: list[Change] = []
     failures: list[bytes] = []
@@ -94,30 +94,32 @@ class Message(msgspec.Struct, eq=False):
     said: int = 0
 
     def sort(self, routes: Routes, now: float) -> tuple[Items, Items]:
-        """Route who is left: the local and the remote recipients that are due."""
+        """Route who is left: the local and the remote recipients that are due, by destination."""
         local: Items = {}
         remote: Items = {}
         stored = self.stored
         due_local, due_remote = stored.due
+        mark = routes.mark(stored.envelope.sender)
         for position, progress in enumerate(stored.progress):
             if progress.outcome is not None:
                 continue
             routed = routes.of(stored, position)
-            if routed.channel == "local":
+            channel = routed.channel
+            if channel == "local":
                 self.left_local += 1
                 lines, due = local, due_local
             else:
                 self.left_remote += 1
                 lines, due = remote, due_remote
             if due <= now:
-                lines.setdefault(routed.domain, []).append((position, routed.address))
+                domain = routed.domain if channel == "local" or not mark else routed.domain + mark
+                lines.setdefault(domain, []).append((position, routed.address))
         return local, remote
 
-    def hold(self, destination: bytes, recipients: int) -> None:
-        """So many that are due are not tried, because their destination rests."""
-        if destination not in self.held:
-            self.held = (*self.held, destination)
-        self.left_held += recipients
+    def hold(self, destination: bytes, items: list[Item]) -> None:
+        """These are due and not tried, because their destination rests."""
+        self.held.setdefault(destination, []).extend(items)
+        self.left_held += len(items)
 
     def next_due(self) -> Due:
         """When the recipients that are left are tried next; where only one kind is, both times
@@ -178,6 +180,14 @@ class Message(msgspec.Struct, eq=False):
         """Whether this was the first try of these recipients since the message is late."""
         birth, due = self.stored.birth, self.stored.due[channel == "remote"]
         return now - birth >= LATE > last_try(birth, due, channel) - birth
+
+    def untold(self, items: list[Item]) -> bool:
+        """Whether the sender wants to be told when these remote recipients are late, and was not yet."""
+        birth, due, envelope = self.stored.birth, self.stored.due[1], self.stored.envelope
+        return last_try(birth, due, "remote") - birth < LATE and any(
+            envelope.recipients[position].notify and wants(envelope, position, "delayed")
+            for position, _ in items
+        )
 
     def bounce(self, settings: Settings) -> Bounce:
         """What tells the sender about the failures; or, when that is nobody, the postmaster."""

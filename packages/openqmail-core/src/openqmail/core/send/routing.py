@@ -4,6 +4,7 @@ addresses(5)).  Where an address goes is decided by `control/routing.py`.
 
 from functools import lru_cache, partial
 
+from openqmail.core.control.bindings import ANY, Source
 from openqmail.core.control.routing import Routed, route, routed_before
 from openqmail.core.control.settings import Settings
 from openqmail.core.queue.store import Stored
@@ -21,6 +22,14 @@ class Routes:
     def __init__(self, settings: Settings) -> None:
         self.route = lru_cache(ROUTES)(partial(route, settings=settings))
         self.before = lru_cache(ROUTES)(partial(routed_before, settings=settings))
+        bindings = settings.sources()
+        usual = bindings.lines.get(b"*", ANY)
+
+        def mark(sender: bytes) -> bytes:
+            source = bindings.source_of(bounce_sender(sender))
+            return b"" if _seen(source) == _seen(usual) else b"\0" + _seen(source)
+
+        self._mark = lru_cache(ROUTES)(mark) if bindings.lines else None
 
     def of(self, stored: Stored, position: int) -> Routed:
         """Where the recipient at `position` of a queued message goes."""
@@ -29,10 +38,25 @@ class Routes:
             return self.before(address, stored.channels[position])
         return self.route(address)
 
+    def mark(self, sender: bytes) -> bytes:
+        """What is put behind a remote domain to name the destination of this sender's mail: a host may refuse
+        one address of ours and not another.  Empty where his mail goes out as most does."""
+        return b"" if self._mark is None else self._mark(sender)
+
     def place(self, recipient: bytes) -> tuple[Channel, bytes]:
         """Channel and address of an accepted recipient, for the queue."""
         routed = self.route(recipient)
         return routed.channel, routed.address
+
+
+def domain_of(destination: bytes) -> bytes:
+    """The domain of a destination, without the mark."""
+    return destination.partition(b"\0")[0]
+
+
+def _seen(source: Source) -> bytes:
+    """What others see of a source."""
+    return f"{source.v4} {source.v6} ".encode() + source.helo
 
 
 def is_verp(sender: bytes) -> bool:

@@ -150,11 +150,11 @@ class Sender:
         return taken
 
     def destination(self, domain: bytes) -> DestinationState | None:
-        """What is known of a remote domain (lower case); None: nothing."""
+        """What is known of a remote destination: its domain (lower case) and `Routes.mark`; None: nothing."""
         return self._manager.destination(domain)
 
     def resting(self) -> dict[bytes, int]:
-        """The domains that are left alone now because their hosts failed, and until when (seconds UTC)."""
+        """The destinations that are left alone as their hosts failed, and until when (seconds UTC)."""
         return self._manager.resting()
 
     def put_back(self, message: MessageId, due: int | None) -> None:

@@ -21,9 +21,10 @@ def summarize(
     stored: Stored, routes: Routes, now: float, resting: Mapping[bytes, int] = _NOTHING
 ) -> MessageSummary:
     """A message in the form of `openqmail queue list --json`, at `now` (seconds UTC); `resting`: until
-    when which domains are left alone."""
+    when which destinations are left alone."""
     envelope = stored.envelope
     (local, remote), channels = stored.due, stored.channels
+    mark = routes.mark(envelope.sender)
     recipients = []
     left = waits = begun = False
     for position, (recipient, progress) in enumerate(zip(envelope.recipients, stored.progress, strict=True)):
@@ -34,7 +35,7 @@ def summarize(
             left = True
             due = local if channel == "local" else remote
             if resting and channel == "remote":
-                due = max(due, resting.get(routes.of(stored, position).domain, 0))
+                due = max(due, resting.get(routes.of(stored, position).domain + mark, 0))
             if progress.attempts or due > now:
                 waits = True
             else:

@@ -38,8 +38,9 @@ from openqmail.core.send.events import (
 )
 from openqmail.core.send.fairness import FairQueue, Item
 from openqmail.core.send.message import REPORT, Delivery, Items, Message
-from openqmail.core.send.routing import Routes, is_verp, sender_for
+from openqmail.core.send.routing import Routes, domain_of, is_verp, sender_for
 from openqmail.core.send.tally import Tally
+from openqmail.core.send.wishes import LATE
 from openqmail.core.values import Outcome, Result
 from openqmail.core.values.address import Channel
 
@@ -66,12 +67,13 @@ class Work:
         self.abandoned = False
         """A deferral says nothing any more."""
         self.active: dict[int, Message] = {}
-        self.local = FairQueue(settings.concurrencylocal, settings.concurrencylocal)
-        self.remote = FairQueue(settings.concurrencyremote, settings.concurrencydestination, paced=True)
+        self.local = FairQueue(settings.concurrencylocal, settings.concurrencylocal, random)
+        self.remote = FairQueue(
+            settings.concurrencyremote, settings.concurrencydestination, random, paced=True
+        )
         self.tally = Tally()
         self._routes = Routes(settings)
         self._pid = pid
-        self._random = random
         self._backlog = backlog
         self._last_delivery = 0
         self._deliveries: dict[int, Delivery] = {}
@@ -131,7 +133,11 @@ class Work:
             return False
         routed = self._routes.of(stored, 0)
         channel, domain = routed.channel, routed.domain
-        queue = self.local if channel == "local" else self.remote
+        if channel == "local":
+            queue = self.local
+        else:
+            queue = self.remote
+            domain += self._routes.mark(stored.envelope.sender)
         if not queue.take_at_once(domain):
             return False
         message = self.active[number] = self._message(number, stored)
@@ -161,8 +167,15 @@ class Work:
         if not due or due < message.left_local + message.left_remote:
             return False
         queue, domains = (self.local, local) if local else (self.remote, remote)
-        queue.park(message.number, next(iter(domains)), message.stored.birth)
+        domain, items = next(iter(domains.items()))
+        queue.park(message.number, domain, self._seniority(message, items))
         return True
+
+    def _seniority(self, message: Message, items: list[Item]) -> int:
+        """A birth to park it by, so that it is found in time when its host rests: before it is too old, or
+        when it is late and its sender is to be told so."""
+        early = max(0, self.settings.queuelifetime - LATE) if message.untold(items) else 0
+        return message.stored.birth - early
 
     # --- deliveries start and end -------------------------------------------------------
 
@@ -206,7 +219,7 @@ class Work:
             message.tried_remote = now
             positions = tuple([position for position, _ in items])
             addresses = tuple([address for _, address in items])
-            out.append(StartRemote(first, stored, positions, sender, domain, addresses))
+            out.append(StartRemote(first, stored, positions, sender, domain_of(domain), addresses))
 
     def finished(self, event: Finished) -> None:
         delivery = self._deliveries.get(event.delivery)
@@ -273,10 +286,10 @@ class Work:
         """Leave a destination alone; what was in line for it waits as numbers.  `failed`, whose
         delivery told it, is about to advance anyway."""
         messages = {}
-        for number, recipients in self.remote.rest(name, self.now, self._random):
+        for number, items in self.remote.rest(name, self.now, failed.number):
             message = messages[number] = self.active[number]
-            message.waiting -= recipients
-            message.hold(name, recipients)
+            message.waiting -= len(items)
+            message.hold(name, items)
         messages.pop(failed.number, None)
         for message in messages.values():
             if not message.waiting:
@@ -285,21 +298,23 @@ class Work:
             self._backlog.add(number, 0)
 
     def _hold(self, message: Message, domain: bytes, items: list[Item]) -> None:
-        """Recipients that are due wait for their destination; but not beyond the message's lifetime."""
-        stored, now = message.stored, int(self.now)
-        until = self.remote.resting_until(domain)
-        if not until or now <= stored.birth + self.settings.queuelifetime:
-            message.hold(domain, len(items))
+        """Recipients that are due wait for their destination; but not beyond the message's lifetime, nor
+        without a word to a sender who wants to know when they are late: either is a delivery's end."""
+        now = int(self.now)
+        until, age = self.remote.resting_until(domain), now - message.stored.birth
+        expired = age > self.settings.queuelifetime
+        if not until or not (expired or (age >= LATE and message.untold(items))):
+            message.hold(domain, items)
             return
         first = self._last_delivery + 1
         self._last_delivery += len(items)
-        delivery = Delivery(message, "remote", domain, items, self.now, expired=True, finished=True)
+        delivery = Delivery(message, "remote", domain, items, self.now, expired, finished=True)
         self._deliveries[first] = delivery
         message.running += 1
         message.tried_remote = now
         for number, (_, address) in enumerate(items, first):
             self.out.append(DeliveryStarted(number, message.number, "remote", address))
-        text = _NOT_TRIED % (domain, self.remote.last_failure(domain))
+        text = _NOT_TRIED % (domain_of(domain), self.remote.last_failure(domain))
         self.reported(Reported(first, (Result(Outcome.DEFERRAL, text),) * len(items)))
 
     def _set_aside(self, message: Message, due: Due) -> None:
@@ -309,7 +324,8 @@ class Work:
             self._drop(message, min(due))
         elif len(message.held) == 1 and not message.left_local:
             del self.active[message.number]
-            self.remote.park(message.number, message.held[0], message.stored.birth)
+            destination, items = next(iter(message.held.items()))
+            self.remote.park(message.number, destination, self._seniority(message, items))
         else:
             again = self.remote.again(message.held, int(self.now))
             self._drop(message, max(min(again, local) if message.left_local else again, int(self.now) + 1))

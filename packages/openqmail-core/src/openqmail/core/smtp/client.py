@@ -39,6 +39,8 @@ __all__ = ["ClientSession", "ExtensionMissing", "Transaction"]
 _STAGES = ("mail", "rcpt", "data")
 """Of a transaction for one recipient."""
 
+_OF_THE_MESSAGE = ("message", "chunk", "nothing")
+
 _BDAT = b"BDAT %d LAST\r\n"
 
 
@@ -127,6 +129,11 @@ class ClientSession:
     def closing(self) -> bool:
         """The session is over: write what is to be sent, then close."""
         return self._ended
+
+    @property
+    def asking(self) -> bool:
+        """It waits for the answer to something that comes before the message."""
+        return bool(self._expected) and self._expected[0] not in _OF_THE_MESSAGE
 
     def deadline(self) -> float | None:
         """Seconds to wait for the peer now; None when nothing is expected of it."""

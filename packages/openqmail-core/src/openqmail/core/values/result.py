@@ -19,9 +19,9 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     """`text` is the report as a program would print it: lines that end with a newline,
     unescaped; whoever logs or quotes it escapes it.
 
-    `host`: it speaks of the whole host or destination (no connection, greeting refused, 421, broken
-    off, no answer from the DNS), not of this message or recipient.  `dsn`: the next host has taken over
-    what this recipient's sender wants to be told (RFC 3461)."""
+    `host`: it speaks of the whole host or destination (no connection, greeting refused; 421 or
+    broken off before it took the sender; no answer from the DNS), not of this message or recipient.
+    `dsn`: the next host has taken over what this recipient's sender wants to be told (RFC 3461)."""
 
     outcome: Outcome
     text: bytes
