@@ -129,7 +129,7 @@ def _address(text: str) -> Address:
         address = ipaddress.ip_address(text)
     except ValueError:
         raise ValueError(f"'{shown(text)}' is not an address; write one like 192.0.2.1") from None
-    if address.version == 6 and address.ipv4_mapped is not None:
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         raise ValueError(f"'{shown(text)}' is an address of IPv4 in IPv6; write it as {address.ipv4_mapped}")
     if address.is_multicast or (address.version == 6 and address.is_link_local) or "%" in text:
         raise ValueError(f"'{shown(text)}' is no address from which mail can go out; write a global one")

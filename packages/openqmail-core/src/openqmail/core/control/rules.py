@@ -118,7 +118,7 @@ def _number(address: str) -> tuple[int, int]:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return 0, 0
-    if parsed.version == 6 and parsed.ipv4_mapped is not None:
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
         parsed = parsed.ipv4_mapped
     return parsed.version, int(parsed)
 
