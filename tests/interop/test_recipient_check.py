@@ -64,7 +64,7 @@ def test_what_is_broken_is_put_off_and_the_log_says_why(home: SystemHome) -> Non
     ((code, text),) = told(home, home.address("bob", "broken"))
     assert (code, b"blank" in text) == (451, False)
     for _ in Waiting("the log says why"):
-        if "first line of .qmail file is blank" in home.tail():
+        if "first_line_of_.qmail_file_is_blank" in home.tail():
             break
 
 
