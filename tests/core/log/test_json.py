@@ -74,6 +74,8 @@ def events_of(kind: type) -> st.SearchStrategy[log.Event]:
         hint = hints[field.name]
         if hint == bytes | None:
             fields[field.name] = st.none() | stranger
+        elif hint == str | None:
+            fields[field.name] = st.none() | by_type[str]
         elif hint in (int, int | None):
             fields[field.name] = st.integers(0, 2**53)
         else:
