@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from false_ends import FALSE_ENDS
 from homes import Home, Place
 
 ENVELOPE = b"EHLO c.example\r\nMAIL FROM:<s@c.example>\r\nRCPT TO:<alice@a.example>\r\n"
@@ -17,43 +18,6 @@ FORGED = (
     b"MAIL FROM:<boss@a.example>\r\nRCPT TO:<bob@a.example>\r\nDATA\r\nSubject: forged\r\n\r\nforged\r\n.\r\n"
 )
 
-ENDS = [
-    b"\n.\n",
-    b"\n.\r\n",
-    b"\n.\r",
-    b"\n\n.\n\n",
-    b"\r.\r",
-    b"\r.\r\n",
-    b"\r.\n",
-    b"\r\n.\n",
-    b"\r\n.\r",
-    b"\r\n.\rx",
-    b"\r\n.\r\r\n",
-    b"\r\n.\n\r\n",
-    b"\r\n.\n\n",
-    b"\n.\n\r\n",
-    b"\r\r\n.\r\n",
-    b"\r\r\n.\r\r\n",
-    b"\r\n\r.\r\n",
-    b"\r\n\n.\r\n",
-    b"\n\r.\r\n",
-    b"\n\r\n.\r\n",
-    b"\r\n.\0\r\n",
-    b"\r\n\0.\r\n",
-    b"\r\0\n.\r\n",
-    b"\r\n.\r\0\n",
-    b"\n.\0\n",
-    b"\r\n.\x0b\n",
-    b"\r\n.\r \n",
-    b"\r \n.\r\n",
-    b"\n\r\n\r.\r\n",
-    b"\r.\r\n.\n",
-    b"\n\x85.\n",
-    b"\r\xe2\x80\xa8.\r",
-    b"\n\xff.\r\n",
-    b"\r\n.\x8d\n",
-    b"\x8d\x8a.\x8d\x8a\n",
-]
 HARMLESS = [
     b"\r\n..\r\n",
     b"\r\n. \r\n",
@@ -113,7 +77,7 @@ def assert_nothing_forged(home: Home, alice: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1 << 16, 1])
-@pytest.mark.parametrize("end", ENDS, ids=repr)
+@pytest.mark.parametrize("end", FALSE_ENDS, ids=repr)
 def test_by_data_a_false_end_ends_the_session(served: Home, end: bytes, size: int) -> None:
     alice = len(served.mails("alice"))
     body = b"Subject: x\r\n\r\nhello" + end + FORGED
@@ -123,7 +87,7 @@ def test_by_data_a_false_end_ends_the_session(served: Home, end: bytes, size: in
 
 
 @pytest.mark.parametrize("divided", [False, True])
-@pytest.mark.parametrize("end", ENDS, ids=repr)
+@pytest.mark.parametrize("end", FALSE_ENDS, ids=repr)
 def test_by_bdat_it_is_refused_and_the_session_goes_on(served: Home, end: bytes, divided: bool) -> None:
     alice = len(served.mails("alice"))
     body = b"Subject: x\r\n\r\nhello" + end + FORGED

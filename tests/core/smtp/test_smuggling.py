@@ -6,43 +6,12 @@ Either the form is text of the message, or the session ends; the commands are ne
 
 import pytest
 
+from false_ends import FALSE_ENDS
 from openqmail.core.smtp import Offer, ServerSession, events
 
 OFFER = Offer(name=b"mx.test", size=0, max_recipients=100, timeout=300.0)
 SMUGGLED = b"MAIL FROM:<evil@x>\r\nRCPT TO:<victim@x>\r\nDATA\r\nforged\r\n.\r\n"
 
-FATAL = [
-    b"\n.\n",
-    b"\n.\r\n",
-    b"\n.\r",
-    b"\n\n.\n\n",
-    b"\r.\r",
-    b"\r.\r\n",
-    b"\r.\n",
-    b"\r\n.\n",
-    b"\r\n.\r",
-    b"\r\n.\rx",
-    b"\r\n.\r\r\n",
-    b"\r\n.\n\r\n",
-    b"\r\n.\n\n",
-    b"\n.\n\r\n",
-    b"\r\r\n.\r\n",
-    b"\r\r\n.\r\r\n",
-    b"\r\n\r.\r\n",
-    b"\r\n\n.\r\n",
-    b"\n\r.\r\n",
-    b"\n\r\n.\r\n",
-    b"\r\n.\0\r\n",
-    b"\r\n\0.\r\n",
-    b"\r\0\n.\r\n",
-    b"\r\n.\r\0\n",
-    b"\n.\0\n",
-    b"\r\n.\x0b\n",
-    b"\r\n.\r \n",
-    b"\r \n.\r\n",
-    b"\n\r\n\r.\r\n",
-    b"\r.\r\n.\n",
-]
 TEXT = [
     b"\r\n..\r\n",
     b"\r\n. \r\n",
@@ -74,7 +43,7 @@ def begin(form: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("step", [1, 5, 10_000])
-@pytest.mark.parametrize("form", FATAL)
+@pytest.mark.parametrize("form", FALSE_ENDS)
 def test_a_false_end_ends_the_session(form: bytes, step: int) -> None:
     found, said = session(begin(form), step)
     assert isinstance(found[-1], events.Aborted)

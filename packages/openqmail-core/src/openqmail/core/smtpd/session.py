@@ -316,9 +316,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         if transport is None:
             return
         out = machine.data_to_send()
-        if (
-            turn or out or machine.receiving
-        ):  # else it is the beginning of a command, of which there is no end
+        if turn or out or machine.receiving:  # the beginning of a command does not count: it may have no end
             self._heard = True
         if out:
             transport.write(out)
