@@ -88,3 +88,8 @@ def test_a_message_that_the_disk_gives_by_half_is_cut_off_and_no_word_passes_for
     assert answer == b'{"ok":true,"size":10000}\n' + b"x" * 100
     [alert] = alerts
     assert "message 7" in alert and "Input/output error" in alert
+
+
+def test_who_serves_the_socket_leaves_it_to_the_others_that_have_it(tmp_path) -> None:
+    asked(tmp_path, Queue(EIO), {"ask": "list"})
+    assert (tmp_path / "admin").is_socket()

@@ -15,6 +15,7 @@ from typing import Annotated
 import msgspec
 
 from openqmail.core.ports import Acted, Missed, QueueAdmin
+from openqmail.core.service.sockets import KEPT
 from openqmail.core.values import OpenqmailError
 
 NUMBERS = 1000
@@ -72,7 +73,7 @@ class AdminSocket:
 
     async def serve(self, listening: socket.socket) -> None:
         """On a socket that listens already."""
-        self._server = await asyncio.start_unix_server(self._connected, sock=listening, limit=_LINE)
+        self._server = await asyncio.start_unix_server(self._connected, sock=listening, limit=_LINE, **KEPT)
 
     def close(self) -> None:
         if self._server is not None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from openqmail.core.control import extensions
 from openqmail.core.control.settings import Listener
 from openqmail.core.ports import Service, ServiceContext
-from openqmail.core.service.sockets import BACKLOG, Bound
+from openqmail.core.service.sockets import BACKLOG, KEPT, Bound
 from openqmail.core.submit.service import SubmitService
 
 SUBMIT = Listener("submit", "", 0)
@@ -81,7 +81,8 @@ class Listeners:
         servers: list[asyncio.Server] = []
         for one in sockets:
             if one.family == socket.AF_UNIX:
-                servers.append(await loop.create_unix_server(service.connect, sock=one, backlog=BACKLOG))
+                server = await loop.create_unix_server(service.connect, sock=one, backlog=BACKLOG, **KEPT)
+                servers.append(server)
             else:
                 servers.append(await loop.create_server(service.connect, sock=one, backlog=BACKLOG))
         self._open[listener.place] = _Open(servers, service)

@@ -7,9 +7,11 @@ host.  A socket that was there before the start (systemd's LISTEN_FDS) takes the
 import os
 import socket
 import stat
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from errno import EACCES, EDQUOT, ENOSPC
+from typing import Any
 
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import METRICS, Listener
@@ -17,6 +19,10 @@ from openqmail.core.values import ControlError, HomeError, TemporaryFailure
 
 BACKLOG = 1024
 """Connections that may wait to be accepted; the kernel has a limit of its own."""
+
+KEPT: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+"""For asyncio's servers on Unix sockets: who serves an inherited one does not unlink it at his end,
+as Python does of itself since 3.13; others serve it too, or will."""
 
 Bound = dict[Listener, list[socket.socket]]
 
