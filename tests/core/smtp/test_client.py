@@ -339,51 +339,6 @@ def test_reset_asks_whether_the_peer_is_still_there() -> None:
     assert isinstance(peer.says(b"250 ok\r\n")[0], events.Ready) and peer.session.ready
 
 
-def test_starttls_forgets_what_was_offered() -> None:
-    peer = Peer().ready(b"250-mx\r\n250 STARTTLS\r\n")
-    peer.session.starttls()
-    assert peer.heard() == b"STARTTLS\r\n"
-    assert peer.says(b"220 go\r\n") == [events.TlsReady()] and not peer.session.ready
-    peer.session.receive_data(b"250 injected\r\n")
-    peer.session.tls_started("facts")
-    assert peer.session.extensions == {} and peer.heard() == b"EHLO client.test\r\n"
-    assert peer.says(FULL) == [events.Ready(peer.session.extensions)]
-    with pytest.raises(ExtensionMissing):
-        peer.session.starttls()
-
-
-def test_plain_text_behind_the_answer_to_starttls_ends_the_session() -> None:
-    peer = Peer().ready(b"250-mx\r\n250 STARTTLS\r\n")
-    peer.session.starttls()
-    assert isinstance(peer.says(b"220 go\r\n250 injected\r\n")[0], events.Ended)
-
-
-def test_starttls_refused_leaves_a_session_of_use() -> None:
-    peer = Peer().ready(b"250-mx\r\n250 STARTTLS\r\n")
-    peer.session.starttls()
-    found = peer.says(b"454 later\r\n")
-    assert isinstance(found[0], events.Refused) and found[0].stage == "starttls" and peer.session.ready
-
-
-def test_auth() -> None:
-    peer = Peer().ready()
-    peer.session.authenticate(b"PLAIN", b"\0j\0p")
-    assert peer.heard() == b"AUTH PLAIN AGoAcA==\r\n"
-    assert peer.says(b"535 5.7.8 no\r\n") == [events.AuthDone(Reply(535, b"5.7.8", (b"no",)))]
-    peer.session.authenticate(b"LOGIN", None)
-    assert peer.says(b"334 TmFtZQ==\r\n") == [events.AuthChallenge(b"Name")]
-    peer.heard()
-    peer.session.auth_response(b"joe")
-    assert peer.heard() == b"am9l\r\n"
-    assert peer.says(b"334 \r\n") == [events.AuthChallenge(b"")]
-    peer.session.auth_response(None)
-    assert peer.heard() == b"*\r\n"
-    found = peer.says(b"501 cancelled\r\n")
-    assert isinstance(found[0], events.AuthDone) and not found[0].reply.positive and peer.session.ready
-    with pytest.raises(ExtensionMissing):
-        peer.session.authenticate(b"SCRAM-SHA-256", b"")
-
-
 # --- any chunking, any junk ----------------------------------------------------------------
 
 CODES = st.sampled_from(

@@ -5,6 +5,7 @@ from openqmail.core.sasl.password import cram_response
 from openqmail.core.sasl.saslprep import prepared, saslprep
 from openqmail.core.sasl.secret import (
     Hash,
+    Hidden,
     Plain,
     ScramVerifier,
     Secret,
@@ -71,6 +72,7 @@ __all__ = [
     "Facts",
     "Granted",
     "Hash",
+    "Hidden",
     "Later",
     "No",
     "Plain",

@@ -1,28 +1,32 @@
 """What the client machine reports, and what it is asked to do: small values."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
+from openqmail.core.sasl import Hidden
 from openqmail.core.smtp.events import NEED_DATA, NeedData
 from openqmail.core.values import PermanentFailure, Reply
 
 __all__ = [
     "BODY_WANTED",
     "NEED_DATA",
-    "AuthChallenge",
-    "AuthDone",
+    "START_TLS",
     "BodyWanted",
     "Ended",
     "Event",
     "ExtensionMissing",
     "Finished",
+    "Login",
     "NeedData",
     "Outcome",
     "Ready",
     "Refused",
-    "TlsReady",
+    "StartTls",
+    "Terms",
     "Transaction",
+    "Unmet",
 ]
 
 Outcome = tuple[str, Reply]
@@ -50,8 +54,32 @@ class Transaction(msgspec.Struct, frozen=True, gc=False):
     dsn: tuple[tuple[bytes, bytes], ...] = ()
 
 
+class Login(Hidden, frozen=True, gc=False):
+    """Who we are to a peer; shows nothing of it.
+
+    `unverified`: it is said to a peer that has not proved whose host it is, too.  `host`, `port`: where the
+    peer is, for mechanisms that say so."""
+
+    name: bytes
+    password: bytes
+    unverified: bool = False
+    host: bytes = b""
+    port: int = 0
+
+
+class Terms(msgspec.Struct, frozen=True, gc=False):
+    """What has to be so before a peer gets mail.
+
+    `tls`: `none` never begins it, `may` does where the peer offers it, `must` gives no mail without.
+    `login`: who we have to be there.  A password itself is said under TLS alone, but where `tls` is `none` and
+    the login is for unverified peers."""
+
+    tls: Literal["none", "may", "must"] = "none"
+    login: Login | None = None
+
+
 class Ready(msgspec.Struct, frozen=True, gc=False):
-    """EHLO, HELO or RSET was accepted: the peer waits for a transaction."""
+    """The terms are fulfilled, or RSET was accepted: the peer waits for a transaction."""
 
     extensions: Mapping[bytes, bytes]
 
@@ -70,26 +98,25 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
-    """The peer wants no mail from us now; `stage` is `greeting`, `helo` or `starttls`."""
+    """The peer wants no mail from us now; `stage` is `greeting`, `helo`, `starttls` or `auth`."""
 
     stage: str
     reply: Reply
 
 
-class TlsReady(msgspec.Struct, frozen=True, gc=False):
+class Unmet(msgspec.Struct, frozen=True, gc=False):
+    """The peer does not fulfil our terms, so no mail is given to it; `stage` is `starttls` or `auth`, `why`
+    a clause about the peer."""
+
+    stage: str
+    why: str
+
+
+class StartTls(msgspec.Struct, frozen=True, gc=False):
     """The peer waits for the handshake; tell its end by `tls_started`."""
 
 
-class AuthChallenge(msgspec.Struct, frozen=True, gc=False):
-    """The mechanism's next challenge, decoded."""
-
-    data: bytes
-
-
-class AuthDone(msgspec.Struct, frozen=True, gc=False):
-    """The exchange is over; `reply.positive` says how."""
-
-    reply: Reply
+START_TLS = StartTls()
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):
@@ -106,4 +133,4 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     outcomes: tuple[Outcome | None, ...] = ()
 
 
-Event = NeedData | Ready | BodyWanted | Finished | Refused | TlsReady | AuthChallenge | AuthDone | Ended
+Event = NeedData | Ready | BodyWanted | Finished | Refused | Unmet | StartTls | Ended

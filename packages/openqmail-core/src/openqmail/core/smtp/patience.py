@@ -13,6 +13,7 @@ _SECONDS = {
     "lhlo": 300.0,
     "starttls": 120.0,
     "auth": 120.0,
+    "cancelled": 30.0,
     "rset": 300.0,
     "cleared": 300.0,
     "mail": 300.0,
