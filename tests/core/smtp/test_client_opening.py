@@ -20,6 +20,7 @@ PLAIN = b"250-mx.test\r\n250 PIPELINING\r\n"
 OFFERS = b"250-mx.test\r\n250-PIPELINING\r\n250 STARTTLS\r\n"
 JOE = Login(b"joe", b"secret")
 ANYHOW = Login(b"joe", b"secret", unverified=True)
+CLEAR = Login(b"joe", b"secret", unverified=True, in_clear=True)
 
 
 def asks_for(*mechanisms: bytes) -> bytes:
@@ -259,11 +260,12 @@ def test_no_login_is_said_to_a_peer_that_has_not_proved_whose_host_it_is() -> No
         assert isinstance(found[0], events.Unmet) and b"AUTH" not in peer.heard()
 
 
-def test_a_password_is_said_in_clear_only_where_no_tls_is_wanted() -> None:
+def test_a_password_is_said_in_clear_only_where_that_is_wanted() -> None:
     offered = asks_for(b"PLAIN", b"LOGIN")
     assert isinstance(Peer(Terms("may", ANYHOW)).greets(offered)[0], events.Unmet)
     assert isinstance(Peer(Terms("none", JOE)).greets(offered)[0], events.Unmet)
-    peer = Peer(Terms("none", ANYHOW))
+    assert isinstance(Peer(Terms("none", ANYHOW)).greets(offered)[0], events.Unmet)
+    peer = Peer(Terms("none", CLEAR))
     assert peer.greets(offered) == [] and peer.heard().startswith(b"AUTH PLAIN ")
     peer = Peer(Terms("may", ANYHOW))
     assert peer.greets(asks_for(b"PLAIN", b"CRAM-MD5")) == [] and peer.heard() == b"AUTH CRAM-MD5\r\n"
@@ -299,7 +301,9 @@ REPLIES = st.sampled_from(
         b"",
     ]
 )
-TERMS = st.builds(Terms, st.sampled_from(["none", "may", "must"]), st.sampled_from([None, JOE, ANYHOW]))
+TERMS = st.builds(
+    Terms, st.sampled_from(["none", "may", "must"]), st.sampled_from([None, JOE, ANYHOW, CLEAR])
+)
 
 
 def says_the_password(line: bytes) -> bool:
@@ -316,7 +320,7 @@ def says_the_password(line: bytes) -> bool:
     PROVED,
     False,
 )
-@example(Terms("none", ANYHOW), [b"220 mx\r\n", asks_for(b"PLAIN"), b"235 in\r\n"], PROVED, False)
+@example(Terms("none", CLEAR), [b"220 mx\r\n", asks_for(b"PLAIN"), b"235 in\r\n"], PROVED, False)
 @settings(max_examples=500, deadline=None)
 def test_whatever_the_peer_says_the_terms_hold(
     terms: Terms, replies: list[bytes], facts: TlsFacts, implicit: bool
@@ -350,13 +354,13 @@ def test_whatever_the_peer_says_the_terms_hold(
                 assert login is not None
                 assert login.unverified or (secured and facts is PROVED)
             if says_the_password(line):
-                assert secured or (terms.tls == "none" and login is ANYHOW)
+                assert secured or login is CLEAR
             if line.startswith(b"MAIL"):
                 assert accepted
 
 
 @given(
-    st.sampled_from([None, JOE, ANYHOW]),
+    st.sampled_from([None, JOE, ANYHOW, CLEAR]),
     st.lists(REPLIES, max_size=8),
     st.lists(st.integers(1, 90), max_size=8),
 )

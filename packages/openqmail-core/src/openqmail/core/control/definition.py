@@ -24,6 +24,8 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     parse: Callable[[ControlText], object]
     binary: bool = False
     """It is no text: `parse` is given its bytes, in `ControlText.content`."""
+    shown: Callable[[str], str] = str
+    """A line of it as it may be listed: without what is secret."""
 
 
 def number(

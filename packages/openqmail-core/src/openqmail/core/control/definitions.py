@@ -6,7 +6,7 @@ of the group `openqmail.control`: a `Definition`, or several in a tuple.  `FOREI
 files of netqmail and eQmail that have no effect yet.
 """
 
-from openqmail.core.control import outgoing, receiving, reports, syntax
+from openqmail.core.control import outgoing, receiving, reports, securing, syntax
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.definition import number as _number
 from openqmail.core.control.tcprules import parse_rules
@@ -400,7 +400,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     _host("helohost", "remote", "The name that this host gives in HELO and EHLO to other hosts."),
     Definition(
         name="smtproutes",
-        kind="a list of DOMAIN:RELAY[:PORT]",
+        kind="a list of DOMAIN:RELAY[:PORT[:USER PASSWORD]]",
         default="",
         readers=("remote",),
         explanation=(
@@ -408,13 +408,16 @@ DEFINITIONS: tuple[Definition, ...] = (
             "all that no other line names. The relay is a host's name or an address in brackets, several of "
             "them with commas between, or empty for the domain's own MX; TRANSPORT! before it "
             "names another way than smtp: lmtp (RFC 2033, port 24) is here, add-ons bring others. A relay is "
-            "looked up by its addresses only, never by MX."
+            "looked up by its addresses only, never by MX. At port 465 TLS begins with the connection. A "
+            "user and a password behind the port are told to the relay by AUTH; better they stand in "
+            "control/credentials, since others may read this file."
         ),
         example=(
             "example.net:relay.example.org:2525\n.example.com:[192.0.2.1]\n"
             "lists.example.org:lmtp!store.example.org\n:smarthost.example.org"
         ),
         parse=mapping(syntax.route),
+        shown=syntax.without_login,
     ),
     Definition(
         name="resolvers",
@@ -463,6 +466,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         example="1",
         parse=value(syntax.switch),
     ),
+    *securing.DEFINITIONS,
     *outgoing.DEFINITIONS,
 )
 
@@ -472,13 +476,10 @@ FOREIGN = {
         "beforequeue",
         "beforemote",
         "clientca.pem",
-        "clientcert.pem",
         "clientcrl.pem",
         "servercert.pem",
         "smtpplugins",
-        "tlsclientciphers",
         "tlsclients",
-        "tlshosts",
         "tlsserverciphers",
     ),
 }

@@ -67,7 +67,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `locals`: domains delivered here.  `virtualdomains`: full address, domain, `.suffix` or the
     empty catch-all -> prefix (an empty prefix: not virtual).  `smtproutes`: domain, `.suffix` or
     empty -> route.  Times in seconds, sizes in bytes; `databytes`, `bouncemaxbytes` 0: no limit.
-    `bounceformat` is `qmail` or `dsn`.  `added`: the values of control files that add-ons declare, by
+    `tlspolicy`: domain, `.suffix` or `*` -> a word of `securing.POLICIES`; `tlsclientciphers` empty: the usual
+    ones.  `bounceformat` is `qmail` or `dsn`.  `added`: the values of control files that add-ons declare, by
     name.  `accounts`: role -> user, where it is not `ACCOUNTS`.
     """
 
@@ -132,6 +133,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timeoutconnect: int
     timeoutremote: int
     chunkingremote: bool = False
+    tlspolicy: Mapping[bytes, str] = {}
+    tlsclientciphers: str = ""
     # from which address, by the sender
     bindings: Mapping[bytes, Source] = {}
     domainbindings: Mapping[bytes, Source] = {}

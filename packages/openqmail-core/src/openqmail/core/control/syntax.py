@@ -18,6 +18,12 @@ _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}")
 _COLON = re.compile(r":(?![^\[]*\])")
 """A colon that does not stand within brackets, as those of an IPv6 literal do."""
 
+_ROUTE = re.compile(r"((?:\[[^\]]*\]|[^:\[\]])*)(?::([^:]*)(?::(.*))?)?")
+"""Relay, port and login; in a relay colons stand within brackets alone, in a login anywhere."""
+
+LONGEST_OF_A_LOGIN = 255
+"""Bytes of a user, and of a password: what servers take."""
+
 HOST = 253
 """Characters that a host's name may have (RFC 1035 section 2.3.4, less length and root)."""
 
@@ -118,6 +124,13 @@ def literal(text: str) -> str:
         return f"[{ipaddress.ip_address(inner)}]"
     except ValueError:
         raise ValueError(f"'{shown(text)}' is not an address literal; write one like [192.0.2.1]") from None
+
+
+def ciphers(text: str) -> str:
+    """A list of ciphers as OpenSSL takes it; whether it names any is seen when it is used."""
+    if not re.fullmatch(r"[A-Za-z0-9:,@=+!_.-]+", text):
+        raise ValueError(f"'{shown(text)}' is not a list of ciphers; write one like ECDHE+AESGCM:!aNULL")
+    return text
 
 
 def local_part(text: str) -> bytes:
@@ -251,25 +264,57 @@ def virtual_domain(text: str) -> tuple[tuple[bytes, ...], bytes]:
 
 
 def route(text: str) -> tuple[tuple[bytes, ...], Route]:
-    """`domain:relay[:port]`; the relay is `[transport!]host[,host...]`, empty for the MX.  The port is
-    25, of LMTP 24 (RFC 2033 section 5 forbids it 25)."""
+    """`domain:relay[:port[:user password]]`; the relay is `[transport!]host[,host...]`, empty for the MX.  The
+    port is 25, of LMTP 24 (RFC 2033 section 5 forbids it 25).  The login is no part of what is made."""
+    keys, found, _ = route_and_login(text)
+    return keys, found
+
+
+def route_and_login(text: str) -> tuple[tuple[bytes, ...], Route, str]:
+    """The same, and its login, empty where there is none.  What may be a part of one is never quoted."""
     key, colon, rest = split_key(text)
     if not colon:
         raise ValueError("has no colon; write DOMAIN:RELAY, like example.org:relay.example.net:25")
     keys = suffix(key) if key else (b"",)
-    if rest.count("[") != rest.count("]"):
+    parts = _ROUTE.fullmatch(rest)
+    if parts is None:
         raise ValueError("has a bracket that is not closed; write a literal like [::1]")
-    parts = fields(rest)
-    if len(parts) > 2:
-        raise ValueError("has a user and password, but authentication towards relays is not there yet")
-    transport, bang, hosts = parts[0].rpartition("!")
+    relay, number, login = parts.groups("")
+    if " " in relay or "|" in relay or " " in number or "|" in number:
+        raise ValueError("has no port before its login; write DOMAIN:RELAY:PORT:USER PASSWORD")
+    transport, bang, hosts = relay.rpartition("!")
     name = word(transport) if bang else "smtp"
-    number = port(parts[1]) if len(parts) > 1 and parts[1] else 24 if name == "lmtp" else 25
-    found = tuple(_relay_host(name) for name in hosts.split(",")) if hosts else ()
-    return keys, Route(transport=name, hosts=found, port=number)
+    usual = 24 if name == "lmtp" else 25
+    found = tuple(relay_host(name) for name in hosts.split(",")) if hosts else ()
+    if login and not found:
+        raise ValueError("has a login, but no relay to be told it; name the relay")
+    if login:
+        check_login(login)
+    return keys, Route(transport=name, hosts=found, port=port(number) if number else usual), login
 
 
-def _relay_host(text: str) -> bytes:
+def without_login(text: str) -> str:
+    """A line of control/smtproutes as others may see it."""
+    key, colon, rest = split_key(text)
+    parts = _ROUTE.fullmatch(rest)
+    secret = parts is None or parts[3] or any(mark in rest for mark in " |")
+    return (
+        text
+        if not secret
+        else f"{key}{colon}{parts[1] if parts else ''}:{parts[2] or '' if parts else ''}:..."
+    )
+
+
+def check_login(text: str) -> None:
+    """`USER PASSWORD`.  Raises ValueError, which quotes nothing of it."""
+    user, _, password = text.partition(" ")
+    if not user or not password.strip():
+        raise ValueError("has no user and password with a blank between; write USER PASSWORD")
+    if max(len(user.encode()), len(password.encode())) > LONGEST_OF_A_LOGIN:
+        raise ValueError(f"has a user or a password of more than {LONGEST_OF_A_LOGIN} bytes; shorten it")
+
+
+def relay_host(text: str) -> bytes:
     if text.replace(".", "").isdigit() and text.isascii():
         return literal(f"[{text}]").encode()
     return host(text)

@@ -57,12 +57,13 @@ class Transaction(msgspec.Struct, frozen=True, gc=False):
 class Login(Hidden, frozen=True, gc=False):
     """Who we are to a peer; shows nothing of it.
 
-    `unverified`: it is said to a peer that has not proved whose host it is, too.  `host`, `port`: where the
-    peer is, for mechanisms that say so."""
+    `unverified`: it is said to a peer that has not proved whose host it is, too; `in_clear`: the password
+    itself without TLS.  `host`, `port`: where the peer is, for mechanisms that say so."""
 
     name: bytes
     password: bytes
     unverified: bool = False
+    in_clear: bool = False
     host: bytes = b""
     port: int = 0
 
@@ -71,8 +72,7 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
     """What has to be so before a peer gets mail.
 
     `tls`: `none` never begins it, `may` does where the peer offers it, `must` gives no mail without.
-    `login`: who we have to be there.  A password itself is said under TLS alone, but where `tls` is `none` and
-    the login is for unverified peers."""
+    `login`: who we have to be there, before anything else."""
 
     tls: Literal["none", "may", "must"] = "none"
     login: Login | None = None

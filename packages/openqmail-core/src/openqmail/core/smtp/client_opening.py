@@ -260,10 +260,8 @@ class Opening:
             return
         facts = self.tls
         told = sasl.Facts(facts is not None, facts.bindings if facts else {}, login.host, login.port)
-        # Only where no TLS is wanted at all may a password itself be said without.
-        in_clear = True if self._terms.tls == "none" and login.unverified else None
         offered = self.extensions.get(b"AUTH", b"").split()
-        talk = sasl.client_mechanism(offered, login.name, login.password, told, in_clear)
+        talk = sasl.client_mechanism(offered, login.name, login.password, told, login.in_clear or None)
         if talk is None:
             why = "offers no mechanism of AUTH that could be used" if offered else "does not offer AUTH"
             self._next = Unmet("auth", f"the peer {why}")

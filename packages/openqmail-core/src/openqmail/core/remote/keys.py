@@ -1,0 +1,92 @@
+"""What only the process that speaks to other hosts holds: contexts of TLS with our key, pins, logins.
+
+Read before that process becomes its user, so the files may be root's alone.  `control/tlshosts/FQDN.pem`
+holds what is believed for that one host (eQmail's); `control/notlshosts/FQDN`, of the same family, says
+that TLS does not work with it.
+"""
+
+import os
+import ssl
+from collections.abc import Mapping
+
+import msgspec
+
+from openqmail.core.control.credentials import Credential, Credentials, read_credentials
+from openqmail.core.control.settings import Settings
+from openqmail.core.tls import Policy, client_context, pinned, read_certificates
+from openqmail.core.tls.files import PemFile, content
+from openqmail.core.values import ControlError
+
+
+class Pin(msgspec.Struct, frozen=True):
+    """`file` as the administrator knows it; `certificates`: those in it, in DER."""
+
+    file: str
+    context: ssl.SSLContext
+    certificates: frozenset[bytes]
+
+
+class Keys:
+    """`any`: a context for whoever it is, `proved`: for who has to prove it, None where nobody has to.
+    `pins`, `bare`: by host."""
+
+    def __init__(
+        self,
+        any_: ssl.SSLContext,
+        proved: ssl.SSLContext | None = None,
+        pins: Mapping[bytes, Pin] | None = None,
+        bare: frozenset[bytes] = frozenset(),
+        credentials: Credentials | None = None,
+    ) -> None:
+        self.any, self.proved, self.pins, self.bare = any_, proved, pins or {}, bare
+        self._credentials = credentials or Credentials()
+
+    @classmethod
+    def load(cls, control_folder: str, settings: Settings) -> "Keys":
+        """Raises ControlError naming the file and what to do."""
+        ciphers = settings.tlsclientciphers
+        credentials = read_credentials(control_folder)
+        strict = credentials or any(Policy(word).verified for word in settings.tlspolicy.values())
+        return cls(
+            client_context(Policy.MAY, control_folder, ciphers=ciphers),
+            client_context(Policy.VERIFY, control_folder, ciphers=ciphers) if strict else None,
+            _pins(control_folder, ciphers),
+            frozenset(_names(control_folder, "notlshosts", "")),
+            credentials,
+        )
+
+    def login(self, route: bytes, host: bytes) -> Credential | None:
+        """Of the line of control/smtproutes that has this key, else of the host it leads to."""
+        found = self._credentials
+        return found.by_route.get(route) or found.by_host.get(host)
+
+
+def _pins(control_folder: str, ciphers: str) -> dict[bytes, Pin]:
+    found = {}
+    for host in _names(control_folder, "tlshosts", ".pem"):
+        name = host.decode()
+        path = pinned(control_folder, name)
+        if not path:  # upper case, or gone meanwhile
+            why = "is not named after a host, in lower case; rename it, as mail.example.org.pem"
+            raise ControlError(f"control/tlshosts/{name}.pem", 0, why)
+        file = PemFile(path, f"control/tlshosts/{os.path.basename(path)}")
+        certificates = frozenset(each.der for each in read_certificates(content(file)))
+        context = client_context(Policy.VERIFY, control_folder, path, ciphers)
+        found[host] = Pin(file.name, context, certificates)
+    return found
+
+
+def _names(control_folder: str, folder: str, ending: str) -> list[bytes]:
+    """The hosts that have a file there."""
+    try:
+        names = sorted(os.listdir(os.path.join(control_folder, folder)))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        why = f"cannot be listed: {error.strerror}; 'openqmail check' tells its owner and mode"
+        raise ControlError(f"control/{folder}", 0, why) from None
+    return [
+        name.removesuffix(ending).encode("utf-8", "surrogateescape")
+        for name in names
+        if name.endswith(ending) and not name.startswith(".")
+    ]
