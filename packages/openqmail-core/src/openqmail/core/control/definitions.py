@@ -10,6 +10,7 @@ from openqmail.core.control import outgoing, syntax
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.rules import parse_rules
 from openqmail.core.control.text import ControlText, integer, mapping, members, sequence, value
+from openqmail.core.tls.server import SUITES
 
 COUNT = 100_000
 MANY = 100_000_000
@@ -225,6 +226,30 @@ DEFINITIONS: tuple[Definition, ...] = (
         parse=value(syntax.switch),
     ),
     Definition(
+        name="tlsserverciphers",
+        kind="a list of ciphers for OpenSSL",
+        default=SUITES,
+        readers=("smtpd",),
+        explanation=(
+            "The ciphers that clients may use with TLS 1.2, in OpenSSL's language; the first that a client "
+            "has too is taken. Those of TLS 1.3 are all sound and always there; older versions never are."
+        ),
+        example="ECDHE+AESGCM:ECDHE+CHACHA20",
+        parse=value(syntax.ciphers),
+    ),
+    Definition(
+        name="tlsclients",
+        kind="a list of names in certificates",
+        default="",
+        readers=("smtpd",),
+        explanation=(
+            "Clients that may send to any domain, by a name in their certificate, which an authority in "
+            "control/clientca.pem has signed: a mailbox or a host; the common name where there is neither."
+        ),
+        example="alice@example.org\nbranch.example.org",
+        parse=members(syntax.certificate_name),
+    ),
+    Definition(
         name="hooks",
         kind="a list of names",
         default="",
@@ -421,15 +446,10 @@ FOREIGN = {
     "eQmail": (
         "beforequeue",
         "beforemote",
-        "clientca.pem",
         "clientcert.pem",
-        "clientcrl.pem",
-        "servercert.pem",
         "smtpplugins",
         "tlsclientciphers",
-        "tlsclients",
         "tlshosts",
-        "tlsserverciphers",
     ),
 }
 """Files of the family that are known, but have no effect yet."""

@@ -15,6 +15,7 @@ from openqmail.core.control.assign import parse_assign
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.definitions import DEFINITIONS, FOREIGN
 from openqmail.core.control.home import Home
+from openqmail.core.control.pem import PEM
 from openqmail.core.control.settings import Settings
 from openqmail.core.control.text import SIZE, ControlText
 from openqmail.core.values import ControlError, OpenqmailError
@@ -157,7 +158,7 @@ def _users(home: Home) -> Iterable[ControlError]:
 
 
 def _mistaken_names(home: Home, definitions: Iterable[Definition]) -> Iterable[ControlError]:
-    known = {definition.name for definition in definitions}
+    known = {definition.name for definition in definitions} | {one.name.partition("/")[0] for one in PEM}
     family = {name: origin for origin, names in FOREIGN.items() for name in names}
     try:
         names = sorted(os.listdir(home.control))

@@ -49,8 +49,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `rcpthosts`: domains and `.suffix`es for which anybody may send us mail.
     `locals`: domains delivered here.  `virtualdomains`: full address, domain, `.suffix` or the
     empty catch-all -> prefix (an empty prefix: not virtual).  `smtproutes`: domain, `.suffix` or
-    empty -> route.  Times in seconds, sizes in bytes; `databytes` 0: no limit.  `added`: the values
-    of control files that add-ons declare, by name.  `accounts`: role -> user, where it is not `ACCOUNTS`.
+    empty -> route.  Times in seconds, sizes in bytes; `databytes` 0: no limit.  `tlsclients`: names in
+    certificates, lower case; `tlsserverciphers` empty: the usual ones.  `added`: the values of control
+    files that add-ons declare, by name.  `accounts`: role -> user, where it is not `ACCOUNTS`.
     """
 
     me: bytes
@@ -66,6 +67,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     messagesperhour: int = 0
     timeoutsmtpd: int
     checkrcpt: bool = False
+    tlsserverciphers: str = ""
+    tlsclients: frozenset[str] = frozenset()
     hooks: tuple[str, ...]
     # where mail goes
     envnoathost: bytes

@@ -12,6 +12,7 @@ import msgspec
 
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import Log
+from openqmail.core.tls import TlsFacts
 from openqmail.core.values import Envelope, Recipient, Reply
 from openqmail.core.world import Clock
 
@@ -31,7 +32,8 @@ class Refuse(msgspec.Struct, frozen=True):
 
 
 class SessionFacts(msgspec.Struct, frozen=True):
-    """What is known of the client.  Addresses without brackets; `helo` empty before HELO."""
+    """What is known of the client.  Addresses without brackets; `helo` empty before HELO, and again when
+    TLS begins; `tls` None without."""
 
     service: str
     client: str
@@ -40,6 +42,7 @@ class SessionFacts(msgspec.Struct, frozen=True):
     relay: bool
     helo: bytes = b""
     extended: bool = False
+    tls: TlsFacts | None = None
 
 
 Answer = Refuse | None

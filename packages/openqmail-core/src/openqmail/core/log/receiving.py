@@ -71,7 +71,9 @@ class SmtpdSession(msgspec.Struct, frozen=True, gc=False):
     """A session is over.
 
     `end` is how, in a word (docs/log.md has them).  `seconds`: how long it was.  `messages` were accepted,
-    for `recipients` in all; `refused`: commands; `size`: bytes that came from the client."""
+    for `recipients` in all; `refused`: commands; `size`: bytes that came from the client.  `tls`: version,
+    `cipher`: suite, `sni`: the name the client asked for, `peer`: the verified name of its certificate;
+    None where there is none."""
 
     end: str
     client: str
@@ -83,6 +85,10 @@ class SmtpdSession(msgspec.Struct, frozen=True, gc=False):
     recipients: int
     refused: int
     size: int
+    tls: str | None = None
+    cipher: str | None = None
+    sni: str | None = None
+    peer: str | None = None
 
     def line(self) -> bytes:
         return b"smtpd: session %s: client %s service %s helo %s seconds %.3f messages %d" % (
@@ -92,7 +98,35 @@ class SmtpdSession(msgspec.Struct, frozen=True, gc=False):
             _word(self.helo),
             self.seconds,
             self.messages,
-        ) + b" recipients %d refused %d bytes %d" % (self.recipients, self.refused, self.size)
+        ) + b" recipients %d refused %d bytes %d%b" % (
+            self.recipients,
+            self.refused,
+            self.size,
+            self._secured() if self.tls else b"",
+        )
+
+    def _secured(self) -> bytes:
+        facts = (self.tls, self.cipher, self.sni, self.peer)
+        words = [_word((text or "").encode("utf-8", "replace")) for text in facts]
+        return b" tls %b cipher %b sni %b peer %b" % tuple(words)
+
+
+class SmtpdTlsFailed(msgspec.Struct, frozen=True, gc=False):
+    """A TLS handshake came to nothing, which ends the session.  `text`: why."""
+
+    client: str
+    port: int
+    service: str
+    helo: bytes
+    text: bytes
+
+    def line(self) -> bytes:
+        return b"smtpd: tls failed: client %s service %s helo %s text %s" % (
+            _client(self.client, self.port),
+            _word(self.service.encode()),
+            _word(self.helo),
+            _cut(self.text, TEXT),
+        )
 
 
 class SubmitAccepted(msgspec.Struct, frozen=True, gc=False):

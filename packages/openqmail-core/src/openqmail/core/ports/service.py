@@ -13,6 +13,7 @@ from openqmail.core.log import Log
 from openqmail.core.ports.delivery import RecipientCheck
 from openqmail.core.ports.gate import Gate
 from openqmail.core.ports.submission import Submission
+from openqmail.core.tls import ServerTls
 from openqmail.core.values import Reply
 from openqmail.core.world import Clock
 
@@ -32,7 +33,8 @@ class InboundHooks(Protocol):
 class ServiceContext(msgspec.Struct, frozen=True):
     """Everything a service may use; a reload makes a new one.
 
-    `recipients`: who tells whether there is a mailbox; None: nobody is asked."""
+    `recipients`: who tells whether there is a mailbox; None: nobody is asked.  `tls`: the host's
+    certificates; None: it has none."""
 
     listener: Listener
     settings: Settings
@@ -42,6 +44,7 @@ class ServiceContext(msgspec.Struct, frozen=True):
     log: Log
     clock: Clock
     recipients: RecipientCheck | None = None
+    tls: ServerTls | None = None
 
 
 class Service(Protocol):

@@ -8,7 +8,9 @@ the settings whole, ALRM tries everything now.
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 from openqmail.core.__about__ import __version__
 from openqmail.core.control.home import Home
@@ -28,6 +30,8 @@ from openqmail.core.service.sockets import Bound, addresses, bind, bind_local, u
 from openqmail.core.service.status import Status, resident, status_of
 from openqmail.core.service.supervisor.machine import DRAIN
 from openqmail.core.service.supervisor.messages import Process, State
+from openqmail.core.service.watch import CHANGED, Watch
+from openqmail.core.tls import ServerTls
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import Clock, Disk
 
@@ -54,6 +58,8 @@ class Mta:
         self._reloading = asyncio.Event()
         self._bound: Bound = {}
         self._hooks = load_chain(settings, log, clock)
+        self._tls = ServerTls.load(home.control, settings.me, settings.tlsserverciphers)
+        self._watch = Watch(home.control, time.monotonic())
         self._gate = LocalGate(limits_of(settings))
         self._local = LocalDeliveries(home, settings, disk, clock)
         self._remote = Remote(settings, log)
@@ -113,20 +119,26 @@ class Mta:
     async def _reload_when_told(self) -> None:
         """One reload after the other; what is told meanwhile is one more."""
         while True:
-            await self._reloading.wait()
-            self._reloading.clear()
-            await self._take_settings()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._reloading.wait(), self._watch.wait(time.monotonic()))
+            if self._watch.changed(time.monotonic()):
+                self._log(Notice(CHANGED))
+                self._reloading.set()
+            if self._reloading.is_set():
+                self._reloading.clear()
+                await self._take_settings()
 
     async def _take_settings(self) -> None:
         """All of the new settings, or none of them."""
-        before, hooks = self._settings, self._hooks
+        before, hooks, tls = self._settings, self._hooks, self._tls
         try:
             self._settings = read_settings(self._home)
             self._hooks = load_chain(self._settings, self._log, self._clock)
+            self._tls = ServerTls.load(self._home.control, self._settings.me, self._settings.tlsserverciphers)
             bound = bind(self._settings.listen, self._bound)
             await self._listeners.serve(bound)
         except OpenqmailError as error:
-            self._settings, self._hooks = before, hooks
+            self._settings, self._hooks, self._tls = before, hooks, tls
             self._log(Alert(f"the settings stay as they were: {error}"))
             return
         self._bound = bound
@@ -178,6 +190,7 @@ class Mta:
             log=self._log,
             clock=self._clock,
             recipients=self._local if self._settings.checkrcpt else None,
+            tls=self._tls,
         )
 
 

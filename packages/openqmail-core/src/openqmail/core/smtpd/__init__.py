@@ -1,5 +1,5 @@
 """Receives mail by SMTP: policy, the message on its way in, the session, the service."""
 
-from openqmail.core.smtpd.service import SmtpService
+from openqmail.core.smtpd.service import SmtpService, SmtpsService, SubmissionService, SubmissionsService
 
-__all__ = ["SmtpService"]
+__all__ = ["SmtpService", "SmtpsService", "SubmissionService", "SubmissionsService"]

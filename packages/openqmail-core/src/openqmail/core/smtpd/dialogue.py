@@ -9,15 +9,26 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import msgspec
+
 from openqmail.core.hooks import SessionFacts
 from openqmail.core.limits import network_of
-from openqmail.core.message.trace import received
+from openqmail.core.message.trace import BARE, Secured, received
 from openqmail.core.ports import MESSAGES_PER_HOUR
 from openqmail.core.smtp import events
 from openqmail.core.smtp.server import ServerSession
 from openqmail.core.smtpd.incoming import Incoming
-from openqmail.core.smtpd.policy import HOPS, LEAVING, NOT_OURS, TOO_MANY_HOPS, Policy
+from openqmail.core.smtpd.policy import (
+    HOPS,
+    LEAVING,
+    NO_SENDER,
+    NOT_OURS,
+    TOO_MANY_HANDSHAKES,
+    TOO_MANY_HOPS,
+    Policy,
+)
 from openqmail.core.smtpd.record import SessionRecord
+from openqmail.core.tls import TlsFacts
 from openqmail.core.values import MessageId, OpenqmailError, QueueFull, Recipient, Reply
 
 if TYPE_CHECKING:
@@ -58,6 +69,8 @@ class Dialogue:
     half_closed = False
     """The client sends no more."""
     draining = False
+    tls: TlsFacts | None = None
+    _secured = BARE
     _extended = False
 
     def __init__(
@@ -76,6 +89,7 @@ class Dialogue:
         self._context = service.context
         self._asked = service.asked
         self._recipients = service.recipients
+        self._service = service
         self._origin = service.origin
         self._loop = loop
         self._policy = policy
@@ -88,6 +102,22 @@ class Dialogue:
             self._decide("connect", (), self.machine.accept)
         else:
             self.machine.accept()
+
+    def tls_started(self, facts: TlsFacts, names: tuple[str, ...]) -> None:
+        """The handshake is done: nothing that was known before counts any more (RFC 3207 section 4.2).
+
+        `names`: those of the client's certificate, verified; one in control/tlsclients may relay."""
+        allowed = self._context.settings.tlsclients.intersection(names)
+        if allowed:
+            self._policy = msgspec.structs.replace(self._policy, relay=True)
+            facts = msgspec.structs.replace(facts, peer=min(allowed))
+        self.tls = self._record.tls = facts
+        self._secured = Secured(facts.version, facts.cipher, facts.peer)
+        self._record.helo, self._extended = b"", False
+        if self._service.implicit:
+            self.machine.tls = facts
+        else:
+            self.machine.tls_started(facts)
 
     def drain(self) -> None:
         """End as soon as no message is under way."""
@@ -114,7 +144,16 @@ class Dialogue:
         else:
             self.machine.accept()
 
+    def _on_starttls(self, event: events.StartTls) -> None:
+        if self._service.crowded:
+            self.machine.send(TOO_MANY_HANDSHAKES)
+        else:
+            self.machine.accept()  # and the session begins the handshake
+
     def _on_mail(self, event: events.Mail) -> None:
+        if self._service.submission and not self._policy.relay and self.machine.identity is None:
+            self.machine.send(NO_SENDER)
+            return
         if self._context.settings.messagesperhour and not self._policy.relay:
             spent = self._context.gate.spend(MESSAGES_PER_HOUR, network_of(self._client[0]))
             self._when(spent, partial(self._mail, event))
@@ -181,6 +220,7 @@ class Dialogue:
                 extended=self._extended,
                 smtputf8=incoming.mail.smtputf8,
                 now=self._context.clock.now(),
+                secured=self._secured._replace(login=self.machine.identity is not None),
             )
         )
         self.machine.accept()
@@ -296,11 +336,13 @@ class Dialogue:
             relay=self._policy.relay,
             helo=self._record.helo,
             extended=self._extended,
+            tls=self.tls,
         )
 
 
 ACTIONS: dict[type, Callable[[Dialogue, Any], None]] = {
     events.Hello: Dialogue._on_hello,
+    events.StartTls: Dialogue._on_starttls,
     events.Mail: Dialogue._on_mail,
     events.Rcpt: Dialogue._on_rcpt,
     events.Data: Dialogue._on_data,

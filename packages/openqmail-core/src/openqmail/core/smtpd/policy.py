@@ -17,6 +17,8 @@ DENIED = Reply(554, b"", (b"no service for your address here",))
 BUSY = Reply(421, b"", (b"too many connections, try again later",))
 TOO_OFTEN = Reply(421, b"4.7.0", (b"too many connections from your network, try again later",))
 LEAVING = Reply(421, b"4.3.2", (b"shutting down, try again later",))
+TOO_MANY_HANDSHAKES = Reply(454, b"4.7.0", (b"too many TLS handshakes just now, try again later",))
+NO_SENDER = Reply(530, b"5.7.0", (b"authentication required",))
 TOO_MANY_HOPS = Reply(554, b"5.4.6", (b"too many hops, this message is looping",))
 
 HOPS = 100
@@ -39,8 +41,8 @@ class Policy(msgspec.Struct, frozen=True):
         return not at or _listed(domain.lower(), self.rcpthosts)
 
 
-def admit(settings: Settings, client: str) -> Policy | None:
-    """The policy for a client's address; None when the rules deny it."""
+def admit(settings: Settings, starttls: bool, client: str) -> Policy | None:
+    """The policy for a client's address, who is offered STARTTLS or not; None when the rules deny it."""
     rule = settings.rules.match(client)
     if not rule.allow:
         return None
@@ -56,6 +58,7 @@ def admit(settings: Settings, client: str) -> Policy | None:
             max_recipients=settings.maxrecipients,
             timeout=float(settings.timeoutsmtpd),
             hello=settings.smtpgreeting,
+            starttls=starttls,
         ),
     )
 

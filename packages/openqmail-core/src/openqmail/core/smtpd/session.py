@@ -2,10 +2,11 @@
 
 Bytes go in, what is to be sent is written once a turn.  The client is read no further while the
 machine waits for an answer with a full buffer, or while the disk is behind; nor before the gate
-has let it in.
+has let it in, nor between STARTTLS and its handshake.
 """
 
 import asyncio
+import ssl
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
@@ -14,9 +15,11 @@ from openqmail.core.limits import network_of
 from openqmail.core.ports import CONNECTIONS, CONNECTIONS_PER_HOUR
 from openqmail.core.smtp import events
 from openqmail.core.smtp.events import PAUSED
+from openqmail.core.smtp.tables import State
 from openqmail.core.smtpd.dialogue import ACTIONS, Dialogue
 from openqmail.core.smtpd.policy import BUSY, DENIED, LEAVING, TOO_OFTEN, Policy
 from openqmail.core.smtpd.record import SessionRecord
+from openqmail.core.tls import ServerTls, client_names, facts_of
 from openqmail.core.values import Reply
 
 if TYPE_CHECKING:
@@ -29,6 +32,12 @@ TURN = 64
 
 LINGER = 10
 """Seconds that a client has to read our last words."""
+
+HANDSHAKE = 30
+"""Seconds that a TLS handshake may take; `control/timeoutsmtpd` where that is less."""
+
+EARLY = 256 * 1024
+"""Bytes that may come behind a handshake in the same turn."""
 
 PATIENCE = 60
 """Seconds that a client waits for a gate that does not answer, which is one that is being restarted."""
@@ -47,6 +56,9 @@ class SmtpSession(asyncio.BufferedProtocol):
     _unread = False  # what we said piles up
     _heard = False  # since the last look at the clock
     _expires = _NEVER
+    _handshaking: asyncio.Task[None] | None = None
+    _ciphered = False  # what comes is what TLS has deciphered
+    _early = b""  # deciphered, before we were told that the handshake is done
 
     def __init__(self, service: "SmtpService", loop: AbstractEventLoop) -> None:
         self._service = service
@@ -96,6 +108,10 @@ class SmtpSession(asyncio.BufferedProtocol):
         if self._transport is None or self._closing:  # it left, or was sent away, meanwhile
             self._context.gate.release(CONNECTIONS)
             return
+        if self._service.implicit and self._service.crowded:
+            self._context.gate.release(CONNECTIONS)
+            self._refuse(BUSY)
+            return
         server = self._transport.get_extra_info("sockname")
         self._dialogue = Dialogue(
             self,
@@ -106,8 +122,11 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._client,
             server[0] if server else "",
         )
-        self._dialogue.greet()
-        self.go_on()
+        if self._service.implicit:
+            self._secure(self._transport)
+        else:
+            self._dialogue.greet()
+            self.go_on()
 
     def _when(self, answer: "Future[bool]", then: Callable[[bool], None]) -> None:
         """Go on by `then` now where the answer is there, which is the rule, else when it comes."""
@@ -117,12 +136,71 @@ class SmtpSession(asyncio.BufferedProtocol):
             answer.add_done_callback(lambda done: then(done.result()))
 
     def _refuse(self, reply: Reply) -> None:
-        """Say why there is no service, and hang up."""
+        """Say why there is no service, and hang up; who expects TLS first cannot be told."""
         if self._transport is not None and not self._closing:
             self._closing = True
             self._record.said_last(reply)
-            self._transport.write(reply.encode())
+            if not self._service.implicit:
+                self._transport.write(reply.encode())
             self._transport.close()
+
+    # --- TLS --------------------------------------------------------------------------
+
+    def _secure(self, transport: asyncio.Transport) -> None:
+        """Begin the handshake.  Nothing is read before that is at work: it would not be ciphered."""
+        transport.pause_reading()
+        self._paused = True
+        self._handshaking = self._loop.create_task(self._handshake(transport))
+
+    async def _handshake(self, transport: asyncio.Transport) -> None:
+        """Its end is told here alone, while it lasts: to the loop, its connection is not ours."""
+        tls, service = self._context.tls, self._service
+        service.handshakes += 1
+        try:
+            if tls is None or transport.is_closing():
+                raise ConnectionResetError
+            seconds = float(min(HANDSHAKE, self._context.settings.timeoutsmtpd))
+            self._ciphered = True
+            secured = await self._loop.start_tls(
+                transport,
+                self,
+                tls.context,
+                server_side=True,
+                ssl_handshake_timeout=seconds,
+                ssl_shutdown_timeout=LINGER,
+            )
+            if secured is None:
+                raise ConnectionResetError
+        except Exception as error:  # whatever it was, nothing more can be said to this client
+            self._handshaking = None
+            transport.abort()
+            self._record.tls_failed(_reason(error))
+            if self._known and self._transport is not None:
+                self.connection_lost(None)
+        else:
+            self._handshaking = None
+            if self._transport is not None:  # else it is gone already
+                self._transport = secured
+                self._secured(secured, tls)
+        finally:
+            service.handshakes -= 1
+
+    def _secured(self, transport: asyncio.Transport, tls: ServerTls) -> None:
+        """The handshake is done."""
+        dialogue = self._dialogue
+        if dialogue is None:
+            return
+        peer: ssl.SSLObject = transport.get_extra_info("ssl_object")
+        certificate = getattr(peer, "certificate", b"") or tls.certificate_for("")
+        facts = facts_of(peer, True, certificate)
+        dialogue.tls_started(facts, client_names(peer))
+        self._paused = self._unread = False
+        early, self._early = self._early, b""
+        if self._service.implicit:
+            dialogue.greet()
+        if early:
+            dialogue.machine.receive_data(early)
+        self.go_on()
 
     # --- what the event loop tells ----------------------------------------------------
 
@@ -142,7 +220,12 @@ class SmtpSession(asyncio.BufferedProtocol):
 
     def buffer_updated(self, count: int) -> None:
         dialogue = self._dialogue
-        if dialogue is not None:
+        if self._handshaking is not None:
+            if self._ciphered:
+                self._early += bytes(self._read_into[:count])
+                if len(self._early) > EARLY:
+                    self.abort()
+        elif dialogue is not None:
             self._record.size += count
             dialogue.machine.receive_data(bytes(self._read_into[:count]))
             self.go_on()
@@ -158,17 +241,20 @@ class SmtpSession(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         dialogue = self._dialogue
-        if dialogue is None:
+        if dialogue is None or self._handshaking is not None:
             return False
         dialogue.machine.receive_data(b"")
         self.go_on()
-        return dialogue.submitting  # keep our half open while an answer is owed
+        # Keep our half open while an answer is owed; TLS ends in both directions.
+        return dialogue.submitting and dialogue.tls is None
 
     # --- what the service asks for ----------------------------------------------------
 
     def look(self, now: float) -> None:
         """Once a second: has the client been silent for as long as the machine is ready to wait?"""
         dialogue = self._dialogue
+        if self._handshaking is not None:
+            return  # it has a time of its own
         if self._closing:
             self._lingered += 1
             if self._lingered > LINGER:
@@ -208,7 +294,7 @@ class SmtpSession(asyncio.BufferedProtocol):
     def go_on(self) -> None:
         """Answer events until the machine needs more bytes or an answer that is not there yet."""
         dialogue = self._dialogue
-        if dialogue is None:
+        if dialogue is None or self._handshaking is not None:
             return
         machine = dialogue.machine
         event: events.Event = PAUSED
@@ -234,15 +320,28 @@ class SmtpSession(asyncio.BufferedProtocol):
             dialogue.forget()
             self._closing = True
             transport.close()
+        elif machine.state is State.TLS:
+            self._secure(transport)
         elif event is PAUSED or self._paused:  # else nothing is left over
             self.throttle()
 
     def throttle(self) -> None:
         dialogue, transport = self._dialogue, self._transport
-        if dialogue is None or transport is None:
+        if dialogue is None or transport is None or self._handshaking is not None:
             return
         incoming = dialogue.incoming
         full = self._unread or dialogue.machine.full or (incoming is not None and incoming.pending > 0)
         if full != self._paused:
             self._paused = full
             (transport.pause_reading if full else transport.resume_reading)()
+
+
+def _reason(error: Exception) -> str:
+    """Why a handshake failed, for the log."""
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).lower().replace("_", " ")
+    if isinstance(error, ConnectionAbortedError):
+        return "it took too long"
+    if isinstance(error, OSError):
+        return "the client hung up"
+    return f"{type(error).__name__}: {error}"

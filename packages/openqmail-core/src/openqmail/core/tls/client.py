@@ -12,7 +12,6 @@ from openqmail.core.tls import files
 from openqmail.core.tls.files import PemFile
 from openqmail.core.tls.server import SUITES
 
-
 _ANY = "DEFAULT:!aNULL:@SECLEVEL=1"
 """Where nobody is verified: what is weak is still better than nothing (RFC 7435)."""
 

@@ -76,6 +76,8 @@ def suite(name: str) -> str:
     exchange = []
     while parts and parts[0] in _EXCHANGES:
         exchange.append(parts.pop(0))
+    if exchange in (["ECDHE"], ["DHE"]):
+        exchange.append("RSA")
     words = [word for part in parts for word in _CIPHERS.get(part, part).split("_")]
     if words and words[-1].startswith("SHA") and not {"CBC", "GCM", "CCM"} & set(words):
         words.insert(-1, "CBC")

@@ -35,6 +35,7 @@ async def serve(process: Process) -> int:
             log=process.log,
             clock=process.clock,
             recipients=local if settings.checkrcpt else None,
+            tls=process.inherited.tls,
         )
 
     listeners = Listeners(context)

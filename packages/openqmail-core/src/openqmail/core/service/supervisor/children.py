@@ -68,6 +68,8 @@ def _live(role: Role, control: socket.socket, inherited: Inherited, walls: Walls
 
 
 def _run(role: Role, control: socket.socket, inherited: Inherited, walls: Walls | None) -> int:
+    if role == "smtpd":  # the keys are root's
+        inherited.load_tls()
     enter(role, inherited, {0, 1, 2, control.fileno(), *_kept(role, inherited)}, walls)
     if role == "local":
         return run_spawner(control, inherited)
