@@ -5,6 +5,7 @@ Every story is told twice: with direct calls, and with frames over a socket in b
 
 import asyncio
 import socket
+import ssl
 from asyncio import Future
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -27,6 +28,7 @@ from openqmail.core.service.frames.gate import GateClient, GateServer
 from openqmail.core.service.frames.local_client import LocalClient
 from openqmail.core.service.frames.submission import SubmissionClient, SubmissionServer
 from openqmail.core.smtpd import SmtpService
+from openqmail.core.tls import ServerTls
 from openqmail.core.values import Envelope, MessageId, OpenqmailError, Outcome, Result
 from openqmail.core.world import SimulatedClock
 from spawned import Spawner
@@ -124,6 +126,10 @@ class Client:
         self.writer.write(line + b"\r\n")
         return await self.reply()
 
+    async def start_tls(self, context: ssl.SSLContext, server_name: str = "a.example") -> None:
+        """After the answer to STARTTLS."""
+        await self.writer.start_tls(context, server_hostname=server_name)
+
     async def rest(self) -> bytes:
         """All that comes until the server hangs up."""
         return await asyncio.wait_for(self.reader.read(), 10)
@@ -148,8 +154,10 @@ class Server:
         self.log: Any = service.context.log
         self._clients: list[asyncio.StreamWriter] = []
 
-    async def client(self) -> Client:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+    async def client(self, context: ssl.SSLContext | None = None, server_name: str = "a.example") -> Client:
+        """With a context: TLS from the first byte on."""
+        more: dict[str, Any] = {"ssl": context, "server_hostname": server_name} if context else {}
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, **more)
         self._clients.append(writer)
         return Client(reader, writer)
 
@@ -198,6 +206,8 @@ async def _running(
     settings: Settings,
     hooks: Sequence[tuple[str, object]] = (),
     mailboxes: Mailboxes | None = None,
+    tls: ServerTls | None = None,
+    kind: type[SmtpService] = SmtpService,
     **changes: object,
 ) -> AsyncIterator[Server]:
     settings = msgspec.structs.replace(settings, **changes)
@@ -222,8 +232,9 @@ async def _running(
         log=log,
         clock=clock,
         recipients=recipients,
+        tls=tls,
     )
-    service = SmtpService(context)
+    service = kind(context)
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(service.connect, "127.0.0.1", 0)
     server = Server(service, queue, gate, listening.sockets[0].getsockname()[1])

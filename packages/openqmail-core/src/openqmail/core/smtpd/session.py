@@ -57,6 +57,8 @@ class SmtpSession(asyncio.BufferedProtocol):
     _heard = False  # since the last look at the clock
     _expires = _NEVER
     _handshaking: asyncio.Task[None] | None = None
+    _lost = False  # the connection
+    _over = False  # and it has been told
     _ciphered = False  # what comes is what TLS has deciphered
     _early = b""  # deciphered, before we were told that the handshake is done
 
@@ -125,8 +127,27 @@ class SmtpSession(asyncio.BufferedProtocol):
         if self._service.implicit:
             self._secure(self._transport)
         else:
-            self._dialogue.greet()
-            self.go_on()
+            self._begin(self._dialogue)
+
+    def _begin(self, dialogue: Dialogue) -> None:
+        """A connection, or its part behind STARTTLS."""
+        early, self._early = self._early, b""
+        if dialogue.machine.state is State.CONNECT:
+            dialogue.greet()
+        if early:
+            self._record.size += len(early)
+            dialogue.machine.receive_data(early)
+        self.go_on()
+
+    def _keep(self, data: bytes) -> None:
+        """What comes too early waits, where it will be wanted: in plaintext before a greeting, for TLS before
+        its first handshake, deciphered behind that."""
+        if self._handshaking is None or self._ciphered or self._service.implicit:
+            self._early += data
+            if len(self._early) > EARLY:
+                self.abort()
+        if self._transport is not None and not self._ciphered:
+            self._transport.pause_reading()  # a loop may not have heeded it while the connection was made
 
     def _when(self, answer: "Future[bool]", then: Callable[[bool], None]) -> None:
         """Go on by `then` now where the answer is there, which is the rule, else when it comes."""
@@ -153,14 +174,16 @@ class SmtpSession(asyncio.BufferedProtocol):
         self._handshaking = self._loop.create_task(self._handshake(transport))
 
     async def _handshake(self, transport: asyncio.Transport) -> None:
-        """Its end is told here alone, while it lasts: to the loop, its connection is not ours."""
+        """While it lasts, its end is told here alone: not every loop has it that the connection is ours."""
         tls, service = self._context.tls, self._service
         service.handshakes += 1
         try:
             if tls is None or transport.is_closing():
                 raise ConnectionResetError
             seconds = float(min(HANDSHAKE, self._context.settings.timeoutsmtpd))
-            self._ciphered = True
+            if self._early:  # its beginning, which came before it was expected
+                self._loop.call_soon(_hand_over, transport, self._early)
+            self._early, self._ciphered = b"", True
             secured = await self._loop.start_tls(
                 transport,
                 self,
@@ -171,17 +194,17 @@ class SmtpSession(asyncio.BufferedProtocol):
             )
             if secured is None:
                 raise ConnectionResetError
-        except Exception as error:  # whatever it was, nothing more can be said to this client
+        except (Exception, asyncio.CancelledError) as error:  # whatever it was, nothing more can be said
             self._handshaking = None
             transport.abort()
             self._record.tls_failed(_reason(error))
-            if self._known and self._transport is not None:
-                self.connection_lost(None)
+            self._end(None)
         else:
             self._handshaking = None
-            if self._transport is not None:  # else it is gone already
-                self._transport = secured
-                self._secured(secured, tls)
+            self._transport = secured
+            self._secured(secured, tls)
+            if self._lost:
+                self._end(None)
         finally:
             service.handshakes -= 1
 
@@ -195,16 +218,17 @@ class SmtpSession(asyncio.BufferedProtocol):
         facts = facts_of(peer, True, certificate)
         dialogue.tls_started(facts, client_names(peer))
         self._paused = self._unread = False
-        early, self._early = self._early, b""
-        if self._service.implicit:
-            dialogue.greet()
-        if early:
-            dialogue.machine.receive_data(early)
-        self.go_on()
+        self._begin(dialogue)
 
     # --- what the event loop tells ----------------------------------------------------
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._lost = True
+        if self._handshaking is None and not self._over:  # else its end is told where the handshake is
+            self._end(error)
+
+    def _end(self, error: Exception | None) -> None:
+        self._over = True
         self._transport = None
         self._service.sessions.discard(self)
         if self._dialogue is not None:
@@ -220,12 +244,9 @@ class SmtpSession(asyncio.BufferedProtocol):
 
     def buffer_updated(self, count: int) -> None:
         dialogue = self._dialogue
-        if self._handshaking is not None:
-            if self._ciphered:
-                self._early += bytes(self._read_into[:count])
-                if len(self._early) > EARLY:
-                    self.abort()
-        elif dialogue is not None:
+        if dialogue is None or self._handshaking is not None:
+            self._keep(bytes(self._read_into[:count]))
+        else:
             self._record.size += count
             dialogue.machine.receive_data(bytes(self._read_into[:count]))
             self.go_on()
@@ -284,6 +305,8 @@ class SmtpSession(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._record.end = self._record.end or "aborted"
             self._transport.abort()
+            if self._handshaking is not None:
+                self._handshaking.cancel()
 
     # --- what the dialogue tells (Connection) -----------------------------------------
 
@@ -336,8 +359,21 @@ class SmtpSession(asyncio.BufferedProtocol):
             (transport.pause_reading if full else transport.resume_reading)()
 
 
-def _reason(error: Exception) -> str:
+def _hand_over(transport: asyncio.Transport, data: bytes) -> None:
+    """Give bytes to the protocol of a transport as if they came now."""
+    protocol = cast(asyncio.BufferedProtocol, transport.get_protocol())
+    while data:
+        buffer = memoryview(protocol.get_buffer(len(data)))
+        count = min(len(buffer), len(data))
+        buffer[:count] = data[:count]
+        protocol.buffer_updated(count)
+        data = data[count:]
+
+
+def _reason(error: BaseException) -> str:
     """Why a handshake failed, for the log."""
+    if isinstance(error, asyncio.CancelledError):
+        return "the service ended it"
     if isinstance(error, ssl.SSLError):
         return (error.reason or str(error)).lower().replace("_", " ")
     if isinstance(error, ConnectionAbortedError):

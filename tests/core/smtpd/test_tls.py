@@ -1,0 +1,457 @@
+"""TLS as a client of the SMTP service sees it: real handshakes over real sockets, on both loops."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from certificates import Authority
+from openqmail.core import log
+from openqmail.core.control.settings import Settings
+from openqmail.core.service.loops import new_loop
+from openqmail.core.smtpd import SmtpsService, SubmissionService, SubmissionsService
+from openqmail.core.smtpd import service as service_module
+from openqmail.core.tls import ServerTls
+from openqmail.core.values import ControlError
+
+AUTHORITY = Authority()
+OURS = AUTHORITY.issue(hosts=("a.example",))
+OTHER = AUTHORITY.issue(hosts=("b.example",))
+ALICE = AUTHORITY.issue(mailboxes=("Alice@a.example",))
+STRANGER = Authority("Another").issue(mailboxes=("alice@a.example",))
+
+Story = Callable[[], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None]], None]:
+    factory = asyncio.new_event_loop if request.param == "asyncio" else new_loop
+
+    def work(story: Coroutine[Any, Any, None]) -> None:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(story)
+
+    return work
+
+
+@pytest.fixture
+def control(tmp_path: Path, settings: Settings) -> Path:
+    folder = tmp_path / "control"
+    (folder / "servercert.pem").write_bytes(OURS.pem)
+    return folder
+
+
+def loaded(control: Path) -> ServerTls:
+    found = ServerTls.load(str(control), b"a.example")
+    assert found is not None
+    return found
+
+
+def client_context(certificate: Any = None, folder: Path | None = None) -> ssl.SSLContext:
+    """That of a client that believes the authority of this page."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=AUTHORITY.certificate.decode())
+    if certificate is not None and folder is not None:
+        (folder / "client.pem").write_bytes(certificate.pem)
+        context.load_cert_chain(folder / "client.pem")
+    return context
+
+
+async def secured(server: Any, context: ssl.SSLContext | None = None, name: str = "a.example") -> Any:
+    """A client behind STARTTLS and EHLO; and the answer to EHLO."""
+    client = await (await server.client()).hello()
+    assert (await client.say(b"STARTTLS"))[:3] == b"220"
+    await client.start_tls(context or client_context(), name)
+    return client, await client.say(b"EHLO client.example")
+
+
+def test_starttls_is_offered_only_with_a_certificate(settings: Settings, running: Any, run: Any) -> None:
+    async def story() -> None:
+        async with running(settings) as server:
+            client = await server.client()
+            await client.reply()
+            assert b"STARTTLS" not in await client.say(b"EHLO x.example")
+            assert (await client.say(b"STARTTLS"))[:3] == b"502"
+
+    run(story())
+
+
+def test_mail_behind_starttls_says_so_in_received_and_log(
+    settings: Settings, running: Any, run: Any, control: Path
+) -> None:
+    async def story() -> None:
+        async with running(settings, tls=loaded(control)) as server:
+            client, extensions = await secured(server)
+            assert b"STARTTLS" not in extensions  # RFC 3207 section 4.2
+            await client.data()
+            assert (await client.say(b"Subject: x\r\n\r\nx\r\n."))[:3] == b"250"
+            await client.say(b"QUIT")
+            await server.quiet()
+            [(_, body)] = server.queue.messages
+            unfolded = body.split(b"Subject")[0].replace(b"\n  ", b" ")
+            assert b" with ESMTPS tls TLS_AES_256_GCM_SHA384 (TLSv1.3); " in unfolded
+            [session] = [one for one in server.log.events if isinstance(one, log.SmtpdSession)]
+            assert (session.end, session.tls, session.sni, session.peer) == (
+                "quit",
+                "TLSv1.3",
+                "a.example",
+                None,
+            )
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    "greeted", [b"MAIL FROM:<evil@x.example>\r\n", b"EHLO evil.example\r\nRSET\r\n", b"x"]
+)
+def test_what_came_in_plaintext_behind_starttls_is_never_obeyed(
+    settings: Settings, running: Any, run: Any, control: Path, greeted: bytes
+) -> None:
+    async def story() -> None:
+        async with running(settings, tls=loaded(control)) as server:
+            client = await (await server.client()).hello()
+            client.writer.write(b"STARTTLS\r\n" + greeted)
+            assert (await client.reply())[:3] == b"220"
+            await client.start_tls(client_context())
+            assert await client.say(b"MAIL FROM:<s@client.example>") == b"503 5.5.1 EHLO or HELO first\r\n"
+            await client.say(b"EHLO client.example")
+            assert (await client.data(sender=b"good@client.example"))[:3] == b"354"
+            assert (await client.say(b"x\r\n."))[:3] == b"250"
+            [(envelope, _)] = server.queue.messages
+            assert envelope.sender == b"good@client.example"
+
+    run(story())
+
+
+def test_what_was_known_before_is_forgotten(
+    settings: Settings, running: Any, run: Any, control: Path
+) -> None:
+    heard: list[Any] = []
+
+    class Hook:
+        def helo(self, session: Any) -> None:
+            heard.append((session.helo, session.tls is not None))
+
+        def mail(self, session: Any, sender: bytes) -> None:
+            heard.append((session.helo, session.tls.version))
+
+    async def story() -> None:
+        async with running(settings, [("toy", Hook())], tls=loaded(control)) as server:
+            client = await server.client()
+            await client.reply()
+            await client.say(b"EHLO before.example")
+            await client.say(b"STARTTLS")
+            await client.start_tls(client_context())
+            await client.say(b"EHLO behind.example")
+            await client.data()
+        assert heard == [
+            (b"before.example", False),
+            (b"behind.example", True),
+            (b"behind.example", "TLSv1.3"),
+        ]
+
+    run(story())
+
+
+def test_starttls_within_a_transaction_is_refused(
+    settings: Settings, running: Any, run: Any, control: Path
+) -> None:
+    async def story() -> None:
+        async with running(settings, tls=loaded(control)) as server:
+            client = await (await server.client()).hello()
+            await client.say(b"MAIL FROM:<s@client.example>")
+            assert (await client.say(b"STARTTLS"))[:3] == b"503"
+            await client.say(b"RSET")
+            assert (await client.say(b"STARTTLS now"))[:3] == b"501"
+
+    run(story())
+
+
+def test_a_client_that_says_ehlo_with_its_last_handshake_message_is_heard(
+    settings: Settings, running: Any, run: Any, control: Path
+) -> None:
+    """TLS 1.3: Finished and the first command come in one packet."""
+
+    async def story() -> None:
+        async with running(settings, tls=loaded(control)) as server:
+            client = await (await server.client()).hello()
+            await client.say(b"STARTTLS")
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            peer = client_context().wrap_bio(incoming, outgoing, server_hostname="a.example")
+            while True:
+                try:
+                    peer.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    client.writer.write(outgoing.read())
+                    incoming.write(await client.reader.read(65536))
+            peer.write(b"EHLO client.example\r\n")
+            client.writer.write(outgoing.read())
+            said = b""
+            while b"250 HELP" not in said:
+                incoming.write(await asyncio.wait_for(client.reader.read(65536), 10))
+                try:
+                    said += peer.read(65536)
+                except ssl.SSLWantReadError:
+                    continue
+
+    run(story())
+
+
+def test_implicit_tls_greets_behind_the_handshake(
+    settings: Settings, running: Any, run: Any, control: Path
+) -> None:
+    async def story() -> None:
+        async with running(settings, tls=loaded(control), kind=SmtpsService) as server:
+            client = await server.client(client_context())
+            assert (await client.reply())[:4] == b"220 "
+            assert b"STARTTLS" not in await client.say(b"EHLO client.example")
+            assert (await client.data())[:3] == b"354"
+            assert (await client.say(b"x\r\n."))[:3] == b"250"
+            assert b"ESMTPS" in server.queue.messages[0][1]
+            large = b"x" * 900 + b"\r\n"
+            await client.data()
+            client.writer.write(large * 2000)
+            assert (await client.say(b"."))[:3] == b"250"
+            assert len(server.queue.messages[1][1]) > 1_800_000
+
+    run(story())
+
+
+def test_implicit_tls_needs_a_certificate(settings: Settings, running: Any) -> None:
+    async def story() -> None:
+        async with running(settings, kind=SubmissionsService):
+            pass
+
+    with pytest.raises(ControlError, match="openqmail tls selfsign"):
+        asyncio.run(story())
+
+
+def test_submission_takes_no_mail_from_whom_nobody_knows(
+    settings: Settings, running: Any, run: Any, control: Path
+) -> None:
+    async def story() -> None:
+        async with running(settings, tls=loaded(control), kind=SubmissionService) as server:
+            client, _ = await secured(server)
+            assert (await client.say(b"MAIL FROM:<s@client.example>"))[:9] == b"530 5.7.0"
+
+    run(story())
+
+
+def test_the_certificate_is_chosen_by_the_name_that_the_client_asks_for(
+    settings: Settings, running: Any, run: Any, control: Path
+) -> None:
+    (control / "certs").mkdir()
+    (control / "certs" / "b.example.pem").write_bytes(OTHER.pem)
+
+    async def story() -> None:
+        tls = loaded(control)
+        assert (tls.certificate_for("B.example"), tls.certificate_for("")) == (OTHER.der, OURS.der)
+        async with running(settings, tls=tls) as server:
+            for name, wanted in (("a.example", OURS), ("b.example", OTHER)):
+                client, _ = await secured(server, name=name)  # the client verifies it
+                peer = client.writer.get_extra_info("ssl_object")
+                assert peer.getpeercert(binary_form=True) == wanted.der
+
+    run(story())
+
+
+def test_smtp_is_agreed_on_by_alpn(settings: Settings, running: Any, run: Any, control: Path) -> None:
+    async def story() -> None:
+        context = client_context()
+        context.set_alpn_protocols(["http/1.1", "smtp"])
+        async with running(settings, tls=loaded(control)) as server:
+            client, _ = await secured(server, context)
+            assert client.writer.get_extra_info("ssl_object").selected_alpn_protocol() == "smtp"
+
+    run(story())
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_both_versions_are_spoken(
+    settings: Settings, running: Any, run: Any, control: Path, version: ssl.TLSVersion
+) -> None:
+    async def story() -> None:
+        context = client_context()
+        context.minimum_version = context.maximum_version = version
+        async with running(settings, tls=loaded(control)) as server:
+            client, _ = await secured(server, context)
+            await client.data()
+            await client.say(b"x\r\n.")
+            assert {"TLSv1_2": b"(TLSv1.2)", "TLSv1_3": b"(TLSv1.3)"}[version.name] in server.queue.messages[
+                0
+            ][1]
+
+    run(story())
+
+
+def test_an_old_version_is_refused_and_logged(
+    settings: Settings, running: Any, run: Any, control: Path
+) -> None:
+    async def story() -> None:
+        context = client_context()
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        async with running(settings, tls=loaded(control)) as server:
+            client = await (await server.client()).hello()
+            await client.say(b"STARTTLS")
+            with pytest.raises(OSError):
+                await client.start_tls(context)
+            await server.quiet()
+            [failed] = [one for one in server.log.events if isinstance(one, log.SmtpdTlsFailed)]
+            [session] = [one for one in server.log.events if isinstance(one, log.SmtpdSession)]
+            assert (failed.text, session.end, session.tls) == (b"unsupported protocol", "tls", None)
+
+    with pytest.warns(DeprecationWarning):
+        run(story())
+
+
+# --- client certificates ---------------------------------------------------------------
+
+
+def test_a_listed_certificate_may_relay_and_others_may_not(
+    settings: Settings, running: Any, run: Any, control: Path
+) -> None:
+    (control / "clientca.pem").write_bytes(AUTHORITY.certificate)
+
+    async def story() -> None:
+        listed = frozenset({"alice@a.example"})
+        async with running(settings, tls=loaded(control), tlsclients=listed) as server:
+            client, _ = await secured(server, client_context(ALICE, control))
+            assert (await client.data(b"far@away.example"))[:3] == b"354"
+            await client.say(b"x\r\n.")
+            assert b"certificate of alice@a.example)" in server.queue.messages[0][1]
+            for context in (client_context(), client_context(OTHER, control)):
+                client, _ = await secured(server, context)
+                await client.say(b"MAIL FROM:<s@client.example>")
+                assert (await client.say(b"RCPT TO:<far@away.example>"))[:3] == b"553"
+                await client.say(b"QUIT")
+            await client.rest()
+            while len(found := [one for one in server.log.events if isinstance(one, log.SmtpdSession)]) < 2:
+                await asyncio.sleep(0)
+            assert {one.peer for one in found} == {None, "b.example"}
+
+    run(story())
+
+
+@pytest.mark.parametrize("case", ["another authority", "revoked"])
+def test_a_certificate_that_does_not_verify_ends_the_session(
+    settings: Settings, running: Any, run: Any, control: Path, case: str
+) -> None:
+    (control / "clientca.pem").write_bytes(AUTHORITY.certificate)
+    (control / "clientcrl.pem").write_bytes(AUTHORITY.revoked(ALICE))
+    shown = STRANGER if case == "another authority" else ALICE
+
+    async def story() -> None:
+        async with running(settings, tls=loaded(control)) as server:
+            client = await (await server.client()).hello()
+            await client.say(b"STARTTLS")
+            with suppress(OSError):  # a client of TLS 1.3 learns it later
+                await client.start_tls(client_context(shown, control))
+                assert await client.say(b"EHLO client.example") == b""
+            await server.quiet()
+            [failed] = [one for one in server.log.events if isinstance(one, log.SmtpdTlsFailed)]
+            assert failed.text == b"certificate verify failed"
+            client, _ = await secured(server, client_context(OTHER, control))  # of good standing
+
+    run(story())
+
+
+# --- what never ends, or is no handshake ------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["starttls", "implicit"])
+@pytest.mark.parametrize(
+    "sent", [b"", b"\x16\x03\x01", b"EHLO x.example\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 9000]
+)
+def test_no_handshake_comes_to_nothing_but_a_line_in_the_log(
+    settings: Settings, running: Any, run: Any, control: Path, kind: str, sent: bytes
+) -> None:
+    """One that stalls is ended when its time is up, by control/timeoutsmtpd."""
+
+    async def story() -> None:
+        service = {"kind": SmtpsService} if kind == "implicit" else {}
+        async with running(settings, tls=loaded(control), timeoutsmtpd=1, **service) as server:
+            client = await server.client()
+            if kind == "starttls":
+                await client.hello()
+                await client.say(b"STARTTLS")
+            client.writer.write(sent)
+            said = await client.rest()
+            assert b"220" not in said and b"250" not in said and b"421" not in said
+            await server.quiet()
+            failed = [one for one in server.log.events if isinstance(one, log.SmtpdTlsFailed)]
+            ended = [one.end for one in server.log.events if isinstance(one, log.SmtpdSession)]
+            assert len(failed) == 1 and ended == ["tls"]
+            assert server.service.handshakes == 0
+
+    run(story())
+
+
+def test_who_hangs_up_in_a_handshake_leaves_nothing_behind(
+    settings: Settings, running: Any, run: Any, control: Path
+) -> None:
+    async def story() -> None:
+        async with running(settings, tls=loaded(control)) as server:
+            for linger in (False, True):
+                client = await (await server.client()).hello()
+                await client.say(b"STARTTLS")
+                if linger:
+                    option = b"\x01\0\0\0\0\0\0\0"
+                    client.writer.get_extra_info("socket").setsockopt(
+                        socket.SOL_SOCKET, socket.SO_LINGER, option
+                    )
+                client.writer.close()
+                await server.quiet()
+            assert server.service.handshakes == 0
+
+    run(story())
+
+
+def test_too_many_handshakes_at_once_are_put_off(
+    settings: Settings, running: Any, run: Any, control: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "HANDSHAKES", 1)
+
+    async def story() -> None:
+        async with running(settings, tls=loaded(control)) as server:
+            first = await (await server.client()).hello()
+            await first.say(b"STARTTLS")
+            second = await (await server.client()).hello()
+            assert (await second.say(b"STARTTLS"))[:9] == b"454 4.7.0"
+            assert (await second.data())[:3] == b"354"  # without TLS as before
+            await first.start_tls(client_context())
+            assert (await first.say(b"EHLO client.example"))[:3] == b"250"
+            await second.say(b"x\r\n.")
+            assert (await second.say(b"STARTTLS"))[:3] == b"220"
+
+    run(story())
+
+
+@pytest.mark.parametrize("end", ["drain", "abort"])
+def test_a_service_that_ends_in_the_midst_of_a_handshake_says_nothing_in_plaintext(
+    settings: Settings, running: Any, run: Any, control: Path, end: str
+) -> None:
+    async def story() -> None:
+        async with running(settings, tls=loaded(control)) as server:
+            client = await (await server.client()).hello()
+            await client.say(b"STARTTLS")
+            getattr(server.service, end)()
+            if end == "drain":
+                await client.start_tls(client_context())
+                assert (await client.reply())[:3] == b"421"
+            else:
+                assert await client.rest() == b""
+            await server.quiet()
+
+    run(story())
+
+
+def test_a_client_that_asks_for_renegotiation_is_not_followed(control: Path) -> None:
+    assert loaded(control).context.options & ssl.OP_NO_RENEGOTIATION
