@@ -6,6 +6,17 @@ which never shows a key.
 
 import msgspec
 
+from openqmail.core.values import ControlError
+
+IMPLICIT = ("smtps", "submissions")
+"""Services in which TLS begins before anything is said."""
+
+
+def no_certificate(service: str) -> ControlError:
+    """Such a service in a home without one."""
+    why = f"{service} needs control/servercert.pem; 'openqmail tls selfsign' makes one"
+    return ControlError("control/listen", 0, why)
+
 
 class PemDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """One file, or each `NAME.pem` of a folder.  `without`: what holds when it is not there."""

@@ -15,9 +15,10 @@ from openqmail.core.control.assign import parse_assign
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.definitions import DEFINITIONS, FOREIGN
 from openqmail.core.control.home import Home
-from openqmail.core.control.pem import PEM
+from openqmail.core.control.pem import IMPLICIT, PEM, no_certificate
 from openqmail.core.control.settings import Settings
 from openqmail.core.control.text import SIZE, ControlText
+from openqmail.core.tls import ServerTls
 from openqmail.core.values import ControlError, OpenqmailError
 
 NO_CDB = "any 'openqmail mailbox add NAME' compiles it anew"
@@ -81,6 +82,7 @@ def check(home: Home) -> Findings:
     errors += problems
     errors += not_installed(values)
     errors += _users(home)
+    errors += _certificates(home, values)
     warnings = list(_mistaken_names(home, definitions))
     warnings += _contradictions(values)
     return Findings(tuple(errors), tuple(warnings))
@@ -138,6 +140,21 @@ def not_installed(values: Mapping[str, object]) -> list[ControlError]:
         except ControlError as error:
             errors.append(error)
     return errors
+
+
+def _certificates(home: Home, values: dict[str, object]) -> Iterable[ControlError]:
+    """What is wrong with what clients are shown."""
+    me, ciphers = values.get("me"), values.get("tlsserverciphers")
+    if not isinstance(me, bytes) or not isinstance(ciphers, str):
+        return
+    try:
+        tls = ServerTls.load(home.control, me, ciphers)
+    except ControlError as error:
+        yield error
+        return
+    for listener in values.get("listen") or ():  # type: ignore[attr-defined]
+        if tls is None and listener.service in IMPLICIT:
+            yield no_certificate(listener.service)
 
 
 def _users(home: Home) -> Iterable[ControlError]:

@@ -9,12 +9,13 @@ import os
 from asyncio import AbstractEventLoop
 from functools import lru_cache, partial
 
+from openqmail.core.control.pem import no_certificate
 from openqmail.core.hooks.interface import STEPS
 from openqmail.core.ports import ServiceContext
 from openqmail.core.smtpd.policy import admit
 from openqmail.core.smtpd.recipients import Recipients
 from openqmail.core.smtpd.session import SmtpSession
-from openqmail.core.values import ControlError, Origin
+from openqmail.core.values import Origin
 
 READ = 64 * 1024
 """Bytes that are read at once.  While the disk is behind, each large message has so many in memory."""
@@ -47,9 +48,7 @@ class SmtpService:
     def reconfigure(self, context: ServiceContext) -> None:
         """Clients come again, so what they may do is kept; so is what hooks want to be asked."""
         if self.implicit and context.tls is None:
-            service = context.listener.service
-            why = f"{service} needs control/servercert.pem; 'openqmail tls selfsign' makes one"
-            raise ControlError("control/listen", 0, why)
+            raise no_certificate(context.listener.service)
         self.context = context
         starttls = context.tls is not None and not self.implicit
         self.admit = lru_cache(maxsize=1024)(partial(admit, context.settings, starttls))

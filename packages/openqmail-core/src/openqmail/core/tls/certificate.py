@@ -7,7 +7,6 @@ import base64
 import binascii
 import calendar
 import re
-import time
 from collections.abc import Iterator
 
 import msgspec
@@ -140,7 +139,10 @@ def _time(one: Element) -> int:
     text = one.content.decode("ascii")
     if one.tag == der.UTC_TIME:  # RFC 5280 section 4.1.2.5.1
         text = ("19" if text[:2] >= "50" else "20") + text
-    return calendar.timegm(time.strptime(text, "%Y%m%d%H%M%SZ"))
+    if not re.fullmatch(r"[0-9]{14}Z", text):
+        raise ValueError(text)
+    numbers = (int(text[:4]), *(int(text[at : at + 2]) for at in range(4, 14, 2)))
+    return calendar.timegm((*numbers, 0, 0, 0))
 
 
 def _hash(algorithm: Element) -> str:

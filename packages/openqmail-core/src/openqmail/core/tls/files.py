@@ -114,6 +114,11 @@ def load_chain(context: ssl.SSLContext, file: PemFile, found: bytes) -> None:
         raise unreadable(file.name, error) from None
 
 
+def check(file: PemFile, found: bytes) -> None:
+    """Whether its key is there and is that of its first certificate.  Raises ControlError."""
+    load_chain(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), file, found)
+
+
 def load_authorities(context: ssl.SSLContext, file: PemFile, kind: str) -> bytes:
     """Who is believed, or which certificates are revoked; gives what was read.  Raises ControlError."""
     found = content(file)
