@@ -24,7 +24,7 @@ from system_homes import SystemHome, system_home
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes users and becomes them")
 
-SECRETS = {"control/servercert.pem": "smtpd", "control/clientcert.pem": "remote", "users/smtpauth": "gate"}
+SECRETS = {"control/clientcert.pem": "remote", "users/smtpauth": "gate"}
 
 
 @pytest.fixture(scope="module")

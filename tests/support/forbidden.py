@@ -176,7 +176,7 @@ def _dump_core(scene: Scene) -> None:
 TABLE: dict[str, tuple[Act, ...]] = {
     "Read": (
         Act("control files", lambda s: _open(s.home / "control/me"), ALL),
-        Act("`control/servercert.pem`", lambda s: _open(s.home / "control/servercert.pem"), "smtpd"),
+        Act("`control/servercert.pem`", lambda s: _open(s.home / "control/servercert.pem")),
         Act("`control/clientcert.pem`", lambda s: _open(s.home / "control/clientcert.pem"), "remote"),
         Act("`users/smtpauth`", lambda s: _open(s.home / "users/smtpauth"), "gate"),
         Act("`users/cdb`", lambda s: _open(s.home / "users/cdb"), "smtpd gate send worker", "remote"),

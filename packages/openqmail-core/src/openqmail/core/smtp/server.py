@@ -317,6 +317,9 @@ class ServerSession:
         limit = AUTH_LINE if self.state is _AUTH else COMMAND_LINE
         end = buffer.find(b"\n", start, start + limit) + 1
         if not end:
+            if buffer.startswith(tables.HANDSHAKE, start):
+                self._violated("line", tables.OTHER_PROTOCOL)
+                return None
             if len(buffer) - start >= limit:
                 self._violated("line", tables.LONG_COMMAND)
                 return None
@@ -360,6 +363,9 @@ class ServerSession:
         verb = verb.upper()
         row = TABLE.get(verb)
         if row is None:
+            if verb in tables.OTHERS:
+                self._violated("unknown", tables.OTHER_PROTOCOL)
+                return None
             raise Refusal(tables.NOT_IMPLEMENTED if verb in tables.STANDARD else tables.UNKNOWN)
         after = row.get(self.state, NO_SERVICE)
         if isinstance(after, Reply):
