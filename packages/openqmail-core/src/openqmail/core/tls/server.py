@@ -148,6 +148,6 @@ def _chooser(
         if name:
             peer.context = contexts[name]
         if isinstance(peer, ServerObject):
-            peer.server_name, peer.certificate = server_name or "", chains[name][0].der
+            peer.server_name, peer.certificate = (server_name or "").lower(), chains[name][0].der
 
     return choose
