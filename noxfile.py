@@ -23,8 +23,11 @@ TEST = [
     "pytest==9.2.0",
     "pytest-timeout==2.4.0",
     "hypothesis==6.170.17",
+    "pyseccomp==0.1.2",
     "dnspython==2.9.2",
+    "aiosmtpd==1.4.6",
     "cryptography==50.0.2",
+    "scramp==1.5.0",
 ]
 LINT = ["ruff==0.17.6", "import-linter==2.17"]
 TYPES = ["mypy==2.4.1"]
@@ -218,6 +221,12 @@ def simulate(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Beside Postfix, as ratios; needs Debian's postfix, and root.  `-- --help` tells more works."""
     script(session, "bench/bench.py")
+
+
+@nox.session(python=DEBIANS, requires=["build"], default=False)
+def startup(session: nox.Session) -> None:
+    """What starting `sendmail` costs, beside a bare interpreter; more than asked is a fault."""
+    script(session, "bench/startup.py")
 
 
 @nox.session(python=OLDEST, requires=["build"])

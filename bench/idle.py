@@ -1,5 +1,8 @@
-"""W5: the memory (PSS) of all processes of a service that has nothing to do, and with 1,000 clients that
-say nothing.  A message was delivered before, so that what is made once is there."""
+"""W5: the memory (PSS) of all processes of a service, three times.
+
+`fresh`: it serves, and no message has come yet.  This is the idle service of which is asked at most
+IDLE.  `idle`: after one message, so that what is made once is there; Postfix is weighed then, too.
+`connected`: with 1,000 clients besides that say nothing, of which is asked at most CONNECTED."""
 
 import contextlib
 import resource
@@ -14,13 +17,13 @@ from progress import say, table
 
 CONNECTIONS = 1000
 IDLE, CONNECTED = 45.0, 70.0
-"""MiB that openqmail may take at most, without and with the connections."""
+"""MiB that openqmail may take at most: before its first message, and with the connections."""
 USER = "idle"
 HOST = "127.0.1.1"
 
 
 class Idle(NamedTuple):
-    """MiB, each peer without and with the connections; `fresh`: openqmail's before its first message."""
+    """MiB; each peer after a message, and then with the connections; `fresh`: openqmail's before any."""
 
     fresh: float
     openqmail: tuple[float, float]

@@ -1,5 +1,6 @@
 """What starting `sendmail` costs beside a bare interpreter: a line, and exit 1 over the limit.
 
+    ./nox -s startup
     python bench/startup.py [SENDMAIL]
 
 Compared are `python -c pass` and `sendmail` up to its refusal of a message without recipients, with

@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -140,6 +141,21 @@ def test_with_its_client_the_workers_go(home: SystemHome, asking: Asking) -> Non
         if not children.read_text().split():
             break
     os.close(descriptor)
+
+
+def test_without_their_spawner_workers_end_though_whoever_asked_is_there(
+    home: SystemHome, asking: Asking
+) -> None:
+    """The next spawner knows nothing of them, and could not end them."""
+    client = BlockingChannel(asking.connect(), FromSpawner)
+    client.send(Start(1, b"alice"))
+    _, (descriptor,) = answer(client)
+    os.kill(asking.pid, signal.SIGKILL)
+    with socket.socket(fileno=descriptor) as worker:
+        worker.settimeout(20)
+        while worker.recv(4096):
+            pass
+    client.close()
 
 
 def test_however_many_ask_for_checks_those_that_deliver_get_their_workers(

@@ -14,7 +14,7 @@ lives = script("processes/lives.py")
 )
 def test_nothing_accepted_is_lost_when_processes_end(phase: str, times: int) -> None:
     found = lives.live(phase, times, seed=5)
-    assert lives.faults(found) == []
+    assert lives.faults(found, again=30.0) == []  # how soon is for the long run to say, on a machine at rest
     assert found.accepted > 0
     assert found.events == times * (len(lives.ROLES) if phase == "kills" else 1)
     assert found.repeats_here <= found.events

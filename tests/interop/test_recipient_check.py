@@ -12,6 +12,8 @@ import pytest
 
 import system_users
 from homes import Waiting
+from openqmail.core.control.assign import compile_cdb, parse_assign
+from openqmail.core.service.processes.smtpd import CHECKERS
 from system_homes import SystemHome, system_home
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes users and runs as them")
@@ -93,6 +95,35 @@ def test_a_check_after_local_has_died_is_answered(home: SystemHome) -> None:
         if told(home, f"nobody-{int(at * 1000)}@a.example") == [NOBODY]:
             break
     assert told(home, home.address("alice"))[0][0] == 250
+
+
+def test_no_more_workers_than_a_few_look_recipients_up(home: SystemHome) -> None:
+    """Each address has a user of its own here; one that waits longest makes room for the next."""
+    lines, kept = [], (home.path / "users" / "cdb").read_bytes()
+    for uid in range(60_000, 60_000 + CHECKERS + 4):
+        folder = home.room / f"home{uid}"
+        folder.mkdir(exist_ok=True)
+        os.chown(folder, uid, uid)
+        lines.append(f"=u{uid}:nobody:{uid}:{uid}:{folder}:::\n")
+    found, problems = parse_assign("".join([*lines, ".\n"]).encode())
+    assert not problems
+    replace(home, compile_cdb(found))
+    codes = [
+        code for code, _ in told(home, *(f"u{uid}@a.example" for uid in range(60_000, 60_000 + len(lines))))
+    ]
+    assert codes == [250] * len(lines)
+    for _ in Waiting("those that were ended are gone"):
+        if len(home.workers()) <= CHECKERS:
+            break
+    assert len(home.workers()) == CHECKERS
+    replace(home, kept)
+
+
+def replace(home: SystemHome, cdb: bytes) -> None:
+    new = home.path / "users" / "new"
+    new.write_bytes(cdb)
+    new.chmod(0o644)
+    new.rename(home.path / "users" / "cdb")
 
 
 def test_without_the_control_file_every_recipient_of_ours_is_taken(home: SystemHome) -> None:

@@ -75,9 +75,13 @@ def test_core_depends_on_no_other_distribution_of_the_house(packages: list[Path]
 
 
 def test_core_comes_in_by_the_doors_of_add_ons() -> None:
-    """Its own SMTP service and transport are entry points that can be loaded."""
-    for group in ("openqmail.services", "openqmail.transports"):
-        (point,) = entry_points(group=group, name="smtp")
+    """Its own SMTP service and transports are entry points that can be loaded."""
+    for group, name in (
+        ("openqmail.services", "smtp"),
+        ("openqmail.transports", "smtp"),
+        ("openqmail.transports", "lmtp"),
+    ):
+        (point,) = entry_points(group=group, name=name)
         assert callable(point.load())
 
 

@@ -6,11 +6,14 @@ reloads     HUP with a control file changed, until a greeting shows the change
 upgrades    `openqmail upgrade`
 chaos       any of these at random, and nobody waits until the one before is through
 
-Clients keep sending to Maildirs here and to another host (tests/support/sink.py), and to both at
-once; what was accepted is looked for there (tests/support/sending.py).  After each kill one more
-message is sent on a new connection: the time until its 220 and its 250 is told.  At the end the
-service is stopped, and no process of it may be left.  For root it is a home of root's, with users
-made for the processes and for the mail; else one of whoever runs this.
+Eight clients send as fast as they are answered, to Maildirs here and to another host
+(tests/support/sink.py), and to both at once; what was accepted is looked for there
+(tests/support/sending.py).  When they are at it, one is killed.  Then one more message is sent on a
+new connection, which must have its 220 and its 250 within two seconds, and there may be no process
+that the supervisor does not know.  Deaths of one role are 5.5 seconds apart, as one who dies again
+sooner is started ever later; between them the clients rest.  At the end the service is stopped, and
+no process of it may be left.  For root it is a home of root's, with users made for the processes and
+for the mail; else one of whoever runs this.
 """
 
 import argparse
@@ -39,8 +42,11 @@ ALWAYS = ("gate", "local", "remote", "send", "smtpd")
 """Those of which there is one as long as the service serves."""
 
 FAR = f"dave@{TAKES}"
-CLIENTS = 4
-PAUSE = 0.05
+CLIENTS = 8
+FLOWING = 100
+"""Messages that the clients have had accepted before somebody dies."""
+AGAIN = 2.0
+"""Seconds in which a new connection must be served when one process has died."""
 SETTLED = 5.5
 """Seconds after which a process that has started counts as one that lives: before, each death of its
 role makes the supervisor wait longer."""
@@ -63,11 +69,14 @@ class Sample(NamedTuple):
 
 class Outcome(NamedTuple):
     """What a run of one phase found.  `wrong` must be empty; `turned_away`: connections without a 220,
-    by what came instead; `left`: processes that outlived the stop; `code`: its exit code."""
+    by what came instead; `orphans`: after one has died, processes that the supervisor does not know;
+    `left`: processes that outlived the stop; `code`: its exit code; `rate`: messages accepted in a
+    second, while the clients work."""
 
     phase: str
     events: int
     accepted: int
+    rate: float
     attempts: int
     turned_away: dict[str, int]
     wrong: list[str]
@@ -75,6 +84,7 @@ class Outcome(NamedTuple):
     repeats_sent: int
     unanswered: int
     code: int
+    orphans: list[str]
     left: list[int]
     answers: list[Answer]
     samples: list[Sample]
@@ -87,6 +97,7 @@ class Scene(NamedTuple):
     dice: random.Random
     answers: list[Answer]
     samples: list[Sample]
+    orphans: list[str]
 
 
 # --- looking at processes -----------------------------------------------------------------
@@ -120,6 +131,22 @@ def session(leader: int) -> list[int]:
                 if int(sid) == leader and state != "Z":
                     found.append(int(folder.name))
     return found
+
+
+def strangers(home: Home) -> set[int]:
+    """Processes of the service that its supervisor does not know, or all when nobody answers."""
+    assert home.process is not None
+    there, found = set(session(home.process.pid)), status(home)
+    return there - {one["pid"] for one in found["processes"]} if found else there
+
+
+def find_orphans(scene: Scene, who: str) -> None:
+    """Whoever is not known a while after one has died has outlived it."""
+    with contextlib.suppress(AssertionError):
+        for _ in Waiting("every process is known", 2 * AGAIN, 0.02):
+            if not strangers(scene.home):
+                return
+    scene.orphans.append(f"after {who}: {sorted(strangers(scene.home))}")
 
 
 def weigh(pids: list[int]) -> Sample:
@@ -156,23 +183,46 @@ def at_rest(scene: Scene) -> Sample:
 # --- what happens to them -----------------------------------------------------------------
 
 
+def load(scene: Scene) -> None:
+    """The clients begin, and are at it."""
+    before = len(scene.clients.accepted)
+    scene.clients.work()
+    for _ in Waiting(f"the clients are at work\n{scene.home.tail()}"):
+        if len(scene.clients.accepted) >= before + FLOWING:
+            return
+
+
+def unload(scene: Scene) -> None:
+    """The clients rest until the queue has little left: what memory it takes when much waits is not
+    the question here."""
+    scene.clients.rest()
+    for _ in Waiting(f"the queue is nearly empty\n{scene.home.tail()}", 60):
+        found = status(scene.home)
+        if found and found["queue"]["messages"] < FLOWING:
+            return
+
+
 def kills(scene: Scene, times: int, spacing: float) -> Iterator[None]:
     """Each role so many times, in turn; one of a role not before `spacing` seconds have gone."""
-    home, killed = scene.home, dict[str, float]()
+    home, clients, killed = scene.home, scene.clients, dict[str, float]()
     for role in ROLES * times:
+        clients.rest()
         time.sleep(max(killed.get(role, 0.0) + spacing - time.monotonic(), 0.0))
+        load(scene)
         for _ in Waiting(f"there is a process for {role}\n{home.tail()}"):
             if before := named(home, role):
                 break
         time.sleep(scene.dice.uniform(0, 0.05))
         with contextlib.suppress(ProcessLookupError):  # a worker may have gone by itself
             os.kill(scene.dice.choice(sorted(before)), signal.SIGKILL)
-        scene.answers.append(Answer(role, *scene.clients.one_more()))
+        scene.answers.append(Answer(role, *clients.one_more()))
         for _ in Waiting(f"{role} is back\n{home.tail()}"):
             if role == "worker" or named(home, role) - before:
                 break
         killed[role] = time.monotonic()
+        find_orphans(scene, role)
         yield
+    clients.work()
 
 
 def supervisor(scene: Scene, times: int, spacing: float) -> Iterator[None]:
@@ -197,7 +247,8 @@ def supervisor(scene: Scene, times: int, spacing: float) -> Iterator[None]:
 def reloads(scene: Scene, times: int, spacing: float) -> Iterator[None]:
     home = scene.home
     for number in range(times):
-        time.sleep(scene.dice.uniform(0, 0.2))
+        load(scene)
+        time.sleep(scene.dice.uniform(0, 0.05))
         greeting = f"a.example number {number}"
         home.control("smtpgreeting", greeting)
         began = time.monotonic()
@@ -207,6 +258,7 @@ def reloads(scene: Scene, times: int, spacing: float) -> Iterator[None]:
                 break
         passed = time.monotonic() - began
         scene.answers.append(Answer("reload", passed, passed))
+        unload(scene)
         if number in (min(9, times // 3), times - 1):
             scene.samples.append(at_rest(scene))
         yield
@@ -215,10 +267,12 @@ def reloads(scene: Scene, times: int, spacing: float) -> Iterator[None]:
 def upgrades(scene: Scene, times: int, spacing: float) -> Iterator[None]:
     home = scene.home
     for number in range(times):
+        load(scene)
         began = time.monotonic()
         home.run("upgrade")
         passed = time.monotonic() - began
         scene.answers.append(Answer("upgrade", passed, passed))
+        unload(scene)
         if number in (0, times - 1):
             scene.samples.append(at_rest(scene))
         yield
@@ -308,8 +362,8 @@ def live(phase: str, times: int, seed: int, spacing: float = 0.0) -> Outcome:
 
         home.control("smtproutes", sink.routes())
         home.start()
-        clients = Clients(home, recipients, CLIENTS, pause=PAUSE)
-        scene = Scene(home, sink, clients, random.Random(seed), [], [])
+        clients = Clients(home, recipients, CLIENTS)
+        scene = Scene(home, sink, clients, random.Random(seed), [], [], [])
         bar = Progress(f"{phase}", times * (len(ROLES) if phase == "kills" else 1))
         events = 0
         for events, _ in enumerate(PHASES[phase](scene, times, spacing), 1):
@@ -329,6 +383,7 @@ def live(phase: str, times: int, seed: int, spacing: float = 0.0) -> Outcome:
             phase,
             events,
             len(clients.accepted),
+            len(clients.accepted) / clients.worked,
             clients.attempts,
             dict(clients.turned_away),
             wrong,
@@ -336,6 +391,7 @@ def live(phase: str, times: int, seed: int, spacing: float = 0.0) -> Outcome:
             found.repeats[TAKES],
             found.unanswered,
             code,
+            scene.orphans,
             session(leader),
             scene.answers,
             scene.samples,
@@ -355,11 +411,17 @@ def _empty(home: Home) -> list[str]:
     return []
 
 
-def faults(found: Outcome) -> list[str]:
-    """What must not be, of one run."""
+def faults(found: Outcome, again: float = AGAIN) -> list[str]:
+    """What must not be, of one run; `again`: seconds in which a kill must be made good."""
     wrong = list(found.wrong[:20])
     if found.code:
         wrong.append(f"the stop ended with {found.code}")
+    wrong += [f"orphans {one}" for one in found.orphans]
+    wrong += [
+        f"after {one.what} it took {one.greeted:.2f} s until a 220, {one.accepted:.2f} s until the 250"
+        for one in found.answers
+        if one.what in ROLES and one.accepted > again
+    ]
     if found.left:
         wrong.append(f"processes are left: {found.left}")
     if found.phase in REPLACED:
@@ -373,12 +435,23 @@ def faults(found: Outcome) -> list[str]:
 
 
 def show(outcomes: list[Outcome]) -> str:
-    head = ("phase", "times", "accepted", "attempts", "turned away", "repeated here", "sent again", "wrong")
+    head = (
+        "phase",
+        "times",
+        "accepted",
+        "a second",
+        "attempts",
+        "turned away",
+        "repeated here",
+        "sent again",
+        "wrong",
+    )
     rows = [
         (
             found.phase,
             found.events,
             found.accepted,
+            round(found.rate),
             found.attempts,
             sum(found.turned_away.values()),
             found.repeats_here,

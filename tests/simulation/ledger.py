@@ -1,21 +1,24 @@
 """What the world outside was promised, and what it got: here a broken promise is noticed.
 
-Messages have names: what somebody sent is `m1`, its bounce `bounce of m1`.  Recipients are
+Messages have names: what somebody sent is `m1`, its bounce `bounce of m1`, what tells that two have it
+`notice to a@b+c@d of m1`.  Recipients are
 addresses as routed.  Each method raises AssertionError with the sentence of the promise that
 was broken.
 """
 
+import re
 from collections import Counter
 
 from openqmail.core.values import Outcome
 
 
 class Sent:
-    """A message: `recipients` are addresses, `text` its body; `crashes`: how many there were before."""
+    """A message: `recipients` are addresses, `text` its body; `crashes`: how many there were before;
+    `wishes`: its sender wants to be told of deliveries, too."""
 
-    def __init__(self, name, sender, recipients, text, crashes):
+    def __init__(self, name, sender, recipients, text, crashes, wishes):
         self.name, self.sender, self.recipients, self.text = name, sender, recipients, text
-        self.crashes = crashes
+        self.crashes, self.wishes = crashes, wishes
 
 
 class Ledger:
@@ -77,7 +80,8 @@ class Ledger:
 
     def is_whole(self, name, address, data):
         sent = self.asked[name.rpartition(" ")[2]]
-        assert data.endswith(sent.text), f"message {name} was changed on its way to {address!r}"
+        text = sent.text if "notice " not in name else b"X-Name: %s\n" % sent.name.encode()
+        assert text in data, f"message {name} was changed on its way to {address!r}"
 
 
 def name_of(data):
@@ -85,6 +89,14 @@ def name_of(data):
     at = data.rfind(b"\nX-Name: ")
     assert at >= 0, f"a message without a name: {data[:200]!r}"
     own = data[at + 9 :].partition(b"\n")[0].decode()
-    bounces = data[:at].count(b"This is the qmail-send program")
+    made = "".join(map(_made, data[:at].split(b"This is the qmail-send program")[1:]))
     forwarded = b"Delivered-To: teller@here.test\n" in data[:at]
-    return "bounce of " * bounces + "forward of " * forwarded + own
+    return made + "forward of " * forwarded + own
+
+
+def _made(text):
+    """What a report is: of failures, or of deliveries."""
+    if b"Your message was " not in text:
+        return "bounce of "
+    told = re.findall(rb"^<(.*)>:$", text, re.MULTILINE)
+    return f"notice to {'+'.join(one.decode() for one in told)} of "

@@ -8,6 +8,7 @@ between; no recipient comes back whose result was on the disk; a second recovery
 
 import asyncio
 import contextlib
+import re
 from random import Random
 
 from ledger import Sent, name_of
@@ -20,6 +21,8 @@ from openqmail.core.send import Routes
 from openqmail.core.values import Envelope, HomeError, OpenqmailError, Origin, Recipient
 from openqmail.core.world.simulated import PowerCut, SimulatedWorkers
 
+TELLER = b"teller@here.test"
+"""Forwards, and then others have to tell."""
 ADDRESSES = (
     b"alice@here.test",
     b"bob@here.test",
@@ -59,6 +62,8 @@ class Story:
         self.count = 0
         self.litter = False  # a qmail-queue of somebody else's broke off
         self.spoiled = False  # a sync failed
+        self.foreigners = set()
+        self.scarce = False  # the disk was full, or nearly
 
     def retold(self):
         return "the story:\n" + "\n".join(self.ledger.events)
@@ -243,8 +248,8 @@ class Story:
         name = f"m{self.count}"
         sender = chance.choice((b"back@here.test", b"back@here.test", b"", b"fail-sender@there.test"))
         recipients = tuple(chance.sample(ADDRESSES, chance.choice((1, 1, 1, 2, 3, 6))))
-        text = b"X-Name: %s\n\n%s\n" % (name.encode(), chance.choice((b"short", b"long " * 300)))
-        sent = Sent(name, sender, recipients, text, self.ledger.crashes)
+        text = b"X-Name: %s\n\n%s\n" % (name.encode(), chance.choice((b"short", b"long\n" * 300)))
+        sent = Sent(name, sender, recipients, text, self.ledger.crashes, self.count % 3 == 0)
         self.ledger.asked[name] = sent
         return sent
 
@@ -254,7 +259,9 @@ class Story:
         self.begin(self.submitted(process, sent, large))
 
     async def submitted(self, process, sent, large):
-        envelope = Envelope(sent.sender, tuple(map(Recipient, sent.recipients)), Origin(7, 8))
+        asked = {one: b"SUCCESS,FAILURE" for one in sent.recipients if sent.wishes and one != TELLER}
+        recipients = tuple(Recipient(one, asked.get(one, b"")) for one in sent.recipients)
+        envelope = Envelope(sent.sender, recipients, Origin(7, 8))
         body = b"Received: by simulation\n" + sent.text
         try:
             if large:
@@ -280,6 +287,7 @@ class Story:
     def foreign(self, process):
         """A qmail-queue of somebody else's, step by step."""
         sent = self.compose()
+        self.foreigners.add(sent.name)  # qmail-queue has no room for wishes
         self.ledger.note(f"{sent.name} is put into todo for {sent.recipients}")
         self.begin(self.queued(process, sent))
 
@@ -342,7 +350,9 @@ class Story:
         if verb == "delete":
             self.ledger.deleted.update(names.values())
         elif verb == "bounce":  # the bounce of a double bounce is nobody's
-            self.ledger.deleted.update(name for name in names.values() if name.startswith("bounce of"))
+            self.ledger.deleted.update(
+                name for name in names.values() if name.startswith(("bounce of", "notice to"))
+            )
         self.ledger.note(f"{verb} {names}")
         task = self.begin(work())
         task.add_done_callback(lambda done: self.ledger.note(f"{verb} {names}: {outcome(done)}"))
@@ -358,6 +368,7 @@ class Story:
             disk.faults.fail_sync(times=chance.randint(1, 2))
         elif kind < 0.7:
             free, total = disk.room(QUEUE)
+            self.scarce = True
             disk.capacity = (total - free) + chance.choice((0, 200, 3000, 1 << 40))
             self.ledger.note(f"the disk has room for {disk.room(QUEUE)[0]} more bytes")
         else:
@@ -381,7 +392,22 @@ class Story:
                     # what is to be tried again.
                     unsynced = self.spoiled and got == 1 and "@here.test" in copy
                     assert got + told <= most or unsynced, f"{copy} was delivered {times}"
+                if sent.wishes and sent.sender == b"back@here.test" and address != TELLER:
+                    self.is_told(boxes, sent, address)
         self.nothing_is_left()
+
+    def is_told(self, boxes, sent, address):
+        """Who wants to know of a delivery is told once, or, where a disk was full, perhaps not."""
+        mine = [what for what, _, _ in boxes[b"back"] if what.endswith(f" of {sent.name}")]
+        notices = sum(
+            address.decode() in re.split(r"[ +]", what) for what in mine if what.startswith("notice")
+        )
+        failures = self.told(boxes, sent, sent.name, address)
+        wanted = (1,) if not (self.scarce or self.spoiled) else (0, 1)
+        foreign = notices + failures == 0 and sent.name in self.foreigners
+        assert notices + failures in wanted or foreign, (
+            f"the sender of {sent.name} was told of {address!r} {notices} and {failures} times"
+        )
 
     def boxes(self):
         """user -> [(name, Delivered-To, content)]"""

@@ -67,6 +67,9 @@ SETTINGS = Settings(
     timeoutremote=1200,
 )
 
+DSN = structs.replace(SETTINGS, bounceformat="dsn")
+"""The same, with reports of the form of RFC 3464."""
+
 
 class Loop(SimulatedLoop):
     """What is handed to a thread is done at once.
@@ -160,6 +163,7 @@ class Machine:
     """`limits`: of its queue; `kind`: nothing is deferred any more, so that everything comes to its end."""
 
     def __init__(self, seed):
+        self.settings = DSN if seed % 2 else SETTINGS
         self.chance = Random(seed)
         self.limits = FEW if self.chance.random() < 0.3 else SMALL
         self.clock = SimulatedClock()
@@ -204,6 +208,7 @@ class Process:
     def __init__(self, machine, loop):
         self.machine, self.loop = machine, loop
         disk, clock, chance = machine.disk, machine.clock, machine.chance
+        settings = machine.settings
 
         def workers(count, name):
             return SimulatedWorkers(loop, chance, count, loop.cut)
@@ -228,13 +233,15 @@ class Process:
         self.store.watch(machine.ledger, place)
         home = SimpleNamespace(users="/home/users", alias="/home/alias")
         self.remote = Hosts(machine, loop)
-        manager = SendManager(SETTINGS, 1, chance.randrange(1 << 30))
+        manager = SendManager(settings, 1, chance.randrange(1 << 30))
         pid = chance.randrange(2, 100_000)  # as it stands in texts, it is part of the history
         with patch("os.getpid", lambda: pid), patch("os.getuid", lambda: 1000):
-            self.local = WatchedLocal(home, SETTINGS, disk, clock, Users(), workers)
-            self.sender = Sender(manager, self.store, self.local, self.remote, SETTINGS, clock, self.log)
+            self.local = WatchedLocal(home, machine.settings, disk, clock, Users(), workers)
+            self.sender = Sender(
+                manager, self.store, self.local, self.remote, machine.settings, clock, self.log
+            )
         self.local.watch(machine.ledger, self.store)
-        self.admin = StoredQueue(self.store, lambda: SETTINGS, self.sender, clock, self.log)
+        self.admin = StoredQueue(self.store, lambda: settings, self.sender, clock, self.log)
 
     def _give_up(self, error):
         self.fatal.append(error)

@@ -76,6 +76,7 @@ class Clients:
         self._connections: list[smtplib.SMTP] = []
         self._working = threading.Event()
         self._working.set()
+        self._began, self._worked = time.monotonic(), 0.0
         self._threads = [threading.Thread(target=self._client, daemon=True) for _ in range(clients)]
         for thread in self._threads:
             thread.start()
@@ -95,17 +96,27 @@ class Clients:
 
     def rest(self) -> None:
         """Each ends its message and its connection, and waits for `work`."""
+        if self._working.is_set():
+            self._worked += time.monotonic() - self._began
         self._working.clear()
 
     def work(self) -> None:
+        if not self._working.is_set():
+            self._began = time.monotonic()
         self._working.set()
+
+    @property
+    def worked(self) -> float:
+        """Seconds that they have been sending."""
+        return self._worked + (time.monotonic() - self._began if self._working.is_set() else 0.0)
 
     def stop(self) -> None:
         """Each ends its message."""
         self._messages = 0
-        self._working.set()
+        self.work()
         for thread in self._threads:
             thread.join()
+        self.rest()
 
     def one_more(self) -> tuple[float, float]:
         """A message of its own on a new connection; seconds until its 220, and until its 250."""

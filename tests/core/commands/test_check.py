@@ -88,6 +88,21 @@ def secret_of_the_group(home: Path) -> None:
     os.chown(home / "users" / "smtpauth", 0, pwd.getpwnam(name_of("gate")).pw_gid)
 
 
+def secret_of_anothers(home: Path) -> None:
+    secret(home)
+    (home / "users" / "smtpauth").chmod(0o400)
+    chown(home / "users" / "smtpauth", "smtpd")
+
+
+def key_for_all(name: str, role: str) -> Damage:
+    def damage(home: Path) -> None:
+        (home / "control" / name).write_text("key\n")
+        (home / "control" / name).chmod(0o644)
+        chown(home / "control" / name, role)
+
+    return damage
+
+
 def stranger_in_queue(home: Path) -> None:
     (home / "queue" / "mess" / "0" / "17").write_text("dear")
     chown(home / "queue" / "mess" / "0" / "17", "smtpd")
@@ -140,6 +155,21 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
         f"{SMTPD}, {SEND}, {REMOTE}, {ALIAS}, anybody may read it",
     ),
     "a secret for a group": (secret_of_the_group, "users/smtpauth", f"{SMTPD}, {ALIAS} may read it"),
+    "a secret of another process's": (
+        secret_of_anothers,
+        "users/smtpauth",
+        f"belongs to {name_of('smtpd')}, not to {name_of('gate')}",
+    ),
+    "smtpd's key for all": (
+        key_for_all("servercert.pem", "smtpd"),
+        "control/servercert.pem",
+        f"{GATE}, {SEND}, {REMOTE}, {ALIAS}, anybody may read it",
+    ),
+    "remote's key for all": (
+        key_for_all("clientcert.pem", "remote"),
+        "control/clientcert.pem",
+        f"{SMTPD}, {GATE}, {SEND}, {ALIAS}, anybody may read it",
+    ),
     "aliases for all to write": (lambda home: (home / "alias").chmod(0o777), "alias", "may write to it"),
     "aliases of root's that alias cannot read": (
         lambda home: (home / "alias" / ".qmail-root").chmod(0o600),

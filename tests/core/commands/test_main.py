@@ -134,6 +134,7 @@ def test_control_list(run: Run, made: Path) -> None:
 
 def test_control_show_explain_check(run: Run, made: Path) -> None:
     assert run("--home", made, "control", "show", "bouncehost").out == "a.example\n"
+    assert run("--home", made, "control", "show", "bounceformat").out == "dsn\n"
     assert run("--home", made, "control", "show", "smtproutes").out == ""
     assert "RELAYCLIENT" in run("control", "explain", "rules").out
     ran = run("--home", made, "control", "show", "rcpthost")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from openqmail.core.commands import sendmail
+from openqmail.core.control import Home, read_settings
 from openqmail.core.submit import client, wire
 from openqmail.core.submit.addresses import AddressError, Defaults, mailboxes
 from openqmail.core.submit.compose import fields, header_size
@@ -360,6 +361,19 @@ def test_only_me_is_needed(service: Small, send: Send, home: Path) -> None:
     ]  # fmt: skip
 
 
+def test_the_service_understands_the_control_files_as_sendmail_does(home: Path) -> None:
+    (home / "control" / "defaulthost").write_text("dh+\n")
+    for remove in (None, "defaulthost", "defaultdomain", "plusdomain", "idhost"):
+        if remove:
+            (home / "control" / remove).unlink(missing_ok=True)
+        found = read_settings(Home(str(home)))
+        defaults, id_host = sendmail._defaults(str(home))
+        assert (defaults.host, defaults.domain, defaults.plus, id_host) == (
+            *(found.defaulthost, found.defaultdomain),
+            *(found.plusdomain, found.idhost),
+        )
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_a_socket_that_may_not_be_used_is_111_at_once(service: Small, send: Send, clock: Clock) -> None:
     os.chmod(service.path, 0)
@@ -532,7 +546,10 @@ def test_it_imports_next_to_nothing() -> None:
 def test_an_interrupt_is_no_traceback(home: Path) -> None:
     import signal
 
-    code = "import sys; from openqmail.core.commands.sendmail import main; sys.exit(main())"
+    code = (  # ignored by whoever runs the tests, as with nohup, it would be by what they start
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from openqmail.core.commands.sendmail import main; sys.exit(main())"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code, "--home", str(home), "bob"],
         stdin=subprocess.PIPE,

@@ -201,6 +201,8 @@ def test_a_missing_me_names_its_remedy(tmp_path: Path) -> None:
         ("resolvers", "127.0.0.1 trust\n", 1, "trusted"),
         ("resolvers", "dns.example\n", 1, "not an address"),
         ("bouncefrom", "a@b\n", 1, "user's part"),
+        ("bounceformat", "rfc3464\n", 1, "write qmail or dsn"),
+        ("bouncemaxbytes", "-1\n", 1, "bytes"),
         ("defaultdelivery", "\n./Maildir/\n", 1, "is empty"),
     ],
 )
@@ -234,6 +236,18 @@ def test_names_that_nothing_reads_are_warned_of(make: Make) -> None:
     assert "eQmail's" in warnings["control/smtpplugins"]
     assert "not a control file" in warnings["control/zzz"]
     assert len(warnings) == 4
+
+
+def test_what_sendmail_puts_in_are_control_files_like_others(make: Make) -> None:
+    without = read_settings(make(listen="smtp 127.0.0.1:25"))
+    assert {without.defaulthost, without.defaultdomain, without.plusdomain, without.idhost} == {without.me}
+    home = make(defaulthost="Host+", defaultdomain="example.org", plusdomain="org", idhost="id.example")
+    assert check(home).warnings == ()
+    found = read_settings(home)
+    assert (found.defaulthost, found.defaultdomain) == (b"host+", b"example.org")
+    assert (found.plusdomain, found.idhost) == (b"org", b"id.example")
+    (error,) = check(make(defaulthost="+")).errors
+    assert error.file == "control/defaulthost"
 
 
 def test_what_nothing_installed_provides_is_an_error(make: Make) -> None:

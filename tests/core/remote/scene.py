@@ -7,7 +7,7 @@ from openqmail.core.control.rules import Rules
 from openqmail.core.control.settings import Route, Settings
 from openqmail.core.log import MemoryLog, Warn
 from openqmail.core.ports import RemoteJob
-from openqmail.core.remote import Remote, SmtpTransport
+from openqmail.core.remote import LmtpTransport, Remote, SmtpTransport
 from openqmail.core.values import BytesBody, MessageId
 
 CLOSE = object()
@@ -154,10 +154,10 @@ def settings(**changes):
     return Settings(**{**given, **changes})
 
 
-def to(*peers_or_hosts, port=None):
+def to(*peers_or_hosts, port=None, transport="smtp"):
     """Routes that lead everything to these peers, in order."""
     hosts = tuple(b"[%s]" % each.host.encode() for each in peers_or_hosts)
-    return {b"": Route("smtp", hosts, port or peers_or_hosts[0].port)}
+    return {b"": Route(transport, hosts, port or peers_or_hosts[0].port)}
 
 
 def job(
@@ -186,7 +186,7 @@ class Nowhere:
 async def remote(given, **more):
     log = MemoryLog()
     more.setdefault("resolver", Nowhere())
-    made = Remote(given, log, transports={"smtp": SmtpTransport}.__getitem__, **more)
+    made = Remote(given, log, transports={"smtp": SmtpTransport, "lmtp": LmtpTransport}.__getitem__, **more)
     made.log = log
     try:
         yield made

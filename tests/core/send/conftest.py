@@ -1,6 +1,6 @@
 """A send manager with a queue and deliveries that are played by a test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +18,7 @@ from openqmail.core.send.events import (
     Known,
     Load,
     Loaded,
+    Notify,
     Record,
     Recorded,
     Reported,
@@ -49,6 +50,10 @@ def make_settings(**changes: Any) -> Any:
         "queuelifetime": 604_800,
         "doublebounceto": b"postmaster",
         "doublebouncehost": b"mail.example.test",
+        "bouncefrom": b"MAILER-DAEMON",
+        "bouncehost": b"mail.example.test",
+        "bounceformat": "qmail",
+        "bouncemaxbytes": 50_000,
     }
     return SimpleNamespace(**(values | changes))
 
@@ -64,8 +69,9 @@ class Play:
         self.ended: set[int] = set()
         self.log = MemoryLog()
         self.starts: dict[int, Start] = {}
-        self.writes: dict[int, Record | Bounce] = {}
+        self.writes: dict[int, Record | Bounce | Notify] = {}
         self.bounces: list[Bounce] = []
+        self.notices: list[Notify] = []
         self.loads: list[int] = []
         self.wake: float | None = None
         self.away: set[int] = set()
@@ -93,6 +99,12 @@ class Play:
             return []
         return self.tell(Known(number, min(self.queue[number].due) if due is None else due, urgent))
 
+    def put_back_all(self) -> None:
+        """What a start finds in the queue."""
+        for number, stored in self.queue.items():
+            self.tell(Known(number, min(stored.due)))
+        self.load_all()
+
     def restart(self) -> None:
         """A crash: what was under way is lost, what is in the queue is found again."""
         self.manager = SendManager(self.settings, 99, 2)
@@ -115,9 +127,11 @@ class Play:
                     if other.stored.id == action.stored.id:
                         assert not positions & _positions(other), "two deliveries to one recipient"
                 self.starts[action.delivery] = action
-            elif isinstance(action, Record | Bounce):
+            elif isinstance(action, Record | Bounce | Notify):
                 assert action.number not in self.writes
                 self.writes[action.number] = action
+                if isinstance(action, Notify):
+                    self.notices.append(action)
                 if isinstance(action, Bounce):
                     self.bounces.append(action)
             elif isinstance(action, WakeAt):
@@ -132,12 +146,12 @@ class Play:
     def accept(
         self,
         number: int,
-        recipients: list[bytes],
+        recipients: Sequence[bytes | Recipient],
         sender: bytes = b"alice@example.test",
         size: int = 256,
         origin: Origin = ALICE,
     ) -> list[Action]:
-        envelope = Envelope(sender, tuple(Recipient(address) for address in recipients), origin)
+        envelope = Envelope(sender, tuple(map(_recipient, recipients)), origin)
         key = b"%024d" % number
         progress = tuple(Progress() for _ in recipients)
         stored = Stored(MessageId(number, key), int(self.now), size, envelope, progress)
@@ -161,7 +175,9 @@ class Play:
     def write(self, number: int) -> list[Action]:
         """What was asked for is on disk."""
         action = self.writes.pop(number)
-        if isinstance(action, Bounce) or action.ended:
+        if isinstance(action, Notify):
+            self._apply(number, action.changes, (0, 0))
+        elif isinstance(action, Bounce) or action.ended:
             changes = action.changes if isinstance(action, Record) else ()
             self._apply(number, changes, (0, 0))
             self.ended.add(number)
@@ -185,6 +201,10 @@ class Play:
                 assert (number, change.position) not in self.succeeded
                 self.succeeded.add((number, change.position))
         self.queue[number] = applied(self.queue[number], changes, due)
+
+
+def _recipient(address: bytes | Recipient) -> Recipient:
+    return Recipient(address) if isinstance(address, bytes) else address
 
 
 def _positions(start: Start) -> set[int]:

@@ -169,6 +169,19 @@ def test_a_message_that_is_given_back_bounces_with_the_text(begin: Begin, held: 
     asyncio.run(story())
 
 
+def test_a_sender_who_wants_to_be_told_nothing_gets_nothing_back(begin: Begin) -> None:
+    async def story() -> None:
+        scene = begin(1)
+        await scene.deferred()
+        envelope = Envelope(b"carol@example.test", (Recipient(b"alice@example.test", b"NEVER"),))
+        scene.store.messages[1] = msgspec.structs.replace(scene.store.messages[1], envelope=envelope)
+        assert await scene.queue.bounce((1,), "No room for this.") == Acted((1,))
+        await scene.until(lambda: b"end msg 1" in scene.log.lines())
+        assert not scene.store.messages and not scene.store.closed
+
+    asyncio.run(story())
+
+
 def test_a_delivery_under_way_ends_first_and_is_recorded(begin: Begin) -> None:
     async def story() -> None:
         scene = begin(2)

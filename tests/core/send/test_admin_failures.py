@@ -89,6 +89,7 @@ class Scene:
         self.clock = SimulatedClock(now)
         for one in messages:
             self.store.put(one)
+        self.settings = settings
         manager = SendManager(settings, 99, 1)
         self.sender = Sender(manager, self.store, self.local, None, settings, self.clock, self.log)
         self.sender.start()
@@ -103,7 +104,7 @@ class Scene:
         """Which messages are being delivered, after the clock was set and the sender has looked at it."""
         if at is not None:
             self.clock.advance(at - self.clock.now())
-        self.sender.reconfigure(self.sender._settings)  # as HUP: it looks at the clock
+        self.sender.reconfigure(self.settings)  # as HUP: it looks at the clock
         await self.passes()
         return set(self.local.running)
 

@@ -46,7 +46,7 @@ def test_a_host_that_fails_is_left_alone_and_what_waits_for_it_is_numbers(play: 
     dead(world, 3000)
     tried = [line for line in world.log.lines() if line.startswith(b"starting")]
     assert len(tried) == OPENING
-    assert not world.manager._active and world.manager.waiting == 3000
+    assert world.manager.messages == world.manager.waiting == 3000
     state = world.manager.destination(b"dead.test")
     assert world.now + LEAST <= state.resting_until <= world.now + 2 * LEAST
     assert state == DestinationState(
@@ -359,7 +359,7 @@ def test_loads_stay_few_however_much_waits_for_a_dead_host(play: Plays) -> None:
         loads += sum(isinstance(action, Load) for action in world.tell(Wake()))
         world.load_all()
         probes += len(world.starts)
-        assert len(world.manager._active) < 2000
+        assert world.manager.messages - world.manager.waiting < 2000
     assert probes < 60 and loads < 200
     assert world.manager.messages == count
 

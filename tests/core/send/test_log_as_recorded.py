@@ -103,7 +103,7 @@ class Replay:
 
 @pytest.mark.parametrize("case", CASES)
 def test_log(case: str, vectors: Path, play: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openqmail.core.send.manager.GROUP", 1)
+    monkeypatch.setattr("openqmail.core.send.work.GROUP", 1)
     log = (vectors / f"notqmail/log/{case}.log").read_bytes()
     limits = re.match(rb"status: local 0/(\d+) remote 0/(\d+)", log)
     assert limits is not None

@@ -8,6 +8,7 @@ import pytest
 
 from openqmail.core.log import Event as LogEvent
 from openqmail.core.queue.store import Change, Progress
+from openqmail.core.send.backlog import LOADS
 from openqmail.core.send.events import (
     Bounce,
     BounceFailed,
@@ -27,7 +28,7 @@ from openqmail.core.send.events import (
     WakeAt,
 )
 from openqmail.core.send.fairness import WAITING
-from openqmail.core.send.manager import GROUP, LOADS
+from openqmail.core.send.work import GROUP
 from openqmail.core.values import Outcome, Result
 
 K, Z, D = Outcome.SUCCESS, Outcome.DEFERRAL, Outcome.FAILURE

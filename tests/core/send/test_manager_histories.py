@@ -17,16 +17,19 @@ from openqmail.core.send.events import (
     Flush,
     Known,
     Loaded,
+    Notify,
+    NotifyFailed,
     Recorded,
     Reported,
     StartRemote,
     Wake,
 )
-from openqmail.core.values import Outcome, Result
+from openqmail.core.values import Outcome, Recipient, Result
 
 ADDRESSES = [b"a@far.test", b"b@far.test", b"c@near.test", b"bob@example.test", b"joe@virt.test", b"noat"]
+NOTIFY = [b"", b"", b"NEVER", b"SUCCESS", b"DELAY", b"SUCCESS,FAILURE,DELAY"]
 SENDERS = [b"alice@example.test", b"", b"#@[]", b"list-@example.test-@[]"]
-LIMITS = {"concurrencylocal": 2, "concurrencyremote": 3, "concurrencydestination": 1, "queuelifetime": 5000}
+LIMITS = {"concurrencylocal": 2, "concurrencyremote": 3, "concurrencydestination": 1, "queuelifetime": 20_000}
 
 
 class History:
@@ -46,6 +49,7 @@ class History:
             self.write,
             self.write,
             self.bounce_fails,
+            self.notice_fails,
             self.load,
             self.load,
             self.pass_time,
@@ -64,7 +68,7 @@ class History:
         count = self.random.randrange(5)
         self.world.accept(
             self.next_number,
-            [self.random.choice(ADDRESSES) for _ in range(count)],
+            [Recipient(self.random.choice(ADDRESSES), self.random.choice(NOTIFY)) for _ in range(count)],
             sender=self.random.choice(SENDERS),
         )
         self.next_number += 1
@@ -86,7 +90,8 @@ class History:
 
     def result(self, outcome: Outcome) -> Result:
         """Half of the deferrals are the whole host's."""
-        return Result(outcome, b"so\n", host=outcome is Outcome.DEFERRAL and self.random.random() < 0.5)
+        host, dsn = (self.random.random() < 0.5 for _ in range(2))
+        return Result(outcome, b"so\n", host=outcome is Outcome.DEFERRAL and host, dsn=dsn)
 
     def write(self) -> None:
         if self.world.writes:
@@ -99,13 +104,20 @@ class History:
                 self.world.tell(BounceFailed(number))
                 return
 
+    def notice_fails(self) -> None:
+        for number, action in list(self.world.writes.items()):
+            if isinstance(action, Notify):
+                del self.world.writes[number]
+                self.world.tell(NotifyFailed(number))
+                return
+
     def load(self) -> None:
         if self.world.loads:
             number = self.world.loads.pop(self.random.randrange(len(self.world.loads)))
             self.world.tell(Loaded(number, self.world.queue.get(number)))
 
     def pass_time(self) -> None:
-        self.world.now += self.random.choice([1, 100, 2000])
+        self.world.now += self.random.choice([1, 100, 2000, 10_000])
         self.world.tell(Wake())
 
     def flush(self) -> None:

@@ -1,5 +1,6 @@
 """Processes that die or cannot be started, in moments that tests/processes does not come by."""
 
+import contextlib
 import os
 import pwd
 import resource
@@ -70,6 +71,22 @@ def test_a_stop_whose_queue_has_died_does_not_say_that_all_is_settled(home: Home
     [mail] = home.wait_mails("alice", 1)
     assert mail.endswith(b"kept\n")
     assert home.stop() == 0
+
+
+def test_who_dies_is_started_anew_and_the_log_says_so(home: Home) -> None:
+    home.start()
+    before = pids(home)
+    for role in ("gate", "local", "remote", "send", "smtpd"):
+        os.kill(before[role], signal.SIGKILL)
+        wait_log(home, f"alert: {role}, pid {before[role]}, ended by signal 9; it is started anew")
+    for _ in Waiting("there is another of each"):
+        with contextlib.suppress(AssertionError):  # nobody answers before there is a queue again
+            after = pids(home)
+            if after.keys() == before.keys() and len(set(before.values()) & set(after.values())) == 1:
+                break
+    assert after["supervisor"] == before["supervisor"]
+    send(home, "and on it goes")
+    home.wait_mails("alice", 1)
 
 
 def most_processes(pid: int, most: str) -> None:

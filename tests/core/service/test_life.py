@@ -189,6 +189,23 @@ def test_hup_takes_new_settings_whole_or_not_at_all(home: Home) -> None:
     assert home.stop() == 0
 
 
+def test_hup_brings_the_gate_new_limits(home: Home) -> None:
+    home.control("rules", "127.:allow")  # who may relay is not counted
+    home.start()
+    assert greeting(home)[:3] == b"220"
+    for limit, code in (("1", b"421"), ("0", b"220")):
+        home.control("connectionsperhour", limit)
+        home.signal(signal.SIGHUP)
+        for _ in Waiting(f"a limit of {limit} is in force", pause=0.05):
+            if greeting(home)[:3] == code:
+                break
+
+
+def greeting(home: Home) -> bytes:
+    with socket.create_connection(("127.0.0.1", home.port), 10) as peer, peer.makefile("rb") as file:
+        return file.readline()
+
+
 def test_hup_opens_and_closes_listeners(home: Home) -> None:
     from homes import free_port
 
@@ -269,6 +286,24 @@ def test_term_lets_a_message_under_way_finish(home: Home) -> None:
     assert file.readline()[:3] == b"250"
     assert file.readline()[:3] == b"421"
     assert home.process is not None and home.process.wait(30) == 0
+    assert b"last one" in home.mails("alice")[0]
+
+
+def test_a_ctrl_c_that_all_processes_get_is_one_term(home: Home) -> None:
+    home.start()
+    peer = socket.create_connection(("127.0.0.1", home.port), 10)
+    file = peer.makefile("rwb")
+    file.readline()
+    file.write(b"HELO c\r\nMAIL FROM:<>\r\nRCPT TO:<alice@a.example>\r\nDATA\r\n")
+    file.flush()
+    assert [file.readline()[:3] for _ in range(4)] == [b"250", b"250", b"250", b"354"]
+    assert home.process is not None
+    os.killpg(home.process.pid, signal.SIGINT)
+    wait_for_refusal(home)
+    file.write(b"last one\r\n.\r\n")
+    file.flush()
+    assert file.readline()[:3] == b"250"
+    assert home.process.wait(30) == 0
     assert b"last one" in home.mails("alice")[0]
 
 

@@ -3,7 +3,9 @@
 import errno
 import os
 import pwd
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from homes import OWNER
+from homes import OWNER, Waiting
 from openqmail.core.control import Home
 from openqmail.core.control.accounts import Account, Accounts
 from openqmail.core.service.frames.blocking import BlockingChannel
-from openqmail.core.service.frames.spawning import FromSpawner, Refused, Start
+from openqmail.core.service.frames.spawning import FromSpawner, Refused, Start, Started
 from openqmail.core.service.processes import local
 from openqmail.core.service.processes.process import Inherited
 
@@ -40,9 +42,9 @@ def spawner(tmp_path: Path) -> Iterator[local.Spawner]:
     os.close(made._life_of_workers)
 
 
-def asks(spawner: local.Spawner) -> tuple[local._Client, socket.socket]:
+def asks(spawner: local.Spawner, port: str = "local") -> tuple[local._Client, socket.socket]:
     ours, theirs = socket.socketpair()
-    client = local._Client(theirs, "local")
+    client = local._Client(theirs, port)
     spawner._clients.append(client)
     return client, ours
 
@@ -71,3 +73,91 @@ def test_a_spawner_without_room_for_a_socket_refuses_and_goes_on(spawner: local.
             assert spawner._start(client, Start(1, b"alice"))
         [(answer, _)] = BlockingChannel(peer, FromSpawner).receive()
     assert isinstance(answer, Refused)
+
+
+# --- how many there are, and who has ended ---------------------------------------------------
+
+
+def answers(peer: socket.socket) -> list[type]:
+    """What whoever asks has been told; the workers' sockets are closed."""
+    channel, found = BlockingChannel(peer, FromSpawner), []
+    while told := channel.receive():
+        for message, descriptors in told:
+            found.append(type(message))
+            for one in descriptors:
+                os.close(one)
+    return found
+
+
+@pytest.fixture
+def patient(monkeypatch) -> None:
+    """Workers that do nothing until they are killed, or the spawner is gone."""
+
+    def wait(connection: socket.socket, life: int, *_: object, **__: object) -> int:
+        return len(os.read(life, 1))
+
+    monkeypatch.setattr(local, "run_worker", wait)
+
+
+@pytest.mark.parametrize(("port", "limit"), [("local", "MOST"), ("check", "CHECKERS")])
+def test_there_are_no_more_workers_than_may_be(
+    spawner: local.Spawner, patient, monkeypatch, port, limit
+) -> None:
+    monkeypatch.setattr(local, limit, 2)
+    client, peer = asks(spawner, port)
+    with peer:
+        for number in range(4):
+            assert spawner._start(client, Start(number, b"alice"))
+        assert answers(peer) == [Started, Started, Refused, Refused]
+        spawner._end(client)
+
+
+def test_workers_for_checks_that_do_not_die_count_until_they_have(
+    spawner: local.Spawner, patient, monkeypatch
+) -> None:
+    """As one that waits for a home on a server that does not answer."""
+    monkeypatch.setattr(local, "CHECKERS", 2)
+    client, peer = asks(spawner, "check")
+    with peer:
+        for number in range(2):
+            assert spawner._start(client, Start(number, b"alice"))
+        workers = set(client.workers)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "kill", lambda pid, number: None)
+            spawner._end(client)
+    client, peer = asks(spawner, "check")
+    with peer:
+        assert spawner._start(client, Start(1, b"alice"))
+        assert answers(peer) == [Refused]
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+        for _ in Waiting("they are reaped"):
+            spawner._reap()
+            if not spawner._killed:
+                break
+    client, peer = asks(spawner, "check")
+    with peer:
+        assert spawner._start(client, Start(1, b"alice"))
+        assert answers(peer) == [Started]
+        spawner._end(client)
+
+
+def test_no_other_is_served_before_workers_that_deliver_are_no_more(
+    spawner: local.Spawner, patient, monkeypatch
+) -> None:
+    """Whoever comes next may deliver the same messages; death comes when the kernel has time for it."""
+    client, peer = asks(spawner)
+    with peer:
+        for number in range(2):
+            assert spawner._start(client, Start(number, b"alice"))
+        workers, kill = set(client.workers), os.kill
+
+        def later(pid: int, number: int) -> None:
+            threading.Timer(0.1, kill, (pid, number)).start()
+
+        monkeypatch.setattr(os, "kill", later)
+        spawner._end(client)
+    assert len(workers) == 2
+    for pid in workers:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)

@@ -1,8 +1,10 @@
-"""The port Gate over a socket: batches, limits to the last one, and gates that come and go."""
+"""The port Gate over a socket: what it promises by a direct call, through frames; batches, limits to the last
+one, and gates that come and go."""
 
 import asyncio
 import os
 import socket
+from contextlib import asynccontextmanager
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,29 @@ from openqmail.core.ports import CONNECTIONS
 from openqmail.core.service.frames.codec import PREFACE, Encoder
 from openqmail.core.service.frames.gate import GateClient, GateServer, Held, Lease, Release, Spend
 from openqmail.core.world import SimulatedClock
+from spawned import others_tests
+
+
+@pytest.fixture
+def gates():
+    """For the tests of the port."""
+
+    @asynccontextmanager
+    async def made(counters, rates=None):
+        real = LocalGate(Limits(counters, rates or {}), SimulatedClock())
+        # One that leases connections ahead keeps some of them at hand, the other would not get those.
+        server, clients = GateServer(real), [GateClient(), GateClient({})]
+        for client in clients:
+            connect(client, server)
+        yield real, *clients
+        for client in clients:
+            client.close()
+        server.close()
+
+    return made
+
+
+globals().update(others_tests("gate/test_port.py"))
 
 
 def gate(limit=100, rate=2):

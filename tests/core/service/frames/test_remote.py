@@ -53,9 +53,11 @@ class Rig:
         self.client.attach(ours)
         return real
 
-    def job(self, body=b"x\n", recipients=(b"a@x.test",), number=1):
+    def job(self, body=b"x\n", recipients=(b"a@x.test",), number=1, dsn=()):
         body = BytesBody(body) if isinstance(body, bytes) else body
-        return RemoteJob(number, MessageId(7, b"k" * 24), b"s@y.test", b"x.test", recipients, body, True)
+        return RemoteJob(
+            number, MessageId(7, b"k" * 24), b"s@y.test", b"x.test", recipients, body, True, *dsn
+        )
 
 
 @pytest.fixture
@@ -84,11 +86,15 @@ def texts(results):
 def test_a_job_arrives_as_it_was_given(run):
     async def story(rig):
         real = rig.attach()
-        job = rig.job(recipients=(b"a@x.test", b"b@x.test"))
+        wishes = ((b"SUCCESS,DELAY", b"rfc822;a@z.test"), (b"", b""))
+        job = rig.job(recipients=(b"a@x.test", b"b@x.test"), dsn=(b"QQ314159", b"HDRS", wishes))
         answer = rig.client.deliver(job)
         await until(lambda: real.jobs)
         assert real.jobs == [job]
-        given = (Result(Outcome.FAILURE, b"no\xff\n"), Result(Outcome.DEFERRAL, b"later\n", host=True))
+        given = (
+            Result(Outcome.SUCCESS, b"no\xff\n", dsn=True),
+            Result(Outcome.DEFERRAL, b"later\n", host=True),
+        )
         real.futures[0].set_result(given)
         assert await answer == given
 

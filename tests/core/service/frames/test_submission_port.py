@@ -1,4 +1,5 @@
-"""The port Submission over a socket: answers, lost and renewed connections, back-pressure."""
+"""The port Submission over a socket: what it promises by a direct call, through frames; answers, lost and
+renewed connections, back-pressure."""
 
 import asyncio
 import os
@@ -19,8 +20,30 @@ from openqmail.core.values import (
     Recipient,
     TemporaryFailure,
 )
+from spawned import load, others_tests
 
 ENVELOPE = Envelope(b"s@x.example", (Recipient(b"r@y.example", b"NEVER"),), smtputf8=True)
+
+
+class RealQueue(load("send/test_submission_port.py").Queue):
+    """For the tests of the port: it is asked through a socket."""
+
+    async def told(self, story, queueing):
+        ours, theirs = socket.socketpair()
+        client, server = SubmissionClient(), SubmissionServer(queueing.sender)
+        client.attach(ours)
+        server.serve(theirs)
+        await story(client, queueing.store)
+        client.close()
+        await server.leave(0)
+
+
+@pytest.fixture
+def queue(tmp_path):
+    return RealQueue(tmp_path)
+
+
+globals().update(others_tests("send/test_submission_port.py"))
 
 
 class Body:

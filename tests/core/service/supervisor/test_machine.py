@@ -163,6 +163,28 @@ def test_who_dies_is_started_anew_and_introduced_again() -> None:
         assert world.machine.state == "serving"
 
 
+def test_it_serves_when_everybody_is_ready_and_not_before() -> None:
+    for last in ROLES:
+        world = World()
+        while waiting := [
+            one for one in world.alive if one not in world.ready and world.alive[one].role != last
+        ]:
+            world.get_ready(waiting[0])
+        assert world.said == [], f"{last} is not ready"
+        world.calm()
+        assert world.said == [mind.Serving(False)]
+
+
+def test_who_has_lived_and_dies_is_started_anew_so_soon_that_clients_hardly_wait() -> None:
+    for role in ROLES:
+        world = serving()
+        world.now += mind.SETTLED + 1
+        world.die(*world.named(role))
+        assert min(world.wakes) - world.now <= 0.1
+        world.wake()
+        assert len(world.named(role)) == 1
+
+
 def test_who_dies_again_and_again_is_started_ever_later_but_never_given_up() -> None:
     world = serving()
     waits = []
@@ -340,6 +362,17 @@ def test_an_upgrade_replaces_all_and_two_queues_are_never_open() -> None:
     whole(new)
     assert not set().union(*before.values()) & set(new.alive)
     assert new.said == [mind.Serving(False)]
+
+
+def test_an_old_queue_that_does_not_end_in_an_upgrade_is_killed_for_the_new_one() -> None:
+    world = upgraded(serving())
+    (queue,) = world.named("send")
+    while world.wakes and not world.killed:
+        world.wake()
+    assert world.killed == {queue}
+    world.die(queue)
+    world.calm()
+    whole(world)
 
 
 def test_in_an_upgrade_old_front_ends_meet_the_new_queue() -> None:

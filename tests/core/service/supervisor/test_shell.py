@@ -3,6 +3,7 @@
 import errno
 import os
 import pwd
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -126,6 +127,23 @@ def test_two_who_cannot_be_introduced_just_now_are_introduced_later(shell: Shell
     [(message, [descriptor])] = heard
     os.close(descriptor)
     assert message == said.Peer("remote")
+
+
+def test_an_upgrade_waits_until_new_settings_are_tried(shell: Shell) -> None:
+    """Else what is bound for them would be lost, and the front end that tries them killed."""
+    front, came = shell.child("smtpd"), []
+    machine = shell.supervisor._machine
+    machine.children[1] = mind.Child(1, "smtpd", 2, "starting", 0.0)
+    machine.state, machine.trial = "serving", 1
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: came.append(number))
+    try:
+        shell.supervisor._signalled(signal.SIGUSR2)
+        assert (came, front.dead()) == ([], False)
+        machine.trial = 0
+        shell.supervisor._taken(mind.Taken())
+        assert came == [signal.SIGUSR2], "it is not forgotten"
+    finally:
+        signal.signal(signal.SIGUSR2, before)
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,16 @@ A mailbox NAME has the home `HOME/mail/NAME`, gets the mail of NAME and of NAME-
 (qmail-users(5)), and belongs to the home's owner.
 """
 
-import fcntl
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from errno import ENOENT
 
-from openqmail.core.commands.writing import Made, replace
+from openqmail.core.commands.writing import Made
 from openqmail.core.control.assign import Assignment, User, compile_cdb, parse_assign
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import user_name
+from openqmail.core.control.replacing import one_writer, replace
 from openqmail.core.values import ControlError, HomeError
 
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_.+-]{0,62}")
@@ -82,7 +81,7 @@ def add(home: Home, names: Sequence[str], made: Made, users: Sequence[Assignment
         check_name(name)
     if len(set(names)) < len(names):
         raise HomeError("a mailbox is named twice; name each once")
-    with _alone(home):
+    with one_writer(home.users):
         found, content = _read(home)
         taken = {one.local.decode("utf-8", "replace").lower() for one in found if not one.wildcard}
         for name in names:
@@ -127,14 +126,3 @@ def _final_line(content: bytes) -> int:
     if at < 0:
         raise ControlError("users/assign", 0, "does not end with a line '.'; add it")
     return at + 1
-
-
-@contextmanager
-def _alone(home: Home) -> Iterator[None]:
-    """One writer of users/ at a time."""
-    descriptor = os.open(home.users, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -148,6 +148,7 @@ def _control_files(args: argparse.Namespace) -> dict[str, str]:
         "listen": "".join(f"{line}\n" for line in dict.fromkeys(listen)),
         "rules": RULES,
         "defaultdelivery": "./Maildir/\n",
+        "bounceformat": "dsn\n",
     }
 
 

@@ -1,7 +1,8 @@
 """The manual pages, made from what they describe: the command line and the definitions.
 
-`python -m openqmail.core.commands.manual DIR` writes openqmail.1, openqmail-control.5 and
-sendmail.8 there.  They carry neither date nor version, so that they change only with what they say.
+`python -m openqmail.core.commands.manual DIR` writes openqmail.1, openqmail-control.5, sendmail.8,
+qmail-tcpto.8 and qmail-tcpok.8 there.  They carry neither date nor version, so that they change only
+with what they say.
 """
 
 import argparse
@@ -29,6 +30,12 @@ def pages() -> dict[str, str]:
         "openqmail.1": _command_page(),
         "openqmail-control.5": _control_page(),
         "sendmail.8": _sendmail_page(),
+        "qmail-tcpto.8": _silence_page(
+            "qmail-tcpto", "show which addresses were silent", _TCPTO, "qmail-tcpok"
+        ),
+        "qmail-tcpok.8": _silence_page(
+            "qmail-tcpok", "forget which addresses were silent", _TCPOK, "qmail-tcpto"
+        ),
     }
 
 
@@ -143,6 +150,39 @@ def _pem(pem: PemDefinition) -> list[str]:
     text = _text(f"{pem.kind}. {pem.explanation}")
     lines = [".TP", f".B {_escaped(pem.name)}", text, ".RS", _text(f"Without it: {pem.without}.")]
     return [*lines, _text(f"Read by: {', '.join(pem.readers)}."), ".RE"]
+
+
+_TCPTO = (
+    "prints a line for each IPv4 address that did not answer when mail was to go there: how many seconds ago "
+    "that was for the last time, and how often, two minutes or more apart. An address that was silent twice "
+    "is left alone for 64 to 97 minutes. One that answers has no line.",
+    "When the table cannot be read, the reason stands on standard output, as with qmail.",
+)
+_TCPOK = (
+    "empties the table of addresses that did not answer, so that all of them are tried again. A service that "
+    "runs heeds it at once. Mail that waits has its own time; 'openqmail queue flush' has it tried now.",
+    "IPv6 addresses do not fit into the table: the service keeps those in memory, and forgets them "
+    "when it is told to read its control files (a HUP) or starts anew.",
+)
+
+
+def _silence_page(name: str, what: str, paragraphs: tuple[str, ...], other: str) -> str:
+    lines = _head(name.upper(), 8, name, what)
+    lines += [".SH SYNOPSIS", f".B {_escaped(name)} [\\-\\-home DIR]", ".SH DESCRIPTION"]
+    for number, paragraph in enumerate(paragraphs):
+        lines += [".PP", _text(paragraph)] if number else [_text(paragraph)]
+    lines += [
+        ".PP",
+        _text(
+            "The table is the file queue/lock/tcpto of the home, in qmail's form. The home is --home, "
+            "OPENQMAIL_HOME, /var/qmail or /etc/openqmail. Root may run this, and whoever owns the queue."
+        ),
+        ".SH EXIT STATUS",
+    ]
+    for code, meaning in (("0", "done"), ("100", "misuse"), ("111", "the table cannot be had")):
+        lines += [".TP", f".B {code}", _text(meaning)]
+    lines += [".SH SEE ALSO", f".BR {_escaped(other)} (8),", ".BR openqmail (1)"]
+    return "\n".join(lines) + "\n"
 
 
 def _definition(definition: Definition) -> list[str]:

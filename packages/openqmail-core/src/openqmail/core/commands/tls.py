@@ -12,11 +12,12 @@ from collections.abc import Iterator
 import msgspec
 
 from openqmail.core.commands.command import CANNOT, DONE, Parser, example, needed
-from openqmail.core.commands.writing import all_or_nothing, replace
+from openqmail.core.commands.writing import all_or_nothing
 from openqmail.core.control import syntax
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
 from openqmail.core.control.reader import read_settings
+from openqmail.core.control.replacing import replace
 from openqmail.core.control.settings import Settings
 from openqmail.core.tls import self_signed
 from openqmail.core.tls.files import certificates, check, content, server_files

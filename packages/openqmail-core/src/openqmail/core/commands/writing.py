@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from openqmail.core.control.replacing import sync_folder
+
 MAILDIR = ("tmp", "new", "cur")
 
 
@@ -52,31 +54,3 @@ def all_or_nothing() -> Iterator[Made]:
         raise
     finally:
         os.umask(before)
-
-
-def replace(path: str, content: bytes, mode: int = 0o644) -> None:
-    """Put a new content in a file's place: whoever reads sees the old one or the new."""
-    temporary = f"{path}.tmp"
-    with suppress(FileNotFoundError):
-        os.unlink(temporary)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as opened:
-            os.fchmod(opened.fileno(), mode)
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.rename(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    sync_folder(os.path.dirname(path))
-
-
-def sync_folder(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

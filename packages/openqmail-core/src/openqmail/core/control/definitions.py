@@ -6,7 +6,7 @@ of the group `openqmail.control`: a `Definition`, or several in a tuple.  `FOREI
 files of netqmail and eQmail that have no effect yet.
 """
 
-from openqmail.core.control import outgoing, syntax
+from openqmail.core.control import outgoing, reports, syntax
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.rules import parse_rules
 from openqmail.core.control.text import ControlText, integer, mapping, members, sequence, value
@@ -59,6 +59,12 @@ def _host(name: str, reader: str, explanation: str) -> Definition:
         example="mail.example.org",
         parse=value(syntax.host),
     )
+
+
+def _with_plus(text: str) -> bytes:
+    """A host's name; a + at its end stands for control/plusdomain."""
+    host = syntax.host(text.removesuffix("+"))
+    return host + b"+" if text.endswith("+") else host
 
 
 DEFINITIONS: tuple[Definition, ...] = (
@@ -358,6 +364,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     _host(
         "doublebouncehost", "send", "The domain of the user who gets the bounces that could not be delivered."
     ),
+    *reports.DEFINITIONS,
     Definition(
         name="logformat",
         kind="qmail or json",
@@ -370,6 +377,37 @@ DEFINITIONS: tuple[Definition, ...] = (
         ),
         example="json",
         parse=value(syntax.log_format),
+    ),
+    Definition(
+        name="defaulthost",
+        kind="a host's name",
+        default="me",
+        readers=("sendmail",),
+        explanation=(
+            "The host that sendmail puts behind an address without one. Completed itself as any other: "
+            "without a dot by control/defaultdomain, with a + at its end by control/plusdomain. The "
+            "environment's QMAILDEFAULTHOST goes before it."
+        ),
+        example="example.org",
+        parse=value(_with_plus),
+    ),
+    _host(
+        "defaultdomain",
+        "sendmail",
+        "The domain that sendmail puts behind a host without a dot. The environment's QMAILDEFAULTDOMAIN "
+        "goes before it.",
+    ),
+    _host(
+        "plusdomain",
+        "sendmail",
+        "The domain that sendmail puts in place of a + at the end of a host. The environment's "
+        "QMAILPLUSDOMAIN goes before it.",
+    ),
+    _host(
+        "idhost",
+        "sendmail",
+        "The host in the Message-ID that sendmail gives to a message without one. The environment's "
+        "QMAILIDHOST goes before it.",
     ),
     Definition(
         name="defaultdelivery",
@@ -390,9 +428,13 @@ DEFINITIONS: tuple[Definition, ...] = (
             "Where mail for a domain goes instead of to its MX. The domain may be a .suffix, or empty for "
             "all that no other line names. The relay is a host's name or an address in brackets, several of "
             "them with commas between, or empty for the domain's own MX; TRANSPORT! before it "
-            "names another way than smtp. A relay is looked up by its addresses only, never by MX."
+            "names another way than smtp: lmtp (RFC 2033, port 24) is here, add-ons bring others. A relay is "
+            "looked up by its addresses only, never by MX."
         ),
-        example="example.net:relay.example.org:2525\n.example.com:[192.0.2.1]\n:smarthost.example.org",
+        example=(
+            "example.net:relay.example.org:2525\n.example.com:[192.0.2.1]\n"
+            "lists.example.org:lmtp!store.example.org\n:smarthost.example.org"
+        ),
         parse=mapping(syntax.route),
     ),
     Definition(
@@ -434,13 +476,9 @@ DEFINITIONS: tuple[Definition, ...] = (
 FOREIGN = {
     "netqmail": (
         "badmailfrom",
-        "defaultdomain",
-        "defaulthost",
-        "idhost",
         "localiphost",
         "morercpthosts",
         "morercpthosts.cdb",
-        "plusdomain",
         "qmqpservers",
     ),
     "eQmail": (

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from openqmail.core.control import extensions
+from openqmail.core.control import extensions, smtpauth
 from openqmail.core.control.assign import parse_assign
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.definitions import DEFINITIONS, FOREIGN
@@ -19,7 +19,7 @@ from openqmail.core.control.pem import IMPLICIT, PEM, no_certificate
 from openqmail.core.control.settings import Settings
 from openqmail.core.control.text import SIZE, ControlText
 from openqmail.core.tls import ServerTls
-from openqmail.core.values import ControlError, OpenqmailError
+from openqmail.core.values import ControlError, OpenqmailError, TemporaryFailure
 
 NO_CDB = "any 'openqmail mailbox add NAME' compiles it anew"
 """What helps when users/cdb is missing."""
@@ -83,6 +83,7 @@ def check(home: Home) -> Findings:
     errors += not_installed(values)
     errors += _users(home)
     errors += _certificates(home, values)
+    errors += _logins(home)
     warnings = list(_mistaken_names(home, definitions))
     warnings += _contradictions(values)
     return Findings(tuple(errors), tuple(warnings))
@@ -172,6 +173,15 @@ def _users(home: Home) -> Iterable[ControlError]:
         if not os.path.isdir(folder):
             where = folder.decode("utf-8", "backslashreplace")
             yield ControlError("users/assign", 0, f"names the folder {where}, which is not there; make it")
+
+
+def _logins(home: Home) -> Iterable[ControlError]:
+    """What is wrong in users/smtpauth: who is in such a line cannot log in."""
+    path = smtpauth.path_of(home)
+    try:
+        return smtpauth.parse_smtpauth(smtpauth.read_smtpauth(path))[1]
+    except TemporaryFailure as error:
+        return [ControlError(smtpauth.FILE, 0, str(error).removeprefix(f"{path}: "))]
 
 
 def _mistaken_names(home: Home, definitions: Iterable[Definition]) -> Iterable[ControlError]:

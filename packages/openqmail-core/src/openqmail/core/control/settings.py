@@ -1,6 +1,7 @@
 """What the control files say, as immutable values: read whole, swapped whole.
 
-`read_settings` (reader.py) makes one from a home; no job reads a file by itself.
+`read_settings` (reader.py) makes one from a home; no job reads a file by itself but `sendmail`, which
+is no part of the service.
 All names of hosts and domains are lower case.
 """
 
@@ -49,9 +50,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `rcpthosts`: domains and `.suffix`es for which anybody may send us mail.
     `locals`: domains delivered here.  `virtualdomains`: full address, domain, `.suffix` or the
     empty catch-all -> prefix (an empty prefix: not virtual).  `smtproutes`: domain, `.suffix` or
-    empty -> route.  Times in seconds, sizes in bytes; `databytes` 0: no limit.  `tlsclients`: names in
-    certificates, lower case; `tlsserverciphers` empty: the usual ones.  `added`: the values of control
-    files that add-ons declare, by name.  `accounts`: role -> user, where it is not `ACCOUNTS`.
+    empty -> route.  Times in seconds, sizes in bytes; `databytes`, `bouncemaxbytes` 0: no limit.
+    `bounceformat` is `qmail` or `dsn`.  `tlsclients`: names in certificates, lower case;
+    `tlsserverciphers` empty: the usual ones.  `added`: the values of control files that add-ons declare,
+    by name.  `accounts`: role -> user, where it is not `ACCOUNTS`.
     """
 
     me: bytes
@@ -84,6 +86,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bouncehost: bytes
     doublebounceto: bytes
     doublebouncehost: bytes
+    bounceformat: str = "qmail"
+    bouncemaxbytes: int = 50_000
+    # what sendmail puts in; it reads these files by itself
+    defaulthost: bytes = b""
+    defaultdomain: bytes = b""
+    plusdomain: bytes = b""
+    idhost: bytes = b""
     # local
     defaultdelivery: bytes
     # remote

@@ -218,7 +218,8 @@ def virtual_domain(text: str) -> tuple[tuple[bytes, ...], bytes]:
 
 
 def route(text: str) -> tuple[tuple[bytes, ...], Route]:
-    """`domain:relay[:port]`; the relay is `[transport!]host[,host...]`, empty for the MX."""
+    """`domain:relay[:port]`; the relay is `[transport!]host[,host...]`, empty for the MX.  The port is
+    25, of LMTP 24 (RFC 2033 section 5 forbids it 25)."""
     key, colon, rest = split_key(text)
     if not colon:
         raise ValueError("has no colon; write DOMAIN:RELAY, like example.org:relay.example.net:25")
@@ -229,9 +230,10 @@ def route(text: str) -> tuple[tuple[bytes, ...], Route]:
     if len(parts) > 2:
         raise ValueError("has a user and password, but authentication towards relays is not there yet")
     transport, bang, hosts = parts[0].rpartition("!")
-    number = port(parts[1]) if len(parts) > 1 and parts[1] else 25
+    name = word(transport) if bang else "smtp"
+    number = port(parts[1]) if len(parts) > 1 and parts[1] else 24 if name == "lmtp" else 25
     found = tuple(_relay_host(name) for name in hosts.split(",")) if hosts else ()
-    return keys, Route(transport=word(transport) if bang else "smtp", hosts=found, port=number)
+    return keys, Route(transport=name, hosts=found, port=number)
 
 
 def _relay_host(text: str) -> bytes:

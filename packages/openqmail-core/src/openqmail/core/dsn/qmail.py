@@ -14,11 +14,11 @@ from openqmail.core.message.trace import qmail_date, qmail_hop, quote
 _EMPTY_LINE = re.compile(rb"(?<=\n)\n")
 _BREAKS = bytes.maketrans(b"\n\r\0", b"___")
 
-_FAILED = b"""\
+FAILED = b"""\
 I'm afraid I wasn't able to deliver your message to the following addresses.
 This is a permanent error; I've given up. Sorry it didn't work out.
 """
-_BOUNCED = b"I tried to deliver a bounce message to this address, but the bounce bounced!\n"
+BOUNCED = b"I tried to deliver a bounce message to this address, but the bounce bounced!\n"
 _COPY = b"--- Below this line is a copy of the message.\n\n"
 _ORIGINAL_BOUNCE = b"--- Below this line is the original bounce.\n\n"
 
@@ -49,7 +49,7 @@ def bounce(
             b"To: %s\n" % to,
             b"Subject: failure notice\n\n",
             b"Hi. This is the qmail-send program at %s.\n" % host,
-            _BOUNCED if double else _FAILED,
+            BOUNCED if double else FAILED,
             b"\n",
             failures,
             _ORIGINAL_BOUNCE if double else _COPY,

@@ -77,7 +77,10 @@ class RecipientCheck(Protocol):
 
 
 class RemoteJob(msgspec.Struct, frozen=True):
-    """One transaction: some recipients of one message at one `domain` (lower case)."""
+    """One transaction: some recipients of one message at one `domain` (lower case).
+
+    `envid`, `ret`: RFC 3461's parameters of MAIL, as they came; `dsn`: NOTIFY and ORCPT of each
+    recipient, parallel to `recipients`, empty when none of them has any."""
 
     delivery: int
     message: MessageId
@@ -86,6 +89,9 @@ class RemoteJob(msgspec.Struct, frozen=True):
     recipients: tuple[bytes, ...]
     body: Body
     smtputf8: bool = False
+    envid: bytes = b""
+    ret: bytes = b""
+    dsn: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class RemoteDelivery(Protocol):

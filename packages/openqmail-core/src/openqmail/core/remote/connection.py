@@ -66,6 +66,10 @@ class Owner(Protocol):
 
     def opened(self, connection: "Connection") -> None: ...
 
+    def answered(self, connection: "Connection") -> None:
+        """The peer is there: it has greeted us, or said that it will not."""
+        ...
+
     def idle(self, connection: "Connection") -> bool:
         """A transaction is over; False: it should not be kept."""
         ...
@@ -80,7 +84,15 @@ class Owner(Protocol):
 class Connection(asyncio.Protocol):
     """Made with its first attempt; after that `start` gives it another while it is idle."""
 
-    def __init__(self, owner: Owner, stop: Stop, place: Place, settings: Settings, attempt: Attempt) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        stop: Stop,
+        place: Place,
+        settings: Settings,
+        session: ClientSession,
+        attempt: Attempt,
+    ) -> None:
         self.stop = stop
         self.place = place
         self.settings = settings
@@ -90,7 +102,8 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self._timeout = settings.timeoutremote
         self._host = stop.address.encode("ascii")
-        self._session = ClientSession(place[3], settings.timeoutremote)
+        self._session = session
+        self._answers = -1
         self._attempt: Attempt | None = attempt
         self._reused = False
         self._whole_sent = False
@@ -119,11 +132,11 @@ class Connection(asyncio.Protocol):
     def expire(self, now: float) -> None:
         """Give up when the deadline has passed."""
         if now >= self.deadline:
-            self._fail()
+            self._break_off()
 
     def abort(self) -> None:
         """End at once; a delivery under way is deferred."""
-        self._fail()
+        self._break_off()
 
     # --- what the event loop tells ----------------------------------------------------
 
@@ -147,7 +160,7 @@ class Connection(asyncio.Protocol):
         self._turn()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail()
+        self._break_off()
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()
@@ -181,9 +194,12 @@ class Connection(asyncio.Protocol):
     def _flush(self) -> None:
         if self.state == "gone":
             return
-        data = self._session.data_to_send()
+        data, answers = self._session.data_to_send(), self._session.answers
         if data:
             self._wire.write(data)
+        elif answers == self._answers:
+            return  # half a reply wins the peer no time, or one octet a minute would hold us for ever
+        self._answers = answers
         if self.state == "leaving":
             patience: float | None = SECONDS_TO_LEAVE
         else:
@@ -195,13 +211,24 @@ class Connection(asyncio.Protocol):
         attempt = self._attempt
         if attempt is None:
             return
+        if self.state == "opening":
+            self._owner.answered(self)
         self.state = "busy"
         self._whole_sent = False
         self._transactions += 1
         job = attempt.job
         try:
             self._session.begin(
-                Transaction(job.sender, job.recipients, attempt.size, attempt.eight_bit, job.smtputf8)
+                Transaction(
+                    job.sender,
+                    job.recipients,
+                    attempt.size,
+                    attempt.eight_bit,
+                    job.smtputf8,
+                    job.envid,
+                    job.ret,
+                    job.dsn,
+                )
             )
         except PermanentFailure as failure:
             self._over(attempt, (report.unable(self._host, str(failure)),) * len(job.recipients))
@@ -256,6 +283,8 @@ class Connection(asyncio.Protocol):
             self._owner.try_again(attempt)
             return
         results = report.transaction(self._host, event.outcomes)
+        if attempt.job.dsn and b"DSN" in self._session.extensions:
+            results = report.taken_over(results)
         if closing or self._streaming is not None:
             self._attempt = None
             self._fail()
@@ -272,6 +301,7 @@ class Connection(asyncio.Protocol):
         attempt.finish(results)
 
     def _refused(self, event: Refused) -> None:
+        self._owner.answered(self)
         attempt = self._attempt
         self._attempt = None
         self.state = "idle"
@@ -281,6 +311,12 @@ class Connection(asyncio.Protocol):
             self._owner.try_again(attempt)
 
     # --- the end ----------------------------------------------------------------------
+
+    def _break_off(self) -> None:
+        """Nothing more will come; what the peer has said about some of the recipients stands."""
+        self._session.timed_out()
+        self._turn()
+        self._fail()
 
     def _fail(self, decided: tuple[Decided | None, ...] = ()) -> None:
         """The connection is of no more use, for whatever reason; `decided` is what it still said

@@ -20,6 +20,7 @@ from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import report
 from openqmail.core.remote.directions import Directions, Pathfinder
 from openqmail.core.remote.own import own_addresses
+from openqmail.core.remote.tcpto import Timeouts
 from openqmail.core.remote.transport import Transport, TransportFactory
 from openqmail.core.values import OpenqmailError, Result
 
@@ -40,7 +41,8 @@ class Remote:
     """Deliveries to other hosts.
 
     Without a `resolver`, name servers are asked as `control/resolvers` says.  `exchanger_port`
-    is where the exchangers of the world listen."""
+    is where the exchangers of the world listen.  Without `timeouts`, which addresses were silent is
+    forgotten with this object."""
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class Remote:
         transports: Callable[[str], TransportFactory] = load_transport,
         own: Callable[[], frozenset[str]] = own_addresses,
         exchanger_port: int = 25,
+        timeouts: Timeouts | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
@@ -58,6 +61,7 @@ class Remote:
         self._load = transports
         self._own = own
         self._port = exchanger_port
+        self._timeouts = timeouts or Timeouts()
         self._transports: dict[str, Transport] = {}
         self._known: dict[bytes, tuple[float, Directions]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,6 +102,7 @@ class Remote:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await asyncio.gather(*(transport.close() for transport in self._transports.values()))
+        self._timeouts.close()
 
     async def _find_out(self, job: RemoteJob, future: Results) -> None:
         pathfinder = self._pathfinder
@@ -138,7 +143,7 @@ class Remote:
         transport = self._transports.get(directions.transport)
         if transport is None:
             try:
-                transport = self._load(directions.transport)(self._settings, self._log)
+                transport = self._load(directions.transport)(self._settings, self._log, self._timeouts)
             except (OpenqmailError, KeyError):
                 future: Results = asyncio.get_running_loop().create_future()
                 future.set_result(_all(job, report.no_transport(directions.transport)))

@@ -96,6 +96,14 @@ def transaction(host: bytes, outcomes: Iterable[tuple[str, Reply]]) -> tuple[Res
     return tuple(results)
 
 
+def taken_over(results: Iterable[Result]) -> tuple[Result, ...]:
+    """The same, from a host that will tell the senders what they want to be told (RFC 3461)."""
+    return tuple(
+        Result(each.outcome, each.text, each.host, dsn=True) if each.outcome is _SUCCESS else each
+        for each in results
+    )
+
+
 def died(host: bytes, *, whole_message_sent: bool) -> Result:
     """The connection broke, fell silent, or the peer stopped speaking SMTP: after the whole message
     that may be the message's doing, not the host's."""

@@ -21,7 +21,9 @@ from openqmail.core.remote import report
 from openqmail.core.remote.connection import SECONDS_TO_LEAVE, Attempt, Connection
 from openqmail.core.remote.dialing import NotBound, connect, equals, race
 from openqmail.core.remote.pool import Pool, place_of
+from openqmail.core.remote.tcpto import Timeouts
 from openqmail.core.remote.transport import Source, Stop
+from openqmail.core.smtp.client import ClientSession
 from openqmail.core.values import Body, OpenqmailError, Result
 
 IDLE_SECONDS = 5.0
@@ -34,9 +36,13 @@ ALERT_AGAIN_SECONDS = 60.0
 class SmtpTransport:
     """Serves the protocol `Transport`."""
 
-    def __init__(self, settings: Settings, log: Log) -> None:
+    name = "smtp"
+    session = ClientSession
+
+    def __init__(self, settings: Settings, log: Log, timeouts: Timeouts) -> None:
         self._settings = settings
         self._log = log
+        self._timeouts = timeouts
         self._connections: set[Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._pool: Pool[Connection] = Pool(1, 1)
@@ -127,12 +133,13 @@ class SmtpTransport:
     async def _open(self, attempt: Attempt) -> None:
         """Connect to the best stop that lets us; the connection then goes on by itself."""
         settings, source = self._settings, attempt.source
+        attempt.stops = tuple(stop for stop in attempt.stops if not self._timeouts.resting(stop.address))
         while attempt.stops:
             best = equals(attempt.stops)
             worse = attempt.stops[len(best) :]
             try:
                 won = await race(
-                    best, lambda stop: connect(stop, source, settings.timeoutconnect), socket.socket.close
+                    best, lambda stop: self._dial(stop, source, settings.timeoutconnect), socket.socket.close
                 )
             except NotBound as failure:
                 self._tell(failure, source)
@@ -143,7 +150,8 @@ class SmtpTransport:
                 continue
             attempt.stops = (*won.left, *worse)
             place = place_of(won.stop, source, settings.helohost)
-            connection = Connection(self, won.stop, place, settings, attempt)
+            session = self.session(place[3], settings.timeoutremote)
+            connection = Connection(self, won.stop, place, settings, session, attempt)
             try:
                 await asyncio.get_running_loop().create_connection(lambda: connection, sock=won.made)  # noqa: B023
             except OSError:  # it has ended already
@@ -152,6 +160,13 @@ class SmtpTransport:
                     continue
             return
         attempt.finish_all(attempt.problem)
+
+    async def _dial(self, stop: Stop, source: Source, patience: float) -> socket.socket:
+        try:
+            return await connect(stop, source, patience)
+        except TimeoutError:
+            self._timeouts.silent(stop.address)
+            raise
 
     def _tell(self, failure: NotBound, source: Source) -> None:
         now = asyncio.get_running_loop().time()
@@ -175,7 +190,9 @@ class SmtpTransport:
                 attempt.finish_all(report.STOPPED)
             elif (error := task.exception()) is not None:
                 self._log(
-                    Alert(f"delivery {attempt.job.delivery} met a fault in the transport smtp: {error!r}")
+                    Alert(
+                        f"delivery {attempt.job.delivery} met a fault in the transport {self.name}: {error!r}"
+                    )
                 )
                 attempt.finish_all(report.FAULT)
 
@@ -187,6 +204,9 @@ class SmtpTransport:
         self._connections.add(connection)
         if self._timer is None:
             self._watch()
+
+    def answered(self, connection: Connection) -> None:
+        self._timeouts.answered(connection.stop.address)
 
     def idle(self, connection: Connection) -> bool:
         if self._closing is not None or connection.settings is not self._settings:
@@ -222,6 +242,8 @@ class SmtpTransport:
                 self._pool.discard(connection)
                 connection.leave()
             else:
+                if connection.state == "opening":
+                    self._timeouts.silent(connection.stop.address)
                 connection.expire(now)
         if self._connections:
             shortest = min(self._settings.timeoutremote, IDLE_SECONDS, SECONDS_TO_LEAVE)

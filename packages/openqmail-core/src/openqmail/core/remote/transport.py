@@ -14,9 +14,10 @@ from openqmail.core.control.bindings import Source
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import Log
 from openqmail.core.ports import RemoteJob
+from openqmail.core.remote.tcpto import Timeouts
 from openqmail.core.values import Result
 
-__all__ = ["Source", "Stop", "Transport", "TransportFactory"]
+__all__ = ["Source", "Stop", "Timeouts", "Transport", "TransportFactory"]
 
 
 class Stop(msgspec.Struct, frozen=True, gc=False):
@@ -51,4 +52,7 @@ class Transport(Protocol):
 
 
 class TransportFactory(Protocol):
-    def __call__(self, settings: Settings, log: Log) -> Transport: ...
+    def __call__(self, settings: Settings, log: Log, timeouts: Timeouts) -> Transport:
+        """`timeouts` is shared by all transports: an address that rests should not be tried, and whether
+        one that was tried is there should be told."""
+        ...

@@ -20,6 +20,7 @@ from openqmail.core.queue.store import Change, QueueStore, Stored
 from openqmail.core.send.message import REPORT
 from openqmail.core.send.routing import Routes
 from openqmail.core.send.summary import summarize
+from openqmail.core.send.wishes import wants_bounce
 from openqmail.core.values import Body, MessageId, OpenqmailError, Outcome, TemporaryFailure
 from openqmail.core.world import Clock
 
@@ -142,6 +143,8 @@ class StoredQueue:
         number = stored.id.number
         changes = tuple(
             Change(position, Outcome.FAILURE, dsn.report(routes.of(stored, position).plain, report))
+            if wants_bounce(stored.envelope, position)
+            else Change(position, Outcome.SUCCESS, report)
             for position, progress in enumerate(stored.progress)
             if progress.outcome is None
         )

@@ -7,15 +7,15 @@ from openqmail.core.ports import LARGE, LargeBody
 from openqmail.core.queue import QueueStore
 
 
-async def prefixed(store: QueueStore, text: bytes, number: int) -> bytes | LargeBody:
-    """`text` followed by the stored body of message `number`, ready to be submitted.
+async def prefixed(store: QueueStore, text: bytes, number: int, behind: bytes = b"") -> bytes | LargeBody:
+    """`text`, the stored body of message `number`, and what stands `behind` it, ready to be submitted.
 
     A large original is copied in pieces, read off the loop.  Raises OSError, KeyError and what
     the queue has to say about a new body.
     """
     body = store.body(number)
-    if body.data is not None and len(body.data) + len(text) < LARGE:
-        return text + body.data
+    if body.data is not None and len(text) + len(body.data) + len(behind) < LARGE:
+        return text + body.data + behind
     loop = asyncio.get_running_loop()
     large = store.large(closes=True)
     try:
@@ -23,6 +23,8 @@ async def prefixed(store: QueueStore, text: bytes, number: int) -> bytes | Large
         chunks = body.chunks()
         while chunk := await loop.run_in_executor(None, _next, chunks):
             await large.write(chunk)
+        if behind:
+            await large.write(behind)
     except BaseException:
         large.abort()
         raise

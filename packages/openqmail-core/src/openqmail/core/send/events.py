@@ -2,6 +2,7 @@
 
 import msgspec
 
+from openqmail.core.dsn import Told
 from openqmail.core.log import Event as LogEvent
 from openqmail.core.queue.store import Change, Due, Stored
 from openqmail.core.values import Result
@@ -70,6 +71,12 @@ class BounceFailed(msgspec.Struct, frozen=True):
     number: int
 
 
+class NotifyFailed(msgspec.Struct, frozen=True):
+    """Neither the notice nor its changes are in the queue."""
+
+    number: int
+
+
 class Take(msgspec.Struct, frozen=True):
     """Let go of these messages: start none of their deliveries any more, and say `Taken` of each
     when nothing of it runs or is being written.  They are as unknown then as if they had never
@@ -102,6 +109,7 @@ Event = (
     | Reported
     | Recorded
     | BounceFailed
+    | NotifyFailed
     | Take
     | Wake
     | Flush
@@ -168,6 +176,18 @@ class Bounce(msgspec.Struct, frozen=True):
     double: bool
 
 
+class Notify(msgspec.Struct, frozen=True):
+    """Submit what tells the sender how far his message is, and write `changes`, both or neither; then
+    say `Recorded` (before the `Accepted` of the notice) or `NotifyFailed`.
+
+    `told`: what became of which recipients."""
+
+    number: int
+    told: tuple[Told, ...]
+    changes: tuple[Change, ...]
+    routed: bool
+
+
 class Taken(msgspec.Struct, frozen=True):
     """Nothing of this message is under way; once for each number of a `Take`, known or not (one
     that is being taken twice is told once)."""
@@ -181,5 +201,5 @@ class WakeAt(msgspec.Struct, frozen=True):
     when: float
 
 
-Action = Load | StartLocal | StartRemote | Record | Bounce | Taken | WakeAt | LogEvent
+Action = Load | StartLocal | StartRemote | Record | Bounce | Notify | Taken | WakeAt | LogEvent
 """A fact for the log stands for the writing of its line."""

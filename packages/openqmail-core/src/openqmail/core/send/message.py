@@ -7,11 +7,13 @@ recipient of the message is idle again.
 import msgspec
 
 from openqmail.core.control.settings import Settings
+from openqmail.core.dsn import Action, Told, report
 from openqmail.core.queue.store import Change, Due, Stored
-from openqmail.core.send.events import Bounce
+from openqmail.core.send.events import Bounce, Notify
 from openqmail.core.send.fairness import Item
 from openqmail.core.send.routing import Routes, bounce_sender
-from openqmail.core.send.schedule import next_try
+from openqmail.core.send.schedule import last_try, next_try
+from openqmail.core.send.wishes import LATE, wants, wants_bounce
 from openqmail.core.values import Outcome, Result
 from openqmail.core.values.address import Channel
 
@@ -62,6 +64,8 @@ class Message(msgspec.Struct, eq=False):
     rest, whose recipients were due and not tried; `left_held`: how many these are.  `changes`: results
     not yet handed to the queue; `failures`: the bounce so far; `writing`: a Record or Bounce is under
     way; `ending`: it is the message's last; `bounced`: it is a bounce's.  `wanted`: to be let go.
+    `told`: what its sender wants to be told now; `late`: and once nothing of it runs; `telling`: the
+    notice that is being written.
     """
 
     number: int
@@ -81,6 +85,9 @@ class Message(msgspec.Struct, eq=False):
     ending: bool = False
     bounced: bool = False
     wanted: bool = False
+    told: list[Told] = []
+    late: list[Told] = []
+    telling: Notify | None = None
 
     def sort(self, routes: Routes, now: float) -> tuple[Items, Items]:
         """Route who is left: the local and the remote recipients that are due."""
@@ -123,6 +130,44 @@ class Message(msgspec.Struct, eq=False):
         if not self.left_remote:
             remote = local
         return local, remote
+
+    def note(
+        self,
+        routes: Routes,
+        position: int,
+        outcome: Outcome,
+        text: bytes,
+        channel: Channel,
+        elsewhere: bool,
+        now: float,
+    ) -> tuple[Outcome, bytes]:
+        """Keep what the sender is to be told of a recipient; how the queue is to record it, and with
+        which text.  `elsewhere`: somebody else tells him of a success.
+
+        A failure of which he does not want to hear is just done with, so that no qmail will tell him."""
+        envelope = self.stored.envelope
+        address = routes.of(self.stored, position).plain
+        if outcome is _FAILURE:
+            if not wants_bounce(envelope, position):
+                return Outcome.SUCCESS, text
+            text = report(address, text)
+            self.failures.append(text)
+            return outcome, text
+        action: Action = (
+            "delayed" if outcome is _DEFERRAL else "delivered" if channel == "local" else "relayed"
+        )
+        if not elsewhere and wants(envelope, position, action):
+            told = Told(action, address, text, envelope.recipients[position].orcpt)
+            if outcome is not _DEFERRAL:
+                self.told.append(told)
+            elif self._is_late(channel, now):
+                self.late.append(told)
+        return outcome, text
+
+    def _is_late(self, channel: Channel, now: float) -> bool:
+        """Whether this was the first try of these recipients since the message is late."""
+        birth, due = self.stored.birth, self.stored.due[channel == "remote"]
+        return now - birth >= LATE > last_try(birth, due, channel) - birth
 
     def bounce(self, settings: Settings) -> Bounce:
         """What tells the sender about the failures; or, when that is nobody, the postmaster."""

@@ -24,6 +24,14 @@ def next_try(birth: int, now: int, channel: Channel) -> int:
     return birth + steps * steps
 
 
+def last_try(birth: int, due: int, channel: Channel) -> int:
+    """When a recipient that is tried next at `due` was last tried, as far as the schedule tells: the
+    second when the number of its steps began.  Before `birth` when it never was."""
+    age = due - birth
+    steps = (isqrt(age) if age > 0 else 0) - (10 if channel == "local" else 20)
+    return birth + steps * steps if steps >= 0 else birth - 1
+
+
 class DueTimes:
     """Numbers of messages by the time when the first of their recipients is due; those of which
     all are due at once stand in a line.

@@ -10,11 +10,10 @@ import asyncio
 import os
 from asyncio import AbstractEventLoop, Future
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
-from openqmail.core import dsn
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import Alert, Log
 from openqmail.core.ports import (
@@ -26,10 +25,11 @@ from openqmail.core.ports import (
     RemoteJob,
 )
 from openqmail.core.queue import Checkpoint
-from openqmail.core.queue.store import Change, Closes, QueueStore, Stored
+from openqmail.core.queue.store import Change, QueueStore, Stored
 from openqmail.core.send import events
-from openqmail.core.send.derived import prefixed
 from openqmail.core.send.manager import SendManager
+from openqmail.core.send.notices import Notices
+from openqmail.core.send.wishes import passed_on
 from openqmail.core.values import (
     Body,
     Envelope,
@@ -37,7 +37,6 @@ from openqmail.core.values import (
     OpenqmailError,
     Origin,
     Outcome,
-    Recipient,
     Result,
 )
 from openqmail.core.world import Clock
@@ -74,7 +73,6 @@ class Sender:
         self._store = store
         self._local = local
         self._remote = remote
-        self._settings = settings
         self._clock = clock
         self._log = log
         self._checkpoint = Checkpoint(local.sync)
@@ -85,7 +83,7 @@ class Sender:
         self._turns = 0
         self._watching = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._origin = Origin(os.getuid(), os.getpid())
+        self._notices = Notices(store, settings, clock, Origin(os.getuid(), os.getpid()))
         self._ended: Future[None] | None = None
         self._taken: dict[int, Future[None]] = {}
         self._lent: dict[int, Stored | None] = {}
@@ -157,7 +155,7 @@ class Sender:
             self._tell(events.Known(message.number, due, urgent=due == 0))
 
     def reconfigure(self, settings: Settings) -> None:
-        self._settings = settings
+        self._notices.reconfigure(settings)
         self._manager.reconfigure(settings)
         self._tell(events.Wake())
 
@@ -301,28 +299,21 @@ class Sender:
         self._spawn(self._forward(action, report))
 
     async def _forward(self, action: events.StartLocal, report: LocalReport) -> None:
-        forward, stored = report.forward, action.stored
-        assert forward is not None
-        envelope = Envelope(
-            forward.sender,
-            tuple(Recipient(address) for address in forward.recipients),
-            stored.envelope.origin,
-            stored.envelope.smtputf8,
-        )
+        assert report.forward is not None
         change = Change(action.position, report.result.outcome, report.result.text)
-        closes = Closes(stored.id.number, (change,), False, bool(stored.channels))
         try:
-            body = await prefixed(self._store, forward.header, stored.id.number)
-            new = await self._store.submit(envelope, body, closes)
+            new = await self._notices.forward(action, report.forward, change)
         except (KeyError, OSError, OpenqmailError) as error:
             text = f"Unable to forward message: {error} (#4.3.0)\n".encode()
             self._tell(events.Reported(action.delivery, (Result(Outcome.DEFERRAL, text),)))
             return
-        self._accept(new)
+        for stored in new:
+            self._accept(stored)
         self._tell(events.Reported(action.delivery, (report.result,), recorded=True))
 
     def _start_remote(self, action: events.StartRemote) -> None:
         stored, recipients = action.stored, len(action.recipients)
+        envelope = stored.envelope
         body = self._body(stored.id.number, action.delivery, recipients)
         if body is None:
             return
@@ -333,7 +324,10 @@ class Sender:
             domain=action.domain,
             recipients=action.recipients,
             body=body,
-            smtputf8=stored.envelope.smtputf8,
+            smtputf8=envelope.smtputf8,
+            envid=envelope.envid,
+            ret=envelope.ret,
+            dsn=passed_on(envelope, action.positions),
         )
         self._remote.deliver(job).add_done_callback(partial(self._sent, action.delivery, recipients))
 
@@ -355,31 +349,31 @@ class Sender:
             self._tell(events.Recorded(number))
 
     def _bounce(self, action: events.Bounce) -> None:
-        self._spawn(self._submit_bounce(action))
+        failed = events.BounceFailed(action.number)
+        self._spawn(self._make("a bounce", partial(self._notices.bounce, action), failed, "will try again"))
 
-    async def _submit_bounce(self, action: events.Bounce) -> None:
-        """The bounce and the end of its message are one record."""
-        number = action.number
+    def _notify(self, action: events.Notify) -> None:
+        failed = events.NotifyFailed(action.number)
+        make = partial(self._notices.notify, action)
+        self._spawn(self._make("a notice", make, failed, "its sender is not told"))
+
+    async def _make(
+        self,
+        what: str,
+        make: Callable[[], Awaitable[Stored]],
+        failed: events.BounceFailed | events.NotifyFailed,
+        then: str,
+    ) -> None:
+        """A new message and what it does to the one that it tells of are one record."""
         try:
-            original = self._store.load(number).envelope
-            text = dsn.bounce(
-                self._settings,
-                action.recipient,
-                action.failures,
-                double=action.double,
-                now=self._clock.now(),
-                pid=self._origin.pid,
-            )
-            body = await prefixed(self._store, text, number)
-            envelope = Envelope(
-                action.sender, (Recipient(action.recipient),), self._origin, original.smtputf8
-            )
-            new = await self._store.submit(envelope, body, Closes(number, (), True))
+            new = await make()
         except (OSError, KeyError, OpenqmailError) as error:
-            self._log(Alert(f"cannot queue a bounce for message {number}: {error}; will try again", number))
-            self._tell(events.BounceFailed(number))
+            self._log(
+                Alert(f"cannot queue {what} for message {failed.number}: {error}; {then}", failed.number)
+            )
+            self._tell(failed)
             return
-        self._tell(events.Recorded(number))
+        self._tell(events.Recorded(failed.number))
         self._accept(new)
 
     def _let_go(self, action: events.Taken) -> None:
@@ -413,6 +407,7 @@ _ACTIONS: dict[type, Callable[[Sender, Any], None]] = {
     events.StartRemote: Sender._start_remote,
     events.Record: Sender._record,
     events.Bounce: Sender._bounce,
+    events.Notify: Sender._notify,
     events.Taken: Sender._let_go,
     events.WakeAt: Sender._wake,
 }

@@ -22,7 +22,7 @@ from openqmail.core.local import LocalDeliveries
 from openqmail.core.log import Alert, Exiting, Log, Notice
 from openqmail.core.ports import ServiceContext
 from openqmail.core.queue import SendMutex
-from openqmail.core.remote import Remote
+from openqmail.core.remote import Remote, Timeouts, tcpto
 from openqmail.core.service.admin import AdminSocket
 from openqmail.core.service.listeners import Listeners
 from openqmail.core.service.queueing import Ending, Queueing
@@ -62,7 +62,7 @@ class Mta:
         self._watch = Watch(home.control, time.monotonic())
         self._gate = LocalGate(limits_of(settings))
         self._local = LocalDeliveries(home, settings, disk, clock)
-        self._remote = Remote(settings, log)
+        self._remote = Remote(settings, log, timeouts=Timeouts(tcpto.open_file(home.queue)))
         self._queueing = Queueing(
             home, settings, disk, clock, log, self._local, self._remote, self._fatal, salvage
         )

@@ -4,6 +4,7 @@ from openqmail.core.smtp import client_events, events
 from openqmail.core.smtp.client import ClientSession
 from openqmail.core.smtp.client_events import ExtensionMissing, Transaction
 from openqmail.core.smtp.grammar import AddressError, quote, wire_domain
+from openqmail.core.smtp.lmtp import LmtpSession
 from openqmail.core.smtp.offer import Offer
 from openqmail.core.smtp.server import ServerSession
 
@@ -11,6 +12,7 @@ __all__ = [
     "AddressError",
     "ClientSession",
     "ExtensionMissing",
+    "LmtpSession",
     "Offer",
     "ServerSession",
     "Transaction",

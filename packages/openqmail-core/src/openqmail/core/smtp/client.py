@@ -3,14 +3,14 @@
 `receive_data` takes bytes (`b""` is the end), `next_event` tells what they mean, `begin` and
 the other verbs say what to do next, `data_to_send` gives what is to be written.  With
 PIPELINING (RFC 2920) MAIL, RCPT and DATA of a transaction leave in one write, otherwise one
-at a time.  A queue of stages matches replies with what was sent, and the table `_ON_REPLY`
+at a time.  A queue of stages matches replies with what was sent, and the table `on_reply`
 says what a reply does at each (RFC 5321 section 4.3.2).  A peer that breaks the protocol ends
 the session: `Ended`.  DNS, sockets and texts for people are the shell's.
 """
 
 import binascii
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from openqmail.core.message.lines import DataEncoder
 from openqmail.core.smtp.client_events import (
@@ -63,6 +63,7 @@ class ClientSession:
         "_todo",
         "_transaction",
         "_usable",
+        "answers",
         "extensions",
         "tls",
     )
@@ -89,6 +90,8 @@ class ClientSession:
         self._returned = 0  # recipients that were answered
         self._encoder: DataEncoder | None = None  # of a body that is sent in pieces
         self._sending = False  # the body is wanted and not yet ended
+        self.answers = 0
+        """How many whole replies there were; half of one is no reason to wait any longer."""
         self.extensions: dict[bytes, bytes] = {}
         self.tls: object | None = None
 
@@ -151,6 +154,7 @@ class ClientSession:
         """Replies, until one of them means something to the shell."""
         expected = self._expected
         if expected and expected[0] == "mail" and self._replies.go_ahead(len(expected)):
+            self.answers += 1
             self._body_wanted()
         while self._next is None and not self._ended:
             try:
@@ -272,6 +276,7 @@ class ClientSession:
     # --- replies ------------------------------------------------------------------------
 
     def _on_reply(self, reply: Reply) -> None:
+        self.answers += 1
         if not self._expected:
             self._unasked(reply)
             return
@@ -280,7 +285,7 @@ class ClientSession:
             self._hasty(reply)
             return
         self._expected.popleft()
-        _ON_REPLY[stage](self, reply)
+        self.on_reply[stage](self, reply)
         if reply.code == 421 and not self._ended:
             self._closed_by(reply, stage)
 
@@ -461,19 +466,19 @@ class ClientSession:
         self._todo.clear()
         self._replies.clear()
 
-
-_ON_REPLY: dict[str, Callable[[ClientSession, Reply], None]] = {
-    "greeting": ClientSession._on_greeting,
-    "ehlo": ClientSession._on_ehlo,
-    "helo": ClientSession._on_helo,
-    "starttls": ClientSession._on_starttls,
-    "auth": ClientSession._on_auth,
-    "rset": ClientSession._on_rset,
-    "cleared": ClientSession._on_cleared,
-    "mail": ClientSession._on_mail,
-    "rcpt": ClientSession._on_rcpt,
-    "data": ClientSession._on_data,
-    "message": ClientSession._on_message,
-    "nothing": ClientSession._on_nothing,
-    "quit": ClientSession._on_quit,
-}
+    on_reply: Mapping[str, Callable[..., None]] = {
+        "greeting": _on_greeting,
+        "ehlo": _on_ehlo,
+        "helo": _on_helo,
+        "starttls": _on_starttls,
+        "auth": _on_auth,
+        "rset": _on_rset,
+        "cleared": _on_cleared,
+        "mail": _on_mail,
+        "rcpt": _on_rcpt,
+        "data": _on_data,
+        "message": _on_message,
+        "nothing": _on_nothing,
+        "quit": _on_quit,
+    }
+    """What a reply does at each stage."""

@@ -35,13 +35,19 @@ class ExtensionMissing(PermanentFailure):
 
 class Transaction(msgspec.Struct, frozen=True, gc=False):
     """One message for some recipients, addresses in plain form; `size` counts its octets on
-    the wire (RFC 1870), 0 when that is not known."""
+    the wire (RFC 1870), 0 when that is not known.
+
+    `envid`, `ret`: RFC 3461's parameters of MAIL as they are written, empty for none; `dsn`: NOTIFY and
+    ORCPT of each recipient, or empty.  They are said to a peer that offers DSN, and to no other."""
 
     sender: bytes
     recipients: tuple[bytes, ...]
     size: int = 0
     eight_bit: bool = False
     smtputf8: bool = False
+    envid: bytes = b""
+    ret: bytes = b""
+    dsn: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Ready(msgspec.Struct, frozen=True, gc=False):

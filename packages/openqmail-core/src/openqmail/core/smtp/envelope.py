@@ -1,17 +1,22 @@
 """The commands that hand an envelope to a peer, as far as its extensions allow.
 
 MAIL, a RCPT for each recipient, DATA (RFC 5321 section 3.3), with SIZE (RFC 1870), BODY (RFC
-6152) and SMTPUTF8 (RFC 6531) where they are offered and wanted.  A message that this peer can
-never take raises `PermanentFailure`, `ExtensionMissing` where an extension would help.
+6152), SMTPUTF8 (RFC 6531) and DSN (RFC 3461) where they are offered and wanted.  A message that
+this peer can never take raises `PermanentFailure`, `ExtensionMissing` where an extension would help.
 Domains become A-labels unless the transaction uses SMTPUTF8.
 """
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 
 from openqmail.core.smtp.client_events import ExtensionMissing, Transaction
 from openqmail.core.smtp.grammar import quote, wire_domain
+from openqmail.core.smtp.notify import ascii_only
 from openqmail.core.values import PermanentFailure
+
+_VALUE = re.compile(rb"[\x21-\x3c\x3e-\x7e]+")
+_VALUE_UTF8 = re.compile(rb"[\x21-\x3c\x3e-\x7e\x80-\xff]+")
 
 _DOUBLE_BOUNCE = b"#@[]"
 """qmail's sender of double bounces, which no other host knows: it leaves as the null path."""
@@ -26,9 +31,15 @@ def commands(transaction: Transaction, offered: Mapping[bytes, bytes]) -> list[b
     smtputf8 = transaction.smtputf8 or not _carried(sender, transaction.recipients)
     parameters = _parameters(transaction, smtputf8, offered)
     path = quote if smtputf8 else _ascii_path
+    wishes = transaction.dsn
+    if b"DSN" not in offered:
+        wishes = ()
+    elif transaction.ret or transaction.envid:
+        parameters += _given(b"RET", transaction.ret) + _given(b"ENVID", transaction.envid)
     todo = [b"MAIL FROM:<%b>%b\r\n" % (path(sender), parameters)]
-    for address in transaction.recipients:
-        todo.append(b"RCPT TO:<%b>\r\n" % path(address))
+    for place, address in enumerate(transaction.recipients):
+        wish = _wish(*wishes[place], smtputf8) if wishes else b""
+        todo.append(b"RCPT TO:<%b>%b\r\n" % (path(address), wish))
     todo.append(b"DATA\r\n")
     return todo
 
@@ -52,6 +63,18 @@ def _parameters(transaction: Transaction, smtputf8: bool, offered: Mapping[bytes
             raise ExtensionMissing("the message needs SMTPUTF8, which the peer does not offer (#5.6.7)")
         parameters += b" SMTPUTF8"
     return parameters
+
+
+def _wish(notify: bytes, orcpt: bytes, smtputf8: bool) -> bytes:
+    """The parameters of RCPT, each with a space in front."""
+    if not smtputf8:
+        return _given(b"NOTIFY", notify) + _given(b"ORCPT", ascii_only(orcpt))
+    return _given(b"NOTIFY", notify) + _given(b"ORCPT", orcpt, _VALUE_UTF8)
+
+
+def _given(keyword: bytes, value: bytes, form: re.Pattern[bytes] = _VALUE) -> bytes:
+    """A parameter; none where it has no value, or one that could be more than a value."""
+    return b" %b=%b" % (keyword, value) if form.fullmatch(value) else b""
 
 
 def _carried(sender: bytes, recipients: tuple[bytes, ...]) -> bool:

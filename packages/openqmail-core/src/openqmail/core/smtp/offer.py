@@ -11,7 +11,7 @@ class Offer(msgspec.Struct, frozen=True, dict=True):
     """What a session offers.  `size` 0 is no limit (RFC 1870); `auth` names mechanisms, in
     upper case; `timeout` is the silence to bear, in seconds (RFC 5321 section 4.5.3.2.7: 300
     at least); after `max_errors` refused commands the session ends; `hello` is the text of the
-    greeting, the name where it is empty."""
+    greeting, the name where it is empty; `dsn`: RFC 3461's parameters are taken."""
 
     name: bytes
     size: int
@@ -21,6 +21,7 @@ class Offer(msgspec.Struct, frozen=True, dict=True):
     auth: tuple[bytes, ...] = ()
     max_errors: int = 20
     hello: bytes = b""
+    dsn: bool = False
 
     @cached_property
     def greeting(self) -> bytes:
@@ -32,6 +33,8 @@ class Offer(msgspec.Struct, frozen=True, dict=True):
         """The answer to EHLO (RFC 5321 section 4.1.1.1)."""
         lines = [self.name, b"PIPELINING", b"SIZE %d" % self.size, b"8BITMIME", b"SMTPUTF8"]
         lines.append(b"ENHANCEDSTATUSCODES")
+        if self.dsn:
+            lines.append(b"DSN")
         if self.starttls:
             lines.append(b"STARTTLS")
         if self.auth:

@@ -1,15 +1,16 @@
 """The arguments of commands: for MAIL and RCPT a path, then parameters (RFC 5321 sections
 4.1.1.2, 4.1.1.3 and 4.1.1.11).
 
-SIZE is RFC 1870's, BODY RFC 6152's, SMTPUTF8 RFC 6531's; any other parameter, and any after
-HELO, is refused with 555.  Each reader returns the event, or raises the refusal; `common`
-reads whole lines of the forms that nearly all clients send.
+SIZE is RFC 1870's, BODY RFC 6152's, SMTPUTF8 RFC 6531's, RET, ENVID, NOTIFY and ORCPT RFC 3461's
+(see `notify`); any other parameter, and any after HELO, is refused with 555.  Each reader returns the
+event, or raises the refusal; `common` reads whole lines of the forms that nearly all clients send.
 """
 
 import binascii
 import re
 from functools import lru_cache
 
+from openqmail.core.smtp import notify as form
 from openqmail.core.smtp import tables
 from openqmail.core.smtp.events import Auth, Data, Hello, Mail, Quit, Rcpt
 from openqmail.core.smtp.grammar import DOMAIN, SHORT, AddressError, forward_path, reverse_path
@@ -25,6 +26,7 @@ _COMMON = re.compile(
 _KEYWORD = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*")
 _VALUE = re.compile(rb"[\x21-\x3c\x3e-\x7e\x80-\xff]+")
 _SIZE = re.compile(rb"[0-9]{1,20}")
+_OF_DSN = frozenset({b"RET", b"ENVID", b"NOTIFY", b"ORCPT"})
 _WORD = re.compile(rb"[\x21-\x7e]{1,255}")
 
 SHORT_LINE = SHORT
@@ -59,15 +61,15 @@ def read_hello(argument: bytes, extended: bool) -> Hello:
     return Hello(argument, extended)
 
 
-def read_mail(argument: bytes, extended: bool, limit: int) -> Mail:
-    """What stands behind `MAIL `; `limit` is the size that is offered, 0 for none."""
+def read_mail(argument: bytes, extended: bool, limit: int, dsn: bool) -> Mail:
+    """What stands behind `MAIL `; `limit` is the size that is offered, 0 for none; `dsn`: DSN is."""
     if argument[:5].upper() != b"FROM:":
         raise Refusal(tables.NOT_FROM)
     try:
         sender, rest = reverse_path(argument[5:])
     except AddressError as error:
         raise Refusal(Reply(501, b"5.1.7", (str(error).encode(),))) from error
-    mail = _mail(sender, _parameters(rest, extended))
+    mail = _mail(sender, _parameters(rest, extended, dsn))
     if not mail.smtputf8 and not sender.isascii():
         raise Refusal(tables.NEEDS_SMTPUTF8)
     if 0 < limit < mail.size:
@@ -75,19 +77,18 @@ def read_mail(argument: bytes, extended: bool, limit: int) -> Mail:
     return mail
 
 
-def read_rcpt(argument: bytes, extended: bool, smtputf8: bool) -> Rcpt:
-    """What stands behind `RCPT `; `smtputf8` is the transaction's."""
+def read_rcpt(argument: bytes, extended: bool, smtputf8: bool, dsn: bool) -> Rcpt:
+    """What stands behind `RCPT `; `smtputf8` is the transaction's; `dsn`: DSN is offered."""
     if argument[:3].upper() != b"TO:":
         raise Refusal(tables.NOT_TO)
     try:
         address, rest = forward_path(argument[3:])
     except AddressError as error:
         raise Refusal(Reply(501, b"5.1.3", (str(error).encode(),))) from error
-    if _parameters(rest, extended):
-        raise Refusal(tables.UNKNOWN_PARAMETER)
+    recipient = _recipient(address, _parameters(rest, extended, dsn), smtputf8)
     if not smtputf8 and not address.isascii():
         raise Refusal(tables.NEEDS_SMTPUTF8)
-    return Rcpt(Recipient(address))
+    return Rcpt(recipient)
 
 
 def read_auth(argument: bytes, offered: tuple[bytes, ...]) -> Auth:
@@ -111,7 +112,7 @@ def read_base64(text: bytes) -> bytes:
 
 
 def _mail(sender: bytes, given: Parameters) -> Mail:
-    size, eight_bit, smtputf8 = 0, False, False
+    size, eight_bit, smtputf8, ret, envid = 0, False, False, b"", b""
     for keyword, value in given.items():
         if keyword == b"SIZE" and value is not None and _SIZE.fullmatch(value):
             size = int(value)
@@ -119,14 +120,32 @@ def _mail(sender: bytes, given: Parameters) -> Mail:
             eight_bit = value.upper() == b"8BITMIME"
         elif keyword == b"SMTPUTF8" and value is None:
             smtputf8 = True
-        elif keyword in {b"SIZE", b"BODY", b"SMTPUTF8"}:
+        elif keyword == b"RET" and value is not None and value.upper() in {b"FULL", b"HDRS"}:
+            ret = value.upper()
+        elif keyword == b"ENVID" and value is not None and form.is_envid(value):
+            envid = value
+        elif keyword in {b"SIZE", b"BODY", b"SMTPUTF8", b"RET", b"ENVID"}:
             raise Refusal(tables.BAD_VALUE)
         else:
             raise Refusal(tables.UNKNOWN_PARAMETER)
-    return Mail(sender, size, eight_bit, smtputf8)
+    return Mail(sender, size, eight_bit, smtputf8, ret, envid)
 
 
-def _parameters(text: bytes, extended: bool) -> Parameters:
+def _recipient(address: bytes, given: Parameters, smtputf8: bool) -> Recipient:
+    notify, orcpt = b"", b""
+    for keyword, value in given.items():
+        if keyword not in {b"NOTIFY", b"ORCPT"}:
+            raise Refusal(tables.UNKNOWN_PARAMETER)
+        if keyword == b"NOTIFY" and value is not None and form.is_notify(value.upper()):
+            notify = value.upper()
+        elif keyword == b"ORCPT" and value is not None and form.is_orcpt(value, smtputf8):
+            orcpt = value
+        else:
+            raise Refusal(tables.BAD_VALUE)
+    return Recipient(address, notify, orcpt)
+
+
+def _parameters(text: bytes, extended: bool, dsn: bool) -> Parameters:
     """SP esmtp-param *( SP esmtp-param ), keywords in upper case."""
     given: Parameters = {}
     if not text:
@@ -140,6 +159,8 @@ def _parameters(text: bytes, extended: bool) -> Parameters:
         if not extended:
             raise Refusal(tables.AFTER_HELO)
         keyword = keyword.upper()
+        if keyword in _OF_DSN and not dsn:
+            raise Refusal(tables.UNKNOWN_PARAMETER)
         if keyword in given:
             raise Refusal(tables.TWICE)
         given[keyword] = value if equals else None

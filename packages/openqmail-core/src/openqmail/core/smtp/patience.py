@@ -10,6 +10,7 @@ _SECONDS = {
     "greeting": 300.0,
     "ehlo": 300.0,
     "helo": 300.0,
+    "lhlo": 300.0,
     "starttls": 120.0,
     "auth": 120.0,
     "rset": 300.0,

@@ -394,11 +394,11 @@ class ServerSession:
         return self._wait(read_hello(argument, False), self._offer.helo, after)
 
     def _mail(self, argument: bytes, after: State) -> Event | None:
-        event = read_mail(argument, self._extended, self._offer.size)
+        event = read_mail(argument, self._extended, self._offer.size, self._offer.dsn)
         return self._wait(event, answers.MAIL_OK, after)
 
     def _rcpt(self, argument: bytes, after: State) -> Event | None:
-        event = read_rcpt(argument, self._extended, self._smtputf8)
+        event = read_rcpt(argument, self._extended, self._smtputf8, self._offer.dsn)
         if self._recipients >= self._offer.max_recipients:
             raise Refusal(tables.TOO_MANY_RECIPIENTS)
         return self._wait(event, answers.RCPT_OK, after)

@@ -59,6 +59,7 @@ def admit(settings: Settings, starttls: bool, client: str) -> Policy | None:
             timeout=float(settings.timeoutsmtpd),
             hello=settings.smtpgreeting,
             starttls=starttls,
+            dsn=settings.bounceformat == "dsn",
         ),
     )
 

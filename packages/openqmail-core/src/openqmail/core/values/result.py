@@ -20,8 +20,10 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     unescaped; whoever logs or quotes it escapes it.
 
     `host`: it speaks of the whole host or destination (no connection, greeting refused, 421, broken
-    off, no answer from the DNS), not of this message or recipient."""
+    off, no answer from the DNS), not of this message or recipient.  `dsn`: the next host has taken over
+    what this recipient's sender wants to be told (RFC 3461)."""
 
     outcome: Outcome
     text: bytes
     host: bool = False
+    dsn: bool = False

@@ -5,12 +5,12 @@ import asyncio
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import Log
 from openqmail.core.ports import RemoteJob
-from openqmail.core.remote.transport import Source, Stop
+from openqmail.core.remote.transport import Source, Stop, Timeouts
 from openqmail.core.values import Outcome, Result
 
 
 class ToyTransport:
-    def __init__(self, settings: Settings, log: Log) -> None:
+    def __init__(self, settings: Settings, log: Log, timeouts: Timeouts) -> None:
         self._me = settings.me
 
     def deliver(

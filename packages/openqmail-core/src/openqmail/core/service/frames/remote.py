@@ -32,7 +32,7 @@ from openqmail.core.service.frames.serving import DeliveryServer
 from openqmail.core.values import Body, MessageId, OpenqmailError, Result
 
 Answer = Future[tuple[Result, ...]]
-Wire = tuple[Letter, bytes, bool]
+Wire = tuple[Letter, bytes, bool, bool]
 """A `Result` as it crosses."""
 
 
@@ -49,6 +49,9 @@ class Deliver(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     size: int
     digest: bytes
     body: bytes | None
+    envid: bytes
+    ret: bytes
+    dsn: tuple[tuple[bytes, bytes], ...]
 
 
 class Results(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -137,6 +140,9 @@ class _Asked:
             size,
             digest,
             data,
+            job.envid,
+            job.ret,
+            job.dsn,
         )
         try:
             self._channel.send(message, descriptors)
@@ -161,8 +167,11 @@ class _Asked:
             raise FrameError("results of a delivery that was not asked for")
         del self._under_way[message.id]
         if not answer.done():
-            results = tuple([Result(OUTCOMES[letter], text, host) for letter, text, host in message.results])
-            answer.set_result(results)
+            answer.set_result(
+                tuple(
+                    [Result(OUTCOMES[letter], text, host, dsn) for letter, text, host, dsn in message.results]
+                )
+            )
         if self._leaving and not self._under_way:
             self.close()
 
@@ -193,6 +202,9 @@ class RemoteServer(DeliveryServer):
             message.recipients,
             body,
             message.smtputf8,
+            message.envid,
+            message.ret,
+            message.dsn,
         )
         answer = partial(self._answer, channel, message.id, len(message.recipients), body)
         future = self._begin(self._remote.deliver, job)
@@ -205,9 +217,7 @@ class RemoteServer(DeliveryServer):
         release(body)
         results = self._end(done) or (BROKE,) * count
         try:
-            channel.send(
-                Results(number, tuple([(LETTERS[each.outcome], each.text, each.host) for each in results]))
-            )
+            channel.send(Results(number, tuple([_wire(each, each.text) for each in results])))
         except FrameError:
             channel.send(Results(number, _shortened(results)))
 
@@ -220,4 +230,8 @@ def _settle(answer: Answer, count: int, result: Result) -> None:
 def _shortened(results: Sequence[Result]) -> tuple[Wire, ...]:
     """Results that fit into a frame: what became of each is worth more than its words."""
     most = LARGEST // len(results) - 16
-    return tuple([(LETTERS[each.outcome], each.text[:most], each.host) for each in results])
+    return tuple([_wire(each, each.text[:most]) for each in results])
+
+
+def _wire(result: Result, text: bytes) -> Wire:
+    return LETTERS[result.outcome], text, result.host, result.dsn

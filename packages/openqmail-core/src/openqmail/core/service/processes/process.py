@@ -54,6 +54,8 @@ class Inherited:
         self.submit = submit
         self.salvage = salvage
         self.tls: ServerTls | None = None
+        self.tcpto: int | None = None
+        """queue/lock/tcpto, open, in `remote` alone, who may not reach the queue."""
 
     def load_tls(self) -> None:
         """Certificates and keys, for a process that may not read them later.  Raises ControlError."""

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from openqmail.core.control.accounts import Account, Accounts
+from openqmail.core.control.owner import acting_as
 from openqmail.core.log import LogWriter, Notice
+from openqmail.core.remote.tcpto import open_file
 from openqmail.core.service.confine import (
     Walls,
     become,
@@ -70,6 +72,8 @@ def _live(role: Role, control: socket.socket, inherited: Inherited, walls: Walls
 def _run(role: Role, control: socket.socket, inherited: Inherited, walls: Walls | None) -> int:
     if role == "smtpd":  # the keys are root's
         inherited.load_tls()
+    if role == "remote":
+        inherited.tcpto = _open_tcpto(inherited)
     enter(role, inherited, {0, 1, 2, control.fileno(), *_kept(role, inherited)}, walls)
     if role == "local":
         return run_spawner(control, inherited)
@@ -102,6 +106,13 @@ def enter(role: Role, inherited: Inherited, keep: set[int], walls: Walls | None)
     forbid_calls(role)
 
 
+def _open_tcpto(inherited: Inherited) -> int | None:
+    """As the queue's owner, so that nothing in his folder leads root anywhere."""
+    send = inherited.accounts.send
+    with acting_as(send.uid, send.gid):
+        return open_file(inherited.home.queue)
+
+
 async def _serve(role: Role, control: socket.socket, inherited: Inherited) -> int:
     process = Process(role, control, inherited)
     try:
@@ -119,6 +130,8 @@ def _kept(role: Role, inherited: Inherited) -> set[int]:
         kept = {one.fileno() for some in inherited.listening.values() for one in some}
         if inherited.submit is not None:
             kept.add(inherited.submit.fileno())
+    if inherited.tcpto is not None:
+        kept.add(inherited.tcpto)
     if role == "send" and inherited.admin is not None:
         kept.add(inherited.admin.fileno())
     return kept
