@@ -101,7 +101,9 @@ DEFINITIONS: tuple[Definition, ...] = (
         readers=("service",),
         explanation=(
             "The listeners, one a line: the name of a service, then an address and a port. An IPv6 address "
-            "stands in brackets. Without any, nothing is received from the network."
+            "stands in brackets. smtp and submission offer STARTTLS, smtps and submissions begin with TLS; "
+            "those for submission take mail only from who may relay. "
+            "Without any listener, nothing is received from the network."
         ),
         example="smtp 127.0.0.1:2525\nsmtp [::1]:2525",
         parse=sequence(syntax.listener),

@@ -37,7 +37,7 @@ HANDSHAKE = 30
 """Seconds that a TLS handshake may take; `control/timeoutsmtpd` where that is less."""
 
 EARLY = 256 * 1024
-"""Bytes that may come behind a handshake in the same turn."""
+"""Bytes that may come before they can be heard: ahead of a greeting, or in one turn with a handshake."""
 
 PATIENCE = 60
 """Seconds that a client waits for a gate that does not answer, which is one that is being restarted."""
@@ -60,7 +60,7 @@ class SmtpSession(asyncio.BufferedProtocol):
     _lost = False  # the connection
     _over = False  # and it has been told
     _ciphered = False  # what comes is what TLS has deciphered
-    _early = b""  # deciphered, before we were told that the handshake is done
+    _early = b""  # what came before it could be heard
 
     def __init__(self, service: "SmtpService", loop: AbstractEventLoop) -> None:
         self._service = service
@@ -142,6 +142,8 @@ class SmtpSession(asyncio.BufferedProtocol):
     def _keep(self, data: bytes) -> None:
         """What comes too early waits, where it will be wanted: in plaintext before a greeting, for TLS before
         its first handshake, deciphered behind that."""
+        if self._closing or self._over:
+            return
         if self._handshaking is None or self._ciphered or self._service.implicit:
             self._early += data
             if len(self._early) > EARLY:
