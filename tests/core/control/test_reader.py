@@ -1,5 +1,6 @@
 """Control files: their values, their defaults, and every mistake with file, line and remedy."""
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -257,6 +258,29 @@ def test_what_nothing_installed_provides_is_an_error(make: Make) -> None:
         ("control/smtproutes", "there is no transport 'pigeon'"),
         ("control/hooks", "there is no hook 'nosuch'"),
     ]
+
+
+def test_figures_that_anybody_could_read_are_warned_of(make: Make) -> None:
+    home = make(metrics="127.0.0.1:9099\n[::1]:9099\n192.0.2.1:9099\n:9100\n", listen="smtp 127.0.0.1:25\n")
+    told = [str(one).partition(" is not of loopback")[0] for one in check(home).warnings]
+    assert told == ["control/metrics: 192.0.2.1", "control/metrics: every address"]
+
+
+@pytest.mark.parametrize(
+    "line", ["9099", "localhost:9099", "127.0.0.1", "127.0.0.1:99999", "metrics 127.0.0.1:9099"]
+)
+def test_what_is_no_address_and_port_is_none_for_figures(make: Make, line: str) -> None:
+    with pytest.raises(ControlError, match="control/metrics, line 1: "):
+        read_settings(make(metrics=line + "\n"))
+
+
+def test_figures_without_the_library_are_an_error_that_names_the_remedy(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    [error] = check(make(metrics="127.0.0.1:9099\n")).errors
+    assert str(error).startswith("control/metrics: needs prometheus-client")
+    assert "pip install 'openqmail-core[metrics]'" in str(error)
 
 
 def test_contradictions_are_warned_of(make: Make) -> None:

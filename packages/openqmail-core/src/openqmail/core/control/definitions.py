@@ -381,6 +381,19 @@ DEFINITIONS: tuple[Definition, ...] = (
         parse=value(syntax.log_format),
     ),
     Definition(
+        name="metrics",
+        kind="a list of ADDRESS:PORT",
+        default="",
+        readers=("service",),
+        explanation=(
+            "Where a process tells what is counted, at http://ADDRESS:PORT/metrics, for Prometheus and what "
+            "reads its format. Whoever can connect there reads it, without a password, so the address should "
+            "be one of loopback. Needs openqmail-core[metrics]. Without the file there is no such process."
+        ),
+        example="127.0.0.1:9099",
+        parse=sequence(syntax.metrics),
+    ),
+    Definition(
         name="defaulthost",
         kind="a host's name",
         default="me",

@@ -5,8 +5,10 @@ A missing file means its default, and a missing `rcpthosts` that nobody may rela
 """
 
 import difflib
+import ipaddress
 import os
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 import msgspec
 
@@ -16,7 +18,7 @@ from openqmail.core.control.definition import Definition
 from openqmail.core.control.definitions import DEFINITIONS, FOREIGN
 from openqmail.core.control.home import Home
 from openqmail.core.control.pem import IMPLICIT, PEM, no_certificate
-from openqmail.core.control.settings import Settings
+from openqmail.core.control.settings import Listener, Settings
 from openqmail.core.control.text import SIZE, ControlText
 from openqmail.core.tls import ServerTls
 from openqmail.core.values import ControlError, OpenqmailError, TemporaryFailure
@@ -129,7 +131,7 @@ def _missing(home: Home, definition: Definition) -> ControlError:
 
 
 def not_installed(values: Mapping[str, object]) -> list[ControlError]:
-    """Services, transports and hooks that a file names and nothing provides; `values`: by file."""
+    """Services, transports, hooks and libraries that a file wants and nothing provides; `values`: by file."""
     listen, routes, hooks = (values.get(name) or () for name in ("listen", "smtproutes", "hooks"))
     wanted = [("openqmail.services", listener.service) for listener in listen]  # type: ignore[attr-defined]
     wanted += [("openqmail.transports", route.transport) for route in getattr(routes, "values", tuple)()]
@@ -140,6 +142,12 @@ def not_installed(values: Mapping[str, object]) -> list[ControlError]:
             extensions.find(group, name)
         except ControlError as error:
             errors.append(error)
+    if values.get("metrics"):
+        from importlib.util import find_spec  # noqa: PLC0415  # seldom
+
+        if find_spec("prometheus_client") is None:
+            why = "needs prometheus-client, which is not installed: pip install 'openqmail-core[metrics]'"
+            errors.append(ControlError("control/metrics", 0, why))
     return errors
 
 
@@ -205,6 +213,14 @@ def _mistaken_names(home: Home, definitions: Iterable[Definition]) -> Iterable[C
 
 
 def _contradictions(values: dict[str, object]) -> Iterable[ControlError]:
+    for listener in cast(tuple[Listener, ...], values.get("metrics") or ()):
+        if not listener.host or not ipaddress.ip_address(listener.host).is_loopback:
+            yield ControlError(
+                "control/metrics",
+                0,
+                f"{listener.host or 'every address'} is not of loopback: whoever can connect to it reads the "
+                "figures; write one like 127.0.0.1:9099, or let a firewall say who may",
+            )
     for older in ("domainbindings", "domainips", "outgoingip"):
         if values.get("bindings") and values.get(older):
             yield ControlError(

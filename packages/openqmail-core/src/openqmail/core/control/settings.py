@@ -17,6 +17,10 @@ ACCOUNTS = {"smtpd": "qmaild", "gate": "qmailp", "send": "qmails", "remote": "qm
 """A role -> the user that it has when `control/accounts` names none: qmail's."""
 
 
+METRICS = "metrics"
+"""What the listeners of `control/metrics` are called where all that listens stands together."""
+
+
 class Listener(msgspec.Struct, frozen=True):
     """A line of `control/listen`; `host` without brackets."""
 
@@ -112,6 +116,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     smtpdworkers: int = 1
     # how they write their log
     logformat: Literal["qmail", "json"] = "qmail"
+    # where their figures are told
+    metrics: tuple[Listener, ...] = ()
     # what add-ons read
     added: Mapping[str, object] = {}
 

@@ -8,7 +8,7 @@ case; one beyond ASCII is kept in both its spellings (RFC 5891), for mail may us
 import ipaddress
 import re
 
-from openqmail.core.control.settings import ACCOUNTS, Listener, Resolver, Route
+from openqmail.core.control.settings import ACCOUNTS, METRICS, Listener, Resolver, Route
 from openqmail.core.control.text import integer, shown
 
 _LABELS = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
@@ -165,6 +165,12 @@ def listener(text: str) -> Listener:
     service = word(words[0])
     address, number = _address_and_port(words[1], None)
     return Listener(service=service, host=address, port=port(number, 0))
+
+
+def metrics(text: str) -> Listener:
+    """`ADDRESS:PORT`; an empty address: all of them."""
+    address, number = _address_and_port(text, None)
+    return Listener(service=METRICS, host=address, port=port(number, 0))
 
 
 def resolver(text: str) -> Resolver:

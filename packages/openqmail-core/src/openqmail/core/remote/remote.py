@@ -21,7 +21,7 @@ from openqmail.core.remote import report
 from openqmail.core.remote.directions import Directions, Pathfinder
 from openqmail.core.remote.own import own_addresses
 from openqmail.core.remote.tcpto import Timeouts
-from openqmail.core.remote.transport import Transport, TransportFactory
+from openqmail.core.remote.transport import Counted, Transport, TransportFactory
 from openqmail.core.values import OpenqmailError, Result
 
 GROUP = "openqmail.transports"
@@ -94,6 +94,11 @@ class Remote:
         self._pathfinder = Pathfinder(settings, self._resolver, self._own, self._port, self._warn)
         for transport in self._transports.values():
             transport.reconfigure(settings)
+
+    def connections(self) -> tuple[int, int]:
+        """Of those transports that count them: how many are open, and how many there have been so far."""
+        counted = [one for one in self._transports.values() if isinstance(one, Counted)]
+        return sum(one.open for one in counted), sum(one.connected for one in counted)
 
     async def close(self) -> None:
         """QUIT to the connections that are kept, in bounded time; what is under way is deferred."""

@@ -29,6 +29,7 @@ from openqmail.core.queue.store import Change, QueueStore, Stored
 from openqmail.core.send import events
 from openqmail.core.send.manager import SendManager
 from openqmail.core.send.notices import Notices
+from openqmail.core.send.tally import Tally
 from openqmail.core.send.wishes import passed_on
 from openqmail.core.values import (
     Body,
@@ -171,6 +172,11 @@ class Sender:
                 self._checkpoint.hurry()
             self._ended = self._loop.create_future()
             await self._ended
+
+    @property
+    def tally(self) -> Tally:
+        """What has happened so far, counted."""
+        return self._manager.tally
 
     @property
     def running(self) -> tuple[int, int]:

@@ -81,6 +81,8 @@ class Mta:
             await self._listeners.serve(self._bound, bind_local(self._home, "submit", 0o600))
             self._handle_signals()
             self._state = "serving"
+            if self._settings.metrics:
+                self._log(Notice("control/metrics has no effect where one process does everything"))
             self._log(Notice(serving(self._home, addresses(self._bound), os.getpid(), found)))
             reloads = self._loop.create_task(self._reload_when_told())
             await self._draining.wait()

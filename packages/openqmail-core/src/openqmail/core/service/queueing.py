@@ -6,7 +6,8 @@ which is behind the ports.
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from openqmail.core.control.home import Home
@@ -15,10 +16,17 @@ from openqmail.core.log import Alert, Log, Notice
 from openqmail.core.ports import LocalDelivery, RemoteDelivery
 from openqmail.core.queue import LocalStore, Trigger
 from openqmail.core.send import Routes, Sender, SendManager, StoredQueue
+from openqmail.core.service.figures import CHANNELS
+from openqmail.core.values import Outcome
 from openqmail.core.values.address import Channel
 from openqmail.core.world import Clock, Disk
 
 T = TypeVar("T")
+
+_OUTCOMES = (Outcome.SUCCESS, Outcome.DEFERRAL, Outcome.FAILURE)
+"""As figures.py has them."""
+
+_SELDOM = 500
 
 
 class Ending:
@@ -44,6 +52,43 @@ class Ending:
             return task.result()
         task.cancel()
         return None
+
+
+class QueueFigures:
+    """What the queue's process counts (see figures.py).  What takes a look at every message is looked for
+    again only after so long that it takes a five-hundredth of the time."""
+
+    def __init__(self, queueing: "Queueing") -> None:
+        self._queueing = queueing
+        self._look_again = 0.0
+        self._totals = (0,) * 5
+
+    def numbers(self) -> Mapping[str, Sequence[int]]:
+        began = time.monotonic()
+        sender, tally = self._queueing.sender, self._queueing.sender.tally
+        if began >= self._look_again:
+            totals = self._queueing.store.totals()
+            self._totals = (totals.messages, totals.recipients, totals.deferred, totals.held, totals.bytes)
+            self._look_again = began + (time.monotonic() - began) * _SELDOM
+        messages, recipients, deferred, held, size = self._totals
+        segments, journal = self._queueing.store.journal()
+        deliveries = tally.deliveries
+        return {
+            "queue_messages": (messages,),
+            "queue_recipients": (recipients,),
+            "queue_deferred_messages": (deferred,),
+            "queue_held_messages": (held,),
+            "queue_bytes": (size,),
+            "journal_bytes": (journal,),
+            "journal_segments": (segments,),
+            "deliveries_running": sender.running,
+            "deliveries_total": tuple(
+                deliveries[channel][outcome] for channel in CHANNELS for outcome in _OUTCOMES
+            ),
+            "queued_messages_total": (tally.accepted,),
+            "bounces_total": (tally.bounces,),
+            "time_in_queue_seconds": (*tally.in_queue, tally.seconds),
+        }
 
 
 class Queueing:

@@ -1,6 +1,6 @@
 """Which paths each process may reach, beyond what its uid says: the table, in one place.
 
-The four that talk to strangers or hold everybody's mail have walls.  The supervisor, the spawner
+Those that talk to strangers or hold everybody's mail have walls.  The supervisor, the spawner
 and its workers have none: they start what users have in their .qmail files.  A path that is not
 there is passed over; one that is replaced by a rename is found by its folder, so folders stand here.
 """
@@ -47,13 +47,14 @@ class Walls(msgspec.Struct, frozen=True):
 
 
 def walls_of(role: str, home: Home) -> Walls | None:
-    """The walls of smtpd, gate, send or remote; None for a role without."""
+    """The walls of smtpd, gate, send, remote or metrics; None for a role without."""
     found = {
         "smtpd": Walls(read=(home.control, home.users)),
         "gate": Walls(read=(home.control, home.users)),
         # The folder that the queue is in is synced when it is opened, for which it is listed; in /proc
         # stands which file system a folder is on.
         "send": Walls(read=(home.control, home.users, KERNEL), write=(home.queue,), names=(home.path,)),
+        "metrics": Walls(),
         "remote": Walls(read=(home.control, *NETWORK), connect=True),
     }.get(role)
     if found is None:
