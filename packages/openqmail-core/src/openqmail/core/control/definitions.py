@@ -6,10 +6,11 @@ of the group `openqmail.control`: a `Definition`, or several in a tuple.  `FOREI
 files of netqmail and eQmail that have no effect yet.
 """
 
-from openqmail.core.control import outgoing, reports, syntax
+from openqmail.core.control import outgoing, receiving, reports, syntax
 from openqmail.core.control.definition import Definition
-from openqmail.core.control.rules import parse_rules
-from openqmail.core.control.text import ControlText, integer, mapping, members, sequence, value
+from openqmail.core.control.definition import number as _number
+from openqmail.core.control.tcprules import parse_rules
+from openqmail.core.control.text import ControlText, mapping, members, sequence, value
 from openqmail.core.tls.server import SUITES
 
 COUNT = 100_000
@@ -25,28 +26,6 @@ def _default_delivery(text: ControlText) -> bytes | None:
         if line.startswith(("|", "+")):
             text.problem(number, "is an instruction that is not there yet; write a Maildir, like ./Maildir/")
     return "\n".join(lines).encode() + b"\n"
-
-
-def _number(
-    name: str,
-    default: int,
-    low: int,
-    high: int,
-    what: str,
-    *,
-    reader: str,
-    explanation: str,
-    example: int = 0,
-) -> Definition:
-    return Definition(
-        name=name,
-        kind="a number",
-        default=str(default),
-        readers=(reader,),
-        explanation=explanation,
-        example=str(example or default),
-        parse=value(integer(low, high, what)),
-    )
 
 
 def _host(name: str, reader: str, explanation: str) -> Definition:
@@ -114,13 +93,18 @@ DEFINITIONS: tuple[Definition, ...] = (
         default="",
         readers=("smtpd",),
         explanation=(
-            "Who may do what, by the client's address, in the language of tcprules: an address, the "
-            "beginning of one up to a dot, an IPv6 address in brackets, or nothing for everybody else. The "
-            "longest pattern counts. RELAYCLIENT lets a client send to any domain (its value is appended to "
-            "each recipient), DATABYTES replaces the size limit of control/databytes. A client without a "
-            "rule is allowed, and may send to the domains in control/rcpthosts."
+            "Who may do what, by the client's address or name, in the language of tcprules. A pattern is an "
+            "address, the beginning of one up to a dot, numbers in ranges (192.0.2.7-19), a network "
+            "(10.64.0.0/10), IPv6 in brackets ([2001:db8::]/32), =host.example, =.example for all names "
+            "below, = for whoever has a name, or nothing for everybody else. The exact address counts, else "
+            "the exact name, else the smallest network, else the longest suffix. A name is one that leads "
+            "back to the address; names are looked up only where a rule has one. RELAYCLIENT lets a client "
+            "send to any domain (its value is appended to each recipient), DATABYTES and GREETDELAY replace "
+            'control/databytes and control/greetdelay; with RBLSMTPD="" no list of control/dnsbl is asked, '
+            "with a text in it mail is put off with that text, refused for good when it begins with a "
+            "hyphen. A client without a rule is allowed, and may send to the domains in control/rcpthosts."
         ),
-        example='127.:allow,RELAYCLIENT=""\n[::1]:allow,RELAYCLIENT=""\n192.0.2.:deny',
+        example='127.:allow,RELAYCLIENT=""\n[::1]:allow,RELAYCLIENT=""\n10.64.0.0/10:allow,RELAYCLIENT=""\n192.0.2.7-19:deny\n=.example.net:allow,RBLSMTPD=""',
         parse=parse_rules,
     ),
     Definition(
@@ -135,6 +119,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         example="example.org\n.example.org",
         parse=members(syntax.suffix),
     ),
+    *receiving.WHO,
     Definition(
         name="smtpgreeting",
         kind="a line of text",
@@ -218,10 +203,11 @@ DEFINITIONS: tuple[Definition, ...] = (
         reader="smtpd",
         explanation="Seconds that an SMTP client may be silent before its connection is ended.",
     ),
+    *receiving.HOW_MUCH,
     Definition(
         name="checkrcpt",
         kind="0 or 1",
-        default="0",
+        default="1",
         readers=("smtpd",),
         explanation=(
             "1: a recipient of this host is looked up, as for a delivery, before an SMTP client is told "
@@ -230,9 +216,10 @@ DEFINITIONS: tuple[Definition, ...] = (
             "cannot be looked up soon is taken, as without the check. 0: every recipient is taken, and "
             "mail for nobody bounces."
         ),
-        example="1",
+        example="0",
         parse=value(syntax.switch),
     ),
+    *receiving.STRANGERS,
     Definition(
         name="tlsserverciphers",
         kind="a list of ciphers for OpenSSL",
@@ -489,13 +476,7 @@ DEFINITIONS: tuple[Definition, ...] = (
 )
 
 FOREIGN = {
-    "netqmail": (
-        "badmailfrom",
-        "localiphost",
-        "morercpthosts",
-        "morercpthosts.cdb",
-        "qmqpservers",
-    ),
+    "netqmail": ("qmqpservers",),
     "eQmail": (
         "beforequeue",
         "beforemote",

@@ -18,13 +18,18 @@ from openqmail.core.control.definition import Definition
 from openqmail.core.control.definitions import DEFINITIONS, FOREIGN
 from openqmail.core.control.home import Home
 from openqmail.core.control.pem import IMPLICIT, PEM, no_certificate
+from openqmail.core.control.rules import Rules
 from openqmail.core.control.settings import Listener, Settings
+from openqmail.core.control.tcprules import without_effect
 from openqmail.core.control.text import SIZE, ControlText
 from openqmail.core.tls import ServerTls
 from openqmail.core.values import ControlError, OpenqmailError, TemporaryFailure
 
 NO_CDB = "any 'openqmail mailbox add NAME' compiles it anew"
 """What helps when users/cdb is missing."""
+
+
+MORE, MORE_CDB = "morercpthosts", "morercpthosts.cdb"
 
 
 class Findings(msgspec.Struct, frozen=True):
@@ -40,6 +45,9 @@ def read_settings(home: Home) -> Settings:
     values, problems = _read_all(home, all_definitions())
     if problems:
         raise problems[0]
+    compiled = values.pop(MORE_CDB)
+    if _is_newest(home, MORE_CDB, MORE):
+        values[MORE] = compiled
     own = {definition.name for definition in DEFINITIONS}
     added = {name: values.pop(name) for name in values.keys() - own}
     return Settings(**values, added=added)  # type: ignore[arg-type]  # each parser makes what its field wants
@@ -88,6 +96,14 @@ def check(home: Home) -> Findings:
     errors += _logins(home)
     warnings = list(_mistaken_names(home, definitions))
     warnings += _contradictions(values)
+    if isinstance(rules := values.get("rules"), Rules):
+        warnings += without_effect(rules)
+    if os.path.exists(os.path.join(home.control, MORE_CDB)) and not _is_newest(home, MORE_CDB, MORE):
+        warnings.append(
+            ControlError(
+                f"control/{MORE_CDB}", 0, f"is older than control/{MORE}, which is read itself; remove it"
+            )
+        )
     return Findings(tuple(errors), tuple(warnings))
 
 
@@ -110,7 +126,7 @@ def _text(home: Home, definition: Definition) -> ControlText:
     file = f"control/{definition.name}"
     found = content(home, definition.name)
     if found is not None:
-        return ControlText(file, found)
+        return ControlText(file, found, binary=definition.binary)
     if definition.default is None:
         raise _missing(home, definition)
     if definition.default != "me":
@@ -119,6 +135,17 @@ def _text(home: Home, definition: Definition) -> ControlText:
     if me is None:
         raise _missing(home, DEFINITIONS[0])
     return ControlText("control/me", me.partition(b"\n")[0])
+
+
+def _is_newest(home: Home, compiled: str, source: str) -> bool:
+    """Whether a compiled file is there, and its source is not newer."""
+    times = []
+    for name in (compiled, source):
+        try:
+            times.append(os.stat(os.path.join(home.control, name)).st_mtime_ns)
+        except OSError:
+            times.append(-1)
+    return times[0] >= max(times[1], 0)
 
 
 def _missing(home: Home, definition: Definition) -> ControlError:

@@ -82,6 +82,30 @@ def address_or_suffix(text: str) -> tuple[bytes, ...]:
     return tuple(local.lower().encode() + b"@" + name for name in domain(name))
 
 
+def barred(text: str) -> tuple[bytes, ...]:
+    """A full address, `@domain`, or `.domain` for all below it, as they are compared."""
+    local, at, name = text.rpartition("@")
+    if local:
+        return address_or_suffix(text)
+    if name.startswith("."):
+        return suffix(name)
+    if not at:
+        raise ValueError(
+            f"'{shown(text)}' is no address; write user@example.org, @example.org for a domain, or "
+            ".example.org for all below it"
+        )
+    return tuple(b"@" + each for each in domain(name))
+
+
+def bad_helo(text: str) -> str:
+    """A name, `.suffix`, or a name with `*` for any letters, in lower case."""
+    if not text.isascii() or not text.isprintable() or " " in text or len(text) > HOST:
+        raise ValueError(
+            f"'{shown(text)}' is not what a client says of itself; write a name like *.example.org"
+        )
+    return text.lower()
+
+
 def host(text: str) -> bytes:
     """A host's name, in ASCII."""
     return domain(text)[0]

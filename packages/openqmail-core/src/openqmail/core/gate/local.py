@@ -13,13 +13,19 @@ import msgspec
 
 from openqmail.core.control.settings import Settings
 from openqmail.core.limits import Buckets
-from openqmail.core.ports.gate import CONNECTIONS, CONNECTIONS_PER_HOUR, MESSAGES_PER_HOUR
+from openqmail.core.ports.gate import (
+    CONNECTIONS,
+    CONNECTIONS_OF_NETWORK,
+    CONNECTIONS_PER_HOUR,
+    MESSAGES_PER_HOUR,
+    RECIPIENTS_PER_HOUR,
+)
 from openqmail.core.world import Clock, SystemClock
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How much each counter has to give, and how much of each rate a key may have in an hour (0: as
-    much as it likes)."""
+    """How much each counter has to give, or each one `of` it, and how much of each rate a key may have in
+    an hour (0: as much as it likes)."""
 
     counters: Mapping[bytes, int]
     rates: Mapping[bytes, int] = {}
@@ -27,9 +33,12 @@ class Limits(msgspec.Struct, frozen=True):
 
 def limits_of(settings: Settings) -> Limits:
     counters = {CONNECTIONS: settings.concurrencyincoming}
+    if settings.concurrencynetwork:
+        counters[CONNECTIONS_OF_NETWORK] = settings.concurrencynetwork
     rates = {
         CONNECTIONS_PER_HOUR: settings.connectionsperhour,
         MESSAGES_PER_HOUR: settings.messagesperhour,
+        RECIPIENTS_PER_HOUR: settings.recipientsperhour,
     }
     return Limits(counters, rates)
 
@@ -53,7 +62,7 @@ class LocalGate:
 
     def take(self, counter: bytes, count: int = 1) -> bool:
         """Take `count` of what `counter` still has to give; False when that is too much."""
-        limit = self._limits.counters.get(counter)
+        limit = self._limits.counters.get(counter.partition(b" ")[0])
         if limit is not None and self._taken.get(counter, 0) + count > limit:
             return False
         self.hold(counter, count)

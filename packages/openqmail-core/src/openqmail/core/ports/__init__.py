@@ -25,18 +25,30 @@ from openqmail.core.ports.delivery import (
     Written,
 )
 from openqmail.core.ports.destination import DestinationState
-from openqmail.core.ports.gate import CONNECTIONS, CONNECTIONS_PER_HOUR, MESSAGES_PER_HOUR, Gate
+from openqmail.core.ports.explain import Explanation, Step, Trail
+from openqmail.core.ports.gate import (
+    CONNECTIONS,
+    CONNECTIONS_OF_NETWORK,
+    CONNECTIONS_PER_HOUR,
+    MESSAGES_PER_HOUR,
+    RECIPIENTS_PER_HOUR,
+    Gate,
+    of,
+)
 from openqmail.core.ports.service import InboundHooks, Service, ServiceContext
 from openqmail.core.ports.submission import LARGE, LargeBody, Submission
 
 __all__ = [
     "ABSENT",
     "CONNECTIONS",
+    "CONNECTIONS_OF_NETWORK",
     "CONNECTIONS_PER_HOUR",
     "LARGE",
     "MESSAGES_PER_HOUR",
+    "RECIPIENTS_PER_HOUR",
     "Acted",
     "DestinationState",
+    "Explanation",
     "Forward",
     "Gate",
     "InboundHooks",
@@ -54,6 +66,9 @@ __all__ = [
     "RemoteJob",
     "Service",
     "ServiceContext",
+    "Step",
     "Submission",
+    "Trail",
     "Written",
+    "of",
 ]

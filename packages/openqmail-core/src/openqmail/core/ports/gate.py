@@ -6,11 +6,22 @@ from typing import Protocol
 CONNECTIONS = b"connections"
 """Counter of the connections from the network that are open."""
 
+CONNECTIONS_OF_NETWORK = b"networkconnections"
+"""Counter of those that one network has open; what is leased is one `of` that network."""
+
 CONNECTIONS_PER_HOUR = b"connectionsperhour"
 """Rate of the connections that come from one network."""
 
 MESSAGES_PER_HOUR = b"messagesperhour"
 """Rate of the mail transactions that are begun from one network."""
+
+RECIPIENTS_PER_HOUR = b"recipientsperhour"
+"""Rate of the recipients that are named from one network."""
+
+
+def of(counter: bytes, key: bytes) -> bytes:
+    """The counter that each key has for itself; its limit is the one of `counter`."""
+    return counter + b" " + key
 
 
 class Gate(Protocol):

@@ -65,7 +65,7 @@ class Remote:
         self._transports: dict[str, Transport] = {}
         self._known: dict[bytes, tuple[float, Directions]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._resolver = resolver or _resolver(settings)
+        self._resolver = resolver or resolver_of(settings)
         self._pathfinder = Pathfinder(settings, self._resolver, own, exchanger_port, self._warn)
         self._source_of = _sources(settings)
 
@@ -87,7 +87,7 @@ class Remote:
     def reconfigure(self, settings: Settings) -> None:
         """Deliveries from now on obey these settings; those under way keep theirs."""
         if self._given is None and settings.resolvers != self._settings.resolvers:
-            self._resolver = _resolver(settings)
+            self._resolver = resolver_of(settings)
         self._settings = settings
         self._source_of = _sources(settings)
         self._known.clear()
@@ -172,7 +172,7 @@ class Remote:
         self._known[domain] = (time.monotonic() + min(directions.ttl, MOST_SECONDS), directions)
 
 
-def _resolver(settings: Settings) -> Resolver:
+def resolver_of(settings: Settings) -> Resolver:
     return StubResolver([NameServer(each.address, each.port, each.trusted) for each in settings.resolvers])
 
 

@@ -31,6 +31,7 @@ from openqmail.core.service.status import Status, resident, status_of
 from openqmail.core.service.supervisor.machine import DRAIN
 from openqmail.core.service.supervisor.messages import Process, State
 from openqmail.core.service.watch import CHANGED, Watch
+from openqmail.core.smtpd import client_resolver
 from openqmail.core.tls import ServerTls
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import Clock, Disk
@@ -192,6 +193,7 @@ class Mta:
             log=self._log,
             clock=self._clock,
             recipients=self._local if self._settings.checkrcpt else None,
+            resolver=client_resolver(self._settings),
             tls=self._tls,
         )
 

@@ -1,4 +1,4 @@
-"""The queue at work: store, sender, administrator's verbs and the trigger, made and ended together.
+"""The queue at work: store, sender, administrator's verbs, trigger and record, made and ended together.
 
 The same in a process of its own and in one that does everything: what differs is who delivers,
 which is behind the ports.
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import Alert, Log, Notice
+from openqmail.core.log.history import History
 from openqmail.core.ports import LocalDelivery, RemoteDelivery
 from openqmail.core.queue import LocalStore, Trigger
 from openqmail.core.send import Routes, Sender, SendManager, StoredQueue
@@ -107,7 +108,8 @@ class Queueing:
         salvage: bool,
     ) -> None:
         self._settings = settings
-        self._log = log
+        self._history = History(log, os.path.join(home.queue, "history"), clock, settings.historydays)
+        self._log = log = self._history
         self._fatal = fatal
         self._routes = Routes(settings)
         self._folder = os.fsencode(home.queue)
@@ -115,7 +117,7 @@ class Queueing:
             disk, clock, self._folder, self._lost, route=self._place, salvage=salvage, report=self._report
         )
         manager = SendManager(settings, os.getpid(), int.from_bytes(os.urandom(8)))
-        self.sender = Sender(manager, self.store, local, remote, settings, clock, log)
+        self.sender = Sender(manager, self.store, local, remote, settings, clock, log, log.made)
         self.admin = StoredQueue(self.store, lambda: self._settings, self.sender, clock, log)
         self._trigger: Trigger | None = None
 
@@ -124,6 +126,7 @@ class Queueing:
 
         Raises QueueDamaged, HomeError."""
         count = self.sender.start()
+        self._history.reconfigure(self._settings.historydays)
         self._trigger = Trigger(self._folder, asyncio.get_running_loop(), self.store.look)
         held = self.store.totals().held
         count += held
@@ -134,6 +137,7 @@ class Queueing:
         self._settings = settings
         self._routes = Routes(settings)
         self.sender.reconfigure(settings)
+        self._history.reconfigure(settings.historydays)
 
     async def drained(self) -> bool:
         """When every delivery under way has ended and is recorded; nothing new is begun."""
@@ -152,6 +156,7 @@ class Queueing:
         if left:
             self._log(Notice(f"{left} messages stay in the journal; 'openqmail queue settle' moves them"))
         await self.store.close()
+        await ending.wait(self._history.close())
         return not left
 
     # --- for the store --------------------------------------------------------------------

@@ -11,6 +11,7 @@ from openqmail.core.service.frames.submission import SubmissionClient
 from openqmail.core.service.listeners import Listeners
 from openqmail.core.service.processes.process import Process, local_client
 from openqmail.core.service.processes.receptions import Receptions
+from openqmail.core.smtpd import client_resolver
 
 CHECKERS = 8
 """Workers that tell which recipients have a mailbox, at once; they are others than those that
@@ -25,6 +26,7 @@ async def serve(process: Process) -> int:
     submission, gate = SubmissionClient(), GateClient()
     local = local_client(process.inherited, CHECKERS)
     process.peers |= {"submission": submission.attach, "gate": gate.attach, "check": local.attach}
+    resolver = client_resolver(settings)
     receptions = Receptions(process.log)
     log: Log = receptions if settings.metrics else process.log
     hooks = load_chain(settings, log, process.clock)
@@ -39,6 +41,7 @@ async def serve(process: Process) -> int:
             log=log,
             clock=process.clock,
             recipients=local if settings.checkrcpt else None,
+            resolver=resolver,
             tls=process.inherited.tls,
         )
 
