@@ -120,6 +120,20 @@ def literal(text: str) -> str:
         raise ValueError(f"'{shown(text)}' is not an address literal; write one like [192.0.2.1]") from None
 
 
+def ciphers(text: str) -> str:
+    """A list of ciphers as OpenSSL takes it; whether it names any is seen when it is used."""
+    if not re.fullmatch(r"[A-Za-z0-9:,@=+!_.-]+", text):
+        raise ValueError(f"'{shown(text)}' is not a list of ciphers; write one like ECDHE+AESGCM:!aNULL")
+    return text
+
+
+def certificate_name(text: str) -> tuple[str, ...]:
+    """A mailbox or a host, as a client's certificate names it."""
+    if len(fields(text)) != 1:
+        raise ValueError(f"'{shown(text)}' is more than a name; write one a line, like alice@example.org")
+    return (text.strip().lower(),)
+
+
 def local_part(text: str) -> bytes:
     """What stands before an `@`, in its plain form."""
     if not _LOCAL.fullmatch(text):
