@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.skipif(PYTHON is None, reason="there is no Python that all users can run"),
 ]
 
-SECRETS = {"control/servercert.pem": "smtpd", "users/smtpauth": "gate"}
+SECRETS = {"users/smtpauth": "gate"}
 
 
 @pytest.fixture

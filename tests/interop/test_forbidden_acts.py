@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes users
 METRICS = importlib.util.find_spec("prometheus_client") is not None
 USERS = {"metrics": "gate"}
 """Whose user a role has that has none of its own."""
-SECRETS = {"control/servercert.pem": "smtpd", "control/clientcert.pem": "remote", "users/smtpauth": "gate"}
+SECRETS = {"control/clientcert.pem": "remote", "users/smtpauth": "gate"}
 
 
 @pytest.fixture(scope="module")

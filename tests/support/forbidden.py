@@ -177,7 +177,7 @@ TABLE: dict[str, tuple[Act, ...]] = {
     "Read": (
         Act("control files", lambda s: _open(s.home / "control/me"),
             "smtpd gate send remote worker", "metrics"),
-        Act("`control/servercert.pem`", lambda s: _open(s.home / "control/servercert.pem"), "smtpd"),
+        Act("`control/servercert.pem`", lambda s: _open(s.home / "control/servercert.pem")),
         Act("`control/clientcert.pem`", lambda s: _open(s.home / "control/clientcert.pem"), "remote"),
         Act("`users/smtpauth`", lambda s: _open(s.home / "users/smtpauth"), "gate", "metrics"),
         Act("`users/cdb`", lambda s: _open(s.home / "users/cdb"), "smtpd gate send worker", "remote metrics"),

@@ -69,7 +69,9 @@ def test_owners_and_modes_are_those_of_the_table(made: Home) -> None:
     assert of(made.run) == ("root", 0o711)
     assert {of(str(path))[0] for path in Path(made.queue).rglob("*")} == {"send"}
     for folder in (made.control, made.users, made.alias):
-        assert {of(str(path)) for path in Path(folder).iterdir()} == {("root", 0o644)}, folder
+        names = [path for path in Path(folder).iterdir() if path.name != "servercert.pem"]
+        assert {of(str(path)) for path in names} == {("root", 0o644)}, folder
+    assert of(f"{made.control}/servercert.pem") == ("root", 0o400)
 
 
 def test_its_control_files_read_well(made: Home, alice: pwd.struct_passwd) -> None:

@@ -66,7 +66,7 @@ def events_of(kind: type) -> st.SearchStrategy[log.Event]:
         bytes: stranger,
         str: st.text(st.characters(), max_size=40) | st.just("\ud800\x9b\u202e"),
     }
-    if kind in (log.SmtpdAccepted, log.SmtpdRefused, log.SmtpdSession, log.SubmitRefused):
+    if kind in (log.SmtpdAccepted, log.SmtpdRefused, log.SmtpdSession, log.SmtpdTlsFailed, log.SubmitRefused):
         by_type[str] = st.sampled_from(["192.0.2.1", "2001:db8::1", "fe80::1%eth0"])
     hints = typing.get_type_hints(kind)
     fields = {}

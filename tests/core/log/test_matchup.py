@@ -71,6 +71,7 @@ def test_no_client_can_make_a_line_of_ours_count(helo: bytes, address: bytes) ->
         log.SmtpdAccepted(7, "192.0.2.1", 1, helo, address, 1),
         log.SmtpdRefused("rcpt", address, 550, "192.0.2.1", 1, helo, address, helo),
         log.SmtpdSession("quit", "192.0.2.1", 1, "smtp", helo, 0.0, 0, 0, 0, 0),
+        log.SmtpdTlsFailed("192.0.2.1", 1, "smtps", helo, address),
         log.SubmitAccepted(7, 1, 1, address, 1),
         log.SubmitRefused("failure", 1, 1, address, helo),
     ):

@@ -5,8 +5,9 @@ Every story is told twice: with direct calls, and with frames over a socket in b
 
 import asyncio
 import socket
+import ssl
 from asyncio import Future
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from handshakes import OURS
 from openqmail.core.control.assign import Users
 from openqmail.core.control.home import Home
 from openqmail.core.control.reader import read_settings
@@ -27,7 +29,9 @@ from openqmail.core.ports import CONNECTIONS, LargeBody, ServiceContext
 from openqmail.core.service.frames.gate import GateClient, GateServer
 from openqmail.core.service.frames.local_client import LocalClient
 from openqmail.core.service.frames.submission import SubmissionClient, SubmissionServer
+from openqmail.core.service.loops import new_loop
 from openqmail.core.smtpd import SmtpService
+from openqmail.core.tls import ServerTls
 from openqmail.core.values import Envelope, MessageId, OpenqmailError, Outcome, Result
 from openqmail.core.world import SimulatedClock
 from spawned import Spawner
@@ -174,6 +178,10 @@ class Client:
         self.writer.write(line + b"\r\n")
         return await self.reply()
 
+    async def start_tls(self, context: ssl.SSLContext, server_name: str = "a.example") -> None:
+        """After the answer to STARTTLS."""
+        await self.writer.start_tls(context, server_hostname=server_name)
+
     async def rest(self) -> bytes:
         """All that comes until the server hangs up."""
         return await asyncio.wait_for(self.reader.read(), 10)
@@ -198,8 +206,10 @@ class Server:
         self.log: Any = service.context.log
         self._clients: list[asyncio.StreamWriter] = []
 
-    async def client(self) -> Client:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+    async def client(self, context: ssl.SSLContext | None = None, server_name: str = "a.example") -> Client:
+        """With a context: TLS from the first byte on."""
+        more: dict[str, Any] = {"ssl": context, "server_hostname": server_name} if context else {}
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, **more)
         self._clients.append(writer)
         return Client(reader, writer)
 
@@ -248,6 +258,26 @@ def settings(tmp_path: Path) -> Settings:
     return read_settings(Home(str(tmp_path)))
 
 
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None]], None]:
+    """Runs a story, on both loops."""
+    factory = asyncio.new_event_loop if request.param == "asyncio" else new_loop
+
+    def work(story: Coroutine[Any, Any, None]) -> None:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(story)
+
+    return work
+
+
+@pytest.fixture
+def control(tmp_path: Path, settings: Settings) -> Path:
+    """The home's folder, with a certificate."""
+    folder = tmp_path / "control"
+    (folder / "servercert.pem").write_bytes(OURS.pem)
+    return folder
+
+
 def _connected(client: Any, server: Any) -> Any:
     ours, theirs = socket.socketpair()
     client.attach(ours)
@@ -262,6 +292,8 @@ async def _running(
     hooks: Sequence[tuple[str, object]] = (),
     mailboxes: Mailboxes | None = None,
     resolver: Any = None,
+    tls: ServerTls | None = None,
+    kind: type[SmtpService] = SmtpService,
     **changes: object,
 ) -> AsyncIterator[Server]:
     settings = msgspec.structs.replace(settings, **changes)
@@ -287,8 +319,9 @@ async def _running(
         clock=clock,
         recipients=recipients,
         resolver=resolver,
+        tls=tls,
     )
-    service = SmtpService(context)
+    service = kind(context)
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(service.connect, "127.0.0.1", 0)
     server = Server(service, queue, gate, listening.sockets[0].getsockname()[1])

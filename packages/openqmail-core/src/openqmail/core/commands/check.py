@@ -7,6 +7,7 @@ the control files say is the matter of `openqmail control check`.
 
 import argparse
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -19,6 +20,7 @@ from openqmail.core.control.modes import Finding, examine
 from openqmail.core.control.owner import as_owner
 from openqmail.core.control.reader import read_settings
 from openqmail.core.queue.layout import paths
+from openqmail.core.tls import ServerTls
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import PosixDisk
 
@@ -42,12 +44,13 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
         if here.queue not in [one.place for one in found]:
             found += _queue(here, accounts.send)
         found += _addresses_of_others(here)
+        notes = list(_certificates(here, found))
     for one in found:
         print(msgspec.json.encode(one).decode() if args.json else _on_a_line(str(one)))
     if not args.json:
-        for lacking in (landlock.lacking(), seccomp.lacking()):
+        for lacking in (landlock.lacking(), seccomp.lacking(), *notes):
             if lacking:
-                print(f"note: {lacking}")
+                print(f"note: {_on_a_line(lacking)}")
         if not found:
             print(f"{here.path}: owners and modes are as they should be")
     return CANNOT if found else DONE
@@ -84,6 +87,22 @@ def _addresses_of_others(home: Home) -> Iterator[Finding]:
                 place,
                 "give it to an interface of this host, or mend the line",
             )
+
+
+def _certificates(home: Home, found: list[Finding]) -> Iterator[str]:
+    """What others may dislike about those of this host is found; that one is self-signed is only noted.
+    What cannot be served is the other check's."""
+    try:
+        settings = read_settings(home)
+        tls = ServerTls.load(home.control, settings.me, settings.tlsserverciphers)
+    except OpenqmailError:
+        return
+    for warning in tls.warnings(settings.me.decode(), time.time()) if tls else ():
+        thing, _, remedy = warning.why.partition("; ")
+        if thing.startswith("is self-signed"):
+            yield str(warning)
+        else:
+            found.append(Finding(thing, warning.file, remedy))
 
 
 def _on_a_line(text: str) -> str:

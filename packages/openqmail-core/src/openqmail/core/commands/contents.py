@@ -31,6 +31,11 @@ def users(home: Home, lines: Sequence[Assignment], made: Made) -> None:
     made.file(os.path.join(home.users, "cdb"), compile_cdb(lines), 0o644)
 
 
+def certificate(home: Home, pem: bytes, made: Made) -> None:
+    """That of the host, with its key."""
+    made.file(os.path.join(home.control, "servercert.pem"), pem, 0o400)
+
+
 def control(home: Home, files: Mapping[str, str], made: Made) -> None:
     for name, text in files.items():
         made.file(os.path.join(home.control, name), text.encode(), 0o644)

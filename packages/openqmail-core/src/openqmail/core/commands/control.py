@@ -10,6 +10,7 @@ from openqmail.core.control.accounts import find_accounts
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
+from openqmail.core.control.pem import PEM, PemDefinition
 from openqmail.core.control.reader import all_definitions, check, content
 from openqmail.core.control.text import nearest, shown
 from openqmail.core.values import ControlError, OpenqmailError
@@ -37,9 +38,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(home: Home | None, args: argparse.Namespace) -> int:
+    pem = {one.name: one for one in PEM}.get(args.name.removeprefix("control/")) if "name" in args else None
     if args.verb == "explain":
-        print(explained(_definition(args.name)))
+        print(explained_pem(pem) if pem else explained(_definition(args.name)))
         return DONE
+    if pem is not None:
+        raise OpenqmailError(
+            f"control/{pem.name} is not shown; 'openqmail tls show' tells what there is to know"
+        )
     here = needed(home)
     definitions = all_definitions() if args.verb == "list" else ()
     for group in extensions.GROUPS:  # looked up before root becomes the owner, who may not see them
@@ -65,6 +71,17 @@ def explained(definition: Definition) -> str:
         f"  {definition.explanation}",
         "  example:",
         *(f"    {line}" for line in definition.example.split("\n")),
+    ]
+    return "\n".join(lines)
+
+
+def explained_pem(pem: PemDefinition) -> str:
+    """The same of one that is no list of lines."""
+    lines = [
+        f"control/{pem.name}: {pem.kind}",
+        f"  read by: {', '.join(pem.readers)}",
+        f"  without it: {pem.without}",
+        f"  {pem.explanation}",
     ]
     return "\n".join(lines)
 

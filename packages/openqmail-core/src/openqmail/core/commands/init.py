@@ -9,6 +9,7 @@ import argparse
 import os
 import pwd
 import shlex
+import time
 from collections.abc import Sequence
 
 from openqmail.core.commands import boxes, contents, system
@@ -20,6 +21,7 @@ from openqmail.core.control.modes import PARTS
 from openqmail.core.control.owner import acting_as, user_name
 from openqmail.core.control.strangers import not_roots
 from openqmail.core.control.text import shown
+from openqmail.core.tls import self_signed
 from openqmail.core.values import HomeError, OpenqmailError
 
 help = "make a home: control files, queue, mailboxes"
@@ -90,13 +92,14 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
             f"{path!r}: users/assign cannot hold a path with a colon or a line end; choose another"
         )
     check_socket_paths(path)
+    pem = self_signed(files["me"].strip(), time.time())
     if args.system:
         if why := not_roots(path):
             raise HomeError(f"{path}: {why}; choose another place, or mend that one")
         plan = system.Plan(args.account, args.user, path)
         with plan.accounts() as accounts, all_or_nothing() as made:
             _make_folder(path, 0, 0, made)
-            plan.fill(Home(path), accounts, files, made)
+            plan.fill(Home(path), accounts, files, pem, made)
         _say(path, args, 0)
         return DONE
     uid, gid = _owner(args.owner)
@@ -105,7 +108,7 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
         made_home = Home(path)
         with acting_as(uid, gid), all_or_nothing() as made:
             try:
-                _fill(made_home, files, args.user, made)
+                _fill(made_home, files, pem, args.user, made)
             except PermissionError as error:
                 raise HomeError(
                     f"{error.filename or path}: {user_name(uid)} may not write there; choose a folder that "
@@ -197,7 +200,7 @@ def _make_folder(path: str, uid: int, gid: int, made: Made) -> None:
         os.chown(path, uid, gid, follow_symlinks=False)
 
 
-def _fill(home: Home, files: dict[str, str], names: Sequence[str], made: Made) -> None:
+def _fill(home: Home, files: dict[str, str], pem: bytes, names: Sequence[str], made: Made) -> None:
     for name, part in PARTS.items():
         if name:
             made.folder(os.path.join(home.path, name), part.private)
@@ -207,6 +210,7 @@ def _fill(home: Home, files: dict[str, str], names: Sequence[str], made: Made) -
     contents.aliases(home, f"{names[0]}@{files['me'].strip()}", made)
     contents.users(home, boxes.assignments(home, names), made)
     contents.control(home, files, made)
+    contents.certificate(home, pem, made)
 
 
 def _say(path: str, args: argparse.Namespace, uid: int) -> None:
@@ -214,5 +218,6 @@ def _say(path: str, args: argparse.Namespace, uid: int) -> None:
     print(f"  control/  this is {args.me}, listening at {', '.join(_listen(args))}")
     where = "users/    mail for" if args.system else "mail/     mailboxes"
     print(f"  {where}: {', '.join(args.user)}; postmaster's mail goes to {args.user[0]}")
+    print("  tls       control/servercert.pem is self-signed: nobody can verify it; see 'openqmail tls show'")
     print("  queue/    empty")
     print(f"next: openqmail --home {shlex.quote(path)} run")

@@ -14,6 +14,7 @@ from openqmail.core.commands import sendmail
 from openqmail.core.commands.main import build_parser, core_commands
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.definitions import DEFINITIONS
+from openqmail.core.control.pem import PEM, PemDefinition
 
 _EXITS = (
     ("0", "done; for status: the service serves"),
@@ -78,6 +79,9 @@ def _control_page() -> str:
     ]
     for definition in sorted(DEFINITIONS, key=lambda one: one.name):
         lines += _definition(definition)
+    lines += [".SH CERTIFICATES", "These are in PEM; openqmail tls show tells what is in them."]
+    for pem in PEM:
+        lines += _pem(pem)
     lines += [".SH SEE ALSO", ".BR openqmail (1)"]
     return "\n".join(lines) + "\n"
 
@@ -140,6 +144,12 @@ def _sendmail_page() -> str:
         lines += [".TP", f".B {names}", _text(meaning)]
     lines += [".SH SEE ALSO", ".BR openqmail (1),", ".BR openqmail\\-control (5)"]
     return "\n".join(lines) + "\n"
+
+
+def _pem(pem: PemDefinition) -> list[str]:
+    text = _text(f"{pem.kind}. {pem.explanation}")
+    lines = [".TP", f".B {_escaped(pem.name)}", text, ".RS", _text(f"Without it: {pem.without}.")]
+    return [*lines, _text(f"Read by: {', '.join(pem.readers)}."), ".RE"]
 
 
 _TCPTO = (

@@ -70,8 +70,9 @@ class Plan:
                     _shadow(command, name)
             raise
 
-    def fill(self, home: Home, accounts: Accounts, files: Mapping[str, str], made: Made) -> None:
-        """All that is in the home, whose folder is there.  Raises HomeError, OSError."""
+    def fill(self, home: Home, accounts: Accounts, files: Mapping[str, str], pem: bytes, made: Made) -> None:
+        """All that is in the home, whose folder is there; `pem`: key and certificate.  Raises HomeError,
+        OSError."""
         for user in self._users:
             give_maildir(user)
         os.chmod(home.path, PARTS[""].mode)
@@ -82,6 +83,7 @@ class Plan:
             lines = "".join(f"{role} {name}\n" for role, name in self._given.items())
             files = {**files, "accounts": lines}
         contents.control(home, files, made)
+        contents.certificate(home, pem, made)
         contents.users(home, [line for user in self._users for line in lines_of(user)], made)
         contents.aliases(home, f"{self._users[0].pw_name}@{files['me'].strip()}", made)
         for name, part in PARTS.items():

@@ -11,6 +11,7 @@ from openqmail.core.control.definition import Definition
 from openqmail.core.control.definition import number as _number
 from openqmail.core.control.tcprules import parse_rules
 from openqmail.core.control.text import ControlText, mapping, members, sequence, value
+from openqmail.core.tls.server import SUITES
 
 COUNT = 100_000
 MANY = 100_000_000
@@ -79,7 +80,9 @@ DEFINITIONS: tuple[Definition, ...] = (
         readers=("service",),
         explanation=(
             "The listeners, one a line: the name of a service, then an address and a port. An IPv6 address "
-            "stands in brackets. Without any, nothing is received from the network. proxy= names a network "
+            "stands in brackets. smtp and submission offer STARTTLS, smtps and submissions begin with TLS; "
+            "those for submission take mail only from who may relay. "
+            "Without any listener, nothing is received from the network. proxy= names a network "
             "of front ends whose connections each begin with a header of HAProxy's PROXY protocol, version 1 "
             "or 2; xclient= one of front ends that may use XCLIENT. Both say whose connection is passed on, "
             "and it is that client whom rules, limits and the log then see: name only hosts that you trust "
@@ -221,6 +224,30 @@ DEFINITIONS: tuple[Definition, ...] = (
         parse=value(syntax.switch),
     ),
     *receiving.STRANGERS,
+    Definition(
+        name="tlsserverciphers",
+        kind="a list of ciphers for OpenSSL",
+        default=SUITES,
+        readers=("smtpd",),
+        explanation=(
+            "The ciphers that clients may use with TLS 1.2, in OpenSSL's language; the first that a client "
+            "has too is taken. Those of TLS 1.3 are all sound and always there; older versions never are."
+        ),
+        example="ECDHE+AESGCM:ECDHE+CHACHA20",
+        parse=value(syntax.ciphers),
+    ),
+    Definition(
+        name="tlsclients",
+        kind="a list of names in certificates",
+        default="",
+        readers=("smtpd",),
+        explanation=(
+            "Clients that may send to any domain, by a name in their certificate, which an authority in "
+            "control/clientca.pem has signed: a mailbox or a host; the common name where there is neither."
+        ),
+        example="alice@example.org\nbranch.example.org",
+        parse=members(syntax.certificate_name),
+    ),
     Definition(
         name="hooks",
         kind="a list of names",
@@ -475,12 +502,7 @@ FOREIGN = {
     "eQmail": (
         "beforequeue",
         "beforemote",
-        "clientca.pem",
-        "clientcrl.pem",
-        "servercert.pem",
         "smtpplugins",
-        "tlsclients",
-        "tlsserverciphers",
     ),
 }
 """Files of the family that are known, but have no effect yet."""

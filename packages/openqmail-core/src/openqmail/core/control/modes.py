@@ -53,11 +53,12 @@ PARTS = {
 FILES = {
     "run/submit": (ANY, 0o666),
     "users/smtpauth": ("gate", 0o400),
-    "control/servercert.pem": ("smtpd", 0o400),
+    "control/servercert.pem": (ROOT, 0o400),
     "control/clientcert.pem": ("remote", 0o400),
 }
 """Owner and mode of single files.  A secret is its one reader's: qmail's groups have several users
-each, so a group that may read it would be too many.  Root may own it as well."""
+each, so a group that may read it would be too many.  Root may own it as well.  The keys of TLS for clients
+are root's, who reads them before `smtpd` becomes its user; those in control/certs/ like servercert.pem."""
 
 FEW = 3
 """Files of one folder that are named for the same fault."""
@@ -162,7 +163,8 @@ class _Examination:
         for who, verb, remedy in self._access(name, found, Facts(uid, found.gid, mode), within):
             told.update(who)
             place = shlex.quote(path)
-            change = f"{mode:o}" if name in PARTS or name in FILES else remedy
+            exact = name in PARTS or name in FILES or name.startswith("control/certs/")
+            change = f"{mode:o}" if exact else remedy
             yield Finding(f"{', '.join(one.label for one in who)} {verb}", path, f"chmod {change} {place}")
         if folder:
             entered = tuple(one for one in within if one not in told and one.may(_SEARCH, found))
@@ -209,6 +211,8 @@ class _Examination:
         if name in PARTS:
             part = PARTS[name]
             return part.owner, part.mode if self._system else part.private
+        if os.path.dirname(name) == "control/certs" and not folder:
+            return FILES["control/servercert.pem"]
         if name in FILES:
             return FILES[name]
         owner, mode = PARTS.get(name.partition("/")[0], PARTS[""]).inside

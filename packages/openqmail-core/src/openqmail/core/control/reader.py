@@ -16,10 +16,12 @@ from openqmail.core.control.assign import parse_assign
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.definitions import DEFINITIONS, FOREIGN
 from openqmail.core.control.home import Home
+from openqmail.core.control.pem import IMPLICIT, PEM, no_certificate
 from openqmail.core.control.rules import Rules
 from openqmail.core.control.settings import Listener, Settings
 from openqmail.core.control.tcprules import without_effect
 from openqmail.core.control.text import SIZE, ControlText, nearest
+from openqmail.core.tls import ServerTls
 from openqmail.core.values import ControlError, OpenqmailError, TemporaryFailure
 
 NO_CDB = "any 'openqmail mailbox add NAME' compiles it anew"
@@ -89,6 +91,7 @@ def check(home: Home) -> Findings:
     errors += problems
     errors += not_installed(values)
     errors += _users(home)
+    errors += _certificates(home, values)
     errors += _logins(home)
     warnings = list(_mistaken_names(home, definitions))
     warnings += _contradictions(values)
@@ -174,6 +177,21 @@ def not_installed(values: Mapping[str, object]) -> list[ControlError]:
     return errors
 
 
+def _certificates(home: Home, values: dict[str, object]) -> Iterable[ControlError]:
+    """What is wrong with what clients are shown."""
+    me, ciphers = values.get("me"), values.get("tlsserverciphers")
+    if not isinstance(me, bytes) or not isinstance(ciphers, str):
+        return
+    try:
+        tls = ServerTls.load(home.control, me, ciphers)
+    except ControlError as error:
+        yield error
+        return
+    for listener in values.get("listen") or ():  # type: ignore[attr-defined]
+        if tls is None and listener.service in IMPLICIT:
+            yield no_certificate(listener.service)
+
+
 def _users(home: Home) -> Iterable[ControlError]:
     """What is wrong in users/: mail is deferred as long as it is."""
     try:
@@ -201,7 +219,7 @@ def _logins(home: Home) -> Iterable[ControlError]:
 
 
 def _mistaken_names(home: Home, definitions: Iterable[Definition]) -> Iterable[ControlError]:
-    known = {definition.name for definition in definitions}
+    known = {definition.name for definition in definitions} | {one.name.partition("/")[0] for one in PEM}
     family = {name: origin for origin, names in FOREIGN.items() for name in names}
     try:
         names = sorted(os.listdir(home.control))

@@ -35,14 +35,14 @@ DEFINITIONS: tuple[Definition, ...] = (
         explanation=(
             "How much TLS mail for a domain needs, by its recipients' domain, else by the host that "
             "control/smtproutes names for it; a .suffix is all below it, * all that no other line speaks "
-            "of. none: TLS is never begun. may, which holds without a line: TLS where the host offers it, else "
-            "mail goes without, whoever it is. encrypt: never without TLS, whoever it is. verify: the host has "
-            "to prove its name by a certificate of an authority that this system believes. secure: as "
-            "verify, and the name has to be the domain's own or one below it, since an exchanger's name is "
-            "only the DNS's word; for a host of control/smtproutes it is the same as verify. Mail that does not "
-            "get what its policy asks for waits, and its delivery says which policy that was. For hosts with "
-            "a file in control/tlshosts at least verify holds; and for those that are told a password "
-            "(control/credentials), but where a line names the host itself."
+            "of. none: TLS is never begun. may, which holds without a line: TLS where the host offers it, "
+            "else mail goes without, whoever it is. encrypt: never without TLS, whoever it is. verify: the "
+            "host has to prove its name by a certificate of an authority that this system believes. secure: "
+            "as verify, and the name has to be the domain's own or one below it, since an exchanger's name "
+            "is only the DNS's word; for a host of control/smtproutes it is the same as verify. Mail that "
+            "does not get what its policy asks for waits, and its delivery says which policy that was. For "
+            "hosts with a file in control/tlshosts at least verify holds; and for those that are told a "
+            "password (control/credentials), but where a line names the host itself."
         ),
         example="bank.example secure\n.example.org verify\nsmarthost.example.org encrypt\n* may",
         parse=mapping(policy),
@@ -53,8 +53,8 @@ DEFINITIONS: tuple[Definition, ...] = (
         default="",
         readers=("remote",),
         explanation=(
-            "The ciphers for mail to other hosts with TLS 1.2, in OpenSSL's language; those of TLS 1.3 are all "
-            "sound and always there. Without the file they are forward secret ones for hosts that are "
+            "The ciphers for mail to other hosts with TLS 1.2, in OpenSSL's language; those of TLS 1.3 are "
+            "all sound and always there. Without the file they are forward secret ones for hosts that are "
             "verified, and OpenSSL's usual ones for all others."
         ),
         example="ECDHE+AESGCM:ECDHE+CHACHA20",

@@ -67,9 +67,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `locals`: domains delivered here.  `virtualdomains`: full address, domain, `.suffix` or the
     empty catch-all -> prefix (an empty prefix: not virtual).  `smtproutes`: domain, `.suffix` or
     empty -> route.  Times in seconds, sizes in bytes; `databytes`, `bouncemaxbytes` 0: no limit.
-    `tlspolicy`: domain, `.suffix` or `*` -> a word of `securing.POLICIES`; `tlsclientciphers` empty: the usual
-    ones.  `bounceformat` is `qmail` or `dsn`.  `added`: the values of control files that add-ons declare, by
-    name.  `accounts`: role -> user, where it is not `ACCOUNTS`.
+    `tlspolicy`: domain, `.suffix` or `*` -> a word of `securing.POLICIES`; `tlsclientciphers` and
+    `tlsserverciphers` empty: the usual ones.  `tlsclients`: names in certificates, lower case.
+    `bounceformat` is `qmail` or `dsn`.  `added`: the values of control files that add-ons declare, by name.
+    `accounts`: role -> user, where it is not `ACCOUNTS`.
     """
 
     me: bytes
@@ -102,6 +103,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     dnsblscore: int = 1
     lookupclients: bool = False
     requirereverse: bool = False
+    tlsserverciphers: str = ""
+    tlsclients: frozenset[str] = frozenset()
     hooks: tuple[str, ...]
     # where mail goes
     envnoathost: bytes

@@ -23,13 +23,18 @@ def not_roots(path: str) -> str:
     return ""
 
 
+_KEYS = ("servercert.pem", "certs", "clientca.pem", "clientcrl.pem")
+"""What root reads of TLS; in a folder of root's alone, what is in `certs` was put there by root."""
+
+
 def roots_alone(home: Home) -> None:
     """Raises HomeError when somebody else could change what root is to do in a home of root's; any
     other home is its owner's matter."""
     if home.uid:
         return
     why = not_roots(home.path)
-    settings = (os.path.join(home.control, one.name) for one in all_definitions())
+    names = (*(one.name for one in all_definitions()), *_KEYS)
+    settings = (os.path.join(home.control, name) for name in names)
     users = (os.path.join(home.users, name) for name in ("assign", "cdb"))
     for path in (home.path, home.control, home.users, home.run, *settings, *users):
         why = why or _changeable(path)

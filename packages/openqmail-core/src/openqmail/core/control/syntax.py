@@ -133,6 +133,13 @@ def ciphers(text: str) -> str:
     return text
 
 
+def certificate_name(text: str) -> tuple[str, ...]:
+    """A mailbox or a host, as a client's certificate names it."""
+    if len(fields(text)) != 1:
+        raise ValueError(f"'{shown(text)}' is more than a name; write one a line, like alice@example.org")
+    return (text.strip().lower(),)
+
+
 def local_part(text: str) -> bytes:
     """What stands before an `@`, in its plain form."""
     if not _LOCAL.fullmatch(text):
@@ -264,8 +271,8 @@ def virtual_domain(text: str) -> tuple[tuple[bytes, ...], bytes]:
 
 
 def route(text: str) -> tuple[tuple[bytes, ...], Route]:
-    """`domain:relay[:port[:user password]]`; the relay is `[transport!]host[,host...]`, empty for the MX.  The
-    port is 25, of LMTP 24 (RFC 2033 section 5 forbids it 25).  The login is no part of what is made."""
+    """`domain:relay[:port[:user password]]`; the relay is `[transport!]host[,host...]`, empty for the MX.
+    The port is 25, of LMTP 24 (RFC 2033 section 5 forbids it 25).  The login is no part of what is made."""
     keys, found, _ = route_and_login(text)
     return keys, found
 

@@ -83,11 +83,11 @@ def value(parse: Line[T]) -> Callable[[ControlText], T | None]:
     return read
 
 
-def members(parse: Line[tuple[bytes, ...]]) -> Callable[[ControlText], frozenset[bytes]]:
+def members(parse: Line[tuple[T, ...]]) -> Callable[[ControlText], frozenset[T]]:
     """A list whose order means nothing; a line may stand for several spellings."""
 
-    def read(text: ControlText) -> frozenset[bytes]:
-        found: set[bytes] = set()
+    def read(text: ControlText) -> frozenset[T]:
+        found: set[T] = set()
         for number, line in text.entries():
             found.update(text.parse(number, line, parse) or ())
         return frozenset(found)

@@ -12,6 +12,7 @@ import msgspec
 
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import Log
+from openqmail.core.tls import TlsFacts
 from openqmail.core.values import Envelope, Recipient, Reply
 from openqmail.core.world import Clock
 
@@ -31,8 +32,9 @@ class Refuse(msgspec.Struct, frozen=True):
 
 
 class SessionFacts(msgspec.Struct, frozen=True):
-    """What is known of the client.  Addresses without brackets; `helo` empty before HELO; `name` of its
-    host, one that leads back to its address, empty where it has none or nobody has looked."""
+    """What is known of the client.  Addresses without brackets; `helo` empty before HELO, and again when
+    TLS begins; `name` of its host, one that leads back to its address, empty where it has none or nobody
+    has looked; `tls` None without."""
 
     service: str
     client: str
@@ -42,6 +44,7 @@ class SessionFacts(msgspec.Struct, frozen=True):
     helo: bytes = b""
     extended: bool = False
     name: bytes = b""
+    tls: TlsFacts | None = None
 
 
 Answer = Refuse | None

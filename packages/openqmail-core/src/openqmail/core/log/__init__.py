@@ -19,6 +19,7 @@ from openqmail.core.log.receiving import (
     SmtpdAccepted,
     SmtpdRefused,
     SmtpdSession,
+    SmtpdTlsFailed,
     SubmitAccepted,
     SubmitRefused,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "SmtpdAccepted",
     "SmtpdRefused",
     "SmtpdSession",
+    "SmtpdTlsFailed",
     "Status",
     "SubmitAccepted",
     "SubmitRefused",

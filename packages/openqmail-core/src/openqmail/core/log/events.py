@@ -14,6 +14,7 @@ from openqmail.core.log.receiving import (
     SmtpdAccepted,
     SmtpdRefused,
     SmtpdSession,
+    SmtpdTlsFailed,
     SubmitAccepted,
     SubmitRefused,
 )
@@ -174,6 +175,7 @@ Event = (
     | SmtpdAccepted
     | SmtpdRefused
     | SmtpdSession
+    | SmtpdTlsFailed
     | SubmitAccepted
     | SubmitRefused
 )

@@ -30,6 +30,7 @@ NAMES: dict[type, str] = {
     receiving.SmtpdAccepted: "smtpd_accepted",
     receiving.SmtpdRefused: "smtpd_refused",
     receiving.SmtpdSession: "smtpd_session",
+    receiving.SmtpdTlsFailed: "smtpd_tls_failed",
     receiving.SubmitAccepted: "submit_accepted",
     receiving.SubmitRefused: "submit_refused",
 }

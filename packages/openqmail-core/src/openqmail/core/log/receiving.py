@@ -71,8 +71,10 @@ class SmtpdSession(msgspec.Struct, frozen=True, gc=False):
     """A session is over.
 
     `end` is how, in a word (docs/log.md has them).  `seconds`: how long it was.  `messages` were accepted,
-    for `recipients` in all; `refused`: commands; `size`: bytes that came from the client.  `via`: address
-    and port of the front end that spoke for the client; None: it came by itself."""
+    for `recipients` in all; `refused`: commands; `size`: bytes that came from the client.  `tls`: version,
+    `cipher`: suite, `sni`: the name the client asked for, `peer`: the verified name of its certificate;
+    None where there is none.  `via`: address and port of the front end that spoke for the client; None: it
+    came by itself."""
 
     end: str
     client: str
@@ -85,6 +87,10 @@ class SmtpdSession(msgspec.Struct, frozen=True, gc=False):
     refused: int
     size: int
     via: str | None = None
+    tls: str | None = None
+    cipher: str | None = None
+    sni: str | None = None
+    peer: str | None = None
 
     def line(self) -> bytes:
         return b"smtpd: session %s: client %s service %s helo %s seconds %.3f messages %d" % (
@@ -98,7 +104,31 @@ class SmtpdSession(msgspec.Struct, frozen=True, gc=False):
             self.recipients,
             self.refused,
             self.size,
-            b" via " + _word(self.via.encode("utf-8", "replace")) if self.via else b"",
+            (b" via " + _word(self.via.encode("utf-8", "replace")) if self.via else b"")
+            + (self._secured() if self.tls else b""),
+        )
+
+    def _secured(self) -> bytes:
+        facts = (self.tls, self.cipher, self.sni, self.peer)
+        words = [_word((text or "").encode("utf-8", "replace")) for text in facts]
+        return b" tls %b cipher %b sni %b peer %b" % tuple(words)
+
+
+class SmtpdTlsFailed(msgspec.Struct, frozen=True, gc=False):
+    """A TLS handshake came to nothing, which ends the session.  `text`: why."""
+
+    client: str
+    port: int
+    service: str
+    helo: bytes
+    text: bytes
+
+    def line(self) -> bytes:
+        return b"smtpd: tls failed: client %s service %s helo %s text %s" % (
+            _client(self.client, self.port),
+            _word(self.service.encode()),
+            _word(self.helo),
+            _cut(self.text, TEXT),
         )
 
 

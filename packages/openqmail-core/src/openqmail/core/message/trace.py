@@ -8,6 +8,7 @@ Nothing from a peer gets into a field before it is cleaned.  No clock: the time 
 import re
 import time
 from functools import lru_cache
+from typing import NamedTuple
 
 from openqmail.core.values.address import DOT_STRING
 
@@ -15,21 +16,45 @@ _DAYS = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 
 _NOT_IN_NAME = re.compile(rb"[^A-Za-z0-9.\-_:\[\]]")
+_NOT_IN_COMMENT = re.compile(rb"[^A-Za-z0-9.\-_:@+=*, ]")
 _LONGEST_NAME = 255
 _DOT_STRING = re.compile(DOT_STRING)
 _ESCAPED = re.compile(rb'([\r\n"\\])')
 
 
+class Secured(NamedTuple):
+    """What TLS came to, and who the client has proved to be.
+
+    `version` and `cipher` (IANA's name) empty without TLS; `peer`: the verified name of the client's
+    certificate, or empty; `login`: the client has authenticated by SASL."""
+
+    version: str = ""
+    cipher: str = ""
+    peer: str = ""
+    login: bool = False
+
+
+BARE = Secured()
+
+
 def received(
-    *, helo: bytes, client: str, by: bytes, extended: bool, smtputf8: bool, now: float, name: str = ""
+    *,
+    helo: bytes,
+    client: str,
+    by: bytes,
+    extended: bool,
+    smtputf8: bool,
+    now: float,
+    name: str = "",
+    secured: Secured = BARE,
 ) -> bytes:
-    """One Received field.
+    """One Received field (`with` by RFC 3848 and RFC 6531, `tls` by RFC 8314 section 4.3).
 
     `helo`: the name the client gave itself, empty when it gave none; `client`: its address
     without brackets, empty when it has none; `by`: our name; `extended`: it said EHLO;
     `name`: of the client's host, where it was looked up.
     """
-    return _hop(helo, client, by, extended, smtputf8, name) + _date(int(now))
+    return _hop(helo, client, by, extended, smtputf8, name, secured) + _date(int(now))
 
 
 def return_path(sender: bytes) -> bytes:
@@ -66,14 +91,28 @@ def qmail_date(now: float) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _hop(helo: bytes, client: str, by: bytes, extended: bool, smtputf8: bool, host: str) -> bytes:
+def _hop(
+    helo: bytes, client: str, by: bytes, extended: bool, smtputf8: bool, host: str, secured: Secured
+) -> bytes:
     """The field as far as the date: clients come again."""
     literal = _literal(client)
     name = _NOT_IN_NAME.sub(b"?", helo[:_LONGEST_NAME]) or literal or b"unknown"
     known = _NOT_IN_NAME.sub(b"?", host.encode()) + b" " if host else b""
     origin = name + b" (" + known + literal + b")" if literal else name
     protocol = b"UTF8SMTP" if smtputf8 else b"ESMTP" if extended else b"SMTP"
-    return b"Received: from " + origin + b"\n  by " + by + b" with " + protocol + b"; "
+    if extended:  # there is no word for the others
+        protocol += (b"S" if secured.version else b"") + (b"A" if secured.login else b"")
+    tls = _tls(secured) if secured.version else b""
+    return b"Received: from " + origin + b"\n  by " + by + b" with " + protocol + tls + b"; "
+
+
+def _tls(secured: Secured) -> bytes:
+    """The clause, and what else there is to say in a comment behind it."""
+    comment = secured.version
+    if secured.peer:
+        comment += ", certificate of " + secured.peer[:_LONGEST_NAME]
+    text = _NOT_IN_COMMENT.sub(b"?", comment.encode("ascii", "replace"))
+    return b" tls " + _NOT_IN_NAME.sub(b"?", secured.cipher.encode()) + b"\n  (" + text + b")"
 
 
 def _literal(client: str) -> bytes:

@@ -14,6 +14,7 @@ from openqmail.core.log import Log
 from openqmail.core.ports.delivery import RecipientCheck
 from openqmail.core.ports.gate import Gate
 from openqmail.core.ports.submission import Submission
+from openqmail.core.tls import ServerTls
 from openqmail.core.values import Reply
 from openqmail.core.world import Clock
 
@@ -34,7 +35,7 @@ class ServiceContext(msgspec.Struct, frozen=True):
     """Everything a service may use; a reload makes a new one.
 
     `recipients`: who tells whether there is a mailbox; None: nobody is asked.  `resolver`: who tells
-    what the DNS knows of clients; None: nobody."""
+    what the DNS knows of clients; None: nobody.  `tls`: the host's certificates; None: it has none."""
 
     listener: Listener
     settings: Settings
@@ -45,6 +46,7 @@ class ServiceContext(msgspec.Struct, frozen=True):
     clock: Clock
     recipients: RecipientCheck | None = None
     resolver: ClientResolver | None = None
+    tls: ServerTls | None = None
 
 
 class Service(Protocol):

@@ -42,10 +42,8 @@ class Security(msgspec.Struct, frozen=True):
     @property
     def terms(self) -> Terms:
         if self.context is None:
-            tls = "none"
-        else:
-            tls = "must" if self.policy.encrypted else "may"
-        return Terms(tls, self.login)  # type: ignore[arg-type]
+            return Terms("none", self.login)
+        return Terms("must" if self.policy.encrypted else "may", self.login)
 
     def implicit(self, port: int) -> bool:
         """TLS begins with the connection."""

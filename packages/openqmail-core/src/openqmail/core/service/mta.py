@@ -10,7 +10,9 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 from openqmail.core.__about__ import __version__
 from openqmail.core.control.home import Home
@@ -31,7 +33,9 @@ from openqmail.core.service.sockets import Bound, addresses, bind, bind_local, u
 from openqmail.core.service.status import Status, resident, status_of
 from openqmail.core.service.supervisor.machine import DRAIN
 from openqmail.core.service.supervisor.messages import Process, State
+from openqmail.core.service.watch import CHANGED, Watch
 from openqmail.core.smtpd import client_resolver
+from openqmail.core.tls import ServerTls
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import Clock, Disk
 
@@ -67,6 +71,8 @@ class Mta:
         self._one_reload = asyncio.Lock()
         self._bound: Bound = {}
         self._hooks = load_chain(settings, log, clock)
+        self._tls = ServerTls.load(home.control, settings.me, settings.tlsserverciphers)
+        self._watch = Watch(home.control, time.monotonic())
         self._gate = LocalGate(limits_of(settings))
         self._local = LocalDeliveries(home, settings, disk, clock)
         self._remote = Remote(
@@ -145,7 +151,13 @@ class Mta:
     async def _reload_when_told(self) -> None:
         """One reload after the other; what is told meanwhile is one more."""
         while True:
-            await self._reloading.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._reloading.wait(), self._watch.wait(time.monotonic()))
+            if self._watch.changed(time.monotonic()):
+                self._log(Notice(CHANGED))
+                self._reloading.set()
+            if not self._reloading.is_set():
+                continue
             self._reloading.clear()
             try:
                 await self.reload()
@@ -153,14 +165,15 @@ class Mta:
                 self._log(Alert(f"the settings stay as they were: {error}"))
 
     async def _take_settings(self) -> None:
-        before, hooks = self._settings, self._hooks
+        before, hooks, tls = self._settings, self._hooks, self._tls
         try:
             self._settings = read_settings(self._home)
             self._hooks = load_chain(self._settings, self._log, self._clock)
+            self._tls = ServerTls.load(self._home.control, self._settings.me, self._settings.tlsserverciphers)
             bound = bind(self._settings.listen, self._bound)
             await self._listeners.serve(bound)
         except OpenqmailError:
-            self._settings, self._hooks = before, hooks
+            self._settings, self._hooks, self._tls = before, hooks, tls
             raise
         self._bound = bound
         self._gate.reconfigure(limits_of(self._settings))
@@ -212,6 +225,7 @@ class Mta:
             clock=self._clock,
             recipients=self._local if self._settings.checkrcpt else None,
             resolver=client_resolver(self._settings),
+            tls=self._tls,
         )
 
 

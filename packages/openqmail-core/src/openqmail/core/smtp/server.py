@@ -271,11 +271,17 @@ class ServerSession:
         self.identity = identity
         self.accept()
 
+    def within_tls(self, facts: object) -> None:
+        """The handshake was done before the greeting (RFC 8314)."""
+        self.tls = facts
+        if self._offer.starttls:
+            self._offer = msgspec.structs.replace(self._offer, starttls=False)
+
     def tls_started(self, facts: object) -> None:
         """The handshake is done.  Nothing that was said or sent before it counts any more
         (RFC 3207 section 4.2)."""
         self.tls, self.identity = facts, None
-        self._offer = msgspec.structs.replace(self._offer, starttls=False, xclient=False)
+        self._offer = msgspec.structs.replace(self._offer, starttls=False)
         self._buffer, self._position, self._eof = b"", 0, False
         self._extended = self._smtputf8 = False
         self._pending, self._next, self._decoder = None, None, None
@@ -335,6 +341,9 @@ class ServerSession:
         limit = AUTH_LINE if self.state is _AUTH else COMMAND_LINE
         end = buffer.find(b"\n", start, start + limit) + 1
         if not end:
+            if buffer.startswith(tables.HANDSHAKE, start):
+                self._violated("line", tables.OTHER_PROTOCOL)
+                return None
             if len(buffer) - start >= limit:
                 self._violated("line", tables.LONG_COMMAND)
                 return None
@@ -378,6 +387,9 @@ class ServerSession:
         verb = verb.upper()
         row = TABLE.get(verb)
         if row is None:
+            if verb in tables.OTHERS:
+                self._violated("unknown", tables.OTHER_PROTOCOL)
+                return None
             raise Refusal(tables.NOT_IMPLEMENTED if verb in tables.STANDARD else tables.UNKNOWN)
         after = row.get(self.state, NO_SERVICE)
         if verb == b"BDAT":
@@ -464,7 +476,7 @@ class ServerSession:
         return self._wait(StartTls(), answers.TLS_OK, after)
 
     def _xclient(self, argument: bytes, after: State) -> Event | None:
-        if not self._offer.xclient or self.tls is not None:  # that would be the front end's TLS
+        if not self._offer.xclient:
             raise Refusal(tables.NOT_IMPLEMENTED)
         said = read_xclient(argument)
         if self._buffer:

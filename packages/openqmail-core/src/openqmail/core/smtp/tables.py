@@ -162,6 +162,7 @@ LONG_LINE = _reply(554, b"5.6.0", b"the message has a line over 998 octets")
 
 # What ends the session.
 BAD_CHUNK = _reply(501, b"5.5.4", b"BDAT takes a number of octets, then LAST or nothing")
+OTHER_PROTOCOL = _reply(500, b"5.5.2", b"this is SMTP, not another protocol")
 BARE_IN_COMMAND = _reply(500, b"5.5.2", b"bare CR, bare LF or NUL in a command")
 LONG_COMMAND = _reply(500, b"5.5.2", b"command line too long")
 TOO_MANY_ERRORS = _reply(421, b"4.7.0", b"too many errors")
@@ -171,6 +172,14 @@ TOO_SLOW = _reply(421, b"4.4.2", b"the message comes too slowly")
 
 STANDARD = frozenset({b"EXPN", b"TURN", b"ETRN", b"SEND", b"SOML", b"SAML"})
 """Commands of standards that are not implemented (502), against those of none (500)."""
+
+OTHERS = frozenset(
+    {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI"}
+)
+"""Commands of HTTP: a browser that was sent here, whose body could hold commands of ours."""
+
+HANDSHAKE = b"\x16\x03"
+"""How TLS begins, where it is not expected: it may have no end of line."""
 
 COUNTED = frozenset({500, 501, 502, 503, 504, 553, 555})
 """Refusals by the machine that count as a client's errors."""

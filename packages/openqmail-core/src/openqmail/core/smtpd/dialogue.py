@@ -9,9 +9,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import msgspec
+
 from openqmail.core.hooks import SessionFacts
 from openqmail.core.limits import network_of
-from openqmail.core.message.trace import received
+from openqmail.core.message.trace import BARE, Secured, received
 from openqmail.core.ports import MESSAGES_PER_HOUR, RECIPIENTS_PER_HOUR
 from openqmail.core.smtp import events
 from openqmail.core.smtp.server import ServerSession
@@ -22,8 +24,10 @@ from openqmail.core.smtpd.policy import (
     BAD_HELO,
     HOPS,
     LEAVING,
+    NO_SENDER,
     TALKS_FIRST,
     TOO_MANY_GUESSES,
+    TOO_MANY_HANDSHAKES,
     TOO_MANY_HOPS,
     TOO_MANY_MESSAGES,
     Policy,
@@ -31,6 +35,7 @@ from openqmail.core.smtpd.policy import (
     bad_helo,
 )
 from openqmail.core.smtpd.record import SessionRecord
+from openqmail.core.tls import TlsFacts
 from openqmail.core.values import MessageId, OpenqmailError, QueueFull, Recipient, Reply
 
 if TYPE_CHECKING:
@@ -76,6 +81,8 @@ class Dialogue:
     half_closed = False
     """The client sends no more."""
     draining = False
+    tls: TlsFacts | None = None
+    _secured = BARE
     _extended = False
     _listed: "Future[Reply | None] | None" = None
     """What lists say of the client, where they are asked."""
@@ -96,6 +103,7 @@ class Dialogue:
         self._context = service.context
         self._asked = service.asked
         self._recipients = service.recipients
+        self._service = service
         self._origin = service.origin
         self._admission = service.admission
         self._ours = (server, *service.addresses)
@@ -107,7 +115,11 @@ class Dialogue:
         self._server = server
 
     def greet(self) -> None:
-        """Now, or after a while in which the client is to listen.  Lists are asked meanwhile."""
+        """Now, or after a while in which the client is to listen.  Lists are asked meanwhile.  Neither is for
+        submission: people prove who they are."""
+        if self._service.submission:
+            self._greet()
+            return
         if self._admission.lists and self._policy.listed and self._policy.refusal is None:
             self._listed = self._admission.listed(self._client[0])
         if self._policy.greetdelay:
@@ -129,6 +141,36 @@ class Dialogue:
             self._decide("connect", (), self.machine.accept)
         else:
             self.machine.accept()
+
+    def tls_started(self, facts: TlsFacts, names: tuple[str, ...]) -> None:
+        """The handshake is done: nothing that was known before counts any more (RFC 3207 section 4.2).
+
+        `names`: those of the client's certificate, verified; one in control/tlsclients may relay."""
+        allowed = self._context.settings.tlsclients.intersection(names)
+        if allowed:
+            self._trust()
+            facts = msgspec.structs.replace(facts, peer=min(allowed))
+        self._record.helo, self._extended = b"", False
+        if self._service.implicit:
+            self.tls_kept(facts)
+        else:
+            self._know(facts)
+            self.machine.tls_started(facts)
+
+    def tls_kept(self, facts: TlsFacts) -> None:
+        """The connection was ciphered before this client's session began."""
+        self._know(facts)
+        self.machine.within_tls(facts)
+
+    def _know(self, facts: TlsFacts) -> None:
+        self.tls = self._record.tls = facts
+        self._secured = Secured(facts.version, facts.cipher, facts.peer)
+
+    def _trust(self) -> None:
+        """The client has proved that it may relay."""
+        self._policy = self._policy.trusted()
+        self._bounds = bounds_of(self._context.settings, True)
+        self._listed = None
 
     def drain(self) -> None:
         """End as soon as no message is under way."""
@@ -161,8 +203,16 @@ class Dialogue:
     def _on_xclient(self, event: events.XClientSaid) -> None:
         self._connection.begin_anew(event.said)
 
+    def _on_starttls(self, event: events.StartTls) -> None:
+        if self._service.crowded:
+            self.machine.send(TOO_MANY_HANDSHAKES)
+        else:
+            self.machine.accept()  # and the session begins the handshake
+
     def _on_mail(self, event: events.Mail) -> None:
-        if not self._bounds.begin():
+        if self._service.submission and not self._policy.relay and self.machine.identity is None:
+            self.machine.send(NO_SENDER)
+        elif not self._bounds.begin():
             self._part(TOO_MANY_MESSAGES)
         elif self._listed is not None:
             self._when(self._listed, partial(self._mail_of, event))
@@ -259,6 +309,7 @@ class Dialogue:
                 extended=self._extended,
                 smtputf8=incoming.mail.smtputf8,
                 now=self._context.clock.now(),
+                secured=self._secured._replace(login=self.machine.identity is not None),
             )
         )
         self.machine.accept()
@@ -398,12 +449,14 @@ class Dialogue:
             name=self._policy.name.encode(),
             helo=self._record.helo,
             extended=self._extended,
+            tls=self.tls,
         )
 
 
 ACTIONS: dict[type, Callable[[Dialogue, Any], None]] = {
     events.Hello: Dialogue._on_hello,
     events.XClientSaid: Dialogue._on_xclient,
+    events.StartTls: Dialogue._on_starttls,
     events.Mail: Dialogue._on_mail,
     events.Rcpt: Dialogue._on_rcpt,
     events.Data: Dialogue._on_data,

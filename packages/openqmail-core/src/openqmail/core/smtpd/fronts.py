@@ -17,6 +17,7 @@ from openqmail.core.control.settings import Listener
 from openqmail.core.log import Warn
 from openqmail.core.smtp.proxy import LONGEST, HeaderReader, Passed, ProxyError
 from openqmail.core.smtp.xclient import XClient
+from openqmail.core.tls import TlsFacts
 
 if TYPE_CHECKING:
     from openqmail.core.smtpd.service import SmtpService
@@ -30,7 +31,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Peer(msgspec.Struct, frozen=True):
     """The client that a front end speaks for.  `via`: address and port of the front end; `server`: where
     the client came to, as far as that is known; `xclient`: the front end may say XCLIENT, once more too.
-    `name`: of the client's host in lower case, empty for none, None where nothing was said of it."""
+    `name`: of the client's host in lower case, empty for none, None where nothing was said of it.  `tls`: of
+    the connection, which was ciphered before this client was named."""
 
     client: tuple[str, int]
     server: str
@@ -39,6 +41,7 @@ class Peer(msgspec.Struct, frozen=True):
     name: str | None = None
     helo: bytes = b""
     login: bytes = b""
+    tls: TlsFacts | None = None
 
     def said(self, said: XClient) -> "Peer":
         """The same after XCLIENT: what it did not name stays as it was, unless it was another client's."""
@@ -56,6 +59,12 @@ class Peer(msgspec.Struct, frozen=True):
             helo=before.helo if said.helo is None else said.helo,
             login=before.login if said.login is None else said.login,
         )
+
+    def within(self, tls: TlsFacts | None) -> "Peer":
+        """The same by a connection with TLS or without; what was proved by that, the front end has proved."""
+        if tls is not None:
+            tls = msgspec.structs.replace(tls, peer="", bindings={})
+        return msgspec.structs.replace(self, tls=tls)
 
 
 class Fronts:

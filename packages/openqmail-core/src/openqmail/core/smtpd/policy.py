@@ -31,6 +31,8 @@ TOO_MANY_MESSAGES = Reply(421, b"4.7.0", (b"enough messages for one connection, 
 TOO_MANY_GUESSES = Reply(421, b"4.7.1", (b"too many recipients were refused",))
 TALKS_FIRST = Reply(554, b"5.7.1", (b"you talk before you are greeted",))
 LEAVING = Reply(421, b"4.3.2", (b"shutting down, try again later",))
+TOO_MANY_HANDSHAKES = Reply(454, b"4.7.0", (b"too many TLS handshakes just now, try again later",))
+NO_SENDER = Reply(530, b"5.7.0", (b"authentication required",))
 TOO_MANY_HOPS = Reply(554, b"5.4.6", (b"too many hops, this message is looping",))
 
 HOPS = 100
@@ -83,10 +85,16 @@ class Policy(msgspec.Struct, frozen=True):
             return BAD_RECIPIENT
         return None if self.takes(recipient) else NOT_OURS
 
+    def trusted(self) -> "Policy":
+        """That of the same client once it has proved who it is: it may relay, and what is held against hosts
+        that nobody knows does not count any more; what a rule says of it does."""
+        refusal = None if self.refusal == NAMELESS else self.refusal
+        return msgspec.structs.replace(self, relay=True, refusal=refusal, listed=False, greetdelay=0)
 
-def admit(settings: Settings, client: str, name: str | None = "") -> Policy | None:
-    """The policy for a client's address; None when the rules deny it.  `name`: of its host, empty when it
-    has none, None when that could not be found out."""
+
+def admit(settings: Settings, starttls: bool, client: str, name: str | None = "") -> Policy | None:
+    """The policy for a client's address, who is offered STARTTLS or not; None when the rules deny it.
+    `name`: of its host, empty when it has none, None when that could not be found out."""
     rule = settings.rules.match(client, name or "")
     if not rule.allow:
         return None
@@ -117,6 +125,7 @@ def admit(settings: Settings, client: str, name: str | None = "") -> Policy | No
             timeout=float(settings.timeoutsmtpd),
             max_errors=settings.maxerrors,
             hello=settings.smtpgreeting,
+            starttls=starttls,
             dsn=settings.bounceformat == "dsn",
         ),
     )

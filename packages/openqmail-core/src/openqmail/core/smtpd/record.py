@@ -1,7 +1,7 @@
 """What the log is told of one SMTP session: each message that was accepted, each command that was refused
 (`TOLD` of them; the others are counted), and at the end how it went, in one line."""
 
-from openqmail.core.log import SmtpdAccepted, SmtpdRefused, SmtpdSession
+from openqmail.core.log import SmtpdAccepted, SmtpdRefused, SmtpdSession, SmtpdTlsFailed
 from openqmail.core.ports import ServiceContext
 from openqmail.core.smtp import tables
 from openqmail.core.smtp.refusals import Refused
@@ -14,6 +14,7 @@ from openqmail.core.smtpd.policy import (
     TOO_MANY_MESSAGES,
     TOO_OFTEN,
 )
+from openqmail.core.tls import TlsFacts
 from openqmail.core.values import Reply
 
 TOLD = 100
@@ -35,7 +36,7 @@ ENDS: dict[Reply, str] = {
 
 
 class SessionRecord:
-    """From the connection to its end.  `helo` and `end` are set as they become known."""
+    """From the connection to its end.  `helo`, `tls` and `end` are set as they become known."""
 
     __slots__ = (
         "_began",
@@ -50,6 +51,7 @@ class SessionRecord:
         "end",
         "helo",
         "size",
+        "tls",
         "via",
     )
 
@@ -62,6 +64,7 @@ class SessionRecord:
         self._messages = self._recipients = self._refused = 0
         self.size = 0  # bytes that came
         self.helo = b""
+        self.tls: TlsFacts | None = None
         self.end = ""
 
     def accepted(self, number: int, sender: bytes, recipients: int) -> None:
@@ -77,12 +80,19 @@ class SessionRecord:
                 self._log(self._refusal(one))
         commands.clear()
 
+    def tls_failed(self, why: str) -> None:
+        """The session ends with a handshake that came to nothing."""
+        self.end = self.end or "tls"
+        text = why.encode("utf-8", "replace")
+        self._log(SmtpdTlsFailed(self._client, self._port, self._service, self.helo, text))
+
     def said_last(self, reply: Reply) -> None:
         """The session ends with this reply."""
         self.end = ENDS.get(reply, "violation")
 
     def ended(self, otherwise: str) -> None:
         """`otherwise`: how, where nobody has said so before."""
+        tls = self.tls
         self._log(
             SmtpdSession(
                 end=self.end or otherwise,
@@ -96,6 +106,10 @@ class SessionRecord:
                 refused=self._refused,
                 size=self.size,
                 via=self.via,
+                tls=tls.version if tls else None,
+                cipher=tls.cipher if tls else None,
+                sni=(tls.server_name or None) if tls else None,
+                peer=(tls.peer or None) if tls else None,
             )
         )
 

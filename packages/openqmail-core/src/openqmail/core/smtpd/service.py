@@ -10,6 +10,7 @@ from asyncio import AbstractEventLoop
 from functools import lru_cache, partial
 from typing import Protocol
 
+from openqmail.core.control.pem import no_certificate
 from openqmail.core.hooks.interface import STEPS
 from openqmail.core.ports import ServiceContext
 from openqmail.core.smtpd.admission import Admission
@@ -21,6 +22,9 @@ from openqmail.core.values import Origin
 
 READ = 64 * 1024
 """Bytes that are read at once.  While the disk is behind, each large message has so many in memory."""
+
+HANDSHAKES = 100
+"""At once, of one listener: who only begins them keeps no others from mail without TLS."""
 
 
 class Held(Protocol):
@@ -40,11 +44,18 @@ class Held(Protocol):
 
 
 class SmtpService:
-    """What core registers as `smtp` in the group `openqmail.services`."""
+    """What core registers as `smtp` in the group `openqmail.services`: STARTTLS is offered where the host has
+    a certificate."""
+
+    implicit = False
+    """TLS begins before anything is said (RFC 8314)."""
+    submission = False
+    """For mail of those who may relay alone (RFC 6409)."""
 
     def __init__(self, context: ServiceContext) -> None:
         self.reconfigure(context)
         self.sessions: set[Held] = set()
+        self.handshakes = 0
         self.buffer = memoryview(bytearray(READ))
         self.origin = Origin(os.getuid(), os.getpid())
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
@@ -59,15 +70,23 @@ class SmtpService:
 
     def reconfigure(self, context: ServiceContext) -> None:
         """Clients come again, so what they may do is kept; so is what hooks want to be asked."""
+        if self.implicit and context.tls is None:
+            raise no_certificate(context.listener.service)
         self.context = context
         self.fronts = Fronts(context.listener)
-        self.admit = lru_cache(maxsize=1024)(partial(admit, context.settings))
+        starttls = context.tls is not None and not self.implicit
+        self.admit = lru_cache(maxsize=1024)(partial(admit, context.settings, starttls))
         self.admission = Admission(context.settings, context.resolver, context.log)
         self.addresses = frozenset(one.host for one in context.settings.listen)
         self.recipients: Recipients | None = None
         if context.recipients is not None:
             self.recipients = Recipients(context.recipients, context.settings, context.clock, context.log)
         self.asked = frozenset([step for step in STEPS if context.hooks.has(step)])
+
+    @property
+    def crowded(self) -> bool:
+        """No more handshakes at once."""
+        return self.handshakes >= HANDSHAKES
 
     def drain(self) -> None:
         for session in list(self.sessions):
@@ -93,3 +112,21 @@ class SmtpService:
         for session in list(self.sessions):
             session.look(now)
         self._sweep = self._loop.call_later(1.0, self._look_for_silence) if self.sessions else None
+
+
+class SmtpsService(SmtpService):
+    """`smtps`: as `smtp`, with TLS from the first byte on."""
+
+    implicit = True
+
+
+class SubmissionService(SmtpService):
+    """`submission`: port 587 of RFC 6409."""
+
+    submission = True
+
+
+class SubmissionsService(SubmissionService):
+    """`submissions`: port 465 of RFC 8314."""
+
+    implicit = True

@@ -2,7 +2,7 @@
 
 Bytes go in, what is to be sent is written once a turn.  The client is read no further while the
 machine waits for an answer with a full buffer, or while the disk is behind; nor before the gate
-has let it in.
+has let it in, nor between STARTTLS and its handshake.
 """
 
 import asyncio
@@ -17,12 +17,15 @@ from openqmail.core.limits import network_of
 from openqmail.core.ports import CONNECTIONS, CONNECTIONS_OF_NETWORK, CONNECTIONS_PER_HOUR, of
 from openqmail.core.smtp import events, tables
 from openqmail.core.smtp.events import PAUSED
+from openqmail.core.smtp.tables import State
 from openqmail.core.smtp.xclient import XClient
 from openqmail.core.smtpd.bounds import Pace
 from openqmail.core.smtpd.dialogue import ACTIONS, Dialogue
 from openqmail.core.smtpd.fronts import Peer
+from openqmail.core.smtpd.handshake import reason, secure
 from openqmail.core.smtpd.policy import BUSY, CROWDED, DENIED, LEAVING, TOO_OFTEN, Policy
 from openqmail.core.smtpd.record import SessionRecord
+from openqmail.core.tls import ServerTls, client_names, facts_of
 from openqmail.core.values import Reply
 
 if TYPE_CHECKING:
@@ -37,6 +40,9 @@ TURN = 64
 
 LINGER = 10
 """Seconds that a client has to read our last words."""
+
+EARLY = 256 * 1024
+"""Bytes that may come before they can be heard: ahead of a greeting, or in one turn with a handshake."""
 
 PATIENCE = 60
 """Seconds that a client waits for a gate that does not answer, which is one that is being restarted."""
@@ -53,11 +59,15 @@ class SmtpSession(asyncio.BufferedProtocol):
     _paused = False
     _closing = False
     _lingered = 0
-    _early = b""  # what came before it was let in
     _ended = False  # it sends no more, and was not let in yet
     _unread = False  # what we said piles up
     _heard = False  # since the last look at the clock
     _expires = _NEVER
+    _handshaking: asyncio.Task[None] | None = None
+    _lost = False  # the connection
+    _over = False  # and it has been told
+    _ciphered = False  # what comes is what TLS has deciphered
+    _early = b""  # what came before it could be heard
 
     def __init__(self, service: "SmtpService", loop: AbstractEventLoop, peer: Peer | None = None) -> None:
         self._service = service
@@ -78,6 +88,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         peer = self._peer
         self._client: tuple[str, int] = client if peer is None else peer.client
         self._known = True
+        self._ciphered = peer is not None and peer.tls is not None
         client = self._client
         self._record = SessionRecord(self._context, client[0], client[1], peer.via if peer else None)
         self._pace = Pace(self._context.settings.mindatarate)
@@ -138,6 +149,10 @@ class SmtpSession(asyncio.BufferedProtocol):
         if peer is None:
             server = self._transport.get_extra_info("sockname")
             peer = self._peer = self._service.fronts.peer(self._client, server[0] if server else "")
+        if self._expects_tls and self._service.crowded:
+            self._context.gate.release(CONNECTIONS)
+            self._refuse(BUSY)
+            return
         policy = self._policy
         if peer.xclient:
             offer = msgspec.structs.replace(policy.offer, xclient=True)
@@ -152,15 +167,44 @@ class SmtpSession(asyncio.BufferedProtocol):
             peer.server,
         )
         self._record.helo = peer.helo
-        machine = self._dialogue.machine
-        machine.identity = peer.login or None
+        self._dialogue.machine.identity = peer.login or None
+        if self._expects_tls:
+            self._secure(self._transport)
+            return
+        if peer.tls is not None:
+            self._dialogue.tls_kept(peer.tls)
+        self._begin(self._dialogue)
+
+    @property
+    def _expects_tls(self) -> bool:
+        """It is the first that the client says."""
+        return self._service.implicit and (self._peer is None or self._peer.tls is None)
+
+    def _begin(self, dialogue: Dialogue) -> None:
+        """A connection, or its part behind STARTTLS."""
+        machine = dialogue.machine
         if self._early:
+            self._record.size += len(self._early)
             machine.receive_data(self._early)
             self._early = b""
         if self._ended:
             machine.receive_data(b"")
-        self._dialogue.greet()
+        if machine.state is State.CONNECT:
+            dialogue.greet()
         self.go_on()
+
+    def _keep(self, data: bytes) -> None:
+        """What comes too early waits, where it will be wanted: in plaintext before a greeting, for TLS before
+        its first handshake, deciphered behind that."""
+        if self._closing or self._over:
+            return
+        if self._handshaking is None or self._ciphered or self._expects_tls:
+            self._early += data
+            if len(self._early) > EARLY:
+                self.abort()
+        if self._transport is not None and not self._ciphered:
+            # uvloop begins to read behind connection_made, although it was told not to in there.
+            self._transport.pause_reading()
 
     def _when(self, answer: "Future[T]", then: Callable[[T], None]) -> None:
         """Go on by `then` now where the answer is there, which is the rule, else when it comes."""
@@ -170,16 +214,67 @@ class SmtpSession(asyncio.BufferedProtocol):
             answer.add_done_callback(lambda done: then(done.result()))
 
     def _refuse(self, reply: Reply) -> None:
-        """Say why there is no service, and hang up."""
+        """Say why there is no service, and hang up; who expects TLS first cannot be told."""
         if self._transport is not None and not self._closing:
             self._closing = True
             self._record.said_last(reply)
-            self._transport.write(reply.encode())
+            if not self._expects_tls:
+                self._transport.write(reply.encode())
             self._transport.close()
+
+    # --- TLS --------------------------------------------------------------------------
+
+    def _secure(self, transport: asyncio.Transport) -> None:
+        """Begin the handshake.  Nothing is read before that is at work: it would not be ciphered."""
+        transport.pause_reading()
+        self._paused = True
+        assert self._context.tls is not None  # else nobody has offered it
+        self._handshaking = self._loop.create_task(self._handshake(transport, self._context.tls))
+
+    async def _handshake(self, transport: asyncio.Transport, tls: ServerTls) -> None:
+        """While it lasts, its end is told here alone: not every loop has it that the connection is ours."""
+        service, early = self._service, self._early
+        service.handshakes += 1
+        self._early, self._ciphered = b"", True
+        try:
+            patience = self._context.settings.timeoutsmtpd
+            secured = await secure(self._loop, transport, self, tls, early, patience)
+        except (Exception, asyncio.CancelledError) as error:  # whatever it was, nothing more can be said
+            self._handshaking = None
+            transport.abort()
+            self._record.tls_failed(reason(error))
+            self._end(None)
+        else:
+            self._handshaking = None
+            self._transport = secured
+            self._secured(secured, tls)
+            if self._lost:
+                self._end(None)
+        finally:
+            service.handshakes -= 1
+
+    def _secured(self, transport: asyncio.Transport, tls: ServerTls) -> None:
+        """The handshake is done."""
+        dialogue = self._dialogue
+        if dialogue is None:
+            return
+        peer = transport.get_extra_info("ssl_object")
+        certificate = getattr(peer, "certificate", b"") or tls.certificate_for("")
+        facts = facts_of(peer, True, certificate)
+        dialogue.tls_started(facts, client_names(peer))
+        self._paused = self._unread = False
+        self._heard = True
+        self._begin(dialogue)
 
     # --- what the event loop tells ----------------------------------------------------
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._lost = True
+        if self._handshaking is None and not self._over:  # else its end is told where the handshake is
+            self._end(error)
+
+    def _end(self, error: Exception | None) -> None:
+        self._over = True
         self._transport = None
         self._service.sessions.discard(self)
         if self._crowd:
@@ -198,16 +293,12 @@ class SmtpSession(asyncio.BufferedProtocol):
 
     def buffer_updated(self, count: int) -> None:
         dialogue = self._dialogue
-        if dialogue is not None:
+        if dialogue is None or self._handshaking is not None:
+            self._keep(bytes(self._read_into[:count]))
+        else:
             self._record.size += count
             dialogue.machine.receive_data(bytes(self._read_into[:count]))
             self.go_on()
-        elif self._transport is not None and not self._closing:
-            # uvloop begins to read behind connection_made, although it was told not to in there.
-            self._record.size += count
-            self._early += bytes(self._read_into[:count])
-            self._transport.resume_reading()
-            self._transport.pause_reading()
 
     def pause_writing(self) -> None:
         """The client does not read what it is told: neither do we read more of it."""
@@ -220,18 +311,23 @@ class SmtpSession(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         dialogue = self._dialogue
+        if self._handshaking is not None or (dialogue is None and self._expects_tls):
+            return False
         if dialogue is None:
             self._ended = not self._closing
-            return self._ended
+            return self._ended and not self._ciphered
         dialogue.machine.receive_data(b"")
         self.go_on()
-        return dialogue.submitting  # keep our half open while an answer is owed
+        # Keep our half open while an answer is owed; TLS ends in both directions.
+        return dialogue.submitting and dialogue.tls is None
 
     # --- what the service asks for ----------------------------------------------------
 
     def look(self, now: float) -> None:
         """Once a second: has the client been silent for as long as the machine is ready to wait?"""
         dialogue = self._dialogue
+        if self._handshaking is not None:
+            return  # it has a time of its own
         if self._closing:
             self._lingered += 1
             if self._lingered > LINGER:
@@ -271,6 +367,8 @@ class SmtpSession(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._record.end = self._record.end or "aborted"
             self._transport.abort()
+            if self._handshaking is not None and self._ciphered:  # else it has yet to begin, and will see
+                self._handshaking.cancel()
 
     # --- what the dialogue tells (Connection) -----------------------------------------
 
@@ -289,14 +387,14 @@ class SmtpSession(asyncio.BufferedProtocol):
         if self._paused:
             transport.resume_reading()
         self.connection_lost(None)
-        session = self._service.session(peer.said(said))
+        session = self._service.session(peer.said(said).within(dialogue.tls))
         transport.set_protocol(session)
         session.connection_made(transport)
 
     def go_on(self) -> None:
         """Answer events until the machine needs more bytes or an answer that is not there yet."""
         dialogue = self._dialogue
-        if dialogue is None:
+        if dialogue is None or self._handshaking is not None:
             return
         machine = dialogue.machine
         event: events.Event = PAUSED
@@ -324,12 +422,14 @@ class SmtpSession(asyncio.BufferedProtocol):
             dialogue.forget()
             self._closing = True
             transport.close()
+        elif machine.state is State.TLS:
+            self._secure(transport)
         elif event is PAUSED or self._paused:  # else nothing is left over
             self.throttle()
 
     def throttle(self) -> None:
         dialogue, transport = self._dialogue, self._transport
-        if dialogue is None or transport is None:
+        if dialogue is None or transport is None or self._handshaking is not None:
             return
         incoming = dialogue.incoming
         full = self._unread or dialogue.machine.full or (incoming is not None and incoming.pending > 0)

@@ -22,6 +22,7 @@ from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.local_client import MOST, LocalClient
 from openqmail.core.service.supervisor import messages as said
+from openqmail.core.tls import ServerTls
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import SystemClock
 
@@ -56,8 +57,14 @@ class Inherited:
         self.admin = admin
         self.submit = submit
         self.salvage = salvage
+        self.tls: ServerTls | None = None
         self.tcpto: int | None = None
         """queue/lock/tcpto, open, in `remote` alone, who may not reach the queue."""
+
+    def load_tls(self) -> None:
+        """Certificates and keys, for a process that may not read them later.  Raises ControlError."""
+        settings = self.settings
+        self.tls = ServerTls.load(self.home.control, settings.me, settings.tlsserverciphers)
 
     def services(self) -> dict[Listener, list[socket.socket]]:
         """What smtpd serves."""

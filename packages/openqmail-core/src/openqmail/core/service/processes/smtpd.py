@@ -42,6 +42,7 @@ async def serve(process: Process) -> int:
             clock=process.clock,
             recipients=local if settings.checkrcpt else None,
             resolver=resolver,
+            tls=process.inherited.tls,
         )
 
     listeners = Listeners(context)

@@ -72,6 +72,8 @@ def _live(role: Role, control: socket.socket, inherited: Inherited, walls: Walls
 
 
 def _run(role: Role, control: socket.socket, inherited: Inherited, walls: Walls | None) -> int:
+    if role == "smtpd":  # the keys are root's
+        inherited.load_tls()
     if role == "metrics":
         _SERVE[role] = _metrics()
     if role == "remote":

@@ -33,6 +33,7 @@ from openqmail.core.service.supervisor.legacy import Legacy, try_installed
 from openqmail.core.service.supervisor.manager import Manager
 from openqmail.core.service.supervisor.running import Running, how, processes
 from openqmail.core.service.supervisor.signals import Signals
+from openqmail.core.service.watch import CHANGED, Watch
 from openqmail.core.values import OpenqmailError, TemporaryFailure
 from openqmail.core.world import Clock
 
@@ -68,6 +69,7 @@ class Supervisor:
         self._machine = mind.Machine(settings.smtpdworkers, metrics=bool(settings.metrics))
         self._totals = Totals()
         self._wakes: list[float] = []
+        self._watch = Watch(home.control, time.monotonic())
         self._manager = Manager(os.environ)
         self._note = ""
         self._failed = ""
@@ -111,7 +113,7 @@ class Supervisor:
 
     def _turn(self) -> None:
         now = time.monotonic()
-        wait = max(0.0, min(self._wakes) - now) if self._wakes else None
+        wait = min([self._watch.wait(now), *(max(0.0, when - now) for when in self._wakes)])
         channels = {
             running.channel.fileno(): number
             for number, running in self._children.items()
@@ -129,6 +131,9 @@ class Supervisor:
         if self._wakes and min(self._wakes) <= now:
             self._wakes = [when for when in self._wakes if when > now]
             self._do(self._machine.wake(now))
+        if self._watch.changed(now) and self._machine.state == "serving":
+            self._say(Notice(CHANGED))
+            self._reload()
 
     def _signalled(self, number: int) -> None:
         now = time.monotonic()

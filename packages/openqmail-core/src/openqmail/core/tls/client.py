@@ -1,0 +1,80 @@
+"""TLS towards other hosts: how much is asked of them, and the contexts for that.
+
+`Policy` says it in order of strength.  A file `control/tlshosts/FQDN.pem` holds the certificates (of the
+host, or of who signs for it) that are believed for this one host instead of the system's: eQmail's.
+"""
+
+import os
+import ssl
+from enum import Enum
+
+from openqmail.core.tls import files
+from openqmail.core.tls.files import PemFile
+from openqmail.core.tls.server import SUITES
+
+_ANY = "DEFAULT:!aNULL:@SECLEVEL=1"
+"""Where nobody is verified: what is weak is still better than nothing (RFC 7435)."""
+
+
+class Policy(Enum):
+    """What mail to a domain needs.
+
+    NONE: no TLS.  MAY: TLS where it is offered, else without, whoever it is.  ENCRYPT: never without TLS,
+    whoever it is.  VERIFY: a chain that is believed, and the name of the exchanger.  SECURE: the same, and
+    the name is that of the domain itself or one below it, as the DNS could lie about its exchangers.
+    """
+
+    NONE = "none"
+    MAY = "may"
+    ENCRYPT = "encrypt"
+    VERIFY = "verify"
+    SECURE = "secure"
+
+    @property
+    def encrypted(self) -> bool:
+        """Never without TLS."""
+        return self in (Policy.ENCRYPT, Policy.VERIFY, Policy.SECURE)
+
+    @property
+    def verified(self) -> bool:
+        """Never with somebody else."""
+        return self in (Policy.VERIFY, Policy.SECURE)
+
+    def references(self, domain: str, exchanger: str) -> tuple[str, ...]:
+        """The names one of which the certificate has to be for (`verified_name`)."""
+        return (domain, f".{domain}") if self is Policy.SECURE else (exchanger,)
+
+
+def pinned(control_folder: str, host: str) -> str:
+    """The file of `control/tlshosts/` for this host, "" where there is none."""
+    name = host.lower().rstrip(".")
+    if not name or "/" in name or name.startswith("."):
+        return ""
+    path = os.path.join(control_folder, "tlshosts", f"{name}.pem")
+    return path if os.path.exists(path) else ""
+
+
+def client_context(policy: Policy, control_folder: str, pin: str = "", ciphers: str = "") -> ssl.SSLContext:
+    """A context for hosts of this policy; `pin` is what `pinned` gave, and makes the chain count in any case.
+
+    Its owner checks the name after the handshake, by `facts_of(…, references=…)`: SNI and what is asked
+    for may differ.  `control/clientcert.pem` is shown to who asks.  Raises ControlError.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED if policy.verified or pin else ssl.CERT_NONE
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    strict = context.verify_mode is ssl.CERT_REQUIRED
+    files.set_ciphers(context, ciphers or (SUITES if strict else _ANY), "control/tlsclientciphers")
+    if pin:
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the host's own certificate is enough
+        files.load_authorities(
+            context, PemFile(pin, f"control/tlshosts/{os.path.basename(pin)}"), "certificate"
+        )
+    elif policy.verified:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    own = PemFile(os.path.join(control_folder, "clientcert.pem"), "control/clientcert.pem")
+    if os.path.exists(own.path):
+        files.load_chain(context, own, files.content(own))
+    return context

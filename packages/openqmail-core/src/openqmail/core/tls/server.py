@@ -1,0 +1,153 @@
+"""TLS towards clients: the certificates of this host, chosen by the name that the client asks for.
+
+`control/servercert.pem` is for whoever asks for no other; `control/certs/NAME.pem` for clients that ask for
+NAME by SNI (`_.example.org.pem`: for any name one label below).  With `control/clientca.pem` clients are
+asked for a certificate, which may be missing but not wrong; `control/clientcrl.pem` says which are revoked.
+TLS 1.2 and 1.3 alone, forward secret, no renegotiation (RFC 9325).  ALPN: `smtp`, where it is offered.
+"""
+
+import hashlib
+import os
+import ssl
+from collections.abc import Callable, Container
+
+from openqmail.core.tls import files
+from openqmail.core.tls.certificate import Certificate
+from openqmail.core.tls.files import PemFile, stamp
+from openqmail.core.tls.names import verified_name
+from openqmail.core.values import ControlError
+
+__all__ = ["SUITES", "ServerObject", "ServerTls", "dislikes", "file_of", "stamp"]
+
+SUITES = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
+"""Of TLS 1.2; those of 1.3 are all sound."""
+
+SOON = 14 * 86_400
+"""Seconds before its end that a certificate is warned of."""
+
+
+class ServerObject(ssl.SSLObject):
+    """The server's end of one connection; the name that the client asked for, and the certificate it got."""
+
+    server_name = ""
+    certificate = b""
+
+
+class ServerTls:
+    """What this host is to its clients.
+
+    `context` serves all names; `chains` by the name in SNI, "" for any other: the host's certificate first;
+    `version` changes when a file does."""
+
+    def __init__(
+        self, context: ssl.SSLContext, chains: dict[str, tuple[Certificate, ...]], version: str
+    ) -> None:
+        self.context, self.chains, self.version = context, chains, version
+
+    @classmethod
+    def load(cls, control_folder: str, me: bytes, ciphers: str = "") -> "ServerTls | None":
+        """None: there is no servercert.pem.  Raises ControlError naming the file and what to do."""
+        found = files.server_files(control_folder)
+        if found and "" not in found:
+            why = f"is missing, for who asks for no name in control/certs; link that of {me.decode()} to it"
+            raise ControlError(files.DEFAULT, 0, why)
+        digest = hashlib.blake2b(ciphers.encode(), digest_size=16)
+        contexts: dict[str, ssl.SSLContext] = {}
+        chains: dict[str, tuple[Certificate, ...]] = {}
+        for name, file in found.items():
+            content = files.content(file)
+            digest.update(b"\0%b\0%b" % (name.encode(), content))
+            chains[name] = files.certificates(file, content)
+            contexts[name] = _context(ciphers)
+            files.load_chain(contexts[name], file, content)
+            digest.update(_ask_clients(contexts[name], control_folder))
+        if not contexts:
+            return None
+        contexts[""].sni_callback = _chooser(contexts, chains)
+        return cls(contexts[""], chains, digest.hexdigest())
+
+    def certificate_for(self, server_name: str) -> bytes:
+        """The certificate in DER that a client gets who asks for this name ("": for none)."""
+        return self.chains[_chosen(self.chains, server_name)][0].der
+
+    def warnings(self, me: str, now: float) -> list[ControlError]:
+        """What others may dislike about the certificates; none of it keeps them from being served."""
+        return [
+            ControlError(file_of(name), 0, why)
+            for name, chain in self.chains.items()
+            for why in dislikes(chain[0], name or me, now)
+        ]
+
+
+def file_of(name: str) -> str:
+    """The control file of the certificate for a name in SNI, "" for any other."""
+    return f"control/certs/{name}.pem" if name else files.DEFAULT
+
+
+def dislikes(certificate: Certificate, name: str, now: float) -> list[str]:
+    """What others may dislike about a certificate of the host `name`."""
+    found = []
+    if now >= certificate.not_after:
+        found.append("has expired; get a new one")
+    elif now >= certificate.not_after - SOON:
+        found.append(f"expires in {int(certificate.not_after - now) // 86_400} days; get a new one")
+    if now < certificate.not_before:
+        found.append("is not valid yet; get one that is, or set the clock")
+    wanted = name[1:] if name.startswith("_.") else name
+    if not verified_name(certificate, [wanted]):
+        names = ", ".join(certificate.hosts) or certificate.common_name or "nobody"
+        found.append(f"is for {names}, not for {name}; get one with that name")
+    if certificate.self_issued:
+        found.append("is self-signed, so others cannot verify whose it is; get one from an authority")
+    return found
+
+
+def _chosen(names: Container[str], server_name: str) -> str:
+    """Which of the names has the certificate for a client's wish."""
+    wanted = server_name.lower().rstrip(".")
+    if wanted in names:
+        return wanted
+    below = "_." + wanted.partition(".")[2]
+    return below if below in names else ""
+
+
+def _context(ciphers: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.num_tickets = 1
+    context.sslobject_class = ServerObject
+    context.set_alpn_protocols(["smtp"])
+    files.set_ciphers(context, ciphers or SUITES, "control/tlsserverciphers")
+    return context
+
+
+def _ask_clients(context: ssl.SSLContext, control_folder: str) -> bytes:
+    """Ask clients for certificates, where there is a clientca.pem.  Gives what was read."""
+    authorities, revoked = (
+        PemFile(os.path.join(control_folder, name), f"control/{name}") for name in files.CLIENT_FILES
+    )
+    if not os.path.lexists(authorities.path):
+        if os.path.lexists(revoked.path):
+            why = "has no effect without control/clientca.pem; add that, or remove this"
+            raise ControlError(revoked.name, 0, why)
+        return b""
+    read = files.load_authorities(context, authorities, "certificate")
+    if os.path.lexists(revoked.path):
+        read += b"\0" + files.load_authorities(context, revoked, "revocation list")
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return read
+
+
+def _chooser(
+    contexts: dict[str, ssl.SSLContext], chains: dict[str, tuple[Certificate, ...]]
+) -> Callable[[ssl.SSLObject, str | None, ssl.SSLContext], None]:
+    def choose(peer: ssl.SSLObject, server_name: str | None, context: ssl.SSLContext) -> None:
+        name = _chosen(contexts, server_name or "")
+        if name:
+            peer.context = contexts[name]
+        if isinstance(peer, ServerObject):
+            peer.server_name, peer.certificate = (server_name or "").lower(), chains[name][0].der
+
+    return choose
