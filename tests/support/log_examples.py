@@ -68,6 +68,31 @@ EXAMPLES: list[tuple[str, list[log.Event]]] = [
         ],
     ),
     (
+        "Sending to other hosts",
+        [
+            log.RemoteTls(
+                18,
+                CLIENT,
+                25,
+                b"mx.b.example",
+                "may",
+                "TLSv1.3",
+                "TLS_AES_256_GCM_SHA384",
+                "mx.b.example",
+            ),
+            log.RemoteTlsFailed(18, CLIENT, 25, b"mx.b.example", "may", "plain", b"wrong version number"),
+            log.RemoteTlsFailed(
+                18,
+                CLIENT,
+                25,
+                b"mx.b.example",
+                "verify",
+                "wait",
+                b"its certificate is not believed: certificate has expired",
+            ),
+        ],
+    ),
+    (
         "The service",
         [
             log.Status(1, 10, 0, 20),

@@ -169,8 +169,8 @@ def slow(scene, seconds, verbs):
 
 @pytest.fixture
 def hurry(monkeypatch):
-    monkeypatch.setattr("openqmail.core.remote.connection.SECONDS_TO_AGREE", 0.6)
-    monkeypatch.setattr("openqmail.core.remote.connection.SECONDS_A_RECIPIENT", 0.0)
+    monkeypatch.setattr("openqmail.core.remote.attempt.SECONDS_TO_AGREE", 0.6)
+    monkeypatch.setattr("openqmail.core.remote.attempt.SECONDS_A_RECIPIENT", 0.0)
 
 
 def test_it_answers_each_time_at_the_last_moment(scene, hurry):

@@ -23,6 +23,7 @@ from openqmail.core.log.receiving import (
     SubmitAccepted,
     SubmitRefused,
 )
+from openqmail.core.log.sending import RemoteTls, RemoteTlsFailed
 from openqmail.core.log.writer import Form, Log, LogWriter, MemoryLog
 
 __all__ = [
@@ -40,6 +41,8 @@ __all__ = [
     "MessageInfo",
     "NewMessage",
     "Notice",
+    "RemoteTls",
+    "RemoteTlsFailed",
     "SmtpdAccepted",
     "SmtpdRefused",
     "SmtpdSession",

@@ -18,6 +18,7 @@ from openqmail.core.log.receiving import (
     SubmitAccepted,
     SubmitRefused,
 )
+from openqmail.core.log.sending import RemoteTls, RemoteTlsFailed
 from openqmail.core.values import Outcome
 
 _WORDS = {Outcome.SUCCESS: b"success", Outcome.DEFERRAL: b"deferral", Outcome.FAILURE: b"failure"}
@@ -178,6 +179,8 @@ Event = (
     | SmtpdTlsFailed
     | SubmitAccepted
     | SubmitRefused
+    | RemoteTls
+    | RemoteTlsFailed
 )
 
 

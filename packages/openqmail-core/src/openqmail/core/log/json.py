@@ -8,7 +8,7 @@ object is one line that no terminal obeys.  An object has `LONGEST` bytes at mos
 
 import msgspec
 
-from openqmail.core.log import events, receiving
+from openqmail.core.log import events, receiving, sending
 from openqmail.core.values import Outcome
 
 LONGEST = 4_000
@@ -33,6 +33,8 @@ NAMES: dict[type, str] = {
     receiving.SmtpdTlsFailed: "smtpd_tls_failed",
     receiving.SubmitAccepted: "submit_accepted",
     receiving.SubmitRefused: "submit_refused",
+    sending.RemoteTls: "remote_tls",
+    sending.RemoteTlsFailed: "remote_tls_failed",
 }
 """What an event is called."""
 

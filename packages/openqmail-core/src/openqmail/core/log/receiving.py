@@ -31,9 +31,9 @@ class SmtpdAccepted(msgspec.Struct, frozen=True, gc=False):
     def line(self) -> bytes:
         return b"smtpd: accepted msg %d: client %s helo %s from <%s> recipients %d" % (
             self.number,
-            _client(self.client, self.port),
-            _word(self.helo),
-            _cut(self.sender, ADDRESS),
+            host_and_port(self.client, self.port),
+            word(self.helo),
+            cut(self.sender, ADDRESS),
             self.recipients,
         )
 
@@ -58,12 +58,12 @@ class SmtpdRefused(msgspec.Struct, frozen=True, gc=False):
     def line(self) -> bytes:
         return b"smtpd: refused %s%s: code %d client %s helo %s%s text %s" % (
             self.command.encode(),
-            b" <%s>" % _cut(self.argument, ADDRESS) if self.argument else b"",
+            b" <%s>" % cut(self.argument, ADDRESS) if self.argument else b"",
             self.code,
-            _client(self.client, self.port),
-            _word(self.helo),
-            b" from <%s>" % _cut(self.sender, ADDRESS) if self.sender is not None else b"",
-            _cut(self.text, TEXT),
+            host_and_port(self.client, self.port),
+            word(self.helo),
+            b" from <%s>" % cut(self.sender, ADDRESS) if self.sender is not None else b"",
+            cut(self.text, TEXT),
         )
 
 
@@ -95,22 +95,22 @@ class SmtpdSession(msgspec.Struct, frozen=True, gc=False):
     def line(self) -> bytes:
         return b"smtpd: session %s: client %s service %s helo %s seconds %.3f messages %d" % (
             self.end.encode(),
-            _client(self.client, self.port),
-            _word(self.service.encode()),
-            _word(self.helo),
+            host_and_port(self.client, self.port),
+            word(self.service.encode()),
+            word(self.helo),
             self.seconds,
             self.messages,
         ) + b" recipients %d refused %d bytes %d%b" % (
             self.recipients,
             self.refused,
             self.size,
-            (b" via " + _word(self.via.encode("utf-8", "replace")) if self.via else b"")
+            (b" via " + word(self.via.encode("utf-8", "replace")) if self.via else b"")
             + (self._secured() if self.tls else b""),
         )
 
     def _secured(self) -> bytes:
         facts = (self.tls, self.cipher, self.sni, self.peer)
-        words = [_word((text or "").encode("utf-8", "replace")) for text in facts]
+        words = [word((text or "").encode("utf-8", "replace")) for text in facts]
         return b" tls %b cipher %b sni %b peer %b" % tuple(words)
 
 
@@ -125,10 +125,10 @@ class SmtpdTlsFailed(msgspec.Struct, frozen=True, gc=False):
 
     def line(self) -> bytes:
         return b"smtpd: tls failed: client %s service %s helo %s text %s" % (
-            _client(self.client, self.port),
-            _word(self.service.encode()),
-            _word(self.helo),
-            _cut(self.text, TEXT),
+            host_and_port(self.client, self.port),
+            word(self.service.encode()),
+            word(self.helo),
+            cut(self.text, TEXT),
         )
 
 
@@ -146,7 +146,7 @@ class SubmitAccepted(msgspec.Struct, frozen=True, gc=False):
             self.number,
             self.uid,
             self.pid,
-            _cut(self.sender, ADDRESS),
+            cut(self.sender, ADDRESS),
             self.recipients,
         )
 
@@ -168,25 +168,25 @@ class SubmitRefused(msgspec.Struct, frozen=True, gc=False):
             self.outcome.encode(),
             _number(self.uid),
             _number(self.pid),
-            _cut(self.sender, ADDRESS),
-            _cut(self.text, TEXT),
+            cut(self.sender, ADDRESS),
+            cut(self.text, TEXT),
         )
 
 
-def _client(address: str, port: int) -> bytes:
+def host_and_port(address: str, port: int) -> bytes:
     """Address and port, an IPv6 address in brackets."""
     host = address.encode("utf-8", "replace").translate(SAFE)
     return b"[%s]:%d" % (host, port) if b":" in host else b"%s:%d" % (host, port)
 
 
-def _word(text: bytes) -> bytes:
+def word(text: bytes) -> bytes:
     """A name, `-` where there is none."""
-    return _cut(text, HELO) or b"-"
+    return cut(text, HELO) or b"-"
 
 
 def _number(number: int | None) -> bytes:
     return b"-" if number is None else b"%d" % number
 
 
-def _cut(text: bytes, most: int) -> bytes:
+def cut(text: bytes, most: int) -> bytes:
     return text.translate(SAFE) if len(text) <= most else text[:most].translate(SAFE) + b"..."

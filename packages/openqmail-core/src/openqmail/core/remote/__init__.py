@@ -1,6 +1,7 @@
 """Mail to other hosts: where it goes, and the way there."""
 
 from openqmail.core.remote.directions import Directions, Pathfinder, find_route
+from openqmail.core.remote.keys import Keys
 from openqmail.core.remote.lmtp import LmtpTransport
 from openqmail.core.remote.own import own_addresses
 from openqmail.core.remote.remote import Remote
@@ -10,6 +11,7 @@ from openqmail.core.remote.transport import Source, Stop, Transport, TransportFa
 
 __all__ = [
     "Directions",
+    "Keys",
     "LmtpTransport",
     "Pathfinder",
     "Remote",

@@ -1,27 +1,30 @@
 """One connection to another host: a socket round the SMTP client machine, one transaction at a time.
 
-It reports to whoever holds the other end of `Owner`; it decides nothing about other hosts or
-other tries.  One write for all that a turn of the loop has to say.  A large body is read off
-the loop, a chunk at a time, no faster than the peer takes it.  It has no timer: its owner calls
-`expire` now and then, and `deadline` is where the machine's patience (RFC 5321 section 4.5.3.2,
-at most `timeoutremote`) ends.  A host that answers each time at the last moment is given up as well:
-all that comes before the message has `SECONDS_TO_AGREE`, on however many connections.
+It reports to whoever holds the other end of `Owner`; it decides nothing about other hosts, and of
+other tries only that the next one to this host is without TLS, where the policy lets it.  One write for
+all that a turn of the loop has to say.  A large body is read off the loop, a chunk at a time, no faster
+than the peer takes it.  It has no timer: its owner calls `expire` now and then, and `deadline` is where
+the machine's patience (RFC 5321 section 4.5.3.2, at most `timeoutremote`) ends.  A host that answers each
+time at the last moment is given up as well: all that comes before the message has `SECONDS_TO_AGREE`, on
+however many connections.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Iterator
 from math import inf
-from typing import Literal, Protocol, cast
+from typing import cast
 
 import msgspec
 
 from openqmail.core.control.settings import Settings
+from openqmail.core.log import Log
 from openqmail.core.message.lines import chunk_form
-from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import report
+from openqmail.core.remote.attempt import Attempt, Owner, State
 from openqmail.core.remote.pool import Place
-from openqmail.core.remote.transport import Source, Stop
+from openqmail.core.remote.securing import HUNG_UP, SECONDS, TOO_LATE, Securing, begun, failed
+from openqmail.core.remote.transport import Stop
 from openqmail.core.smtp.client import ClientSession
 from openqmail.core.smtp.client_events import (
     BODY_WANTED,
@@ -30,70 +33,21 @@ from openqmail.core.smtp.client_events import (
     Finished,
     Ready,
     Refused,
+    StartTls,
     Transaction,
+    Unmet,
 )
 from openqmail.core.smtp.client_events import Outcome as Decided
+from openqmail.core.tls import TlsError, TlsFacts
 from openqmail.core.values import OpenqmailError, PermanentFailure, Result
 
 SECONDS_TO_LEAVE = 5.0
-SECONDS_TO_AGREE = 600.0
-"""From the first connection of a delivery until the host wants the message."""
-SECONDS_A_RECIPIENT = 5.0
-"""And so many more for each: what a tarpit that means well takes."""
 MOST_TRANSACTIONS = 1000
 """A connection that was of use so often makes room for a new one: addresses and policies change."""
 
-_BEFORE_THE_MESSAGE = frozenset(("greeting", "ehlo", "helo", "lhlo", "cleared", "mail", "rcpt", "data"))
-
-State = Literal["opening", "busy", "idle", "leaving", "gone"]
-
-
-class Attempt(msgspec.Struct, eq=False):
-    """A delivery on its way: what is left to try, and what went wrong with what was tried."""
-
-    job: RemoteJob
-    stops: tuple[Stop, ...]
-    source: Source
-    future: "asyncio.Future[tuple[Result, ...]]"
-    problem: Result = report.NOT_CONNECTED
-    eight_bit: bool = False
-    size: int = 0
-    """On the wire."""
-    wire: bytes | None = None
-    """The whole body as it stands there, where it is small."""
-    until: float = inf
-    """When the time for all that comes before the message ends, by the loop's clock."""
-
-    def connected(self, now: float) -> None:
-        if self.until == inf:
-            self.until = now + SECONDS_TO_AGREE + SECONDS_A_RECIPIENT * len(self.job.recipients)
-
-    def finish(self, results: tuple[Result, ...]) -> None:
-        if not self.future.done():
-            self.future.set_result(results)
-
-    def finish_all(self, result: Result) -> None:
-        self.finish((result,) * len(self.job.recipients))
-
-
-class Owner(Protocol):
-    """What a connection tells."""
-
-    def opened(self, connection: "Connection") -> None: ...
-
-    def answered(self, connection: "Connection") -> None:
-        """The peer is there: it has greeted us, or said that it will not."""
-        ...
-
-    def idle(self, connection: "Connection") -> bool:
-        """A transaction is over; False: it should not be kept."""
-        ...
-
-    def try_again(self, attempt: Attempt) -> None:
-        """The next of `attempt.stops`, on a new connection."""
-        ...
-
-    def gone(self, connection: "Connection") -> None: ...
+_BEFORE_THE_MESSAGE = frozenset(
+    ("greeting", "ehlo", "helo", "lhlo", "starttls", "auth", "cancelled", "cleared", "mail", "rcpt", "data")
+)
 
 
 class Connection(asyncio.Protocol):
@@ -107,6 +61,7 @@ class Connection(asyncio.Protocol):
         settings: Settings,
         session: ClientSession,
         attempt: Attempt,
+        log: Log,
     ) -> None:
         self.stop = stop
         self.place = place
@@ -115,6 +70,9 @@ class Connection(asyncio.Protocol):
         self.opened = False
         self.deadline = inf
         self._owner = owner
+        self._log = log
+        self._tls: Securing | None = None
+        self._vouched = True  # something was heard since the handshake began, if one did
         self._timeout = settings.timeoutremote
         self._host = stop.address.encode("ascii")
         self._session = session
@@ -152,11 +110,12 @@ class Connection(asyncio.Protocol):
     def expire(self, now: float) -> None:
         """Give up when the deadline has passed."""
         if now >= self.deadline:
-            self._break_off()
+            self._break_off(TOO_LATE)
 
     def abort(self) -> None:
         """End at once; a delivery under way is deferred."""
-        self._break_off()
+        self._vouched = True  # no fault of its TLS
+        self._break_off("")
 
     # --- what the event loop tells ----------------------------------------------------
 
@@ -167,22 +126,32 @@ class Connection(asyncio.Protocol):
             self._attempt.connected(self._loop.time())
         self.opened = True
         self._owner.opened(self)
+        if self.stop.security.implicit(self.stop.port):
+            self._begin_tls()
         self._flush()
 
     def data_received(self, data: bytes) -> None:
+        if self.state == "gone":
+            return
+        if self._tls is not None and not (data := self._decipher(self._tls, data)):
+            return
         if self.state == "idle":
             # Nothing was asked: a 421, or worse.  Neither makes it of further use.
             self._fail()
             return
+        self._vouched = True
         self._session.receive_data(data)
         self._turn()
 
     def eof_received(self) -> None:
+        if not self._vouched:
+            self._tls_failed(HUNG_UP)
+            return
         self._session.receive_data(b"")
         self._turn()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._break_off()
+        self._break_off(HUNG_UP)
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()
@@ -191,6 +160,72 @@ class Connection(asyncio.Protocol):
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None
+
+    # --- TLS --------------------------------------------------------------------------
+
+    @property
+    def handshaking(self) -> bool:
+        """The handshake has begun, and nothing was heard behind it."""
+        return not self._vouched
+
+    def _begin_tls(self) -> None:
+        self._vouched = False
+        try:
+            self._tls = Securing(self.stop.security, self.stop.name)
+        except TlsError as error:
+            self._tls_failed(str(error))
+        else:
+            self._wire.write(self._tls.to_send())
+
+    def _decipher(self, tls: Securing, data: bytes) -> bytes:
+        """What the peer says, if it says something and the connection is still of use."""
+        try:
+            plain = tls.receive(data)
+        except TlsError as error:
+            self._wire.write(tls.to_send())  # why, as TLS says it
+            self._break_off(str(error))
+            return b""
+        if answer := tls.to_send():
+            self._wire.write(answer)
+        if tls.facts is not None and self._session.tls is None:
+            self._secured(tls.facts)
+        if tls.over:
+            if plain:
+                self._vouched = True
+                self._session.receive_data(plain)
+            self.eof_received()
+            return b""
+        return plain
+
+    def _cipher(self, tls: Securing, data: bytes) -> bytes:
+        """The same as it goes over the wire; nothing where TLS is broken."""
+        try:
+            return tls.send(data)
+        except TlsError as error:
+            self._break_off(str(error))
+            return b""
+
+    def _secured(self, facts: TlsFacts) -> None:
+        self._session.tls_started(facts)
+        if self._attempt is not None:
+            self._log(begun(self._attempt.job.delivery, self.stop, facts))
+        self._flush()
+
+    def _tls_failed(self, why: str) -> None:
+        """The next try is without TLS, on a new connection, where the policy lets it."""
+        attempt, self._attempt = self._attempt, None
+        stop, security = self.stop, self.stop.security
+        self._leave_behind()
+        if attempt is None:
+            return
+        may = not security.policy.encrypted and not security.implicit(stop.port)
+        self._log(failed(attempt.job.delivery, stop, why, again=may))
+        if may:
+            attempt.stops = (msgspec.structs.replace(stop, security=security.without_tls()), *attempt.stops)
+            attempt.problem = report.died(self._host, "starttls", whole_message_sent=False)
+        else:
+            attempt.problem = report.not_secure(self._host, f"TLS failed: {why}", security.reason)
+        self._owner.try_again(attempt)
 
     # --- what the machine says --------------------------------------------------------
 
@@ -206,7 +241,10 @@ class Connection(asyncio.Protocol):
                 self._finished(event)
             elif isinstance(event, Ready):
                 self._begin()
-            elif isinstance(event, Refused):
+            elif isinstance(event, StartTls):
+                self._owner.answered(self)
+                self._begin_tls()
+            elif isinstance(event, Refused | Unmet):
                 self._refused(event)
             elif isinstance(event, Ended):
                 self._fail(event.outcomes, event.stage)
@@ -218,12 +256,16 @@ class Connection(asyncio.Protocol):
             return
         data, answers = self._session.data_to_send(), self._session.answers
         if data:
+            if self._tls is not None and not (data := self._cipher(self._tls, data)):
+                return
             self._wire.write(data)
         elif answers == self._answers:
             return  # half a reply wins the peer no time, or one octet a minute would hold us for ever
         self._answers = answers
         if self.state == "leaving":
             patience: float | None = SECONDS_TO_LEAVE
+        elif self._tls is not None and self._tls.facts is None:
+            patience = min(SECONDS, self._timeout)
         else:
             patience = self._session.deadline()
         if self.state != "idle":
@@ -330,20 +372,29 @@ class Connection(asyncio.Protocol):
             self.leave()
         attempt.finish(results)
 
-    def _refused(self, event: Refused) -> None:
+    def _refused(self, event: Refused | Unmet) -> None:
         self._owner.answered(self)
         attempt = self._attempt
         self._attempt = None
         self.state = "idle"
         self.leave()
         if attempt is not None:
-            attempt.problem = report.refused(self._host, event.stage, event.reply)
+            reason = self.stop.security.reason
+            if isinstance(event, Unmet):
+                attempt.problem = report.not_secure(self._host, event.why, reason)
+            else:
+                attempt.problem = report.refused(self._host, event.stage, event.reply, reason)
             self._owner.try_again(attempt)
 
     # --- the end ----------------------------------------------------------------------
 
-    def _break_off(self) -> None:
+    def _break_off(self, why: str) -> None:
         """Nothing more will come; what the peer has said about some of the recipients stands."""
+        if self.state == "gone":
+            return
+        if not self._vouched:
+            self._tls_failed(why)
+            return
         self._session.timed_out()
         self._turn()
         self._fail()
@@ -354,12 +405,10 @@ class Connection(asyncio.Protocol):
         if self.state == "gone":
             return
         before = self.state
-        self.state = "gone"
         attempt, self._attempt = self._attempt, None
         if self._streaming is not None and self._streaming is not asyncio.current_task():
             self._streaming.cancel()
-        self._wire.abort()
-        self._owner.gone(self)
+        self._leave_behind(polite=stage == "quit")
         if attempt is None:
             return
         if self._loop.time() >= attempt.until and stage in _BEFORE_THE_MESSAGE and not self._whole_sent:
@@ -378,6 +427,15 @@ class Connection(asyncio.Protocol):
             )
         else:
             attempt.finish_all(died)
+
+    def _leave_behind(self, polite: bool = False) -> None:
+        self.state = "gone"
+        if polite and self._tls is not None:
+            self._wire.write(self._tls.close())
+            self._wire.close()
+        else:
+            self._wire.abort()
+        self._owner.gone(self)
 
 
 def _close(chunks: Iterator[bytes]) -> None:

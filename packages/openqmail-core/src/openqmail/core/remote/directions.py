@@ -19,7 +19,9 @@ from openqmail.core.control.settings import Route, Settings
 from openqmail.core.dns import Answer, LookupFailed, MailExchanger, Resolver, look_up_hosts
 from openqmail.core.log.escaping import escape
 from openqmail.core.remote import report
+from openqmail.core.remote.keys import Keys
 from openqmail.core.remote.own import canonical, own_addresses
+from openqmail.core.remote.security import Demands
 from openqmail.core.remote.transport import Stop
 from openqmail.core.smtp.grammar import wire_domain
 from openqmail.core.values import PermanentFailure, Result
@@ -97,7 +99,8 @@ def by_turns(addresses: Iterable[str]) -> Iterator[str]:
 class Pathfinder:
     """Finds directions for a domain; `port` is where mail exchangers listen.
 
-    `tell` is told why a lookup failed: that is for the administrator, and nothing for a bounce."""
+    `tell` is told why a lookup failed: that is for the administrator, and nothing for a bounce.  Without
+    `keys` no host is asked for TLS, and no login is told."""
 
     def __init__(
         self,
@@ -106,35 +109,40 @@ class Pathfinder:
         own: Callable[[], frozenset[str]] = own_addresses,
         port: int = 25,
         tell: Callable[[str], object] = str,
+        keys: Keys | None = None,
     ) -> None:
         self._settings = settings
         self._resolver = resolver
         self._own = own
         self._port = port
         self._tell = tell
+        self._demands = Demands(settings.tlspolicy, keys)
         self._ours: frozenset[str] = frozenset()
         self._ours_until = float("-inf")
 
     async def find(self, domain: bytes) -> Directions | Result:
         """Directions, or the result for every recipient at that domain."""
-        route = find_route(domain, self._settings.smtproutes)
+        key = route_key(domain, self._settings.smtproutes)
+        route = None if key is None else self._settings.smtproutes[key]
         try:
             if route is not None and route.hosts:
-                return await self._routed(route)
+                return await self._routed(domain, route, key)
             transport, port = ("smtp", self._port) if route is None else (route.transport, route.port)
             address = literal(domain)
             if address is not None:
                 if self._is_this_host(address, port):
                     return report.THIS_HOST
-                return Directions(transport, (((Stop(domain, address, port),),),), float("inf"))
+                security = self._demands.of(domain, domain, port)
+                stop = Stop(domain, address, port, 0, security)
+                return Directions(transport, (((stop,),),), float("inf"))
             return await self._by_exchangers(domain, transport, port)
         except LookupFailed as error:
             self._tell(f"mail for {escape(domain).decode()} waits: {error}")
             return report.LOOKUP_FAILED
 
-    async def _routed(self, route: Route) -> Directions | Result:
+    async def _routed(self, domain: bytes, route: Route, key: bytes | None) -> Directions | Result:
         # In the order in which the administrator wrote them: each its own preference.
-        found = await self._hosts(tuple(enumerate(route.hosts)), route.port)
+        found = await self._hosts(tuple(enumerate(route.hosts)), route.port, domain, key)
         hosts = [host for host in found.hosts if host]
         if not hosts:
             found.nothing_failed()
@@ -154,7 +162,8 @@ class Pathfinder:
         implicit = not exchangers
         if implicit:
             exchangers = (MailExchanger(0, name),)
-        found = await self._hosts(tuple((each.preference, each.host) for each in exchangers), port)
+        names = tuple((each.preference, each.host) for each in exchangers)
+        found = await self._hosts(names, port, domain)
         if not any(found.hosts):
             found.nothing_failed()
             return report.no_host(domain) if implicit else report.NO_EXCHANGER
@@ -182,9 +191,11 @@ class Pathfinder:
                 groups.setdefault(exchanger.preference, []).append(host)
         return tuple(tuple(groups[preference]) for preference in sorted(groups))
 
-    async def _hosts(self, names: tuple[tuple[int, bytes], ...], port: int) -> "_Found":
+    async def _hosts(
+        self, names: tuple[tuple[int, bytes], ...], port: int, domain: bytes, route: bytes | None = None
+    ) -> "_Found":
         """The addresses of each host, which are given with their preference; an empty one for a
-        host that has none."""
+        host that has none.  `route`: the key of the line in control/smtproutes that names them."""
         hosts: list[Host] = []
         failed: LookupFailed | None = None
         ttl = float("inf")
@@ -193,7 +204,8 @@ class Pathfinder:
             if isinstance(answer, Answer):
                 ttl = min(ttl, answer.ttl)
                 addresses = by_turns(answer.records)
-                hosts.append(tuple(Stop(name, address, port, preference) for address in addresses))
+                security = self._demands.of(domain, name, port, route)
+                hosts.append(tuple(Stop(name, address, port, preference, security) for address in addresses))
             else:
                 # What could not be looked up may be there in a minute; so this soon again.
                 ttl = min(ttl, 30.0)

@@ -2,21 +2,25 @@
 
 Bounded for each place and in all; a connection that finds no room is not kept.  The one used
 last is taken first, so that a quiet time lets the others end.  A place is told apart by the
-address at our end and the name that was given, too: what the peer may judge a sender by.  Knows
-nothing of SMTP, sockets or clocks.
+address at our end and the name that was given, too: what the peer may judge a sender by; and by what was
+demanded of the peer, so no mail goes over less TLS than it needs, or by another's login.  Knows nothing of
+SMTP, sockets or clocks.
 """
 
 from typing import Generic, Protocol, TypeVar
 
+from openqmail.core.remote.security import Security
 from openqmail.core.remote.transport import Source, Stop
 
-Place = tuple[str, int, str | None, bytes]
-"""Address, port, the address that is bound at our end ("" for none), the name given in HELO."""
+Place = tuple[str, int, str | None, bytes, Security]
+"""Address, port, the address that is bound at our end ("" for none), the name given in HELO, and what
+was demanded of the peer."""
 
 
 def place_of(stop: Stop, source: Source, helohost: bytes) -> Place:
     """Where a connection to that stop from that source is."""
-    return stop.address, stop.port, source.local(stop.address), source.helo or helohost
+    helo = source.helo or helohost
+    return stop.address, stop.port, source.local(stop.address), helo, stop.security
 
 
 class Kept(Protocol):

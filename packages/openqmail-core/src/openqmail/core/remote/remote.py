@@ -19,6 +19,7 @@ from openqmail.core.log import Alert, Log, Warn
 from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import report
 from openqmail.core.remote.directions import Directions, Pathfinder
+from openqmail.core.remote.keys import Keys
 from openqmail.core.remote.own import own_addresses
 from openqmail.core.remote.tcpto import Timeouts
 from openqmail.core.remote.transport import Counted, Transport, TransportFactory
@@ -42,7 +43,7 @@ class Remote:
 
     Without a `resolver`, name servers are asked as `control/resolvers` says.  `exchanger_port`
     is where the exchangers of the world listen.  Without `timeouts`, which addresses were silent is
-    forgotten with this object."""
+    forgotten with this object; without `keys` there is no TLS, and no login."""
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class Remote:
         own: Callable[[], frozenset[str]] = own_addresses,
         exchanger_port: int = 25,
         timeouts: Timeouts | None = None,
+        keys: Keys | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
@@ -66,7 +68,8 @@ class Remote:
         self._known: dict[bytes, tuple[float, Directions]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._resolver = resolver or resolver_of(settings)
-        self._pathfinder = Pathfinder(settings, self._resolver, own, exchanger_port, self._warn)
+        self._keys = keys
+        self._pathfinder = self._new_pathfinder()
         self._source_of = _sources(settings)
 
     def deliver(self, job: RemoteJob) -> Results:
@@ -84,14 +87,15 @@ class Remote:
         task.add_done_callback(self._tasks.discard)
         return future
 
-    def reconfigure(self, settings: Settings) -> None:
+    def reconfigure(self, settings: Settings, keys: Keys | None = None) -> None:
         """Deliveries from now on obey these settings; those under way keep theirs."""
+        self._keys = keys
         if self._given is None and settings.resolvers != self._settings.resolvers:
             self._resolver = resolver_of(settings)
         self._settings = settings
         self._source_of = _sources(settings)
         self._known.clear()
-        self._pathfinder = Pathfinder(settings, self._resolver, self._own, self._port, self._warn)
+        self._pathfinder = self._new_pathfinder()
         for transport in self._transports.values():
             transport.reconfigure(settings)
 
@@ -140,6 +144,9 @@ class Remote:
     def _fault(self, job: RemoteJob, error: BaseException) -> tuple[Result, ...]:
         self._log(Alert(f"delivery {job.delivery} met a fault in remote: {error!r}"))
         return _all(job, report.FAULT)
+
+    def _new_pathfinder(self) -> Pathfinder:
+        return Pathfinder(self._settings, self._resolver, self._own, self._port, self._warn, self._keys)
 
     def _warn(self, text: str) -> None:
         self._log(Warn(text))

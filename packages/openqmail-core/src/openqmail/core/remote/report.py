@@ -27,9 +27,13 @@ UNREADABLE = Result(Outcome.DEFERRAL, b"Unable to read message. (#4.3.0)\n")
 FAULT = Result(Outcome.DEFERRAL, b"Sorry, something is wrong with this service. (#4.3.0)\n")
 STOPPED = Result(Outcome.DEFERRAL, b"Sorry, this service is about to end. (#4.3.2)\n")
 
+IMPLICIT = "at port 465 TLS begins with the connection"
+
 _SUCCESS = Outcome.SUCCESS
 _STAGES = {
     "greeting": b"Connected to %s but greeting failed.\nRemote host said: %s\n",
+    "starttls": b"Connected to %s but it would not begin TLS.\nRemote host said: %s\n",
+    "auth": b"Connected to %s but my login was rejected.\nRemote host said: %s\n",
     "helo": b"Connected to %s but my name was rejected.\nRemote host said: %s\n",
     "mail": b"Connected to %s but sender was rejected.\nRemote host said: %s\n",
     "rcpt": b"%s does not like recipient.\nRemote host said: %s\n",
@@ -68,9 +72,23 @@ def no_family(place: str) -> Result:
     return Result(Outcome.DEFERRAL, text.encode())
 
 
-def refused(host: bytes, stage: str, reply: Reply) -> Result:
-    """A greeting, or the answer to EHLO and HELO, that makes the host of no use now."""
-    return Result(Outcome.DEFERRAL, _STAGES[stage] % (host, quote(reply)), host=True)
+def refused(host: bytes, stage: str, reply: Reply, reason: str = "") -> Result:
+    """A greeting, or the answer to EHLO, HELO, STARTTLS or AUTH, that makes the host of no use now;
+    `reason`: who asks for TLS there."""
+    text = _STAGES[stage] % (host, quote(reply))
+    if stage == "starttls" and reason:
+        text += _because(reason) + b" (#4.7.4)\n"
+    return Result(Outcome.DEFERRAL, text, host=True)
+
+
+def not_secure(host: bytes, why: str, reason: str) -> Result:
+    """The host does not fulfil what mail demands of it: `why`, a clause about it; `reason`: who demands."""
+    text = b"Connected to %s but %s." % (host, why.encode("ascii", "backslashreplace"))
+    return Result(Outcome.DEFERRAL, text + b"\n" + _because(reason) + b" (#4.7.5)\n", host=True)
+
+
+def _because(reason: str) -> bytes:
+    return f"No mail goes there so: {reason or IMPLICIT}.".encode("ascii", "backslashreplace")
 
 
 def concluded(host: bytes, stage: str, reply: Reply) -> Result:

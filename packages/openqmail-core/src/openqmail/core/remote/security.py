@@ -16,6 +16,7 @@ import msgspec
 from openqmail.core.control.securing import REST
 from openqmail.core.remote.keys import Keys, Pin
 from openqmail.core.smtp.client_events import Login, Terms
+from openqmail.core.smtp.grammar import wire_domain
 from openqmail.core.tls import Policy, TlsError, TlsFacts
 from openqmail.core.tls.certificate import read_certificate
 from openqmail.core.values.address import suffixes
@@ -136,6 +137,8 @@ class Demands:
 
     def _references(self, policy: Policy, domain: bytes, host: bytes, routed: bool) -> tuple[str, ...]:
         # The name of a relay is the administrator's word, and not the DNS's.
+        if not domain.isascii():
+            domain = wire_domain(domain)
         return (Policy.VERIFY if routed else policy).references(_shown(domain), _shown(host))
 
 

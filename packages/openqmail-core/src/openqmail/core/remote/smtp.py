@@ -18,7 +18,8 @@ from openqmail.core.log import Alert, Log
 from openqmail.core.message.lines import Fitness, unfit, wire_form
 from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import report
-from openqmail.core.remote.connection import SECONDS_TO_LEAVE, Attempt, Connection
+from openqmail.core.remote.attempt import Attempt
+from openqmail.core.remote.connection import SECONDS_TO_LEAVE, Connection
 from openqmail.core.remote.dialing import NotBound, connect, equals, race
 from openqmail.core.remote.pool import Pool, place_of
 from openqmail.core.remote.tcpto import Timeouts
@@ -156,8 +157,8 @@ class SmtpTransport:
                 continue
             attempt.stops = (*won.left, *worse)
             place = place_of(won.stop, source, settings.helohost)
-            session = self.session(place[3], settings.timeoutremote)
-            connection = Connection(self, won.stop, place, settings, session, attempt)
+            session = self.session(place[3], settings.timeoutremote, won.stop.security.terms)
+            connection = Connection(self, won.stop, place, settings, session, attempt, self._log)
             try:
                 await loop.create_connection(lambda: connection, sock=won.made)  # noqa: B023
             except OSError:  # it has ended already
@@ -249,7 +250,8 @@ class SmtpTransport:
                 self._pool.discard(connection)
                 connection.leave()
             else:
-                if connection.state == "opening" and not connection.late(now):
+                silent = connection.state == "opening" and not connection.handshaking
+                if silent and not connection.late(now):
                     self._timeouts.silent(connection.stop.address)
                 connection.expire(now)
         if self._connections:

@@ -14,22 +14,25 @@ from openqmail.core.control.bindings import Source
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import Log
 from openqmail.core.ports import RemoteJob
+from openqmail.core.remote.security import PLAIN, Security
 from openqmail.core.remote.tcpto import Timeouts
 from openqmail.core.values import Result
 
-__all__ = ["Counted", "Source", "Stop", "Timeouts", "Transport", "TransportFactory"]
+__all__ = ["Counted", "Security", "Source", "Stop", "Timeouts", "Transport", "TransportFactory"]
 
 
-class Stop(msgspec.Struct, frozen=True, gc=False):
+class Stop(msgspec.Struct, frozen=True):
     """One address to try; `name` is the host's as the MX, the route or the literal gave it.
 
     Stops of one `preference` are as good as each other; a higher one has its turn when none of
-    those before it would do."""
+    those before it would do.  `security`: what has to be so before mail is given there; a transport that
+    cannot see to it must not give any."""
 
     name: bytes
     address: str
     port: int
     preference: int = 0
+    security: Security = PLAIN
 
 
 class Transport(Protocol):
