@@ -34,3 +34,26 @@ def _load_here(name):
 def scene():
     """The module scene: peers that do as they are told, settings and jobs."""
     return _load_here("scene")
+
+
+@pytest.fixture(scope="session")
+def tls_scene():
+    """The module tls_scene: peers with TLS."""
+    return _load_here("tls_scene")
+
+
+@pytest.fixture(scope="session")
+def authority():
+    """Who signs for the hosts of these tests."""
+    from certificates import Authority
+
+    return Authority()
+
+
+@pytest.fixture
+def trusted(authority, tmp_path, monkeypatch):
+    """The system believes that authority, and no other."""
+    file = tmp_path / "system.pem"
+    file.write_bytes(authority.certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))

@@ -5,7 +5,7 @@ import contextlib
 
 from openqmail.core.control.rules import Rules
 from openqmail.core.control.settings import Route, Settings
-from openqmail.core.log import MemoryLog, Warn
+from openqmail.core.log import MemoryLog, RemoteTls, RemoteTlsFailed, Warn
 from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import LmtpTransport, Remote, SmtpTransport
 from openqmail.core.values import BytesBody, MessageId
@@ -15,9 +15,12 @@ RESET = object()
 HANG = object()
 EXTENSIONS = b"250-peer.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SIZE 100000000\r\n250 SMTPUTF8\r\n"
 PLAIN = b"250 peer.test\r\n"
+SECURE = b"250-peer.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 STARTTLS\r\n"
+START = b"220 2.0.0 go\r\n"
 POLITE = {
     "": b"220 peer.test ESMTP\r\n",
     "EHLO": EXTENSIONS,
+    "STAR": START,
     "HELO": PLAIN,
     "MAIL": b"250 2.1.0 sender ok\r\n",
     "RCPT": b"250 2.1.5 recipient ok\r\n",
@@ -33,10 +36,14 @@ class Peer:
 
     An answer is bytes, CLOSE, RESET, HANG, or a list of those, used up one at a time over all
     connections (the last one stays).  `commands`, `messages`, `connections` and
-    `sources` (the address of each client) tell what came.
+    `sources` (the address of each client) tell what came.  `tls`: the context of a peer that has TLS,
+    `implicit` for one that begins with it; `secured` has what the client showed at each handshake, and
+    `inside` what commands came behind one.
     """
 
-    def __init__(self, answers=None, host="127.0.0.1", port=0):
+    def __init__(self, answers=None, host="127.0.0.1", port=0, tls=None, implicit=False):
+        self.tls, self.implicit = tls, implicit
+        self.secured, self.inside = [], []
         self.answers = {**POLITE, **(answers or {})}
         self.host, self.port = host, port
         self.commands, self.messages, self.connections = [], [], 0
@@ -45,7 +52,8 @@ class Peer:
         self._tasks = set()
 
     async def __aenter__(self):
-        self._server = await asyncio.start_server(self._serve, self.host, self.port)
+        at_once = self.tls if self.implicit else None
+        self._server = await asyncio.start_server(self._serve, self.host, self.port, ssl=at_once)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -79,11 +87,16 @@ class Peer:
         while line := await reader.readline():
             verb = line[:4].strip().upper().decode("latin-1")
             self.commands.append(line.removesuffix(b"\r\n"))
+            if writer.get_extra_info("ssl_object") is not None:
+                self.inside.append(line.removesuffix(b"\r\n"))
             answer = self._next(verb)
             if not await self._say(writer, verb, answer):
                 return
             if verb == "QUIT":
                 return
+            if verb == "STAR" and answer == START and self.tls is not None:
+                await writer.start_tls(self.tls)
+                self.secured.append(writer.get_extra_info("ssl_object"))
             if verb == "DATA" and bytes(answer[:1]) in (b"2", b"3"):
                 await self._message(reader)
                 if not await self._say(writer, "."):
@@ -192,4 +205,4 @@ async def remote(given, **more):
         yield made
     finally:
         await made.close()
-    assert all(isinstance(event, Warn) for event in log.events), log.lines()
+    assert all(isinstance(event, Warn | RemoteTls | RemoteTlsFailed) for event in log.events), log.lines()

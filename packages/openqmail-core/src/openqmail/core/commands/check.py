@@ -15,6 +15,7 @@ import msgspec
 
 from openqmail.core.commands.command import CANNOT, DONE, example, needed
 from openqmail.core.control.accounts import Account, find_accounts
+from openqmail.core.control.credentials import read_credentials
 from openqmail.core.control.home import Home
 from openqmail.core.control.modes import Finding, examine
 from openqmail.core.control.owner import as_owner
@@ -44,6 +45,7 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
         if here.queue not in [one.place for one in found]:
             found += _queue(here, accounts.send)
         found += _addresses_of_others(here)
+        found += _passwords(here)
         notes = list(_certificates(here, found))
     for one in found:
         print(msgspec.json.encode(one).decode() if args.json else _on_a_line(str(one)))
@@ -87,6 +89,15 @@ def _addresses_of_others(home: Home) -> Iterator[Finding]:
                 place,
                 "give it to an interface of this host, or mend the line",
             )
+
+
+def _passwords(home: Home) -> Iterator[Finding]:
+    """A login in control/smtproutes, which more than one process has to read."""
+    with suppress(OpenqmailError):
+        if read_credentials(home.control).by_route:
+            thing = "has a password, and every process of the service reads it"
+            remedy = "move user and password to control/credentials: HOST USER PASSWORD"
+            yield Finding(thing, os.path.join(home.control, "smtproutes"), remedy)
 
 
 def _certificates(home: Home, found: list[Finding]) -> Iterator[str]:

@@ -11,8 +11,9 @@ from openqmail.core.control.definition import Definition
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
 from openqmail.core.control.pem import PEM, PemDefinition
-from openqmail.core.control.reader import all_definitions, check, content
+from openqmail.core.control.reader import all_definitions, check, content, read_settings
 from openqmail.core.control.text import nearest, shown
+from openqmail.core.remote.keys import Keys
 from openqmail.core.values import ControlError, OpenqmailError
 
 help = "list, show, explain or check the control files"
@@ -43,9 +44,7 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
         print(explained_pem(pem) if pem else explained(_definition(args.name)))
         return DONE
     if pem is not None:
-        raise OpenqmailError(
-            f"control/{pem.name} is not shown; 'openqmail tls show' tells what there is to know"
-        )
+        raise OpenqmailError(f"control/{pem.name} is not shown; {pem.shown}")
     here = needed(home)
     definitions = all_definitions() if args.verb == "list" else ()
     for group in extensions.GROUPS:  # looked up before root becomes the owner, who may not see them
@@ -112,7 +111,7 @@ def _list(home: Home, definitions: tuple[Definition, ...], as_json: bool) -> int
     for definition in sorted(definitions, key=lambda one: one.name):
         text, is_set = _text(home, definition)
         lines = [line.rstrip() for line in text.decode("utf-8", "backslashreplace").splitlines()]
-        lines = [line for line in lines if line and not line.startswith("#")]
+        lines = [definition.shown(line) for line in lines if line and not line.startswith("#")]
         if as_json:
             row = {"name": definition.name, "set": is_set, "value": lines, "kind": definition.kind}
             print(json.dumps(row | {"readers": definition.readers}))
@@ -134,6 +133,11 @@ def _check(home: Home) -> int:
         pass  # among them
     except OpenqmailError as error:
         errors.append(error)
+    if not errors:  # what remote reads is read by what the others say
+        try:
+            Keys.load(home.control, read_settings(home))
+        except OpenqmailError as error:
+            errors.append(error)
     for problem in errors:
         print(f"error: {problem}")
     for problem in found.warnings:

@@ -55,6 +55,7 @@ FILES = {
     "users/smtpauth": ("gate", 0o400),
     "control/servercert.pem": (ROOT, 0o400),
     "control/clientcert.pem": ("remote", 0o400),
+    "control/credentials": ("remote", 0o400),
 }
 """Owner and mode of single files.  A secret is its one reader's: qmail's groups have several users
 each, so a group that may read it would be too many.  Root may own it as well.  The keys of TLS for clients

@@ -1,12 +1,14 @@
-"""The files of control/ that are no lists of lines: certificates and keys in PEM.
+"""The files of control/ that are no part of `Settings`: certificates and keys in PEM, and passwords.
 
-They are explained like the others; what is in them is read by tls/, and shown by `openqmail tls show`,
-which never shows a key.
+They are explained like the others; what is in them is read by tls/ and by the process that needs it alone,
+and shown by `openqmail tls show`, which never shows a key.
 """
 
 import msgspec
 
 from openqmail.core.values import ControlError
+
+SECRET = "it is secret"
 
 IMPLICIT = ("smtps", "submissions")
 """Services in which TLS begins before anything is said."""
@@ -27,6 +29,7 @@ class PemDefinition(msgspec.Struct, frozen=True, kw_only=True):
     without: str
     explanation: str
     secret: bool
+    shown: str = "'openqmail tls show' tells what there is to know"
 
 
 PEM: tuple[PemDefinition, ...] = (
@@ -76,5 +79,60 @@ PEM: tuple[PemDefinition, ...] = (
             "missing for an authority, lets no certificate of it pass."
         ),
         secret=False,
+    ),
+    PemDefinition(
+        name="clientcert.pem",
+        kind="a private key and certificates in PEM",
+        readers=("remote",),
+        without="other hosts are shown no certificate",
+        explanation=(
+            "The certificate that other hosts are shown who ask for one: its private key, not encrypted, and "
+            "the certificates, in one file. In a home of root's it is root's, mode 400: remote reads it "
+            "before it becomes its user."
+        ),
+        secret=True,
+        shown=SECRET,
+    ),
+    PemDefinition(
+        name="tlshosts/NAME.pem",
+        kind="certificates in PEM",
+        readers=("remote",),
+        without="what the system believes counts, where control/tlspolicy asks for a proof",
+        explanation=(
+            "eQmail's: what is believed for the host NAME, in lower case, and nothing else: its own "
+            "certificate, whatever its names, or those of who signs for it. Mail for that host then goes "
+            "there with TLS and that proof alone."
+        ),
+        secret=False,
+        shown="it is in PEM; 'openssl x509 -text -in FILE' shows it",
+    ),
+    PemDefinition(
+        name="notlshosts/NAME",
+        kind="an empty file",
+        readers=("remote",),
+        without="TLS is tried with every host that offers it",
+        explanation=(
+            "eQmail's: no TLS is begun with the host NAME, where no line of control/tlspolicy speaks of the "
+            "domain. Better is a line there."
+        ),
+        secret=False,
+        shown="it is empty",
+    ),
+    PemDefinition(
+        name="credentials",
+        kind="a list of HOST USER PASSWORD",
+        readers=("remote",),
+        without="nobody is told who we are, but by a line of control/smtproutes",
+        explanation=(
+            "Who we are to the hosts that control/smtproutes leads to: the host's name as it stands there, a "
+            "blank, the user, a blank, the password, which may have blanks inside. The best mechanism of "
+            "AUTH that the host offers is used: SCRAM-SHA-256, CRAM-MD5, PLAIN, LOGIN. It is told to a host "
+            "that has proved its name by its certificate, and to others only where a line of "
+            "control/tlspolicy names that very host; a password itself never without TLS, but where that "
+            "line says none. In a home of root's it is root's, mode 400: only remote reads it, before it "
+            "becomes its user."
+        ),
+        secret=True,
+        shown=SECRET,
     ),
 )

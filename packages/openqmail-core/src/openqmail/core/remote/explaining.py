@@ -6,6 +6,7 @@ rules of its own.  Whether a host takes mail is seen only when it is tried.
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from openqmail.core.control.bindings import Source
 from openqmail.core.control.settings import Route, Settings
@@ -14,16 +15,19 @@ from openqmail.core.ports import Explanation, Step
 from openqmail.core.remote import report
 from openqmail.core.remote.dialing import NotBound, bound
 from openqmail.core.remote.directions import Directions, Pathfinder, route_key
+from openqmail.core.remote.keys import Keys
 from openqmail.core.remote.own import own_addresses
 from openqmail.core.remote.remote import load_transport, resolver_of
+from openqmail.core.remote.security import PLAIN, Security
 from openqmail.core.remote.tcpto import REST, Silence
 from openqmail.core.remote.transport import Stop
+from openqmail.core.tls import Policy
 from openqmail.core.values import OpenqmailError, Outcome, Result
 
 WOULD_TRY = Result(Outcome.SUCCESS, b"it would be tried there now\n")
 
-Place = Callable[[bytes], str]
-"""Where control/smtproutes has this key."""
+Place = Callable[[str, bytes], str]
+"""Where the control file of this name has this key."""
 
 
 async def explain(
@@ -34,11 +38,13 @@ async def explain(
     silences: Mapping[str, Silence],
     resolver: Resolver | None = None,
     own: Callable[[], frozenset[str]] = own_addresses,
+    keys: Keys | None = None,
 ) -> Explanation:
-    """For mail of this sender to a domain (lower case); `silences`: addresses that were silent."""
-    trail = [_routed(domain, settings.smtproutes, place)]
+    """For mail of this sender to a domain (lower case); `silences`: addresses that were silent.  Without
+    `keys` nothing is said of TLS."""
+    trail = [_routed(domain, settings.smtproutes, partial(place, "smtproutes"))]
     telling = _Telling(resolver or resolver_of(settings), trail)
-    found = await Pathfinder(settings, telling, own).find(domain)
+    found = await Pathfinder(settings, telling, own, keys=keys).find(domain)
     source = settings.sources().source_of(sender)
     trail.append(_bound(source, settings))
     if isinstance(found, Result):
@@ -48,6 +54,7 @@ async def explain(
     for at, stop in enumerate(stops, 1):
         rest = _rest(silences.get(stop.address), now)
         trail.append(Step("way", _way(at, stop) + (f": it was silent, and {rest}" if rest else "")))
+    trail += _secured(stops, partial(place, "tlspolicy"))
     used = {host[0].name for hosts in found.preferences for host in hosts}
     if passed := [_shown(name) for name in telling.exchangers if name not in used]:
         text = "is this host itself, or no better an exchanger than it"
@@ -83,7 +90,7 @@ def _result(found: Directions, stops: tuple[Stop, ...], source: Source) -> Resul
     return WOULD_TRY
 
 
-def _routed(domain: bytes, routes: dict[bytes, Route], place: Place) -> Step:
+def _routed(domain: bytes, routes: dict[bytes, Route], place: Callable[[bytes], str]) -> Step:
     key = route_key(domain, routes)
     if key is None:
         return Step("control/smtproutes", "no line for this domain: its mail exchangers are looked for")
@@ -99,6 +106,39 @@ def _bound(source: Source, settings: Settings) -> Step:
     used = [f"{name} from {address or 'any address'}" for name, address in families if address is not None]
     helo = _shown(source.helo or settings.helohost)
     return Step(source.place or "control/bindings", f"{', '.join(used)}; HELO {helo}")
+
+
+def _secured(stops: tuple[Stop, ...], place: Callable[[bytes], str]) -> list[Step]:
+    """What each host has to fulfil."""
+    names: dict[Security, list[bytes]] = {}
+    for stop in stops:
+        hosts = names.setdefault(stop.security, [])
+        if stop.name not in hosts:
+            hosts.append(stop.name)
+    trail = []
+    for one, hosts in names.items():
+        if one == PLAIN:
+            continue
+        where = "control/tlspolicy" if one.key is None else place(one.key)
+        because = one.reason if one.key is None else ""
+        text = f"{', '.join(map(_shown, hosts))}: {one.policy.value}, {_MEANS[one.policy]}"
+        if one.references:
+            text += f", for {' or '.join(one.references)}"
+        trail.append(
+            Step(where, f"{text} ({because or 'no line speaks of it'})" if one.key is None else text)
+        )
+        if one.login is not None:
+            trail.append(Step("login", f"we say by AUTH who we are to {_shown(hosts[0])}"))
+    return trail
+
+
+_MEANS = {
+    Policy.NONE: "TLS is never begun",
+    Policy.MAY: "TLS where it is offered, whoever it is",
+    Policy.ENCRYPT: "never without TLS, whoever it is",
+    Policy.VERIFY: "never without TLS and a certificate that is believed",
+    Policy.SECURE: "never without TLS and a certificate that is believed",
+}
 
 
 def _way(at: int, stop: Stop) -> str:

@@ -17,6 +17,9 @@ from openqmail.core.tls import Policy, client_context, pinned, read_certificates
 from openqmail.core.tls.files import PemFile, content
 from openqmail.core.values import ControlError
 
+FILES = ("clientcert.pem", "tlshosts", "notlshosts", "credentials")
+"""In the folder of the control files."""
+
 
 class Pin(msgspec.Struct, frozen=True):
     """`file` as the administrator knows it; `certificates`: those in it, in DER."""
@@ -59,6 +62,11 @@ class Keys:
         """Of the line of control/smtproutes that has this key, else of the host it leads to."""
         found = self._credentials
         return found.by_route.get(route) or found.by_host.get(host)
+
+
+def has_files(control_folder: str) -> bool:
+    """Whether there is a file that `Keys` could fail to load."""
+    return any(os.path.lexists(os.path.join(control_folder, name)) for name in FILES)
 
 
 def _pins(control_folder: str, ciphers: str) -> dict[bytes, Pin]:

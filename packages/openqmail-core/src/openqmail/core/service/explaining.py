@@ -23,6 +23,7 @@ from openqmail.core.control.settings import Settings
 from openqmail.core.local.explaining import explain as explain_local
 from openqmail.core.ports import Explanation, Step, Trail
 from openqmail.core.remote.explaining import explain as explain_remote
+from openqmail.core.remote.keys import Keys
 from openqmail.core.remote.remote import load_transport
 from openqmail.core.remote.tcpto import Silence, silences
 from openqmail.core.send.routing import sender_for
@@ -129,15 +130,18 @@ def _remote(home: Home, settings: Settings, accounts: Accounts, routed: Routed, 
         with suppress(OpenqmailError, KeyError):  # told by who asks
             load_transport(name)
 
-    def place(key: bytes) -> str:
-        return place_of(home, "smtproutes", key)
+    def place(name: str, key: bytes) -> str:
+        return place_of(home, name, key)
+
+    keys = Keys.load(home.control, settings)
 
     silent: dict[str, Silence] = {}
     with suppress(OSError), as_send(home):
         silent = silences(home.queue)
 
     def look() -> Explanation:
-        return asyncio.run(explain_remote(routed.domain, sender, settings, place, silent))
+        explaining = explain_remote(routed.domain, sender, settings, place, silent, keys=keys)
+        return asyncio.run(explaining)
 
     return _asked(accounts.remote, look)
 

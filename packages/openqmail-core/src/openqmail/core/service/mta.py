@@ -25,7 +25,7 @@ from openqmail.core.local import LocalDeliveries
 from openqmail.core.log import Alert, Exiting, Log, Notice
 from openqmail.core.ports import QueueAdmin, ServiceContext
 from openqmail.core.queue import SendMutex
-from openqmail.core.remote import Remote, Timeouts, tcpto
+from openqmail.core.remote import Keys, Remote, Timeouts, tcpto
 from openqmail.core.service.admin import AdminSocket
 from openqmail.core.service.listeners import Listeners
 from openqmail.core.service.queueing import Ending, Queueing
@@ -76,7 +76,11 @@ class Mta:
         self._gate = LocalGate(limits_of(settings))
         self._local = LocalDeliveries(home, settings, disk, clock)
         self._remote = Remote(
-            settings, log, resolver=resolver, timeouts=Timeouts(tcpto.open_file(home.queue))
+            settings,
+            log,
+            resolver=resolver,
+            timeouts=Timeouts(tcpto.open_file(home.queue)),
+            keys=Keys.load(home.control, settings),
         )
         self._queueing = Queueing(
             home, settings, disk, clock, log, self._local, self._remote, self._fatal, salvage
@@ -170,6 +174,7 @@ class Mta:
             self._settings = read_settings(self._home)
             self._hooks = load_chain(self._settings, self._log, self._clock)
             self._tls = ServerTls.load(self._home.control, self._settings.me, self._settings.tlsserverciphers)
+            keys = Keys.load(self._home.control, self._settings)
             bound = bind(self._settings.listen, self._bound)
             await self._listeners.serve(bound)
         except OpenqmailError:
@@ -178,7 +183,7 @@ class Mta:
         self._bound = bound
         self._gate.reconfigure(limits_of(self._settings))
         self._local.reconfigure(self._settings)
-        self._remote.reconfigure(self._settings)
+        self._remote.reconfigure(self._settings, keys)
         self._queueing.reconfigure(self._settings)
         self._log(Notice("took the new settings"))
 

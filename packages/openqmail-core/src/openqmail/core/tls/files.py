@@ -14,6 +14,7 @@ from openqmail.core.values import ControlError
 
 DEFAULT = "control/servercert.pem"
 CLIENT_FILES = ("clientca.pem", "clientcrl.pem")
+OUTGOING = ("clientcert.pem", "tlshosts")
 
 _HOST = re.compile(r"(?:_\.)?[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _MOST = 1024 * 1024
@@ -57,13 +58,13 @@ def server_files(control_folder: str) -> dict[str, PemFile]:
 
 
 def stamp(control_folder: str) -> Stamp:
-    """What stat says of all that a `ServerTls` is made of: another value when a file of it has changed,
-    come or gone.  Raises nothing."""
+    """What stat says of all that a `ServerTls` is made of, and of what others are shown and believed for
+    (`tlshosts` as a folder): another value when a file of it has changed, come or gone.  Raises nothing."""
     try:
         paths = [file.path for file in server_files(control_folder).values()]
     except ControlError:
         paths = []
-    paths += [os.path.join(control_folder, name) for name in ("certs", *CLIENT_FILES)]
+    paths += [os.path.join(control_folder, name) for name in ("certs", *CLIENT_FILES, *OUTGOING)]
     found = []
     for path in paths:
         try:

@@ -17,6 +17,7 @@ from openqmail.core.control.assign import Users
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import METRICS, Listener, Settings
 from openqmail.core.log import Alert, LogWriter
+from openqmail.core.remote import Keys
 from openqmail.core.service.figures import Counts
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
@@ -58,6 +59,7 @@ class Inherited:
         self.submit = submit
         self.salvage = salvage
         self.tls: ServerTls | None = None
+        self.keys: Keys | None = None
         self.tcpto: int | None = None
         """queue/lock/tcpto, open, in `remote` alone, who may not reach the queue."""
 
@@ -65,6 +67,10 @@ class Inherited:
         """Certificates and keys, for a process that may not read them later.  Raises ControlError."""
         settings = self.settings
         self.tls = ServerTls.load(self.home.control, settings.me, settings.tlsserverciphers)
+
+    def load_keys(self) -> None:
+        """What only `remote` may know: our key, and our logins elsewhere.  Raises ControlError."""
+        self.keys = Keys.load(self.home.control, self.settings)
 
     def services(self) -> dict[Listener, list[socket.socket]]:
         """What smtpd serves."""

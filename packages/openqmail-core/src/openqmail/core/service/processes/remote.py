@@ -11,7 +11,9 @@ _LOOK_AGAIN = 0.05
 
 async def serve(process: Process) -> int:
     """Until it is told to leave and its deliveries have ended."""
-    remote = Remote(process.settings, process.log, timeouts=Timeouts(process.inherited.tcpto))
+    inherited = process.inherited
+    timeouts = Timeouts(inherited.tcpto)
+    remote = Remote(process.settings, process.log, timeouts=timeouts, keys=inherited.keys)
     server = RemoteServer(remote)
     process.peers["remote"] = server.serve
     process.work = lambda: server.active

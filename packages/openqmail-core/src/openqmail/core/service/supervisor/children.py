@@ -78,6 +78,7 @@ def _run(role: Role, control: socket.socket, inherited: Inherited, walls: Walls 
         _SERVE[role] = _metrics()
     if role == "remote":
         inherited.tcpto = _open_tcpto(inherited)
+        inherited.load_keys()  # which may be root's
     enter(role, inherited, {0, 1, 2, control.fileno(), *_kept(role, inherited)}, walls)
     if role == "local":
         return run_spawner(control, inherited)
