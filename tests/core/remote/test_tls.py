@@ -221,7 +221,12 @@ async def resets(reader, writer):
     writer.transport.abort()
 
 
+async def leaves(reader, writer):
+    """Without an answer to STARTTLS."""
+
+
 UNSOUND = {
+    "it does not answer": leaves,
     "it hangs up": says(b""),
     "it resets": resets,
     "it talks junk": says(b"\xff" * 100, hang=True),

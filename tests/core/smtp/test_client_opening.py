@@ -126,7 +126,7 @@ def test_plain_text_behind_the_answer_to_starttls_ends_the_session(terms: Terms,
     peer = Peer(terms)
     assert peer.greets(OFFERS) == []
     found = peer.says(b"220 go\r\n" + behind)
-    assert [type(event) for event in found] == [events.Ended] and found[0].stage == "starttls"
+    assert [type(event) for event in found] == [events.Ended] and found[0].stage == "handshake"
     assert peer.heard() == b"STARTTLS\r\n" and peer.session.closing
 
 

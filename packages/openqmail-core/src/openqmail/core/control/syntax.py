@@ -304,12 +304,9 @@ def without_login(text: str) -> str:
     """A line of control/smtproutes as others may see it."""
     key, colon, rest = split_key(text)
     parts = _ROUTE.fullmatch(rest)
-    secret = parts is None or parts[3] or any(mark in rest for mark in " |")
-    return (
-        text
-        if not secret
-        else f"{key}{colon}{parts[1] if parts else ''}:{parts[2] or '' if parts else ''}:..."
-    )
+    if parts is None or any(mark in f"{parts[1]}:{parts[2]}" for mark in " |"):
+        return f"{key}{colon}..."  # where a login stands in the wrong place
+    return f"{key}{colon}{parts[1]}:{parts[2]}:..." if parts[3] else text
 
 
 def check_login(text: str) -> None:

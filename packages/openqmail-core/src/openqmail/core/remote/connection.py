@@ -247,7 +247,10 @@ class Connection(asyncio.Protocol):
             elif isinstance(event, Refused | Unmet):
                 self._refused(event)
             elif isinstance(event, Ended):
-                self._fail(event.outcomes, event.stage)
+                if event.stage == "starttls":
+                    self._tls_failed(event.why)
+                else:
+                    self._fail(event.outcomes, event.stage)
         if self.state != "idle":
             self._flush()
 

@@ -123,7 +123,8 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     """The connection is of no more use.
 
     `stage` is what was waited for: `message` when the end of the body was sent, so that the
-    peer may have accepted it, `body` before that, `ready` when nothing.  In the midst of a
+    peer may have accepted it, `body` before that, `handshake` when it spoke where TLS had to begin, `ready`
+    when nothing.  In the midst of a
     transaction `outcomes` holds what was already decided, None for the other recipients; nothing of it
     has been reported before.
     """

@@ -231,7 +231,7 @@ class Opening:
         if reply.code == 220:
             if not self._replies.empty:
                 why = "the peer sent something between its answer to STARTTLS and the handshake"
-                self._end(why, "starttls")
+                self._end(why, "handshake")
                 return
             self._tls = True
             self._next = START_TLS
