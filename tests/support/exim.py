@@ -25,7 +25,7 @@ pid_file_path = {folder}/exim.pid
 keep_environment = LD_LIBRARY_PATH
 local_interfaces = 127.0.0.1
 daemon_smtp_ports = {port}
-tls_advertise_hosts =
+{tls}
 smtputf8_advertise_hosts = *
 deliver_drop_privilege
 accept_8bitmime
@@ -51,6 +51,12 @@ maildir:
   create_directory
 """
 
+NO_TLS = "tls_advertise_hosts ="
+TLS = """\
+tls_advertise_hosts = *
+tls_certificate = {file}
+tls_privatekey = {file}"""
+
 
 def _program() -> Path | None:
     for root in (Path("/"), UNPACKED):
@@ -69,9 +75,13 @@ def why_not() -> str | None:
 
 
 class Exim:
-    """One instance for `domain`; it runs in a `with`.  `users` are numbered folders, so names may be any."""
+    """One instance for `domain`; it runs in a `with`.  `users` are numbered folders, so names may be any.
+    `certificate`: a file with key and chain, without which there is no TLS."""
 
-    def __init__(self, folder: Path, domain: str, users: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, domain: str, users: Sequence[str], certificate: Path | None = None
+    ) -> None:
+        self._certificate = certificate
         self.folder, self.domain, self.users, self.port = folder, domain, users, free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._made = False
@@ -89,9 +99,9 @@ class Exim:
         (self.folder / "users").write_text("".join(f"{user}: {at}\n" for at, user in enumerate(self.users)))
         configuration = self.folder / "exim.conf"
         users = " : ".join(self.users)
-        configuration.write_text(
-            CONFIGURATION.format(folder=self.folder, domain=self.domain, port=self.port, users=users)
-        )
+        told = {"folder": self.folder, "domain": self.domain, "port": self.port, "users": users}
+        tls = TLS.format(file=self._certificate) if self._certificate else NO_TLS
+        configuration.write_text(CONFIGURATION.format(**told, tls=tls))
         program = _program()
         assert program is not None
         libraries = {} if program.parts[1] == "usr" else {"LD_LIBRARY_PATH": self._libraries()}

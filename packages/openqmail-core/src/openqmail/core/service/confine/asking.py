@@ -29,11 +29,27 @@ def ask_as(account: Account, work: Callable[[], bytes]) -> bytes:
     answer."""
     if os.geteuid() != 0:  # there is nobody else to be
         return work()
+
+    def enter() -> None:
+        become(account)
+        harden(no_new_privileges=True)
+
+    return _ask(account.name, enter, work)
+
+
+def ask_apart(work: Callable[[], bytes]) -> bytes:
+    """What `work` gives in a process that ends with it: what it comes to know, nobody knows after that.
+
+    Raises as `ask_as`."""
+    return _ask("a process of its own", lambda: harden(no_new_privileges=True), work)
+
+
+def _ask(who: str, enter: Callable[[], None], work: Callable[[], bytes]) -> bytes:
     reading, writing = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _answer(writing, account, work)
+        _answer(writing, who, enter, work)
     os.close(writing)
     try:
         data = _read(reading)
@@ -45,20 +61,19 @@ def ask_as(account: Account, work: Callable[[], bytes]) -> bytes:
     if data[:1] == _REFUSAL:
         raise OpenqmailError(data[1:].decode("utf-8", "replace"))
     if data[:1] != _ANSWER:
-        raise TemporaryFailure(f"'{account.name}' could not be asked, or took too long; try again")
+        raise TemporaryFailure(f"'{who}' could not be asked, or took too long; try again")
     return data[1:]
 
 
-def _answer(writing: int, account: Account, work: Callable[[], bytes]) -> None:
+def _answer(writing: int, who: str, enter: Callable[[], None], work: Callable[[], bytes]) -> None:
     """In the process that is asked, which ends here."""
     try:
-        become(account)
-        harden(no_new_privileges=True)
+        enter()
         data = _ANSWER + work()
     except OpenqmailError as error:
         data = _REFUSAL + str(error).encode("utf-8", "replace")
     except BaseException as error:  # nothing of the asking process goes on here
-        data = _REFUSAL + f"a fault while looking as '{account.name}': {error!r}".encode("utf-8", "replace")
+        data = _REFUSAL + f"a fault while looking as '{who}': {error!r}".encode("utf-8", "replace")
     with suppress(OSError):
         while data:
             data = data[os.write(writing, data) :]

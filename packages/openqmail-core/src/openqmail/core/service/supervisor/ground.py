@@ -8,7 +8,6 @@ import socket
 
 import msgspec
 
-from openqmail.core.control.accounts import Account
 from openqmail.core.control.home import Home
 from openqmail.core.control.reader import not_installed, read_settings
 from openqmail.core.control.settings import Listener, Settings
@@ -17,7 +16,7 @@ from openqmail.core.hooks import load_chain
 from openqmail.core.log import Log
 from openqmail.core.remote.keys import Keys, has_files
 from openqmail.core.service import sockets
-from openqmail.core.service.confine.asking import ask_as
+from openqmail.core.service.confine.asking import ask_apart
 from openqmail.core.service.supervisor.legacy import ChildLeft, Legacy
 from openqmail.core.service.supervisor.manager import Manager
 from openqmail.core.world import Clock
@@ -33,7 +32,7 @@ def proved_settings(home: Home, log: Log, clock: Clock) -> Settings:
         raise problem
     load_chain(settings, log, clock)
     if has_files(home.control) or settings.tlsclientciphers:
-        ask_as(ROOT, lambda: _load_keys(home, settings))
+        ask_apart(lambda: _load_keys(home, settings))
     return settings
 
 
@@ -41,9 +40,6 @@ def _load_keys(home: Home, settings: Settings) -> bytes:
     """Whether `remote` will be able to; in a process that ends with that, as no other shall have them."""
     Keys.load(home.control, settings)
     return b""
-
-
-ROOT = Account("root", 0, 0)
 
 
 class Ground:
