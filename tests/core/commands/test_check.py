@@ -67,6 +67,25 @@ def test_addresses_that_mail_goes_out_from_are_this_hosts(own: Path, run: Run) -
     assert findings(run, own) == []
 
 
+def test_a_password_that_every_process_reads_is_found(own: Path, run: Run) -> None:
+    routes, owner = own / "control" / "smtproutes", own.stat()
+    routes.write_text(":relay.example:587:joe a-secret\n")
+    credentials = own / "control" / "credentials"
+    credentials.write_text("relay.example joe a-secret\n")
+    for file in (routes, credentials):
+        os.chown(file, owner.st_uid, owner.st_gid)
+    credentials.chmod(0o644)
+    found = findings(run, own)
+    assert [(thing, os.path.basename(place)) for thing, place, _ in found] == [
+        ("anybody, its group may read it, and must not", "credentials"),
+        ("has a password, and every process of the service reads it", "smtproutes"),
+    ]
+    assert "a-secret" not in str(found)
+    routes.write_text(":relay.example:587\n")
+    credentials.chmod(0o600)
+    assert findings(run, own) == []
+
+
 def mend(remedies: list[str]) -> None:
     for remedy in remedies:
         subprocess.run(remedy, shell=True, check=True)

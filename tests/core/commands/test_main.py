@@ -132,6 +132,31 @@ def test_control_list(run: Run, made: Path) -> None:
     assert not by_name["databytes"]["set"]
 
 
+def test_what_is_secret_is_checked_and_never_told(run: Run, made: Path) -> None:
+    control = made / "control"
+    (control / "smtproutes").write_text("b.example:c.example:587:joe a-secret\nd.example:e.example\n")
+    said = run("--home", made, "control", "list")
+    assert "b.example:c.example:587:...; d.example:e.example" in said.out and "a-secret" not in said.out
+    assert "a-secret" not in run("--home", made, "control", "list", "--json").out
+    assert run("--home", made, "control", "check").code == 0
+    assert "HOST USER PASSWORD" in run("control", "explain", "credentials").out
+    ran = run("--home", made, "control", "show", "credentials")
+    assert (ran.code, ran.err) == (100, "openqmail: control/credentials is not shown; it is secret\n")
+    for content, why in (
+        ("c.example joe\n", "line 1: has no user and password"),
+        ("joe@x a-secret\n", "line 1: does not begin with a host"),
+    ):
+        (control / "credentials").write_text(content)
+        ran = run("--home", made, "control", "check")
+        assert ran.code == 100 and f"error: control/credentials, {why}" in ran.out
+        assert "a-secret" not in ran.out + ran.err
+    (control / "credentials").unlink()
+    (control / "tlshosts").mkdir()
+    (control / "tlshosts" / "mx.b.example.pem").write_text("nothing\n")
+    ran = run("--home", made, "control", "check")
+    assert ran.code == 100 and "error: control/tlshosts/mx.b.example.pem: has no certificate" in ran.out
+
+
 def test_control_show_explain_check(run: Run, made: Path) -> None:
     assert run("--home", made, "control", "show", "bouncehost").out == "a.example\n"
     assert run("--home", made, "control", "show", "bounceformat").out == "dsn\n"

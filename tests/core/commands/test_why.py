@@ -146,6 +146,28 @@ def test_a_route_a_source_address_and_no_service_to_ask(made: Path, run: Run) ->
     assert dict(steps)["control/bindings, line 2"].startswith("IPv6 from any address, IPv4 from any address")
 
 
+def test_how_much_tls_mail_needs_and_who_says_so(made: Path, run: Run) -> None:
+    control(made, "smtproutes", "b.example:[127.0.0.1]\nc.example:[127.0.0.2]\nd.example:[127.0.0.3]:587\n")
+    control(made, "tlspolicy", "# ours\nb.example encrypt\n")
+    (made / "control" / "notlshosts").mkdir()
+    control(made, "notlshosts/[127.0.0.2]", "")
+    control(made, "credentials", "[127.0.0.3] joe a-secret\n")
+    _, steps, _ = why(run, made, "x@b.example")
+    assert ("control/tlspolicy line 2", "[127.0.0.1]: encrypt, never without TLS, whoever it is") in steps
+    _, steps, _ = why(run, made, "x@c.example")
+    (text,) = [text for what, text in steps if what == "control/tlspolicy"]
+    assert text == "[127.0.0.2]: none, TLS is never begun (there is a file control/notlshosts/[127.0.0.2])"
+    found, steps, _ = why(run, made, "x@d.example")
+    (text,) = [text for what, text in steps if what == "control/tlspolicy"]
+    assert text.startswith("[127.0.0.3]: verify, never without TLS and a certificate that is believed, for")
+    assert "a login is told to [127.0.0.3]" in text
+    assert ("login", "we say by AUTH who we are to [127.0.0.3]") in steps and "a-secret" not in str(found)
+    (made / "control" / "tlspolicy").unlink()
+    _, steps, _ = why(run, made, "x@b.example")
+    (text,) = [text for what, text in steps if what == "control/tlspolicy"]
+    assert text.endswith("may, TLS where it is offered, whoever it is (no line speaks of it)")
+
+
 def test_a_source_address_that_this_host_does_not_have(made: Path, run: Run) -> None:
     control(made, "smtproutes", ":[127.0.0.1]:2599\n")
     control(made, "bindings", "*:198.51.100.77:-:\n")

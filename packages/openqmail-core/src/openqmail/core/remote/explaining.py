@@ -119,14 +119,13 @@ def _secured(stops: tuple[Stop, ...], place: Callable[[bytes], str]) -> list[Ste
     for one, hosts in names.items():
         if one == PLAIN:
             continue
-        where = "control/tlspolicy" if one.key is None else place(one.key)
-        because = one.reason if one.key is None else ""
         text = f"{', '.join(map(_shown, hosts))}: {one.policy.value}, {_MEANS[one.policy]}"
         if one.references:
             text += f", for {' or '.join(one.references)}"
-        trail.append(
-            Step(where, f"{text} ({because or 'no line speaks of it'})" if one.key is None else text)
-        )
+        if one.key is not None:
+            trail.append(Step(place(one.key), text))
+        else:
+            trail.append(Step("control/tlspolicy", f"{text} ({one.reason or 'no line speaks of it'})"))
         if one.login is not None:
             trail.append(Step("login", f"we say by AUTH who we are to {_shown(hosts[0])}"))
     return trail
