@@ -4,7 +4,9 @@ login, by every mechanism that Dovecot serves for Postfix.
 
 import os
 import smtplib
+import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,6 +163,66 @@ def test_a_host_without_tls_gets_no_mail_where_that_is_asked_for(pair: Pair) -> 
         pair.here.restart()
         pair.here.run("queue", "flush")
         plain.wait_mails("dave", 1)
+
+
+class Names:
+    """Says by UDP that every host is on loopback."""
+
+    def __enter__(self) -> "Names":
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def _serve(self) -> None:
+        while True:
+            data, peer = self._socket.recvfrom(4096)
+            if not data:
+                return
+            end = data.index(b"\0", 12) + 5
+            found = (
+                b"\xc0\x0c\0\x01\0\x01\0\0\1\0\0\4\x7f\0\0\1" if data[end - 4 : end - 2] == b"\0\1" else b""
+            )
+            head = data[:2] + b"\x81\x80\0\1" + (b"\0\1" if found else b"\0\0") + b"\0\0\0\0"
+            self._socket.sendto(head + data[12:end] + found, peer)
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.sendto(b"", self._socket.getsockname())
+
+
+def test_the_systems_authorities_are_believed_behind_walls(
+    monkeypatch: pytest.MonkeyPatch, program: Program
+) -> None:
+    """They are links in a folder, which lead out of it, as on Debian without the bundle."""
+    if why := postfix.why_not():
+        pytest.skip(why)
+    with Place() as place, Names() as names:
+        elsewhere, folder = place.path / "share" / "ca.crt", place.path / "certs"
+        for made in (elsewhere.parent, folder):
+            made.mkdir(mode=0o755)
+        elsewhere.write_bytes(AUTHORITY.certificate)
+        hashing = [program("openssl"), "x509", "-hash", "-noout", "-in", str(elsewhere)]
+        said = subprocess.run(hashing, capture_output=True, text=True, check=True)
+        (folder / f"{said.stdout.strip()}.0").symlink_to(elsewhere)
+        monkeypatch.setenv("SSL_CERT_DIR", str(folder))
+        monkeypatch.setenv("SSL_CERT_FILE", str(place.path / "none"))
+        here = place.home("a.example", "alice")
+        here.control("resolvers", f"127.0.0.1:{names.port}")
+        here.control("tlspolicy", "b.example verify")
+        there = Postfix(place.path / "there", "b.example", ["carol"], settings=with_tls(place.path))
+        here.control("smtproutes", f"b.example:mx.b.example:{there.port}")
+        with there:
+            here.start()
+            send(here, b"Subject: x\r\n\r\nx\r\n")
+            logged(here, "remote: tls: ", "policy verify", "sni mx.b.example", "peer mx.b.example")
+            there.wait_mails("carol", 1)
+            here.control("tlspolicy", "b.example secure")  # which is the same for a relay
+            here.control("smtproutes", f"b.example:other.example:{there.port}")
+            here.restart()
+            send(here, b"Subject: x\r\n\r\nx\r\n")
+            line = logged(here, "deferral: ", "is_not_for_other.example_but_for_mx.b.example")
+            assert "control/tlspolicy_says_secure_for_b.example" in line
 
 
 # --- AUTH ---------------------------------------------------------------------------------------

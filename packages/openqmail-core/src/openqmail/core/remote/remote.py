@@ -88,8 +88,9 @@ class Remote:
         return future
 
     def reconfigure(self, settings: Settings, keys: Keys | None = None) -> None:
-        """Deliveries from now on obey these settings; those under way keep theirs."""
-        self._keys = keys
+        """Deliveries from now on obey these settings; those under way keep theirs.  Without `keys` those
+        that were there stay."""
+        self._keys = keys or self._keys
         if self._given is None and settings.resolvers != self._settings.resolvers:
             self._resolver = resolver_of(settings)
         self._settings = settings

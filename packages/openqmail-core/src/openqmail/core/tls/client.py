@@ -6,6 +6,7 @@ host, or of who signs for it) that are believed for this one host instead of the
 
 import os
 import ssl
+from contextlib import suppress
 from enum import Enum
 
 from openqmail.core.tls import files
@@ -73,8 +74,22 @@ def client_context(policy: Policy, control_folder: str, pin: str = "", ciphers: 
             context, PemFile(pin, f"control/tlshosts/{os.path.basename(pin)}"), "certificate"
         )
     elif policy.verified:
-        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        _believe_the_system(context)
     own = PemFile(os.path.join(control_folder, "clientcert.pem"), "control/clientcert.pem")
     if os.path.exists(own.path):
         files.load_chain(context, own, files.content(own))
     return context
+
+
+def _believe_the_system(context: ssl.SSLContext) -> None:
+    """All of its authorities now.  OpenSSL would look for one in their folder when it meets it, by links
+    that lead to where a process behind walls may not read."""
+    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    folder = ssl.get_default_verify_paths().capath
+    if folder is None or context.cert_store_stats()["x509_ca"]:
+        return
+    names = os.listdir(folder)
+    bundle = "ca-certificates.crt"  # all in one file, on Debian
+    for name in (bundle,) if bundle in names else names:
+        with suppress(OSError):  # ssl.SSLError is one
+            context.load_verify_locations(os.path.join(folder, name))
