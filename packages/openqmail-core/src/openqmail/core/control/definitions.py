@@ -6,7 +6,7 @@ of the group `openqmail.control`: a `Definition`, or several in a tuple.  `FOREI
 files of netqmail and eQmail that have no effect yet.
 """
 
-from openqmail.core.control import outgoing, reports, syntax
+from openqmail.core.control import outgoing, reports, submitting, syntax
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.rules import parse_rules
 from openqmail.core.control.text import ControlText, integer, mapping, members, sequence, value
@@ -471,6 +471,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         explanation="Seconds that another host's SMTP server may be silent.",
     ),
     *outgoing.DEFINITIONS,
+    *submitting.DEFINITIONS,
 )
 
 FOREIGN = {

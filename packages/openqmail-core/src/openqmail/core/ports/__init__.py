@@ -25,7 +25,24 @@ from openqmail.core.ports.delivery import (
     Written,
 )
 from openqmail.core.ports.destination import DestinationState
-from openqmail.core.ports.gate import CONNECTIONS, CONNECTIONS_PER_HOUR, MESSAGES_PER_HOUR, Gate
+from openqmail.core.ports.gate import (
+    CONNECTIONS,
+    CONNECTIONS_PER_HOUR,
+    MESSAGES_OF_LOGIN,
+    MESSAGES_PER_HOUR,
+    RECIPIENTS_OF_LOGIN,
+    Gate,
+)
+from openqmail.core.ports.logins import LoginChecks, Program
+from openqmail.core.ports.sasl import (
+    Denial,
+    Exchange,
+    SaslAnswer,
+    SaslChallenge,
+    SaslClient,
+    SaslDenied,
+    SaslGranted,
+)
 from openqmail.core.ports.service import InboundHooks, Service, ServiceContext
 from openqmail.core.ports.submission import LARGE, LargeBody, Submission
 
@@ -34,9 +51,13 @@ __all__ = [
     "CONNECTIONS",
     "CONNECTIONS_PER_HOUR",
     "LARGE",
+    "MESSAGES_OF_LOGIN",
     "MESSAGES_PER_HOUR",
+    "RECIPIENTS_OF_LOGIN",
     "Acted",
+    "Denial",
     "DestinationState",
+    "Exchange",
     "Forward",
     "Gate",
     "InboundHooks",
@@ -44,14 +65,21 @@ __all__ = [
     "LocalDelivery",
     "LocalJob",
     "LocalReport",
+    "LoginChecks",
     "MessageSummary",
     "Missed",
+    "Program",
     "QueueAdmin",
     "QueueTotals",
     "RecipientCheck",
     "RecipientSummary",
     "RemoteDelivery",
     "RemoteJob",
+    "SaslAnswer",
+    "SaslChallenge",
+    "SaslClient",
+    "SaslDenied",
+    "SaslGranted",
     "Service",
     "ServiceContext",
     "Submission",

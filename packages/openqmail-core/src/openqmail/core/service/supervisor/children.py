@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 
+from openqmail.core.control import hashing
 from openqmail.core.control.accounts import Account, Accounts
 from openqmail.core.control.owner import acting_as
 from openqmail.core.log import LogWriter, Notice
@@ -72,6 +73,8 @@ def _live(role: Role, control: socket.socket, inherited: Inherited, walls: Walls
 def _run(role: Role, control: socket.socket, inherited: Inherited, walls: Walls | None) -> int:
     if role == "smtpd":  # the keys are root's
         inherited.load_tls()
+    if role == "gate":  # who it becomes may not reach them
+        hashing.load_late()
     if role == "remote":
         inherited.tcpto = _open_tcpto(inherited)
     enter(role, inherited, {0, 1, 2, control.fileno(), *_kept(role, inherited)}, walls)
