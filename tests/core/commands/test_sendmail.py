@@ -15,9 +15,9 @@ import pytest
 
 from openqmail.core.commands import sendmail
 from openqmail.core.control import Home, read_settings
+from openqmail.core.message.origination import fields, header_size
 from openqmail.core.submit import client, wire
 from openqmail.core.submit.addresses import AddressError, Defaults, mailboxes
-from openqmail.core.submit.compose import fields, header_size
 
 LETTER = b"From: a@x.test\nTo: b@x.test\nDate: d\nMessage-ID: <i@x.test>\n\nbody\n"
 ACCEPT = wire.answer(b"K", b"ok message 1 qp 2")

@@ -45,7 +45,6 @@ def _sender(line: str) -> tuple[bytes, tuple[bytes, ...]]:
 
 
 def _program(name: str, what: str) -> Definition:
-    path = "/usr/bin/checkpw" if name == "checkpassword" else f"/usr/local/bin/{name}"
     return Definition(
         name=name,
         kind="a command: an absolute path, and arguments",

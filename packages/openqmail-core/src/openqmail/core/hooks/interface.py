@@ -33,7 +33,7 @@ class Refuse(msgspec.Struct, frozen=True):
 
 class SessionFacts(msgspec.Struct, frozen=True):
     """What is known of the client.  Addresses without brackets; `helo` empty before HELO, and again when
-    TLS begins; `tls` None without."""
+    TLS begins; `tls` None without; `identity`: the login after AUTH, else empty."""
 
     service: str
     client: str
@@ -43,6 +43,7 @@ class SessionFacts(msgspec.Struct, frozen=True):
     helo: bytes = b""
     extended: bool = False
     tls: TlsFacts | None = None
+    identity: bytes = b""
 
 
 Answer = Refuse | None

@@ -14,9 +14,12 @@ import msgspec
 from openqmail.core.hooks import SessionFacts
 from openqmail.core.limits import network_of
 from openqmail.core.message.trace import BARE, Secured, received
-from openqmail.core.ports import MESSAGES_PER_HOUR
+from openqmail.core.ports import MESSAGES_OF_LOGIN, MESSAGES_PER_HOUR, RECIPIENTS_OF_LOGIN, SaslClient
+from openqmail.core.sasl import Facts, offered
 from openqmail.core.smtp import events
 from openqmail.core.smtp.server import ServerSession
+from openqmail.core.smtpd.authentication import MESSAGES, NOT_YOURS, RECIPIENTS, Attempts, may_send
+from openqmail.core.smtpd.fresh import FreshHeader
 from openqmail.core.smtpd.incoming import Incoming
 from openqmail.core.smtpd.policy import (
     HOPS,
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TOO_MUCH = Reply(450, b"4.7.1", (b"too many messages from your network, try again later",))
+LONG_HEADER = Reply(552, b"5.3.4", (b"the header of the message is too large",))
 _FULL = Reply(452, b"4.3.1", (b"too little room in the queue, try again later",))
 _TROUBLE = Reply(451, b"4.3.0", (b"the queue has a problem, try again later",))
 
@@ -71,6 +75,7 @@ class Dialogue:
     draining = False
     tls: TlsFacts | None = None
     _secured = BARE
+    _attempts: Attempts | None = None
     _extended = False
 
     def __init__(
@@ -92,12 +97,14 @@ class Dialogue:
         self._service = service
         self._origin = service.origin
         self._loop = loop
-        self._policy = policy
+        self._policy = self._before = policy
         self._record = record
         self._client = client
         self._server = server
 
     def greet(self) -> None:
+        if not self._service.implicit and self._context.settings.authplain:
+            self._offer_auth()
         if "connect" in self._asked:
             self._decide("connect", (), self.machine.accept)
         else:
@@ -107,6 +114,7 @@ class Dialogue:
         """The handshake is done: nothing that was known before counts any more (RFC 3207 section 4.2).
 
         `names`: those of the client's certificate, verified; one in control/tlsclients may relay."""
+        self._log_in(None)
         allowed = self._context.settings.tlsclients.intersection(names)
         if allowed:
             self._policy = msgspec.structs.replace(self._policy, relay=True)
@@ -118,6 +126,7 @@ class Dialogue:
             self.machine.tls = facts
         else:
             self.machine.tls_started(facts)
+        self._offer_auth()
 
     def drain(self) -> None:
         """End as soon as no message is under way."""
@@ -128,6 +137,8 @@ class Dialogue:
     def forget(self) -> None:
         """The mail transaction under way, if any, is no more."""
         self.submitting = False
+        if self._attempts is not None:
+            self._attempts.abort()
         if self.incoming is not None:
             self.incoming.abort()
             self.incoming = None
@@ -150,21 +161,54 @@ class Dialogue:
         else:
             self.machine.accept()  # and the session begins the handshake
 
-    def _on_mail(self, event: events.Mail) -> None:
-        if self._service.submission and not self._policy.relay and self.machine.identity is None:
-            self.machine.send(NO_SENDER)
-            return
-        if self._context.settings.messagesperhour and not self._policy.relay:
-            spent = self._context.gate.spend(MESSAGES_PER_HOUR, network_of(self._client[0]))
-            self._when(spent, partial(self._mail, event))
-        else:
-            self._mail(event, True)
+    def _on_auth(self, event: events.Auth) -> None:
+        if self._attempts is None:
+            client = SaslClient(*self._client[:2], self._context.listener.service)
+            self._attempts = Attempts(
+                self._context.gate, self.machine, self._connection, client, self._log_in
+            )
+        self._attempts.begin(event, self._facts())
 
-    def _mail(self, event: events.Mail, seldom: bool) -> None:
+    def _on_auth_response(self, event: events.AuthResponse) -> None:
+        if self._attempts is not None:
+            self._attempts.respond(event)
+
+    def _log_in(self, identity: bytes | None) -> None:
+        """Who has a login may relay; TLS that begins ends it (None)."""
+        self._record.login = identity
+        relay = {} if identity is None else {"relay": True}
+        self._policy = msgspec.structs.replace(self._before, **relay)
+
+    def _offer_auth(self) -> None:
+        """What somebody can log in with here, by this connection."""
+        if servable := self._context.gate.mechanisms:
+            self.machine.offer_auth(offered(servable, self._facts(), in_clear=True))
+
+    def _facts(self) -> Facts:
+        """For SASL."""
+        tls, me = self.tls, self._context.settings.me
+        return Facts(False, host=me) if tls is None else Facts(True, tls.bindings, me)
+
+    def _on_mail(self, event: events.Mail) -> None:
+        login, settings = self.machine.identity, self._context.settings
+        if self._service.submission and not self._policy.relay and login is None:
+            self.machine.send(NO_SENDER)
+        elif login is not None and not may_send(settings.senders, login, event.sender):
+            self.machine.send(NOT_YOURS)
+        elif login is not None and settings.loginmessagesperhour:
+            spent = self._context.gate.spend(MESSAGES_OF_LOGIN, login)
+            self._when(spent, partial(self._mail, event, MESSAGES))
+        elif settings.messagesperhour and not self._policy.relay:
+            spent = self._context.gate.spend(MESSAGES_PER_HOUR, network_of(self._client[0]))
+            self._when(spent, partial(self._mail, event, _TOO_MUCH))
+        else:
+            self._mail(event, _TOO_MUCH, True)
+
+    def _mail(self, event: events.Mail, otherwise: Reply, seldom: bool) -> None:
         if self._connection.gone:
             return
         if not seldom:
-            self.machine.send(_TOO_MUCH)
+            self.machine.send(otherwise)
         elif "mail" in self._asked:
             self._decide("mail", (event.sender,), partial(self._begin, event))
         else:
@@ -175,6 +219,17 @@ class Dialogue:
         self.machine.accept()
 
     def _on_rcpt(self, event: events.Rcpt) -> None:
+        login = self.machine.identity
+        if login is not None and self._context.settings.loginrecipientsperhour:
+            spent = self._context.gate.spend(RECIPIENTS_OF_LOGIN, login)
+            self._when(spent, partial(self._rcpt, event))
+        else:
+            self._rcpt(event, True)
+
+    def _rcpt(self, event: events.Rcpt, seldom: bool) -> None:
+        if not seldom:
+            self.machine.send(RECIPIENTS)
+            return
         incoming, recipient = self.incoming, event.recipient
         if incoming is None or not self._policy.takes(recipient.address):
             self.machine.send(NOT_OURS)
@@ -223,6 +278,8 @@ class Dialogue:
                 secured=self._secured._replace(login=self.machine.identity is not None),
             )
         )
+        if self._service.submission:
+            incoming.fresh = FreshHeader(self._service.stamp())
         self.machine.accept()
 
     def _on_chunk(self, event: events.Chunk) -> None:
@@ -239,6 +296,10 @@ class Dialogue:
         if incoming.end() > HOPS:
             self.forget()
             self.machine.send(TOO_MANY_HOPS)
+            return
+        if incoming.fresh is not None and incoming.fresh.too_large:
+            self.forget()
+            self.machine.send(LONG_HEADER)
             return
         self.submitting = True
         if "message" in self._asked:
@@ -337,12 +398,15 @@ class Dialogue:
             helo=self._record.helo,
             extended=self._extended,
             tls=self.tls,
+            identity=self.machine.identity or b"",
         )
 
 
 ACTIONS: dict[type, Callable[[Dialogue, Any], None]] = {
     events.Hello: Dialogue._on_hello,
     events.StartTls: Dialogue._on_starttls,
+    events.Auth: Dialogue._on_auth,
+    events.AuthResponse: Dialogue._on_auth_response,
     events.Mail: Dialogue._on_mail,
     events.Rcpt: Dialogue._on_rcpt,
     events.Data: Dialogue._on_data,
