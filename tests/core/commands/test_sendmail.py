@@ -537,6 +537,7 @@ def test_it_imports_next_to_nothing() -> None:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     ours = {
         "openqmail", "openqmail.core", "openqmail.core.commands", "openqmail.core.commands.sendmail",
+            "openqmail.core.message", "openqmail.core.message.origination",
         "openqmail.core.submit", "openqmail.core.submit.addresses", "openqmail.core.submit.client",
         "openqmail.core.submit.compose", "openqmail.core.submit.spool", "openqmail.core.submit.wire",
     }  # fmt: skip

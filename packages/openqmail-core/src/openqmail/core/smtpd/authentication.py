@@ -24,6 +24,7 @@ from openqmail.core.values import Reply
 
 if TYPE_CHECKING:
     from openqmail.core.smtpd.dialogue import Connection
+    from openqmail.core.smtpd.record import SessionRecord
 
 ATTEMPTS = 3
 """Wrong ones of one session."""
@@ -47,11 +48,12 @@ class Attempts:
         gate: Gate,
         machine: ServerSession,
         connection: "Connection",
+        record: "SessionRecord",
         client: SaslClient,
         granted: Callable[[bytes], None],
     ) -> None:
         self._gate, self._machine, self._connection = gate, machine, connection
-        self._client, self._granted = client, granted
+        self._record, self._client, self._granted = record, client, granted
         self._exchange: Exchange | None = None
         self._wrong = 0
 
@@ -95,7 +97,10 @@ class Attempts:
             self._machine.authenticated(heard.identity)
             return
         self._wrong += heard.kind == "wrong"
-        self._machine.send(LOCKED if self._wrong >= ATTEMPTS else REPLIES[heard.kind])
+        reply = LOCKED if self._wrong >= ATTEMPTS else REPLIES[heard.kind]
+        if reply is LOCKED:
+            self._record.said_last(reply)
+        self._machine.send(reply)
 
 
 def may_send(senders: Mapping[bytes, frozenset[bytes]], login: bytes, sender: bytes) -> bool:

@@ -165,7 +165,12 @@ class Dialogue:
         if self._attempts is None:
             client = SaslClient(*self._client[:2], self._context.listener.service)
             self._attempts = Attempts(
-                self._context.gate, self.machine, self._connection, client, self._log_in
+                self._context.gate,
+                self.machine,
+                self._connection,
+                self._record,
+                client,
+                self._log_in,
             )
         self._attempts.begin(event, self._facts())
 
