@@ -19,6 +19,7 @@ PACKAGES = sorted(path.parent for path in (ROOT / "packages").glob("*/pyproject.
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 BUILD = ["hatchling==1.33.0"]
+PROMETHEUS = "prometheus-client==0.26.0"
 TEST = [
     "pytest==9.2.0",
     "pytest-timeout==2.4.0",
@@ -28,9 +29,10 @@ TEST = [
     "aiosmtpd==1.4.6",
     "cryptography==50.0.2",
     "scramp==1.5.0",
+    PROMETHEUS,
 ]
 LINT = ["ruff==0.17.6", "import-linter==2.17"]
-TYPES = ["mypy==2.4.1"]
+TYPES = ["mypy==2.4.1", PROMETHEUS]
 
 nox.needs_version = ">=2025.10"
 nox.options.default_venv_backend = "venv"

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import figures
 import security
 
 from openqmail.core.commands import manual
@@ -90,6 +91,8 @@ def generated() -> Iterator[str]:
             yield f"docs/man/{name} is not current: python -m openqmail.core.commands.manual docs/man"
     if security.stale():
         yield "docs/security.md is not current: python tests/docs/security.py"
+    if figures.stale():
+        yield "docs/metrics.md is not current: python tests/docs/figures.py"
 
 
 def main() -> int:

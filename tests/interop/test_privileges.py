@@ -35,6 +35,7 @@ def sink() -> Iterator[Sink]:
 def stopped(sink: Sink) -> Iterator[SystemHome]:
     with system_home("alice", "bob", "carol") as home:
         home.control("smtproutes", sink.routes())
+        home.control("checkrcpt", "0")  # a user has one worker, which delivers
         home.write("alice", ".qmail-on", f"&{home.address('bob')}\n&far@sink.example\n")
         yield home
 

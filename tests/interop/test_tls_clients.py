@@ -1,5 +1,6 @@
 """Real clients speak TLS with us: openssl, swaks, curl, and Postfix on its way to us."""
 
+import os
 import signal
 import smtplib
 import ssl
@@ -15,6 +16,7 @@ import postfix
 from certificates import Authority
 from homes import Home, Place, Waiting, free_port
 from postfix import Postfix
+from system_homes import system_home
 
 Program = Callable[[str], str]
 
@@ -275,3 +277,29 @@ def test_a_start_with_one_that_cannot_be_served_stops_with_its_name() -> None:
         put(home, "servercert.pem", AUTHORITY.issue(hosts=("a.example",)).encrypted())
         ran = home.run("run", check=False)
         assert ran.returncode == 100 and "control/servercert.pem: its key is encrypted" in ran.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has a home of root's")
+def test_a_home_of_roots_serves_a_key_that_no_process_can_read_again() -> None:
+    with system_home("alice") as home:
+        home.start()
+        path = home.path / "control" / "servercert.pem"
+        assert (path.stat().st_uid, path.stat().st_mode & 0o777) == (0, 0o400)
+        assert shown(home.port)
+        status = Path(f"/proc/{home.pids()['smtpd']}/status").read_text()
+        assert f"Uid:\t{home.account('smtpd').pw_uid}\t" in status
+        renewed = AUTHORITY.issue(hosts=("a.example",))
+        new = path.with_name("new")
+        new.write_bytes(renewed.pem)
+        new.chmod(0o400)
+        new.rename(path)
+        home.signal(signal.SIGHUP)
+        for _ in Waiting("the new certificate is shown"):
+            if shown(home.port) == renewed.der:
+                break
+        os.chown(path, home.account("smtpd").pw_uid, -1)
+        home.signal(signal.SIGHUP)  # somebody else could say which key is served
+        for _ in Waiting("it is told"):
+            if f"{path} belongs to" in home.log.read_text():
+                break
+        assert shown(home.port) == renewed.der

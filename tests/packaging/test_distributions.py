@@ -78,6 +78,9 @@ def test_core_comes_in_by_the_doors_of_add_ons() -> None:
     """Its own SMTP service and transports are entry points that can be loaded."""
     for group, name in (
         ("openqmail.services", "smtp"),
+        ("openqmail.services", "smtps"),
+        ("openqmail.services", "submission"),
+        ("openqmail.services", "submissions"),
         ("openqmail.transports", "smtp"),
         ("openqmail.transports", "lmtp"),
     ):

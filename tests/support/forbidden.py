@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-ROLES = ("smtpd", "gate", "send", "remote", "worker")
+ROLES = ("smtpd", "gate", "send", "remote", "metrics", "worker")
 
 
 class Scene(NamedTuple):
@@ -67,7 +67,7 @@ def tried(act: Act, scene: Scene) -> str:
 REFUSALS = {"EACCES", "EPERM"}
 
 ALL = " ".join(ROLES)
-FOUR = "smtpd gate send remote"
+FIVE = "smtpd gate send remote metrics"
 """Those with walls."""
 
 # --- how ----------------------------------------------------------------------------------
@@ -175,21 +175,23 @@ def _dump_core(scene: Scene) -> None:
 
 TABLE: dict[str, tuple[Act, ...]] = {
     "Read": (
-        Act("control files", lambda s: _open(s.home / "control/me"), ALL),
+        Act("control files", lambda s: _open(s.home / "control/me"),
+            "smtpd gate send remote worker", "metrics"),
         Act("`control/servercert.pem`", lambda s: _open(s.home / "control/servercert.pem")),
         Act("`control/clientcert.pem`", lambda s: _open(s.home / "control/clientcert.pem"), "remote"),
-        Act("`users/smtpauth`", lambda s: _open(s.home / "users/smtpauth"), "gate"),
-        Act("`users/cdb`", lambda s: _open(s.home / "users/cdb"), "smtpd gate send worker", "remote"),
+        Act("`users/smtpauth`", lambda s: _open(s.home / "users/smtpauth"), "gate", "metrics"),
+        Act("`users/cdb`", lambda s: _open(s.home / "users/cdb"), "smtpd gate send worker", "remote metrics"),
         Act("a message in the queue", lambda s: _open(s.message), "send"),
         Act("the names in the queue", lambda s: os.listdir(s.home / "queue/mess"), "send"),
         Act("the journal", lambda s: os.listdir(s.home / "queue/journal"), "send"),
-        Act("`alias/.qmail-…`", lambda s: _open(s.home / "alias/.qmail-root"), "worker", FOUR),
+        Act("`alias/.qmail-…`", lambda s: _open(s.home / "alias/.qmail-root"), "worker", FIVE),
         Act("the names in `run/`", lambda s: os.listdir(s.home / "run")),
         Act("`run/lock`", lambda s: _open(s.home / "run/lock")),
         Act("the Maildir of the worker's user", lambda s: os.listdir(s.alice / "Maildir/new"), "worker"),
         Act("another user's Maildir", lambda s: os.listdir(s.bob / "Maildir/new")),
-        Act("what a user lets anybody read", lambda s: _open(s.bob / ".qmail-open"), "worker", FOUR),
-        Act("`/etc/passwd`", lambda s: _open(Path("/etc/passwd")), "remote worker", "smtpd gate send"),
+        Act("what a user lets anybody read", lambda s: _open(s.bob / ".qmail-open"), "worker", FIVE),
+        Act("`/etc/passwd`", lambda s: _open(Path("/etc/passwd")), "remote worker",
+            "smtpd gate send metrics"),
         Act("`/etc/shadow`", lambda s: _open(Path("/etc/shadow"))),
     ),
     "Change": (
@@ -206,29 +208,29 @@ TABLE: dict[str, tuple[Act, ...]] = {
         Act("the home itself, by a new file", lambda s: _make(s.home)),
         Act("the Maildir of the worker's user", lambda s: _make(s.alice / "Maildir/tmp"), "worker"),
         Act("another user's Maildir", lambda s: _make(s.bob / "Maildir/tmp")),
-        Act("a folder of everybody's, as `/tmp`", lambda s: _make(s.public), "worker", FOUR),
+        Act("a folder of everybody's, as `/tmp`", lambda s: _make(s.public), "worker", FIVE),
     ),
     "Speak": (
         Act("with hosts: connect by TCP", lambda s: _connect(socket.AF_INET, s.tcp), "remote worker",
-            "smtpd gate send", 4),
+            "smtpd gate send metrics", 4),
         Act("as a server: bind a port of its choice", lambda s: _bind(socket.AF_INET, ("127.0.0.9", 2500)),
-            "worker", FOUR, 4),
+            "worker", FIVE, 4),
         Act("as a server: bind a port of the kernel's choice",
-            lambda s: _bind(socket.AF_INET, ("127.0.0.1", 0)), "remote worker", "smtpd gate send", 4),
+            lambda s: _bind(socket.AF_INET, ("127.0.0.1", 0)), "remote worker", "smtpd gate send metrics", 4),
         Act("as a server: bind port 25", lambda s: _bind(socket.AF_INET, ("127.0.0.9", 25))),
         Act("as a server: a Unix socket in `run/`", lambda s: _bind_path(s.home / "run/other")),
         Act("as a server: a Unix socket elsewhere", lambda s: _bind_path(s.public / f"socket-{s.role}"),
-            "worker", FOUR),
+            "worker", FIVE),
         Act("with the administrator's socket", lambda s: _connect(socket.AF_UNIX, str(s.home / "run/admin"))),
         Act("with abstract Unix sockets of others", lambda s: _connect(socket.AF_UNIX, s.abstract), "worker",
-            FOUR, 6),
+            FIVE, 6),
         Act("raw IP", lambda s: _raw()),
     ),
     "Do to processes": (
-        Act("run a program", lambda s: _run(), "worker", FOUR),
+        Act("run a program", lambda s: _run(), "worker", FIVE),
         Act("signal the supervisor", lambda s: os.kill(s.supervisor, 0)),
         Act("signal a process of another role", lambda s: os.kill(s.other, 0)),
-        Act("signal one of its own user", lambda s: os.kill(s.twin, 0), "worker", FOUR, 6),
+        Act("signal one of its own user", lambda s: os.kill(s.twin, 0), "worker", FIVE, 6),
         Act("trace one of another role", lambda s: _trace(s.other)),
         Act("trace one of its own user", lambda s: _trace(s.twin)),
         Act("read the memory of the supervisor", lambda s: _open(Path(f"/proc/{s.supervisor}/mem"))),

@@ -1,5 +1,7 @@
 """Control files: their values, their defaults, and every mistake with file, line and remedy."""
 
+import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from openqmail.core.control import (
     read_settings,
 )
 from openqmail.core.control.assign import compile_cdb
+from openqmail.core.control.cdb import Cdb
 from openqmail.core.control.text import ControlText
 from openqmail.core.values import ControlError
 
@@ -43,11 +46,12 @@ def make(tmp_path: Path) -> Make:
 
 
 def test_every_field_of_settings_is_a_definition() -> None:
-    assert {definition.name for definition in DEFINITIONS} == set(Settings.__struct_fields__) - {"added"}
+    named = {definition.name for definition in DEFINITIONS} - {"morercpthosts.cdb"}
+    assert named == set(Settings.__struct_fields__) - {"added"}
 
 
 def test_every_example_and_default_parses() -> None:
-    for definition in DEFINITIONS:
+    for definition in [each for each in DEFINITIONS if not each.binary]:
         for content in (definition.example, definition.default):
             text = ControlText(
                 definition.name, ("a.example" if content in (None, "me") else content).encode()
@@ -67,7 +71,7 @@ def test_defaults_are_those_of_qmail(make: Make) -> None:
     assert (found.timeoutconnect, found.timeoutremote, found.timeoutsmtpd) == (60, 1200, 1200)
     assert (found.databytes, found.maxrecipients, found.concurrencydestination) == (0, 1000, 10)
     assert found.defaultdelivery == b"./Maildir/\n"
-    assert found.checkrcpt is False
+    assert found.checkrcpt is True
     assert found.listen == found.resolvers == found.hooks == ()
     assert found.rules.match("192.0.2.1").allow
 
@@ -228,11 +232,11 @@ def test_check_finds_all_of_them(make: Make) -> None:
 
 
 def test_names_that_nothing_reads_are_warned_of(make: Make) -> None:
-    files = {"rcpthost": "x", "badmailfrom": "x", "smtpplugins": "x", "zzz": "x", ".hidden": "x", "me~": "x"}
+    files = {"rcpthost": "x", "qmqpservers": "x", "smtpplugins": "x", "zzz": "x", ".hidden": "x", "me~": "x"}
     found = check(make(listen="smtp 127.0.0.1:25", **files))
     warnings = {warning.file: warning.why for warning in found.warnings}
     assert "did you mean rcpthosts?" in warnings["control/rcpthost"]
-    assert "netqmail's" in warnings["control/badmailfrom"]
+    assert "netqmail's" in warnings["control/qmqpservers"]
     assert "eQmail's" in warnings["control/smtpplugins"]
     assert "not a control file" in warnings["control/zzz"]
     assert len(warnings) == 4
@@ -257,6 +261,29 @@ def test_what_nothing_installed_provides_is_an_error(make: Make) -> None:
         ("control/smtproutes", "there is no transport 'pigeon'"),
         ("control/hooks", "there is no hook 'nosuch'"),
     ]
+
+
+def test_figures_that_anybody_could_read_are_warned_of(make: Make) -> None:
+    home = make(metrics="127.0.0.1:9099\n[::1]:9099\n192.0.2.1:9099\n:9100\n", listen="smtp 127.0.0.1:25\n")
+    told = [str(one).partition(" is not of loopback")[0] for one in check(home).warnings]
+    assert told == ["control/metrics: 192.0.2.1", "control/metrics: every address"]
+
+
+@pytest.mark.parametrize(
+    "line", ["9099", "localhost:9099", "127.0.0.1", "127.0.0.1:99999", "metrics 127.0.0.1:9099"]
+)
+def test_what_is_no_address_and_port_is_none_for_figures(make: Make, line: str) -> None:
+    with pytest.raises(ControlError, match="control/metrics, line 1: "):
+        read_settings(make(metrics=line + "\n"))
+
+
+def test_figures_without_the_library_are_an_error_that_names_the_remedy(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    [error] = check(make(metrics="127.0.0.1:9099\n")).errors
+    assert str(error).startswith("control/metrics: needs prometheus-client")
+    assert "pip install 'openqmail-core[metrics]'" in str(error)
 
 
 def test_contradictions_are_warned_of(make: Make) -> None:
@@ -284,7 +311,94 @@ def test_no_content_breaks_a_parser(content: bytes) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.sampled_from("ab.:![],1-@ \"'=x"), max_size=40))
 def test_lines_parse_or_are_refused(line: str) -> None:
-    for definition in DEFINITIONS:
+    for definition in [each for each in DEFINITIONS if not each.binary]:
         text = ControlText(f"control/{definition.name}", line.encode())
         definition.parse(text)
         assert all(problem.line for problem in text.problems)
+
+
+NEWMRH = Path(__file__).parents[4] / "shared" / "vectors" / "notqmail" / "tools" / "newmrh-normal.cdb"
+
+
+@pytest.fixture
+def newmrh() -> bytes:
+    """What notqmail's qmail-newmrh made."""
+    if not NEWMRH.is_file():
+        pytest.skip("the recordings are not beside this checkout")
+    return NEWMRH.read_bytes()
+
+
+def _more(home: Home, name: str, content: bytes, seconds: int) -> None:
+    path = os.path.join(home.control, name)
+    with open(path, "wb") as file:
+        file.write(content)
+    os.utime(path, (seconds, seconds))
+
+
+def test_morercpthosts_is_read_itself(make: Make) -> None:
+    home = make()
+    _more(home, "morercpthosts", b"More.example\n.more.example\n", 1000)
+    assert read_settings(home).morercpthosts == {b"more.example", b".more.example"}
+
+
+def test_a_compiled_morercpthosts_counts_until_its_source_is_newer(make: Make, newmrh: bytes) -> None:
+    home = make()
+    _more(home, "morercpthosts.cdb", newmrh, 1000)
+    compiled = read_settings(home).morercpthosts
+    assert compiled == {key for key, _ in Cdb(newmrh).items()} and len(compiled) > 1
+    _more(home, "morercpthosts", b"other.example\n", 1000)
+    assert read_settings(home).morercpthosts == compiled
+    assert not [each for each in check(home).warnings if "morercpthosts" in str(each)]
+    _more(home, "morercpthosts", b"other.example\n", 2000)
+    assert read_settings(home).morercpthosts == {b"other.example"}
+    assert any("older than control/morercpthosts" in str(each) for each in check(home).warnings)
+
+
+def test_a_damaged_cdb_is_an_error_that_says_what_helps(make: Make) -> None:
+    home = make()
+    _more(home, "morercpthosts.cdb", b"no database", 1000)
+    with pytest.raises(ControlError, match=r"morercpthosts\.cdb.* is damaged; make it anew"):
+        read_settings(home)
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "why"),
+    [
+        ("badmailfrom", "example.org", "@example.org for a domain"),
+        ("badrcptto", "a b@example.org", "not an address"),
+        ("badhelo", "two words", "says of itself"),
+        ("dnsbl", "zen", "not the zone"),
+        ("dnsbl", "bl.example=127.0.0", "no answer of a list"),
+        ("dnsbl", "bl.example=127.0.0.9-2", "no answer of a list"),
+        ("dnsbl", "bl.example=127.0.0.2:x", "no weight"),
+        ("dnsbl", "bl.example:0", "no weight"),
+        ("dnsbl", "bl.example é", "cannot carry"),
+        ("dnsblscore", "0", "from 1 to 9999"),
+        ("tarpit", "61", "from 0 to 60"),
+        ("greetdelay", "301", "from 0 to 300"),
+        ("maxerrors", "0", "from 1 to 1000"),
+        ("lookupclients", "yes", "neither 0 nor 1"),
+    ],
+)
+def test_mistakes_about_who_may_send_name_their_line(make: Make, name: str, line: str, why: str) -> None:
+    with pytest.raises(ControlError, match=rf"control/{name}.*1.*{why}"):
+        read_settings(make(**{name: line + "\n"}))
+
+
+def test_limits_have_sane_defaults(make: Make) -> None:
+    found = read_settings(make())
+    assert (found.concurrencynetwork, found.maxerrors, found.maxbadrcpt, found.tarpit) == (50, 20, 20, 1)
+    assert (found.mindatarate, found.greetdelay, found.dnsblscore) == (100, 0, 1)
+    assert found.dnsbl == found.badhelo == ()
+    assert not found.lookupclients and not found.requirereverse
+    assert found.localiphost == b"mail.example.org"
+
+
+def test_a_list_of_good_clients_weighs_less_than_nothing(make: Make) -> None:
+    lines = "Zen.example.=127.0.0.2-11:2\nwl.example:-3 well known\nbl.example  see us\n"
+    zen, good, plain = read_settings(make(dnsbl=lines)).dnsbl
+    assert (zen.zone, zen.weight, zen.codes[3], zen.text) == (b"zen.example", 2, (2, 11), b"")
+    assert (good.weight, good.text) == (-3, b"well known")
+    assert (plain.zone, plain.weight, plain.text) == (b"bl.example", 1, b"see us")
+    assert zen.counts("127.0.0.11") and not zen.counts("127.0.0.12")
+    assert plain.counts("127.9.9.9") and not plain.counts("127.255.255.252") and not plain.counts("10.0.0.1")

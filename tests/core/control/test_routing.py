@@ -6,6 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from openqmail.core.control.routing import route, routed_before
 from openqmail.core.log.escaping import escape
@@ -74,3 +76,38 @@ def test_what_was_routed_before_is_shown_without_the_prefix_of_its_domain_now(
     routed = routed_before(address, "local", settings({"me": "me.test", "virtualdomains": virtual}))
     assert (routed.address, routed.plain) == (address, plain)
     assert routed.domain == address.rpartition(b"@")[2].lower()
+
+
+DOMAINS = st.sampled_from([b"a.test", b"b.a.test", b"x.b.a.test", b"c.test", b"A.Test", b"me.test"])
+KEYS = DOMAINS.map(bytes.lower) | st.sampled_from([b"", b".test", b".a.test", b"joe@a.test"])
+LOCALS = st.sampled_from([b"joe", b"Joe", b"a%c.test", b"a%b.a.test%c.test", b"x-y", b""])
+
+
+@given(
+    LOCALS,
+    DOMAINS | st.none(),
+    st.frozensets(DOMAINS.map(bytes.lower)),
+    st.frozensets(DOMAINS.map(bytes.lower)),
+    st.dictionaries(KEYS, st.sampled_from([b"", b"v", b"w-x"])),
+)
+def test_what_is_told_of_a_route_is_what_was_decided(
+    local: bytes, domain: bytes | None, here: Any, hacked: Any, virtual: Any
+) -> None:
+    control: Any = SimpleNamespace(
+        envnoathost=b"me.test", percenthack=hacked, locals=here, virtualdomains=virtual
+    )
+    recipient = local if domain is None else local + b"@" + domain
+    told: list[tuple[str, bytes, bytes]] = []
+    routed = route(recipient, control, lambda *step: told.append(step))
+    assert routed == route(recipient, control)
+    files = {"envnoathost": {b"me.test"}, "percenthack": hacked, "locals": here, "virtualdomains": virtual}
+    assert all(key in files[name] for name, key, _ in told)
+    assert [name for name, _, _ in told] == sorted((name for name, _, _ in told), key=list(files).index)
+    if told:
+        assert told[-1][2] == routed.address
+    deciding = told[-1][0] if told else ""
+    if routed.channel == "remote":
+        assert deciding != "locals"
+        assert deciding != "virtualdomains" or virtual[told[-1][1]] == b""
+    else:
+        assert deciding == ("virtualdomains" if routed.prefix else "locals")

@@ -222,7 +222,23 @@ def test_without_servers_those_of_the_system_are_asked(nameserver, monkeypatch, 
         NameServer("2001:db8::53"),
     )
     monkeypatch.setattr(servers, "SYSTEM", str(tmp_path / "none"))
-    assert servers._of_the_system() == (NameServer("127.0.0.1"),)
+    assert servers._of_the_system() == ()
+
+
+def test_what_the_system_named_holds_while_its_file_cannot_be_read(monkeypatch, tmp_path):
+    file = tmp_path / "resolv.conf"
+    file.write_text("nameserver 192.0.2.53\n")
+    monkeypatch.setattr(servers, "SYSTEM", str(file))
+
+    async def story():
+        fresh, asked = servers.Servers((), Patience()), servers.Servers((), Patience())
+        assert asked._in_order() == [NameServer("192.0.2.53")]
+        file.unlink()
+        asked._system = (0.0, asked._system[1])  # a minute has passed
+        assert asked._in_order() == [NameServer("192.0.2.53")]
+        assert fresh._in_order() == [NameServer("127.0.0.1")]
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

@@ -164,3 +164,21 @@ def test_it_works_on_uvloop(nameserver):
         loop.close()
     assert exchangers.records[0].host == b"first.test"
     assert addresses.records == ("192.0.2.4",)
+
+
+def test_what_is_asked_about_clients(nameserver):
+    async def story():
+        records = {
+            ("2.0.0.127.bl.test", "A"): ["127.0.0.2"],
+            ("2.0.0.127.bl.test", "TXT"): ['"see" " here"'],
+            ("2.0.0.127.in-addr.arpa", "PTR"): ["Host.test."],
+        }
+        async with nameserver(records) as server:
+            resolver = StubResolver([server.address])
+            assert (await resolver.ipv4(b"2.0.0.127.bl.test")).records == ("127.0.0.2",)
+            assert (await resolver.texts(b"2.0.0.127.bl.test")).records == (b"see here",)
+            assert (await resolver.pointers(b"2.0.0.127.in-addr.arpa")).records == (b"host.test",)
+            with pytest.raises(NoSuchName):
+                await resolver.ipv4(b"3.0.0.127.bl.test")
+
+    asyncio.run(story())

@@ -4,6 +4,9 @@ import contextlib
 
 import dns.flags
 import dns.message
+import dns.rdataclass
+import dns.rdatatype
+import dns.rdtypes.ANY.TXT
 import dns.rrset
 import pytest
 from hypothesis import given
@@ -35,6 +38,32 @@ def test_a_reply_is_read_as_it_was_written(name, exchangers, ttl):
     found = wire.read(reply.to_wire(), wire.MX).sets[(wire.name_of(name), wire.MX)]
     assert found.ttl == ttl
     assert set(found.values) == {MailExchanger(each, host.lower()) for each, host in exchangers}
+
+
+@given(NAME, st.lists(st.binary(max_size=255), min_size=1, max_size=5))
+def test_the_strings_of_a_text_are_one_text(name, strings):
+    reply = dns.message.make_response(dns.message.make_query(name.decode() + ".", "TXT"))
+    text = dns.rdtypes.ANY.TXT.TXT(dns.rdataclass.IN, dns.rdatatype.TXT, strings)
+    reply.answer.append(dns.rrset.from_rdata(name.decode() + ".", 60, text))
+    found = wire.read(reply.to_wire(), wire.TXT).sets[(wire.name_of(name), wire.TXT)]
+    assert found.values == (b"".join(strings),)
+
+
+def test_a_text_that_ends_within_a_string_is_malformed():
+    reply = dns.message.make_response(dns.message.make_query("a.test.", "TXT", use_edns=False))
+    reply.answer.append(dns.rrset.from_text("a.test.", 60, "IN", "TXT", '"abc"'))
+    data = bytearray(reply.to_wire())
+    data[-4] = 9
+    with pytest.raises(wire.Malformed, match="text of a wrong length"):
+        wire.read(bytes(data), wire.TXT)
+
+
+@given(NAME, NAME)
+def test_a_pointer_is_a_name_as_people_write_it(name, target):
+    reply = dns.message.make_response(dns.message.make_query(name.decode() + ".", "PTR"))
+    reply.answer.append(dns.rrset.from_text(name.decode() + ".", 60, "IN", "PTR", target.decode() + "."))
+    found = wire.read(reply.to_wire(), wire.PTR).sets[(wire.name_of(name), wire.PTR)]
+    assert found.values == (target.lower(),)
 
 
 @given(st.binary(max_size=300), st.sampled_from(list(wire.KINDS.values())))

@@ -61,7 +61,7 @@ def content(store, number):
 
 def test_a_missing_queue_says_how_to_make_one(tmp_path):
     async def run():
-        with pytest.raises(HomeError, match="openqmail init"):
+        with pytest.raises(HomeError, match=r"nowhere is missing; .* install -d -o "):
             store_on(os.fsencode(tmp_path / "nowhere")).open()
 
     asyncio.run(run())

@@ -65,3 +65,9 @@ def test_settling_is_refused_while_it_serves(home: Home) -> None:
     home.start()
     [answer] = ask(home, verb("settle"))
     assert answer["ok"] is False and "TERM" in answer["error"]
+
+
+def test_nothing_is_known_of_a_destination_that_nobody_writes_to(home: Home) -> None:
+    home.start()
+    for domain in ("b.example", "", "\\xff", "b" * 1000):
+        assert ask(home, verb("destination", domain=domain)) == [{"ok": True, "destination": None}]

@@ -369,6 +369,7 @@ def test_mail_between_two_homes(place: Place) -> None:
 
 
 def test_a_bounce_and_a_double_bounce(home: Home) -> None:
+    home.control("checkrcpt", "0")
     home.start()
     send(home, "nobody@a.example", sender="alice@a.example")
     [bounce] = home.wait_mails("alice", 1)
@@ -383,6 +384,7 @@ def test_a_bounce_and_a_double_bounce(home: Home) -> None:
 
 
 def test_a_triple_bounce_is_discarded_with_a_line_in_the_log(home: Home) -> None:
+    home.control("checkrcpt", "0")
     home.control("doublebounceto", "nobody-at-all")
     home.start()
     send(home, "nobody@a.example", sender="also-nobody@a.example")
@@ -426,6 +428,7 @@ def test_a_service_that_is_told_to_end_takes_no_new_settings(home: Home) -> None
 
 
 def test_mail_waits_while_the_users_are_missing(home: Home) -> None:
+    home.control("checkrcpt", "0")
     cdb = home.path / "users/cdb"
     content = cdb.read_bytes()
     cdb.unlink()

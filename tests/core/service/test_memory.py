@@ -34,6 +34,15 @@ except SystemExit:
 """
 
 
+THE_SERVICE = """
+import sys
+from openqmail.core.service.run import _import_all
+
+_import_all()
+print(*sys.modules)
+"""
+
+
 def output(program: str) -> str:
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
 
@@ -57,6 +66,14 @@ def test_a_command_imports_the_others() -> None:
     modules = output(ONE_COMMAND).split()
     assert "openqmail.core.commands.run" in modules
     assert "openqmail.core.commands.mailbox" not in modules
+
+
+def test_what_tells_figures_is_imported_where_nobody_wants_them() -> None:
+    modules = output(THE_SERVICE).split()
+    assert "openqmail.core.service.supervisor.shell" in modules
+    assert "prometheus_client" not in modules
+    for only in ("exposition", "scraping", "processes.metrics"):
+        assert f"openqmail.core.service.{only}" not in modules
 
 
 @LINUX

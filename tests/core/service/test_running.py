@@ -191,7 +191,7 @@ def listens(one: Facts, known: dict[str, str]) -> set[str]:
     return {known[what] for what, _ in one.descriptors.values() if what in known}
 
 
-def test_only_the_queue_has_files_of_the_queue_and_only_the_supervisor_the_lock(served: Home) -> None:
+def test_only_the_queue_has_mail_of_the_queue_and_only_the_supervisor_the_lock(served: Home) -> None:
     for one in processes(served):
         files = {
             what.removeprefix(f"{served.path}/")
@@ -203,6 +203,8 @@ def test_only_the_queue_has_files_of_the_queue_and_only_the_supervisor_the_lock(
             assert files == {"run/lock"}
         elif one.name == "send":
             assert {name.split("/")[0] for name in files} == {"queue"}
+        elif one.name == "remote":
+            assert files == {"queue/lock/tcpto"}  # which hosts are silent, and no mail
         elif one.name == "worker":
             assert all("/Maildir" in name for name in files), files
         else:

@@ -22,6 +22,7 @@ from openqmail.core.control.home import Home
 from openqmail.core.control.logins import Logins
 from openqmail.core.control.reader import read_settings
 from openqmail.core.control.settings import Listener, Settings
+from openqmail.core.dns import Answer, NoSuchName
 from openqmail.core.gate import Authentication, BackEnds, Guard, LocalGate, limits_of
 from openqmail.core.hooks import HookChain
 from openqmail.core.log import MemoryLog
@@ -109,6 +110,55 @@ class Mailboxes:
         self.answers[at].set_result(result)
 
 
+class Names:
+    """What the DNS knows of clients: `records[name]`, an error to raise or what is there; `hold` lets
+    every question wait, and `asked` has them all."""
+
+    def __init__(self, records: dict[bytes, Any]) -> None:
+        self.records = records
+        self.asked: list[bytes] = []
+        self.hold: asyncio.Event | None = None
+
+    async def _look_up(self, name: bytes) -> Answer[Any]:
+        self.asked.append(name)
+        if self.hold is not None:
+            await self.hold.wait()
+        found = self.records.get(name)
+        if found is None:
+            raise NoSuchName(name.decode())
+        if isinstance(found, Exception):
+            raise found
+        return Answer(tuple(found), 60)
+
+    async def texts(self, name: bytes) -> Answer[bytes]:
+        return await self._look_up(b"text of " + name)
+
+    ipv4 = addresses = pointers = _look_up
+
+
+class LateLoop:
+    """A loop whose timers a test ends: `timers` has (seconds, what is called)."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.timers: list[tuple[float, Any]] = []
+
+    def call_later(self, delay: float, call: Any, *args: Any) -> asyncio.TimerHandle:
+        self.timers.append((delay, partial(call, *args)))
+        return self._loop.call_later(3600, call, *args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    async def timer(self, least: float) -> float:
+        """End the next one of so many seconds at least, and tell how long it would have been."""
+        while not (found := [one for one in self.timers if one[0] >= least]):
+            await asyncio.sleep(0)
+        self.timers.remove(found[0])
+        found[0][1]()
+        return found[0][0]
+
+
 class Client:
     """Speaks SMTP in bytes."""
 
@@ -163,6 +213,12 @@ class Server:
         self._clients.append(writer)
         return Client(reader, writer)
 
+    def late(self) -> LateLoop:
+        """From now on sessions wait for the test."""
+        loop = LateLoop(asyncio.get_running_loop())
+        self.service._loop = loop  # type: ignore[assignment]
+        return loop
+
     async def quiet(self) -> None:
         """Returns when no session is left."""
         async with asyncio.timeout(10):
@@ -180,6 +236,12 @@ def mailboxes() -> Mailboxes:
 
 
 @pytest.fixture
+def names() -> type[Names]:
+    """`names({name: records})` is a resolver."""
+    return Names
+
+
+@pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Those of a home for a.example that relays for 127.0.0.1 only when told so."""
     control = tmp_path / "control"
@@ -190,6 +252,7 @@ def settings(tmp_path: Path) -> Settings:
         "rcpthosts": "a.example\n.sub.example",
         "listen": "smtp 127.0.0.1:2525",
         "rules": ":allow",
+        "concurrencynetwork": "0",
     }.items():
         (control / name).write_text(value + "\n")
     return read_settings(Home(str(tmp_path)))
@@ -217,6 +280,7 @@ async def _running(
     settings: Settings,
     hooks: Sequence[tuple[str, object]] = (),
     mailboxes: Mailboxes | None = None,
+    resolver: Any = None,
     tls: ServerTls | None = None,
     kind: type[SmtpService] = SmtpService,
     users: Path | None = None,
@@ -247,6 +311,7 @@ async def _running(
         log=log,
         clock=clock,
         recipients=recipients,
+        resolver=resolver,
         tls=tls,
     )
     service = kind(context)

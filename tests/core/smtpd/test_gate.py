@@ -196,3 +196,26 @@ def test_a_denied_client_costs_no_lease(settings, running):
             assert gate.asked == []
 
     run(story())
+
+
+def test_what_a_loop_reads_although_it_was_told_not_to_is_not_lost(settings, running):
+    """uvloop begins to read behind connection_made, whatever was said in there."""
+
+    async def story():
+        async with running(settings) as server:
+            gate = slow(server)
+            client = await server.client()
+            _, answer = await gate.next()
+            [waiting] = server.service.sessions
+            for piece in (b"EHLO early.ex", b"ample\r\nNOOP\r\n"):
+                waiting.get_buffer(-1)[: len(piece)] = piece
+                waiting.buffer_updated(len(piece))
+            assert waiting.eof_received()
+            answer.set_result(True)
+            assert [line[:4] for line in (await client.rest()).splitlines() if line[3:4] == b" "] == [
+                b"220 ",
+                b"250 ",
+                b"250 ",
+            ]
+
+    run(story())

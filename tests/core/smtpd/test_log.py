@@ -159,7 +159,7 @@ def test_a_client_that_guesses_on_fills_no_disk(settings, running, monkeypatch):
     monkeypatch.setattr(record, "TOLD", 5)
 
     async def story():
-        async with running(settings) as server:
+        async with running(settings, tarpit=0, maxbadrcpt=0) as server:
             client = await (await server.client()).hello()
             await client.say(b"MAIL FROM:<>")
             for at in range(12):

@@ -126,7 +126,7 @@ def test_guesses_do_not_pile_up(settings, running, mailboxes, monkeypatch):
     monkeypatch.setattr(recipients, "MOST", 8)
 
     async def story():
-        async with running(settings, mailboxes=mailboxes) as server:
+        async with running(settings, mailboxes=mailboxes, maxbadrcpt=0, tarpit=0) as server:
             client = await begun(server)
             for at in range(50):
                 assert await client.say(b"RCPT TO:<no%d@a.example>" % at) == NOBODY

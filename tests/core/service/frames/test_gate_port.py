@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openqmail.core.gate import Limits, LocalGate
-from openqmail.core.ports import CONNECTIONS
+from openqmail.core.ports import CONNECTIONS, CONNECTIONS_OF_NETWORK, of
+from openqmail.core.service.frames import gate as frames
 from openqmail.core.service.frames.codec import PREFACE, Encoder
 from openqmail.core.service.frames.gate import GateClient, GateServer, Held, Lease, Release, Spend
 from openqmail.core.world import SimulatedClock
@@ -321,3 +322,100 @@ def test_through_any_history_the_gate_knows_what_is_held_and_none_is_refused_bel
         server.close()
 
     asyncio.run(work())
+
+
+def network(at):
+    return of(CONNECTIONS_OF_NETWORK, b"10.0.%d.0/24" % at)
+
+
+def by_network(limit):
+    return LocalGate(Limits({CONNECTIONS_OF_NETWORK: limit}), SimulatedClock())
+
+
+@pytest.mark.parametrize("limit", [1, 2, 4, 5, 50])
+def test_each_network_has_just_as_many_leases_as_the_limit_says(limit):
+    async def work():
+        real = by_network(limit)
+        client, server = GateClient(), GateServer(real)
+        connect(client, server)
+        for at in range(3):
+            answers = [await soon(client.lease(network(at))) for _ in range(limit + 2)]
+            assert answers == [True] * limit + [False] * 2
+        client.release(network(1))
+        assert await soon(client.lease(network(1)))
+        assert not await soon(client.lease(network(1)))
+        client.close()
+        await turns()
+        assert not real._taken
+        server.close()
+
+    story(work)
+
+
+def test_a_network_that_comes_again_costs_no_question(monkeypatch):
+    monkeypatch.setattr(frames, "IDLE", 2)
+
+    async def work():
+        real = by_network(50)
+        client, server = GateClient(), GateServer(real)
+        connect(client, server)
+        for at in range(5):
+            await soon(client.lease(network(at)))
+            client.release(network(at))
+            again = client.lease(network(at))
+            assert again.done() and again.result()
+            client.release(network(at))
+        await turns()
+        assert set(real._taken) - {CONNECTIONS} == {network(3), network(4)}, "only the last two are kept"
+        used = client.lease(network(3))
+        assert used.done()
+        for at in range(10, 15):
+            await soon(client.lease(network(at)))
+            client.release(network(at))
+        await turns()
+        assert network(3) in real._taken, "what is used is never given back"
+        client.release(network(3))
+        client.drain()
+        await turns()
+        assert not real._taken
+        client.close()
+        server.close()
+
+    story(work)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=60), st.integers(1, 6), st.integers(0, 3)
+)
+def test_what_the_gate_counts_is_what_clients_hold_and_a_few_more(steps, limit, idle):
+    async def work():
+        real = by_network(limit)
+        client, server = GateClient(), GateServer(real)
+        connect(client, server)
+        held = dict.fromkeys(range(4), 0)
+        for at, more in steps:
+            if more:
+                granted = await soon(client.lease(network(at)))
+                assert granted is (held[at] < limit)
+                held[at] += granted
+            elif held[at]:
+                client.release(network(at))
+                held[at] -= 1
+        await turns()
+        for at, count in held.items():
+            assert count <= real.taken(network(at)) <= limit
+        for at, count in held.items():
+            if count:
+                client.release(network(at), count)
+        client.drain()
+        await turns()
+        assert not [one for one in real._taken if one != CONNECTIONS]
+        client.close()
+        server.close()
+
+    before, frames.IDLE = frames.IDLE, idle
+    try:
+        asyncio.run(work())
+    finally:
+        frames.IDLE = before

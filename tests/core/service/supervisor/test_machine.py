@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from openqmail.core.service.supervisor import machine as mind
 
 ROLES: tuple[mind.Role, ...] = ("gate", "local", "remote", "send", "smtpd")
+"""Those that there always are."""
+RENEWED = [role for role in mind.RENEWED if role in ROLES]
 
 
 class World:
@@ -203,7 +205,7 @@ def test_a_reload_makes_new_ones_before_the_old_ones_leave() -> None:
     before = {role: world.named(role) for role in ROLES}
     world.reload()
     world.get_ready(world.machine.trial)
-    for role in mind.RENEWED:
+    for role in RENEWED:
         assert len(world.named(role)) == 2
     assert set(world.leaving()) == before["smtpd"], "its successor is ready already"
     assert [world.told[number] for role in ("send", "gate") for number in before[role]] == [["reload"]] * 2
@@ -265,7 +267,7 @@ def test_settings_of_which_a_front_end_ends_are_nobody_elses() -> None:
 
 
 def test_who_dies_while_settings_are_tried_is_started_anew_with_the_old_ones() -> None:
-    for role in mind.RENEWED:
+    for role in RENEWED:
         world = serving()
         world.reload()
         trial = world.machine.trial
@@ -430,3 +432,42 @@ def test_whatever_happens_in_the_end_all_is_whole_or_all_is_ended(steps: list[tu
     world.calm()
     assert world.said[-1] == mind.Ended()
     assert not world.alive
+
+
+def test_figures_are_told_by_a_process_only_where_that_is_wanted() -> None:
+    world = serving()
+    assert not world.named("metrics")
+    world.do(world.machine.reload(1, world.now, metrics=True))
+    world.calm()
+    [teller] = world.named("metrics")
+    assert world.said[-1] == mind.Serving(True)
+    world.die(teller)
+    world.calm()
+    assert len(world.named("metrics")) == 1
+    world.do(world.machine.reload(1, world.now, metrics=True))
+    world.calm()
+    [after] = world.named("metrics")
+    assert after != teller, "it has the old address"
+    world.do(world.machine.reload(1, world.now))
+    world.calm()
+    assert not world.named("metrics")
+    whole(world)
+
+
+def test_figures_that_are_not_wanted_any_more_are_not_started_anew() -> None:
+    world = serving()
+    world.do(world.machine.reload(1, world.now, metrics=True))
+    world.calm()
+    world.die(*world.named("metrics"))
+    world.do(world.machine.reload(1, world.now))
+    world.calm()
+    assert not world.named("metrics")
+
+
+def test_settings_that_are_refused_bring_no_process_for_figures() -> None:
+    world = serving()
+    world.do(world.machine.reload(1, world.now, metrics=True))
+    world.die(world.machine.trial)
+    world.calm()
+    assert not world.named("metrics")
+    whole(world)

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NoReturn, TypeVar
 import msgspec
 
 from openqmail.core.control.home import Home, check_socket_paths
-from openqmail.core.ports import Acted
+from openqmail.core.ports import Acted, DestinationState
 from openqmail.core.values import OpenqmailError, TemporaryFailure
 
 LINE = 64 * 1024 * 1024
@@ -82,6 +82,16 @@ def show(home: Home, number: int) -> Iterator[bytes]:
             yield chunk
         if left:
             raise TemporaryFailure(f"{home.path}: the message was cut off on its way; ask again")
+
+
+def destination(home: Home, domain: bytes) -> DestinationState | None:
+    """What the running service knows of another host's domain (lower case); None: nothing."""
+    with _asked(home, {"ask": "destination", "domain": domain.decode("utf-8", "backslashreplace")}) as answer:
+        found = _accepted(_line(answer, home), home).get("destination")
+    try:
+        return msgspec.convert(found, DestinationState | None)
+    except msgspec.ValidationError:
+        raise _not_understood(home) from None
 
 
 def act(home: Home, verb: str, numbers: Sequence[int], keys: Sequence[str] = (), **more: str) -> Acted:

@@ -17,7 +17,7 @@ from openqmail.core.control import extensions
 from openqmail.core.control.home import Home
 from openqmail.core.values import HomeError, OpenqmailError, TemporaryFailure
 
-COMMANDS = ("init", "run", "upgrade", "status", "queue", "mailbox", "user", "control", "tls", "check")
+COMMANDS = ("init", "run", "upgrade", "status", "queue", "why", "mailbox", "user", "control", "tls", "check")
 """Core's, each a module of this folder."""
 
 GROUP = "openqmail.commands"

@@ -115,6 +115,9 @@ class _Nobody:
     def resting(self) -> dict[bytes, int]:
         return {}
 
+    def destination(self, domain: bytes) -> None:
+        return None
+
     def flush(self) -> None:
         for number in self._waiting:
             self._store.record(number, (), LONG_AGO, False)

@@ -100,10 +100,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _numbers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("numbers", metavar="N", nargs="+", type=_number, help="a message's number")
+    parser.add_argument("numbers", metavar="N", nargs="+", type=number, help="a message's number")
 
 
-def _number(text: str) -> int:
+def number(text: str) -> int:
+    """A message, as the log and the list name it."""
     digits = text.removeprefix("#")  # as the list has it
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 19 and int(digits) < 2**63):
         raise argparse.ArgumentTypeError(
@@ -203,7 +204,7 @@ def _act(home: Home, args: argparse.Namespace, queue: Queue, *, running: bool) -
 def _told(acted: Acted) -> int:
     """What could not be done, on stderr, and the exit code of it all."""
     for missed in acted.missed:
-        print(f"openqmail: message {missed.number} {_clean(missed.why)}", file=sys.stderr)
+        print(f"openqmail: message {missed.number} {clean(missed.why)}", file=sys.stderr)
     for number in acted.later:
         why = "is being delivered just now; it will be done when that has ended"
         print(f"openqmail: message {number} {why}", file=sys.stderr)
@@ -233,7 +234,7 @@ def _act_on(
 
 def _agreed(verb: str, there: dict[int, dict[str, Any]]) -> bool:
     """Whether a person says yes."""
-    senders = list(dict.fromkeys(f"<{_clean(one['sender'])}>" for one in there.values()))
+    senders = list(dict.fromkeys(f"<{clean(one['sender'])}>" for one in there.values()))
     names = ", ".join(senders[:5]) + (f" and {len(senders) - 5} others" if len(senders) > 5 else "")
     which = _many(len(there)) if len(there) > 1 else f"message {next(iter(there))}"
     question = VERBS[verb].asks.format(which=which, senders=names)
@@ -278,7 +279,7 @@ def _show(home: Home, numbers: Sequence[int], queue: Queue) -> int:
             print(f"openqmail: {why}", file=sys.stderr)
             continue
         except TemporaryFailure as error:
-            print(f"openqmail: {_clean(str(error))}", file=sys.stderr)
+            print(f"openqmail: {clean(str(error))}", file=sys.stderr)
             later = True
             continue
         sys.stdout.flush()
@@ -307,7 +308,7 @@ def _list(messages: Iterable[bytes], as_json: bool) -> int:
     sums = {"messages": 0, "recipients": 0, "deferred": 0, "held": 0, "bytes": 0}
     try:
         for one in (one for lines in messages for one in _decoded(lines)):
-            print(_for_people(one))
+            print(for_people(one))
             sums["messages"] += 1
             sums["recipients"] += sum(rcpt["state"] == "todo" for rcpt in one["recipients"])
             sums["bytes"] += one["size"]
@@ -327,28 +328,28 @@ def _decoded(lines: bytes) -> list[dict[str, Any]]:
         raise TemporaryFailure("the list is not understood; the service may be of another version") from None
 
 
-def _for_people(one: dict[str, Any]) -> str:
-    size, sender = in_units(one["size"]), _clean(one["sender"])
-    lines = [f"#{one['id']}  {one['state']}  {size}  {_when(one['born'])}  from <{sender}>"]
+def for_people(one: dict[str, Any]) -> str:
+    size, sender = in_units(one["size"]), clean(one["sender"])
+    lines = [f"#{one['id']}  {one['state']}  {size}  {when(one['born'])}  from <{sender}>"]
     if one.get("held"):
-        lines.append(f"    held: {_clean(one['held'])}")
+        lines.append(f"    held: {clean(one['held'])}")
     for recipient in one["recipients"]:
-        text = f"    {recipient['channel']:6}  {recipient['state']}  {_clean(recipient['address'])}"
+        text = f"    {recipient['channel']:6}  {recipient['state']}  {clean(recipient['address'])}"
         if recipient["state"] == "todo" and (recipient["attempts"] or recipient["next"] is not None):
             tried = f"{_count(recipient['attempts'], 'attempt')}, " if recipient["attempts"] else ""
-            text += f"  ({tried}next {_when(recipient['next'])})"
+            text += f"  ({tried}next {when(recipient['next'])})"
         lines.append(text)
         if recipient["last"]:
-            lines.append(f"            {_clean(recipient['last'].strip())}")
+            lines.append(f"            {clean(recipient['last'].strip())}")
     return "\n".join(lines)
 
 
-def _when(seconds: int | None) -> str:
+def when(seconds: int | None) -> str:
     if seconds is None or seconds < DAY:  # a time before there was any mail: at once
         return "now"
     return time.strftime("%d %b %Y %H:%M:%S UTC", time.gmtime(seconds))
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """On one line, and nothing that a terminal would obey."""
     return "".join(letter if letter.isprintable() else "/" if letter == "\n" else "?" for letter in text)

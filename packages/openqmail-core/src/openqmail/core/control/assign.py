@@ -67,6 +67,17 @@ def parse_assign(content: bytes) -> tuple[list[Assignment], list[ControlError]]:
     return found, problems
 
 
+def line_of(content: bytes, entry: Assignment) -> int:
+    """The line of users/assign that an entry of users/cdb was made of; 0 when there is none like it."""
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if line.startswith(b"."):
+            break
+        kind, name = line[:1], line[1:].partition(b":")[0].lower()
+        if (kind == b"+") == entry.wildcard and name == entry.local:
+            return number
+    return 0
+
+
 def compile_cdb(assignments: Iterable[Assignment]) -> bytes:
     """users/cdb, byte for byte as qmail-newu writes it for the same lines."""
     return make_cdb(_records(assignments))
@@ -130,19 +141,29 @@ class Users:
         self._breaks = breaks
         self._cdb, self._version = cdb, (found.st_ino, found.st_mtime_ns, found.st_size)
 
+    def entry(self, local: bytes) -> Assignment | None:
+        """The same, as the entry that decides: its `local` in lower case, its user as `find` gives it.
+        Raises as `find`."""
+        self._refresh()
+        return self._entry(local)
+
     def _look_up(self, local: bytes) -> User | None:
+        found = self._entry(local)
+        return None if found is None else found.user
+
+    def _entry(self, local: bytes) -> Assignment | None:
         cdb = self._cdb
         if cdb is None:
             return None
         lower = local.lower()
         data = cdb.get(b"!" + lower + b"\0")
         if data is not None:
-            return self._user(data, b"")
+            return Assignment(lower, False, self._user(data, b""))
         for end in range(len(lower), -1, -1):
             if end == 0 or lower[end - 1] in self._breaks:
                 data = cdb.get(b"!" + lower[:end])
                 if data is not None:
-                    return self._user(data, local[end:])
+                    return Assignment(lower[:end], True, self._user(data, local[end:]))
         return None
 
     def _user(self, data: bytes, rest: bytes) -> User:

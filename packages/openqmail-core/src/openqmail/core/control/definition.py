@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from openqmail.core.control.text import ControlText
+from openqmail.core.control.text import ControlText, integer, value
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,3 +22,28 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     explanation: str
     example: str
     parse: Callable[[ControlText], object]
+    binary: bool = False
+    """It is no text: `parse` is given its bytes, in `ControlText.content`."""
+
+
+def number(
+    name: str,
+    default: int,
+    low: int,
+    high: int,
+    what: str,
+    *,
+    reader: str,
+    explanation: str,
+    example: int = 0,
+) -> Definition:
+    """A file of one number of `what`."""
+    return Definition(
+        name=name,
+        kind="a number",
+        default=str(default),
+        readers=(reader,),
+        explanation=explanation,
+        example=str(example or default),
+        parse=value(integer(low, high, what)),
+    )

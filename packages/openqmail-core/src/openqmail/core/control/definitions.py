@@ -6,10 +6,11 @@ of the group `openqmail.control`: a `Definition`, or several in a tuple.  `FOREI
 files of netqmail and eQmail that have no effect yet.
 """
 
-from openqmail.core.control import outgoing, reports, submitting, syntax
+from openqmail.core.control import outgoing, receiving, reports, submitting, syntax
 from openqmail.core.control.definition import Definition
-from openqmail.core.control.rules import parse_rules
-from openqmail.core.control.text import ControlText, integer, mapping, members, sequence, value
+from openqmail.core.control.definition import number as _number
+from openqmail.core.control.tcprules import parse_rules
+from openqmail.core.control.text import ControlText, mapping, members, sequence, value
 from openqmail.core.tls.server import SUITES
 
 COUNT = 100_000
@@ -25,28 +26,6 @@ def _default_delivery(text: ControlText) -> bytes | None:
         if line.startswith(("|", "+")):
             text.problem(number, "is an instruction that is not there yet; write a Maildir, like ./Maildir/")
     return "\n".join(lines).encode() + b"\n"
-
-
-def _number(
-    name: str,
-    default: int,
-    low: int,
-    high: int,
-    what: str,
-    *,
-    reader: str,
-    explanation: str,
-    example: int = 0,
-) -> Definition:
-    return Definition(
-        name=name,
-        kind="a number",
-        default=str(default),
-        readers=(reader,),
-        explanation=explanation,
-        example=str(example or default),
-        parse=value(integer(low, high, what)),
-    )
 
 
 def _host(name: str, reader: str, explanation: str) -> Definition:
@@ -101,7 +80,9 @@ DEFINITIONS: tuple[Definition, ...] = (
         readers=("service",),
         explanation=(
             "The listeners, one a line: the name of a service, then an address and a port. An IPv6 address "
-            "stands in brackets. Without any, nothing is received from the network."
+            "stands in brackets. smtp and submission offer STARTTLS, smtps and submissions begin with TLS; "
+            "those for submission take mail only from who may relay. "
+            "Without any listener, nothing is received from the network."
         ),
         example="smtp 127.0.0.1:2525\nsmtp [::1]:2525",
         parse=sequence(syntax.listener),
@@ -112,13 +93,18 @@ DEFINITIONS: tuple[Definition, ...] = (
         default="",
         readers=("smtpd",),
         explanation=(
-            "Who may do what, by the client's address, in the language of tcprules: an address, the "
-            "beginning of one up to a dot, an IPv6 address in brackets, or nothing for everybody else. The "
-            "longest pattern counts. RELAYCLIENT lets a client send to any domain (its value is appended to "
-            "each recipient), DATABYTES replaces the size limit of control/databytes. A client without a "
-            "rule is allowed, and may send to the domains in control/rcpthosts."
+            "Who may do what, by the client's address or name, in the language of tcprules. A pattern is an "
+            "address, the beginning of one up to a dot, numbers in ranges (192.0.2.7-19), a network "
+            "(10.64.0.0/10), IPv6 in brackets ([2001:db8::]/32), =host.example, =.example for all names "
+            "below, = for whoever has a name, or nothing for everybody else. The exact address counts, else "
+            "the exact name, else the smallest network, else the longest suffix. A name is one that leads "
+            "back to the address; names are looked up only where a rule has one. RELAYCLIENT lets a client "
+            "send to any domain (its value is appended to each recipient), DATABYTES and GREETDELAY replace "
+            'control/databytes and control/greetdelay; with RBLSMTPD="" no list of control/dnsbl is asked, '
+            "with a text in it mail is put off with that text, refused for good when it begins with a "
+            "hyphen. A client without a rule is allowed, and may send to the domains in control/rcpthosts."
         ),
-        example='127.:allow,RELAYCLIENT=""\n[::1]:allow,RELAYCLIENT=""\n192.0.2.:deny',
+        example='127.:allow,RELAYCLIENT=""\n[::1]:allow,RELAYCLIENT=""\n10.64.0.0/10:allow,RELAYCLIENT=""\n192.0.2.7-19:deny\n=.example.net:allow,RBLSMTPD=""',
         parse=parse_rules,
     ),
     Definition(
@@ -133,6 +119,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         example="example.org\n.example.org",
         parse=members(syntax.suffix),
     ),
+    *receiving.WHO,
     Definition(
         name="smtpgreeting",
         kind="a line of text",
@@ -216,10 +203,11 @@ DEFINITIONS: tuple[Definition, ...] = (
         reader="smtpd",
         explanation="Seconds that an SMTP client may be silent before its connection is ended.",
     ),
+    *receiving.HOW_MUCH,
     Definition(
         name="checkrcpt",
         kind="0 or 1",
-        default="0",
+        default="1",
         readers=("smtpd",),
         explanation=(
             "1: a recipient of this host is looked up, as for a delivery, before an SMTP client is told "
@@ -228,9 +216,10 @@ DEFINITIONS: tuple[Definition, ...] = (
             "cannot be looked up soon is taken, as without the check. 0: every recipient is taken, and "
             "mail for nobody bounces."
         ),
-        example="1",
+        example="0",
         parse=value(syntax.switch),
     ),
+    *receiving.STRANGERS,
     Definition(
         name="tlsserverciphers",
         kind="a list of ciphers for OpenSSL",
@@ -379,6 +368,19 @@ DEFINITIONS: tuple[Definition, ...] = (
         parse=value(syntax.log_format),
     ),
     Definition(
+        name="metrics",
+        kind="a list of ADDRESS:PORT",
+        default="",
+        readers=("service",),
+        explanation=(
+            "Where a process tells what is counted, at http://ADDRESS:PORT/metrics, for Prometheus and what "
+            "reads its format. Whoever can connect there reads it, without a password, so the address should "
+            "be one of loopback. Needs openqmail-core[metrics]. Without the file there is no such process."
+        ),
+        example="127.0.0.1:9099",
+        parse=sequence(syntax.metrics),
+    ),
+    Definition(
         name="defaulthost",
         kind="a host's name",
         default="me",
@@ -475,13 +477,7 @@ DEFINITIONS: tuple[Definition, ...] = (
 )
 
 FOREIGN = {
-    "netqmail": (
-        "badmailfrom",
-        "localiphost",
-        "morercpthosts",
-        "morercpthosts.cdb",
-        "qmqpservers",
-    ),
+    "netqmail": ("qmqpservers",),
     "eQmail": (
         "beforequeue",
         "beforemote",

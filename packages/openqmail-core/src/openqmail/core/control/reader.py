@@ -5,8 +5,10 @@ A missing file means its default, and a missing `rcpthosts` that nobody may rela
 """
 
 import difflib
+import ipaddress
 import os
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 import msgspec
 
@@ -16,13 +18,18 @@ from openqmail.core.control.definition import Definition
 from openqmail.core.control.definitions import DEFINITIONS, FOREIGN
 from openqmail.core.control.home import Home
 from openqmail.core.control.pem import IMPLICIT, PEM, no_certificate
-from openqmail.core.control.settings import Settings
+from openqmail.core.control.rules import Rules
+from openqmail.core.control.settings import Listener, Settings
+from openqmail.core.control.tcprules import without_effect
 from openqmail.core.control.text import SIZE, ControlText
 from openqmail.core.tls import ServerTls
 from openqmail.core.values import ControlError, OpenqmailError, TemporaryFailure
 
 NO_CDB = "any 'openqmail mailbox add NAME' compiles it anew"
 """What helps when users/cdb is missing."""
+
+
+MORE, MORE_CDB = "morercpthosts", "morercpthosts.cdb"
 
 
 class Findings(msgspec.Struct, frozen=True):
@@ -38,6 +45,9 @@ def read_settings(home: Home) -> Settings:
     values, problems = _read_all(home, all_definitions())
     if problems:
         raise problems[0]
+    compiled = values.pop(MORE_CDB)
+    if _is_newest(home, MORE_CDB, MORE):
+        values[MORE] = compiled
     own = {definition.name for definition in DEFINITIONS}
     added = {name: values.pop(name) for name in values.keys() - own}
     return Settings(**values, added=added)  # type: ignore[arg-type]  # each parser makes what its field wants
@@ -86,6 +96,14 @@ def check(home: Home) -> Findings:
     errors += _logins(home)
     warnings = list(_mistaken_names(home, definitions))
     warnings += _contradictions(values)
+    if isinstance(rules := values.get("rules"), Rules):
+        warnings += without_effect(rules)
+    if os.path.exists(os.path.join(home.control, MORE_CDB)) and not _is_newest(home, MORE_CDB, MORE):
+        warnings.append(
+            ControlError(
+                f"control/{MORE_CDB}", 0, f"is older than control/{MORE}, which is read itself; remove it"
+            )
+        )
     return Findings(tuple(errors), tuple(warnings))
 
 
@@ -108,7 +126,7 @@ def _text(home: Home, definition: Definition) -> ControlText:
     file = f"control/{definition.name}"
     found = content(home, definition.name)
     if found is not None:
-        return ControlText(file, found)
+        return ControlText(file, found, binary=definition.binary)
     if definition.default is None:
         raise _missing(home, definition)
     if definition.default != "me":
@@ -117,6 +135,17 @@ def _text(home: Home, definition: Definition) -> ControlText:
     if me is None:
         raise _missing(home, DEFINITIONS[0])
     return ControlText("control/me", me.partition(b"\n")[0])
+
+
+def _is_newest(home: Home, compiled: str, source: str) -> bool:
+    """Whether a compiled file is there, and its source is not newer."""
+    times = []
+    for name in (compiled, source):
+        try:
+            times.append(os.stat(os.path.join(home.control, name)).st_mtime_ns)
+        except OSError:
+            times.append(-1)
+    return times[0] >= max(times[1], 0)
 
 
 def _missing(home: Home, definition: Definition) -> ControlError:
@@ -129,7 +158,7 @@ def _missing(home: Home, definition: Definition) -> ControlError:
 
 
 def not_installed(values: Mapping[str, object]) -> list[ControlError]:
-    """Services, transports and hooks that a file names and nothing provides; `values`: by file."""
+    """Services, transports, hooks and libraries that a file wants and nothing provides; `values`: by file."""
     listen, routes, hooks = (values.get(name) or () for name in ("listen", "smtproutes", "hooks"))
     wanted = [("openqmail.services", listener.service) for listener in listen]  # type: ignore[attr-defined]
     wanted += [("openqmail.transports", route.transport) for route in getattr(routes, "values", tuple)()]
@@ -140,6 +169,12 @@ def not_installed(values: Mapping[str, object]) -> list[ControlError]:
             extensions.find(group, name)
         except ControlError as error:
             errors.append(error)
+    if values.get("metrics"):
+        from importlib.util import find_spec  # noqa: PLC0415  # seldom
+
+        if find_spec("prometheus_client") is None:
+            why = "needs prometheus-client, which is not installed: pip install 'openqmail-core[metrics]'"
+            errors.append(ControlError("control/metrics", 0, why))
     return errors
 
 
@@ -205,6 +240,14 @@ def _mistaken_names(home: Home, definitions: Iterable[Definition]) -> Iterable[C
 
 
 def _contradictions(values: dict[str, object]) -> Iterable[ControlError]:
+    for listener in cast(tuple[Listener, ...], values.get("metrics") or ()):
+        if not listener.host or not ipaddress.ip_address(listener.host).is_loopback:
+            yield ControlError(
+                "control/metrics",
+                0,
+                f"{listener.host or 'every address'} is not of loopback: whoever can connect to it reads the "
+                "figures; write one like 127.0.0.1:9099, or let a firewall say who may",
+            )
     for older in ("domainbindings", "domainips", "outgoingip"):
         if values.get("bindings") and values.get(older):
             yield ControlError(

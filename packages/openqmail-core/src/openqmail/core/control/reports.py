@@ -1,4 +1,5 @@
-"""How the control files are written that say in what form senders are told what became of their mail."""
+"""How the control files are written that say in what form it is told what became of mail: to its sender,
+and to who asks later."""
 
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.text import integer, shown, value
@@ -40,5 +41,19 @@ DEFINITIONS: tuple[Definition, ...] = (
         ),
         example="50000",
         parse=value(integer(0, LARGEST, "bytes")),
+    ),
+    Definition(
+        name="historydays",
+        kind="a number",
+        default="14",
+        readers=("send",),
+        explanation=(
+            "For how many days it is kept what happened to each message, for openqmail why --message. It "
+            "lies in queue/history/, a file a day, at most 1 GiB in all: on a busy host that is fewer days. "
+            "Nothing is written there while less than a tenth of the disk is free. 0: nothing is kept, and "
+            "what has been is removed."
+        ),
+        example="14",
+        parse=value(integer(0, 3650, "days")),
     ),
 )

@@ -6,6 +6,7 @@ catch-all; an empty prefix means "not virtual").  The case of letters is kept in
 ignored in every comparison.  A message in qmail's layout has been routed for good.
 """
 
+from collections.abc import Callable
 from itertools import chain
 
 import msgspec
@@ -29,22 +30,33 @@ class Routed(msgspec.Struct, frozen=True, gc=False):
         return self.address[self.prefix :]
 
 
-def route(recipient: bytes, settings: Settings) -> Routed:
-    """Decide where `recipient` (as it stands in the envelope) goes."""
+Tell = Callable[[str, bytes, bytes], object]
+"""Is told of a control file that has a say, of the key in it that does, and what it makes of the address."""
+
+
+def route(recipient: bytes, settings: Settings, tell: Tell | None = None) -> Routed:
+    """Decide where `recipient` (as it stands in the envelope) goes; `tell` follows how it comes to that."""
     address, at, domain = recipient.rpartition(b"@")
     if not at:
         domain = settings.envnoathost
         address = recipient
         recipient = address + b"@" + domain
+        if tell is not None:
+            tell("envnoathost", domain, recipient)
     domain = domain.lower()
     if domain in settings.percenthack:
-        recipient, domain = _unhacked(recipient, settings.percenthack)
+        recipient, domain = unhacked(recipient, settings.percenthack, tell)
     if domain in settings.locals:
+        if tell is not None:
+            tell("locals", domain, recipient)
         return Routed("local", recipient, domain)
     if settings.virtualdomains:
-        prefix = _virtual(recipient, domain, settings.virtualdomains)
+        key, prefix = _virtual(recipient, domain, settings.virtualdomains)
+        address = prefix + b"-" + recipient if prefix else recipient
+        if tell is not None and key is not None:
+            tell("virtualdomains", key, address)
         if prefix:
-            return Routed("local", prefix + b"-" + recipient, domain, len(prefix) + 1)
+            return Routed("local", address, domain, len(prefix) + 1)
     return Routed("remote", recipient, domain)
 
 
@@ -54,31 +66,30 @@ def routed_before(address: bytes, channel: Channel, settings: Settings) -> Route
     domain = address.rpartition(b"@")[2].lower()
     size = 0
     if settings.virtualdomains:
-        prefix = _virtual(domain, domain, settings.virtualdomains)
+        _, prefix = _virtual(domain, domain, settings.virtualdomains)
         if prefix and address.startswith(prefix + b"-"):
             size = len(prefix) + 1
     return Routed(channel, address, domain, size)
 
 
-def _unhacked(recipient: bytes, hacked: frozenset[bytes]) -> tuple[bytes, bytes]:
+def unhacked(recipient: bytes, hacked: frozenset[bytes], tell: Tell | None = None) -> tuple[bytes, bytes]:
     """`user%host@hacked` is `user@host`, as long as it applies."""
     local, _, domain = recipient.rpartition(b"@")
     while domain.lower() in hacked:
         user, percent, host = local.rpartition(b"%")
         if not percent:
             break
+        if tell is not None:
+            tell("percenthack", domain.lower(), user + b"@" + host)
         local, domain = user, host
     recipient = local + b"@" + domain
     return recipient, recipient.rpartition(b"@")[2].lower()
 
 
-def _virtual(recipient: bytes, domain: bytes, prefixes: dict[bytes, bytes]) -> bytes:
-    """The prefix of the most particular entry; empty when none applies."""
-    found = prefixes.get(recipient.lower())
-    if found is None:
-        found = prefixes.get(domain)
-    for name in chain(suffixes(domain), (b"",)):
-        if found is not None:
-            return found
-        found = prefixes.get(name)
-    return found or b""
+def _virtual(recipient: bytes, domain: bytes, prefixes: dict[bytes, bytes]) -> tuple[bytes | None, bytes]:
+    """The most particular entry and its prefix; no key and an empty prefix when none applies."""
+    for name in chain((recipient.lower(), domain), suffixes(domain), (b"",)):
+        prefix = prefixes.get(name)
+        if prefix is not None:
+            return name, prefix
+    return None, b""

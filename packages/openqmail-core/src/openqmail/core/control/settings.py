@@ -11,10 +11,15 @@ from typing import Literal
 import msgspec
 
 from openqmail.core.control.bindings import Bindings, Source
+from openqmail.core.control.blocklists import Blocklist
 from openqmail.core.control.rules import Rules
 
 ACCOUNTS = {"smtpd": "qmaild", "gate": "qmailp", "send": "qmails", "remote": "qmailr", "alias": "alias"}
 """A role -> the user that it has when `control/accounts` names none: qmail's."""
+
+
+METRICS = "metrics"
+"""What the listeners of `control/metrics` are called where all that listens stands together."""
 
 
 class Listener(msgspec.Struct, frozen=True):
@@ -47,7 +52,8 @@ class Resolver(msgspec.Struct, frozen=True):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the jobs need to know.
 
-    `rcpthosts`: domains and `.suffix`es for which anybody may send us mail.
+    `rcpthosts`, `morercpthosts`: domains and `.suffix`es for which anybody may send us mail.
+    `badmailfrom`, `badrcptto`: addresses, `@domain`s and `.suffix`es, in lower case.
     `locals`: domains delivered here.  `virtualdomains`: full address, domain, `.suffix` or the
     empty catch-all -> prefix (an empty prefix: not virtual).  `smtproutes`: domain, `.suffix` or
     empty -> route.  Times in seconds, sizes in bytes; `databytes`, `bouncemaxbytes` 0: no limit.
@@ -62,6 +68,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     listen: tuple[Listener, ...]
     rules: Rules
     rcpthosts: frozenset[bytes]
+    morercpthosts: frozenset[bytes] = frozenset()
+    localiphost: bytes = b""
+    badmailfrom: frozenset[bytes] = frozenset()
+    badrcptto: frozenset[bytes] = frozenset()
+    badhelo: tuple[str, ...] = ()
     smtpgreeting: bytes
     databytes: int
     maxrecipients: int
@@ -69,7 +80,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     connectionsperhour: int = 0
     messagesperhour: int = 0
     timeoutsmtpd: int
-    checkrcpt: bool = False
+    checkrcpt: bool = True
+    concurrencynetwork: int = 0
+    recipientsperhour: int = 0
+    maxmessages: int = 0
+    maxerrors: int = 20
+    maxbadrcpt: int = 0
+    tarpit: int = 0
+    mindatarate: int = 0
+    greetdelay: int = 0
+    dnsbl: tuple[Blocklist, ...] = ()
+    dnsblscore: int = 1
+    lookupclients: bool = False
+    requirereverse: bool = False
     tlsserverciphers: str = ""
     tlsclients: frozenset[str] = frozenset()
     # who logs in, and what a login may send
@@ -122,6 +145,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     smtpdworkers: int = 1
     # how they write their log
     logformat: Literal["qmail", "json"] = "qmail"
+    # where their figures are told
+    metrics: tuple[Listener, ...] = ()
+    # for how many days what happened to messages is kept
+    historydays: int = 14
     # what add-ons read
     added: Mapping[str, object] = {}
 

@@ -8,7 +8,7 @@ case; one beyond ASCII is kept in both its spellings (RFC 5891), for mail may us
 import ipaddress
 import re
 
-from openqmail.core.control.settings import ACCOUNTS, Listener, Resolver, Route
+from openqmail.core.control.settings import ACCOUNTS, METRICS, Listener, Resolver, Route
 from openqmail.core.control.text import integer, shown
 
 _LABELS = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
@@ -80,6 +80,30 @@ def address_or_suffix(text: str) -> tuple[bytes, ...]:
     if not local or any(letter.isspace() for letter in local):
         raise ValueError(f"'{shown(text)}' is not an address; write one like user@example.org")
     return tuple(local.lower().encode() + b"@" + name for name in domain(name))
+
+
+def barred(text: str) -> tuple[bytes, ...]:
+    """A full address, `@domain`, or `.domain` for all below it, as they are compared."""
+    local, at, name = text.rpartition("@")
+    if local:
+        return address_or_suffix(text)
+    if name.startswith("."):
+        return suffix(name)
+    if not at:
+        raise ValueError(
+            f"'{shown(text)}' is no address; write user@example.org, @example.org for a domain, or "
+            ".example.org for all below it"
+        )
+    return tuple(b"@" + each for each in domain(name))
+
+
+def bad_helo(text: str) -> str:
+    """A name, `.suffix`, or a name with `*` for any letters, in lower case."""
+    if not text.isascii() or not text.isprintable() or " " in text or len(text) > HOST:
+        raise ValueError(
+            f"'{shown(text)}' is not what a client says of itself; write a name like *.example.org"
+        )
+    return text.lower()
 
 
 def host(text: str) -> bytes:
@@ -165,6 +189,12 @@ def listener(text: str) -> Listener:
     service = word(words[0])
     address, number = _address_and_port(words[1], None)
     return Listener(service=service, host=address, port=port(number, 0))
+
+
+def metrics(text: str) -> Listener:
+    """`ADDRESS:PORT`; an empty address: all of them."""
+    address, number = _address_and_port(text, None)
+    return Listener(service=METRICS, host=address, port=port(number, 0))
 
 
 def resolver(text: str) -> Resolver:

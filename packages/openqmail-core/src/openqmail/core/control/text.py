@@ -23,9 +23,14 @@ Line = Callable[[str], T]
 class ControlText:
     """One control file's content, and the problems that were found in it."""
 
-    def __init__(self, file: str, content: bytes) -> None:
+    def __init__(self, file: str, content: bytes, *, binary: bool = False) -> None:
+        """`binary`: it has no lines, `content` is all that there is."""
         self.file = file
+        self.content = content
         self.problems: list[ControlError] = []
+        if binary:
+            self._lines = []
+            return
         try:
             self._lines = content.decode("utf-8").split("\n")
         except UnicodeDecodeError as error:

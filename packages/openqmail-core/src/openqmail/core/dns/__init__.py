@@ -7,6 +7,7 @@ from openqmail.core.dns.servers import Patience
 from openqmail.core.dns.types import (
     Answer,
     BadReply,
+    ClientResolver,
     LookupFailed,
     MailExchanger,
     NameServer,
@@ -20,6 +21,7 @@ __all__ = [
     "Answer",
     "BadReply",
     "Cache",
+    "ClientResolver",
     "LookupFailed",
     "MailExchanger",
     "NameServer",

@@ -11,7 +11,7 @@ from openqmail.core.dns.types import Answer, LookupFailed, MailExchanger, NoSuch
 MOST_SECONDS = 3600.0
 MOST_SECONDS_NEGATIVE = 300.0
 
-Known = Answer[MailExchanger | str] | NoSuchName | LookupFailed
+Known = Answer[MailExchanger | str | bytes] | NoSuchName | LookupFailed
 
 
 class Cache:

@@ -47,10 +47,16 @@ class StubResolver:
         self._free = asyncio.Semaphore(MOST_AT_ONCE)
 
     async def mx(self, domain: bytes) -> Answer[MailExchanger]:
-        found = await self._look_up(domain, "MX")
-        if isinstance(found, Answer):
-            return cast("Answer[MailExchanger]", found)
-        raise _anew(found)
+        return cast("Answer[MailExchanger]", await self._answer(domain, "MX"))
+
+    async def ipv4(self, name: bytes) -> Answer[str]:
+        return cast("Answer[str]", await self._answer(name, "A"))
+
+    async def texts(self, name: bytes) -> Answer[bytes]:
+        return cast("Answer[bytes]", await self._answer(name, "TXT"))
+
+    async def pointers(self, name: bytes) -> Answer[bytes]:
+        return cast("Answer[bytes]", await self._answer(name, "PTR"))
 
     async def addresses(self, host: bytes) -> Answer[str]:
         both = await asyncio.gather(self._look_up(host, "A"), self._look_up(host, "AAAA"))
@@ -62,6 +68,12 @@ class StubResolver:
         # A failed lookup says less than one that found nothing.
         errors = [each for each in both if not isinstance(each, Answer)]
         raise _anew(next((error for error in errors if isinstance(error, LookupFailed)), errors[0]))
+
+    async def _answer(self, name: bytes, kind: str) -> Answer[MailExchanger | str | bytes]:
+        found = await self._look_up(name, kind)
+        if isinstance(found, Answer):
+            return found
+        raise _anew(found)
 
     async def _look_up(self, name: bytes, kind: str) -> Known:
         name = name.lower().removesuffix(b".")
@@ -148,9 +160,9 @@ def _denied(reply: wire.Reply, name: bytes) -> int:
     return seconds
 
 
-def _records(found: wire.RecordSet, kind: str) -> tuple[MailExchanger | str, ...]:
+def _records(found: wire.RecordSet, kind: str) -> tuple[MailExchanger | str | bytes, ...]:
     if kind != "MX":
-        return cast(tuple[str, ...], found.values[:MOST_ADDRESSES])
+        return found.values[:MOST_ADDRESSES]
     exchangers = cast(tuple[MailExchanger, ...], found.values)
     # Names that no host can have are passed over; but where there is nothing else, there is an MX.
     usable = [each for each in exchangers if not each.host or wire.is_plain(each.host)] or exchangers

@@ -20,6 +20,8 @@ from openqmail.core.dns.types import BadReply, LookupFailed, NameServer, NoReply
 SYSTEM = "/etc/resolv.conf"
 MOST_OF_THE_SYSTEM = 3  # as in resolv.conf(5)
 ROUNDS = 3
+LOOPBACK = NameServer("127.0.0.1")
+"""Asked when the system names none; where its file cannot be read any more, those that it named hold."""
 
 
 class Patience(msgspec.Struct, frozen=True):
@@ -86,13 +88,13 @@ class Servers:
         servers = self._given
         if not servers:
             if self._system[0] <= now:
-                self._system = (now + 60.0, _of_the_system())
+                self._system = (now + 60.0, _of_the_system() or self._system[1] or (LOOPBACK,))
             servers = self._system[1]
         return sorted(servers, key=lambda server: self._silent_until.get(server, now) > now)
 
 
 def _of_the_system() -> tuple[NameServer, ...]:
-    """What resolv.conf(5) names; without that, this host."""
+    """What resolv.conf(5) names."""
     found = []
     try:
         with open(SYSTEM, encoding="utf-8", errors="replace") as file:
@@ -102,7 +104,7 @@ def _of_the_system() -> tuple[NameServer, ...]:
                     found.append(NameServer(words[1]))
     except OSError:
         pass
-    return tuple(dict.fromkeys(found[:MOST_OF_THE_SYSTEM])) or (NameServer("127.0.0.1"),)
+    return tuple(dict.fromkeys(found[:MOST_OF_THE_SYSTEM]))
 
 
 def _is_address(text: str) -> bool:

@@ -64,6 +64,26 @@ class NameServer(msgspec.Struct, frozen=True):
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
 
+class ClientResolver(Protocol):
+    """What is asked about who sends us mail.  All raise NoSuchName, LookupFailed."""
+
+    async def ipv4(self, name: bytes) -> Answer[str]:
+        """The IPv4 addresses of a name, at most 50."""
+        ...
+
+    async def addresses(self, host: bytes) -> Answer[str]:
+        """As of a `Resolver`."""
+        ...
+
+    async def texts(self, name: bytes) -> Answer[bytes]:
+        """Its TXT records, each with its strings put together, as a stranger wrote them."""
+        ...
+
+    async def pointers(self, name: bytes) -> Answer[bytes]:
+        """The names that a name of in-addr.arpa or ip6.arpa points to."""
+        ...
+
+
 class Resolver(Protocol):
     async def mx(self, domain: bytes) -> Answer[MailExchanger]:
         """The mail exchangers of a domain, lowest preference first, at most 100.

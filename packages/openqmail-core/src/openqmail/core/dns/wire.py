@@ -15,8 +15,8 @@ import msgspec
 
 from openqmail.core.dns.types import MailExchanger
 
-A, NS, CNAME, SOA, MX, AAAA, OPT = 1, 2, 5, 6, 15, 28, 41
-KINDS = {"A": A, "MX": MX, "AAAA": AAAA}
+A, NS, CNAME, SOA, PTR, MX, TXT, AAAA, OPT = 1, 2, 5, 6, 12, 15, 16, 28, 41
+KINDS = {"A": A, "PTR": PTR, "MX": MX, "TXT": TXT, "AAAA": AAAA}
 IN = 1
 
 NOERROR, SERVFAIL, NXDOMAIN, REFUSED = 0, 2, 3, 5
@@ -48,7 +48,8 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class RecordSet(msgspec.Struct, frozen=True):
-    """The records of one name and kind; the target of an alias is a name with lengths."""
+    """The records of one name and kind; the target of an alias is a name with lengths, a TXT record's
+    strings are put together (RFC 7208 section 3.3)."""
 
     ttl: int
     values: tuple[str | MailExchanger | bytes, ...]
@@ -167,11 +168,13 @@ def _value(wire: bytes, start: int, end: int, kind: int) -> str | MailExchanger 
         if end - start != (4 if kind == A else 16):
             raise Malformed("it has an address of a wrong length")
         return socket.inet_ntop(socket.AF_INET if kind == A else socket.AF_INET6, wire[start:end])
+    if kind == TXT:
+        return _strings(wire[start:end])
     name, after = _name(wire, start + 2 if kind == MX else start)
     if after != end:
         raise Malformed("it has a record of a wrong length")
     if kind != MX:
-        return name
+        return name if kind == CNAME else text_of(name)
     return MailExchanger(wire[start] << 8 | wire[start + 1], text_of(name))
 
 
@@ -194,6 +197,17 @@ def _name(wire: bytes, at: int) -> tuple[bytes, int]:
         name += wire[at : at + 1 + size]
         at += 1 + size
     return name.lower() + b"\0", after or at + 1
+
+
+def _strings(data: bytes) -> bytes:
+    """What the strings of a TXT record are together."""
+    parts, at = [], 0
+    while at < len(data):
+        parts.append(data[at + 1 : at + 1 + data[at]])
+        at += 1 + data[at]
+    if at != len(data):
+        raise Malformed("it has a text of a wrong length")
+    return b"".join(parts)
 
 
 def _after_name(wire: bytes, at: int) -> int:

@@ -16,10 +16,12 @@ from openqmail.core.gate.authentication import Authentication
 from openqmail.core.limits import Buckets
 from openqmail.core.ports.gate import (
     CONNECTIONS,
+    CONNECTIONS_OF_NETWORK,
     CONNECTIONS_PER_HOUR,
     MESSAGES_OF_LOGIN,
     MESSAGES_PER_HOUR,
     RECIPIENTS_OF_LOGIN,
+    RECIPIENTS_PER_HOUR,
 )
 from openqmail.core.ports.sasl import Exchange, SaslAnswer, SaslClient, SaslDenied
 from openqmail.core.sasl import Facts
@@ -27,8 +29,8 @@ from openqmail.core.world import Clock, SystemClock
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How much each counter has to give, and how much of each rate a key may have in an hour (0: as
-    much as it likes)."""
+    """How much each counter has to give, or each one `of` it, and how much of each rate a key may have in
+    an hour (0: as much as it likes)."""
 
     counters: Mapping[bytes, int]
     rates: Mapping[bytes, int] = {}
@@ -36,9 +38,12 @@ class Limits(msgspec.Struct, frozen=True):
 
 def limits_of(settings: Settings) -> Limits:
     counters = {CONNECTIONS: settings.concurrencyincoming}
+    if settings.concurrencynetwork:
+        counters[CONNECTIONS_OF_NETWORK] = settings.concurrencynetwork
     rates = {
         CONNECTIONS_PER_HOUR: settings.connectionsperhour,
         MESSAGES_PER_HOUR: settings.messagesperhour,
+        RECIPIENTS_PER_HOUR: settings.recipientsperhour,
         MESSAGES_OF_LOGIN: settings.loginmessagesperhour,
         RECIPIENTS_OF_LOGIN: settings.loginrecipientsperhour,
     }
@@ -77,7 +82,7 @@ class LocalGate:
 
     def take(self, counter: bytes, count: int = 1) -> bool:
         """Take `count` of what `counter` still has to give; False when that is too much."""
-        limit = self._limits.counters.get(counter)
+        limit = self._limits.counters.get(counter.partition(b" ")[0])
         if limit is not None and self._taken.get(counter, 0) + count > limit:
             return False
         self.hold(counter, count)

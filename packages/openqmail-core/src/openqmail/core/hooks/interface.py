@@ -33,7 +33,8 @@ class Refuse(msgspec.Struct, frozen=True):
 
 class SessionFacts(msgspec.Struct, frozen=True):
     """What is known of the client.  Addresses without brackets; `helo` empty before HELO, and again when
-    TLS begins; `tls` None without; `identity`: the login after AUTH, else empty."""
+    TLS begins; `name` of its host, one that leads back to its address, empty where it has none or nobody
+    has looked; `tls` None without; `identity`: the login after AUTH, else empty."""
 
     service: str
     client: str
@@ -42,6 +43,7 @@ class SessionFacts(msgspec.Struct, frozen=True):
     relay: bool
     helo: bytes = b""
     extended: bool = False
+    name: bytes = b""
     tls: TlsFacts | None = None
     identity: bytes = b""
 

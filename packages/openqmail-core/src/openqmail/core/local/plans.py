@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from openqmail.core.control.assign import User
-from openqmail.core.dotqmail import Mbox, interpret
+from openqmail.core.dotqmail import Mbox, Plan, interpret
 from openqmail.core.dotqmail.interpreter import names
 from openqmail.core.local.home import check_home, look
 from openqmail.core.values import OpenqmailError, Outcome, Result
@@ -102,12 +102,12 @@ class Plans:
         found = check_home(self._disk, home)
         if isinstance(found, bytes):
             return _deferred(found)
-        plan = interpret(partial(look, self._disk, home), dash, ext, self._default)
+        plan = plan_in(self._disk, home, dash, ext, self._default)
         if plan.refusal is not None:
             return Task(plan.refusal, refused=True)
         text = b"did %d+%d+0\n" % (len(plan.deliveries), len(plan.forwards))
         boxes = tuple(
-            Box(_absolute(home, delivery.path), delivery.path, isinstance(delivery, Mbox))
+            Box(absolute(home, delivery.path), delivery.path, isinstance(delivery, Mbox))
             for delivery in plan.deliveries
         )
         waits = any(box.mbox for box in boxes)
@@ -136,9 +136,14 @@ class Plans:
         return True
 
 
+def plan_in(disk: Disk, home: bytes, dash: bytes, ext: bytes, default: bytes) -> Plan:
+    """What the `.qmail` files of a home say, which has been checked."""
+    return interpret(partial(look, disk, home), dash, ext, default)
+
+
 def _deferred(text: bytes) -> Task:
     return Task(Result(Outcome.DEFERRAL, text), refused=True)
 
 
-def _absolute(home: bytes, path: bytes) -> bytes:
+def absolute(home: bytes, path: bytes) -> bytes:
     return path if path.startswith(b"/") else home + b"/" + path.removeprefix(b"./")

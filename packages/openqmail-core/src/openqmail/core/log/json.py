@@ -41,7 +41,7 @@ NAMES: dict[type, str] = {
 _FIELDS = {"number": "msg", "size": "bytes"}
 """What a field is called where it is not by its own name: as in the line."""
 
-_OUTCOMES = {Outcome.SUCCESS: "success", Outcome.DEFERRAL: "deferral", Outcome.FAILURE: "failure"}
+OUTCOMES = {Outcome.SUCCESS: "success", Outcome.DEFERRAL: "deferral", Outcome.FAILURE: "failure"}
 
 
 def encode(event: "events.Event", time: str) -> bytes:
@@ -51,14 +51,14 @@ def encode(event: "events.Event", time: str) -> bytes:
         value = getattr(event, field)
         if value is not None:
             facts[_FIELDS.get(field, field)] = _plain(value)
-    line = _printable(msgspec.json.encode(facts))
+    line = printable(msgspec.json.encode(facts))
     while len(line) > LONGEST:
         name, text = max(
             ((name, value) for name, value in facts.items() if isinstance(value, str)),
             key=lambda one: len(one[1]),
         )
         facts[name] = text[: len(text) * 3 // 4] + "..."
-        line = _printable(msgspec.json.encode(facts))
+        line = printable(msgspec.json.encode(facts))
     return line
 
 
@@ -66,7 +66,7 @@ def _plain(value: object) -> object:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, Outcome):
-        return _OUTCOMES[value]
+        return OUTCOMES[value]
     if isinstance(value, float):
         return round(value, 3)
     if isinstance(value, str):  # one half of a pair is no text that can be written
@@ -74,7 +74,7 @@ def _plain(value: object) -> object:
     return value
 
 
-def _printable(encoded: bytes) -> bytes:
+def printable(encoded: bytes) -> bytes:
     """JSON leaves DEL, the controls beyond ASCII, and marks that turn the direction of writing as they
     are."""
     text = encoded.decode()

@@ -45,14 +45,16 @@ def received(
     extended: bool,
     smtputf8: bool,
     now: float,
+    name: str = "",
     secured: Secured = BARE,
 ) -> bytes:
     """One Received field (`with` by RFC 3848 and RFC 6531, `tls` by RFC 8314 section 4.3).
 
     `helo`: the name the client gave itself, empty when it gave none; `client`: its address
-    without brackets, empty when it has none; `by`: our name; `extended`: it said EHLO.
+    without brackets, empty when it has none; `by`: our name; `extended`: it said EHLO;
+    `name`: of the client's host, where it was looked up.
     """
-    return _hop(helo, client, by, extended, smtputf8, secured) + _date(int(now))
+    return _hop(helo, client, by, extended, smtputf8, name, secured) + _date(int(now))
 
 
 def return_path(sender: bytes) -> bytes:
@@ -89,11 +91,14 @@ def qmail_date(now: float) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _hop(helo: bytes, client: str, by: bytes, extended: bool, smtputf8: bool, secured: Secured) -> bytes:
+def _hop(
+    helo: bytes, client: str, by: bytes, extended: bool, smtputf8: bool, host: str, secured: Secured
+) -> bytes:
     """The field as far as the date: clients come again."""
     literal = _literal(client)
     name = _NOT_IN_NAME.sub(b"?", helo[:_LONGEST_NAME]) or literal or b"unknown"
-    origin = name + b" (" + literal + b")" if literal else name
+    known = _NOT_IN_NAME.sub(b"?", host.encode()) + b" " if host else b""
+    origin = name + b" (" + known + literal + b")" if literal else name
     protocol = b"UTF8SMTP" if smtputf8 else b"ESMTP" if extended else b"SMTP"
     if extended:  # there is no word for the others
         protocol += (b"S" if secured.version else b"") + (b"A" if secured.login else b"")

@@ -25,13 +25,17 @@ from openqmail.core.ports.delivery import (
     Written,
 )
 from openqmail.core.ports.destination import DestinationState
+from openqmail.core.ports.explain import Explanation, Step, Trail
 from openqmail.core.ports.gate import (
     CONNECTIONS,
+    CONNECTIONS_OF_NETWORK,
     CONNECTIONS_PER_HOUR,
     MESSAGES_OF_LOGIN,
     MESSAGES_PER_HOUR,
     RECIPIENTS_OF_LOGIN,
+    RECIPIENTS_PER_HOUR,
     Gate,
+    of,
 )
 from openqmail.core.ports.logins import LoginChecks, Program
 from openqmail.core.ports.sasl import (
@@ -49,15 +53,18 @@ from openqmail.core.ports.submission import LARGE, LargeBody, Submission
 __all__ = [
     "ABSENT",
     "CONNECTIONS",
+    "CONNECTIONS_OF_NETWORK",
     "CONNECTIONS_PER_HOUR",
     "LARGE",
     "MESSAGES_OF_LOGIN",
     "MESSAGES_PER_HOUR",
     "RECIPIENTS_OF_LOGIN",
+    "RECIPIENTS_PER_HOUR",
     "Acted",
     "Denial",
     "DestinationState",
     "Exchange",
+    "Explanation",
     "Forward",
     "Gate",
     "InboundHooks",
@@ -82,6 +89,9 @@ __all__ = [
     "SaslGranted",
     "Service",
     "ServiceContext",
+    "Step",
     "Submission",
+    "Trail",
     "Written",
+    "of",
 ]

@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from openqmail.core.ports.destination import DestinationState
 from openqmail.core.values import Body
 
 
@@ -82,6 +83,10 @@ class QueueAdmin(Protocol):
 
     def content(self, number: int) -> Body | None:
         """The stored message; None when there is none of that number."""
+        ...
+
+    def destination(self, domain: bytes) -> DestinationState | None:
+        """What is known of the domain (lower case) of another host; None: nothing."""
         ...
 
     async def hold(self, numbers: Sequence[int], reason: str, keys: Sequence[str] = ()) -> Acted:

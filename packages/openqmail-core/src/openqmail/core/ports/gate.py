@@ -9,6 +9,9 @@ from openqmail.core.sasl import Facts
 CONNECTIONS = b"connections"
 """Counter of the connections from the network that are open."""
 
+CONNECTIONS_OF_NETWORK = b"networkconnections"
+"""Counter of those that one network has open; what is leased is one `of` that network."""
+
 CONNECTIONS_PER_HOUR = b"connectionsperhour"
 """Rate of the connections that come from one network."""
 
@@ -20,6 +23,14 @@ MESSAGES_OF_LOGIN = b"loginmessagesperhour"
 
 RECIPIENTS_OF_LOGIN = b"loginrecipientsperhour"
 """Rate of the recipients that one login names."""
+
+RECIPIENTS_PER_HOUR = b"recipientsperhour"
+"""Rate of the recipients that are named from one network."""
+
+
+def of(counter: bytes, key: bytes) -> bytes:
+    """The counter that each key has for itself; its limit is the one of `counter`."""
+    return counter + b" " + key
 
 
 class Gate(Protocol):

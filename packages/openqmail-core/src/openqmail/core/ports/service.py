@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from openqmail.core.control.settings import Listener, Settings
+from openqmail.core.dns import ClientResolver
 from openqmail.core.log import Log
 from openqmail.core.ports.delivery import RecipientCheck
 from openqmail.core.ports.gate import Gate
@@ -33,8 +34,8 @@ class InboundHooks(Protocol):
 class ServiceContext(msgspec.Struct, frozen=True):
     """Everything a service may use; a reload makes a new one.
 
-    `recipients`: who tells whether there is a mailbox; None: nobody is asked.  `tls`: the host's
-    certificates; None: it has none."""
+    `recipients`: who tells whether there is a mailbox; None: nobody is asked.  `resolver`: who tells
+    what the DNS knows of clients; None: nobody.  `tls`: the host's certificates; None: it has none."""
 
     listener: Listener
     settings: Settings
@@ -44,6 +45,7 @@ class ServiceContext(msgspec.Struct, frozen=True):
     log: Log
     clock: Clock
     recipients: RecipientCheck | None = None
+    resolver: ClientResolver | None = None
     tls: ServerTls | None = None
 
 

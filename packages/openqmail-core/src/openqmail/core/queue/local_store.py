@@ -464,6 +464,14 @@ class LocalStore:
         odd = [number for number in sorted(self._odd) if number not in entries and number not in residents]
         return oldest_first(entries.values(), residents) + odd
 
+    def journal(self) -> tuple[int, int]:
+        """Segments, and the bytes that they take."""
+        size, segments = 0, self._journal.segments
+        for segment in segments:
+            with contextlib.suppress(OSError):  # not needed any more
+                size += self._disk.stat(segment.path).size
+        return len(segments), size
+
     def totals(self) -> QueueTotals:
         entries, residents = self._entries.values(), self._residents.values()
         return QueueTotals(

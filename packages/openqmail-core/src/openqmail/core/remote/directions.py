@@ -60,11 +60,14 @@ class Directions(msgspec.Struct, frozen=True):
 
 
 def find_route(domain: bytes, routes: dict[bytes, Route]) -> Route | None:
-    """The full domain, then its `.suffix`es from the longest, then the default."""
-    for name in chain((domain,), suffixes(domain)):
-        if name in routes:
-            return routes[name]
-    return routes.get(b"")
+    """What control/smtproutes says of a domain."""
+    name = route_key(domain, routes)
+    return None if name is None else routes[name]
+
+
+def route_key(domain: bytes, routes: dict[bytes, Route]) -> bytes | None:
+    """Whose line decides: the full domain's, then its `.suffix`es' from the longest, then the default."""
+    return next((name for name in chain((domain,), suffixes(domain), (b"",)) if name in routes), None)
 
 
 def literal(host: bytes) -> str | None:

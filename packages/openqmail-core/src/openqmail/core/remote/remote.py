@@ -21,7 +21,7 @@ from openqmail.core.remote import report
 from openqmail.core.remote.directions import Directions, Pathfinder
 from openqmail.core.remote.own import own_addresses
 from openqmail.core.remote.tcpto import Timeouts
-from openqmail.core.remote.transport import Transport, TransportFactory
+from openqmail.core.remote.transport import Counted, Transport, TransportFactory
 from openqmail.core.values import OpenqmailError, Result
 
 GROUP = "openqmail.transports"
@@ -65,7 +65,7 @@ class Remote:
         self._transports: dict[str, Transport] = {}
         self._known: dict[bytes, tuple[float, Directions]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._resolver = resolver or _resolver(settings)
+        self._resolver = resolver or resolver_of(settings)
         self._pathfinder = Pathfinder(settings, self._resolver, own, exchanger_port, self._warn)
         self._source_of = _sources(settings)
 
@@ -87,13 +87,18 @@ class Remote:
     def reconfigure(self, settings: Settings) -> None:
         """Deliveries from now on obey these settings; those under way keep theirs."""
         if self._given is None and settings.resolvers != self._settings.resolvers:
-            self._resolver = _resolver(settings)
+            self._resolver = resolver_of(settings)
         self._settings = settings
         self._source_of = _sources(settings)
         self._known.clear()
         self._pathfinder = Pathfinder(settings, self._resolver, self._own, self._port, self._warn)
         for transport in self._transports.values():
             transport.reconfigure(settings)
+
+    def connections(self) -> tuple[int, int]:
+        """Of those transports that count them: how many are open, and how many there have been so far."""
+        counted = [one for one in self._transports.values() if isinstance(one, Counted)]
+        return sum(one.open for one in counted), sum(one.connected for one in counted)
 
     async def close(self) -> None:
         """QUIT to the connections that are kept, in bounded time; what is under way is deferred."""
@@ -167,7 +172,7 @@ class Remote:
         self._known[domain] = (time.monotonic() + min(directions.ttl, MOST_SECONDS), directions)
 
 
-def _resolver(settings: Settings) -> Resolver:
+def resolver_of(settings: Settings) -> Resolver:
     return StubResolver([NameServer(each.address, each.port, each.trusted) for each in settings.resolvers])
 
 

@@ -49,6 +49,7 @@ class SmtpTransport:
         self._timer: asyncio.TimerHandle | None = None
         self._closing: Future[None] | None = None
         self._told: dict[str, float] = {}
+        self.connected = 0
         self._size_pool()
 
     def deliver(
@@ -90,6 +91,10 @@ class SmtpTransport:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    @property
+    def open(self) -> int:
+        return len(self._connections)
 
     # --- opening connections ----------------------------------------------------------
 
@@ -202,6 +207,7 @@ class SmtpTransport:
 
     def opened(self, connection: Connection) -> None:
         self._connections.add(connection)
+        self.connected += 1
         if self._timer is None:
             self._watch()
 

@@ -175,6 +175,21 @@ def _forgotten(records: list[Silence], address: bytes) -> tuple[int, Silence] | 
     return None
 
 
+def silences(queue: str) -> dict[str, Silence]:
+    """What the file of the queue at `queue` has, by address; nothing when it is not there.  To be
+    called as the queue's owner.  Raises OSError."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path_of(queue), flags)
+    except FileNotFoundError:
+        return {}
+    table = FileTable(descriptor)
+    try:
+        return {socket.inet_ntoa(one.address): one for one in table.read() if one.count}
+    finally:
+        table.close()
+
+
 def path_of(queue: str) -> str:
     return os.path.join(queue, "lock", "tcpto")
 

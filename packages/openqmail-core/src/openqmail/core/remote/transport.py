@@ -6,7 +6,7 @@ transport is handed the stops in the order in which they are to be tried, and fr
 """
 
 from asyncio import Future
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -17,7 +17,7 @@ from openqmail.core.ports import RemoteJob
 from openqmail.core.remote.tcpto import Timeouts
 from openqmail.core.values import Result
 
-__all__ = ["Source", "Stop", "Timeouts", "Transport", "TransportFactory"]
+__all__ = ["Counted", "Source", "Stop", "Timeouts", "Transport", "TransportFactory"]
 
 
 class Stop(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +49,17 @@ class Transport(Protocol):
     async def close(self) -> None:
         """End what is kept, in bounded time; deliveries under way are deferred."""
         ...
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """What a transport may be as well: one that tells how many connections are `open`, those that are kept
+    included, and how many there have been so far."""
+
+    connected: int
+
+    @property
+    def open(self) -> int: ...
 
 
 class TransportFactory(Protocol):

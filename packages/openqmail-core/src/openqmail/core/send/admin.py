@@ -15,7 +15,7 @@ from typing import Protocol
 from openqmail.core import dsn
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import Log, MessageEnded, Notice
-from openqmail.core.ports import ABSENT, Acted, MessageSummary, Missed, QueueTotals
+from openqmail.core.ports import ABSENT, Acted, DestinationState, MessageSummary, Missed, QueueTotals
 from openqmail.core.queue.store import Change, QueueStore, Stored
 from openqmail.core.send.message import REPORT
 from openqmail.core.send.routing import Routes
@@ -39,6 +39,8 @@ class Deliveries(Protocol):
     def put_back(self, message: MessageId, due: int | None) -> None: ...
 
     def resting(self) -> dict[bytes, int]: ...
+
+    def destination(self, domain: bytes) -> DestinationState | None: ...
 
     def flush(self) -> None: ...
 
@@ -97,6 +99,9 @@ class StoredQueue:
             return self._store.body(number)
         except KeyError:
             return None
+
+    def destination(self, domain: bytes) -> DestinationState | None:
+        return self._deliveries.destination(domain)
 
     # --- the verbs ----------------------------------------------------------------------
 

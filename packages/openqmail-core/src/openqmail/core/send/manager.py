@@ -38,6 +38,7 @@ from openqmail.core.send.events import (
     Unreadable,
     Wake,
 )
+from openqmail.core.send.tally import Tally
 from openqmail.core.send.work import Work
 
 ACTIVE = 20_000
@@ -108,6 +109,10 @@ class SendManager:
         return self._work.remote.resting()
 
     @property
+    def tally(self) -> Tally:
+        return self._work.tally
+
+    @property
     def idle(self) -> bool:
         """No delivery runs or waits for its result, and no write is under way."""
         return self._work.idle
@@ -130,6 +135,7 @@ class SendManager:
         if number in self._work.active:
             return
         origin = envelope.origin
+        self._work.tally.accepted += 1
         self._work.out.append(NewMessage(number))
         self._work.out.append(MessageInfo(number, stored.size, envelope.sender, origin.pid, origin.uid))
         if self._work.stopped or len(self._work.active) >= ACTIVE:

@@ -17,6 +17,7 @@ from typing import Any
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import Alert, Log
 from openqmail.core.ports import (
+    DestinationState,
     LargeBody,
     LocalDelivery,
     LocalJob,
@@ -29,6 +30,7 @@ from openqmail.core.queue.store import Change, QueueStore, Stored
 from openqmail.core.send import events
 from openqmail.core.send.manager import SendManager
 from openqmail.core.send.notices import Notices
+from openqmail.core.send.tally import Tally
 from openqmail.core.send.wishes import passed_on
 from openqmail.core.values import (
     Body,
@@ -67,7 +69,10 @@ class Sender:
         settings: Settings,
         clock: Clock,
         log: Log,
+        made: Callable[[int, int, str], object] = lambda number, child, what: None,
     ) -> None:
+        """`made` is told that out of a message another one was made, before the events of that: which, and
+        whether it is a bounce, a notice or a forward."""
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         self._manager = manager
         self._store = store
@@ -75,6 +80,7 @@ class Sender:
         self._remote = remote
         self._clock = clock
         self._log = log
+        self._made = made
         self._checkpoint = Checkpoint(local.sync)
         self._inbox: deque[events.Event] = deque()
         self._scheduled = False
@@ -141,6 +147,10 @@ class Sender:
         self._tell(events.Take(frozenset(taken)))
         return taken
 
+    def destination(self, domain: bytes) -> DestinationState | None:
+        """What is known of a remote domain (lower case); None: nothing."""
+        return self._manager.destination(domain)
+
     def resting(self) -> dict[bytes, int]:
         """The domains that are left alone now because their hosts failed, and until when (seconds UTC)."""
         return self._manager.resting()
@@ -171,6 +181,11 @@ class Sender:
                 self._checkpoint.hurry()
             self._ended = self._loop.create_future()
             await self._ended
+
+    @property
+    def tally(self) -> Tally:
+        """What has happened so far, counted."""
+        return self._manager.tally
 
     @property
     def running(self) -> tuple[int, int]:
@@ -308,6 +323,9 @@ class Sender:
             self._tell(events.Reported(action.delivery, (Result(Outcome.DEFERRAL, text),)))
             return
         for stored in new:
+            self._made(
+                action.stored.id.number, stored.id.number, "forward" if stored is new[-1] else "notice"
+            )
             self._accept(stored)
         self._tell(events.Reported(action.delivery, (report.result,), recorded=True))
 
@@ -350,12 +368,12 @@ class Sender:
 
     def _bounce(self, action: events.Bounce) -> None:
         failed = events.BounceFailed(action.number)
-        self._spawn(self._make("a bounce", partial(self._notices.bounce, action), failed, "will try again"))
+        self._spawn(self._make("bounce", partial(self._notices.bounce, action), failed, "will try again"))
 
     def _notify(self, action: events.Notify) -> None:
         failed = events.NotifyFailed(action.number)
         make = partial(self._notices.notify, action)
-        self._spawn(self._make("a notice", make, failed, "its sender is not told"))
+        self._spawn(self._make("notice", make, failed, "its sender is not told"))
 
     async def _make(
         self,
@@ -369,11 +387,12 @@ class Sender:
             new = await make()
         except (OSError, KeyError, OpenqmailError) as error:
             self._log(
-                Alert(f"cannot queue {what} for message {failed.number}: {error}; {then}", failed.number)
+                Alert(f"cannot queue a {what} for message {failed.number}: {error}; {then}", failed.number)
             )
             self._tell(failed)
             return
         self._tell(events.Recorded(failed.number))
+        self._made(failed.number, new.id.number, what)
         self._accept(new)
 
     def _let_go(self, action: events.Taken) -> None:

@@ -39,6 +39,7 @@ from openqmail.core.send.events import (
 from openqmail.core.send.fairness import FairQueue, Item
 from openqmail.core.send.message import REPORT, Delivery, Items, Message
 from openqmail.core.send.routing import Routes, is_verp, sender_for
+from openqmail.core.send.tally import Tally
 from openqmail.core.values import Outcome, Result
 from openqmail.core.values.address import Channel
 
@@ -67,6 +68,7 @@ class Work:
         self.active: dict[int, Message] = {}
         self.local = FairQueue(settings.concurrencylocal, settings.concurrencylocal)
         self.remote = FairQueue(settings.concurrencyremote, settings.concurrencydestination, paced=True)
+        self.tally = Tally()
         self._routes = Routes(settings)
         self._pid = pid
         self._random = random
@@ -220,16 +222,19 @@ class Work:
         message, out = delivery.message, self.out
         recipients = message.stored.envelope.recipients
         message.running -= 1
+        counts = self.tally.deliveries[delivery.channel]
         done, failed = 0, None
         for index, (position, _) in enumerate(delivery.items):
             result = event.results[index] if index < len(event.results) else _NO_REPORT
             outcome, text = result.outcome, result.text
             if self.abandoned and outcome is _DEFERRAL:
                 out.append(DeliveryEnded(event.delivery + index, outcome, text[:REPORT], message.number))
+                counts[outcome] += 1
                 continue
             if delivery.expired or len(text) > REPORT:
                 outcome, text = delivery.verdict(result)
             out.append(DeliveryEnded(event.delivery + index, outcome, text, message.number))
+            counts[outcome] += 1
             if result.host:
                 failed = result
             if outcome is not _DEFERRAL:
@@ -380,7 +385,9 @@ class Work:
             return
         del self.active[event.number]
         if message.bounced:
+            self.tally.bounces += 1
             self.out.append(Bounced(event.number, self._pid))
+        self.tally.waited(int(self.now) - message.stored.birth)
         self.out.append(MessageEnded(event.number))
         if message.wanted:
             self.out.append(Taken(event.number))

@@ -33,10 +33,10 @@ Key = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]*$")]
 
 
 class Request(msgspec.Struct, frozen=True):
-    """`ask`: status, list, show, flush, settle, or a verb on messages: hold, release, retry,
+    """`ask`: status, list, show, destination, flush, settle, or a verb on messages: hold, release, retry,
     delete, bounce.  `number`: of the message to show; `numbers`: of those to act on, or to list
     (none: all); `keys`: theirs, as a list tells them (none: whatever has these numbers is acted
-    on); `reason`: to hold them; `text`: the report to bounce them with."""
+    on); `reason`: to hold them; `text`: the report to bounce them with; `domain`: which destination."""
 
     v: int
     ask: str
@@ -45,6 +45,7 @@ class Request(msgspec.Struct, frozen=True):
     keys: tuple[Key, ...] = ()
     reason: str = ""
     text: str = ""
+    domain: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -97,6 +98,7 @@ class AdminSocket:
             "status": self._tell_status,
             "list": self._list,
             "show": self._show,
+            "destination": self._destination,
             "flush": self._flush,
             "settle": self._settle,
             **dict.fromkeys(("hold", "release", "retry", "delete", "bounce"), self._act),
@@ -142,6 +144,10 @@ class AdminSocket:
             except (OSError, OpenqmailError) as error:  # no word of ours may pass for the rest of it
                 self._alert(f"run/admin: message {request.number} was cut off: {error}")
                 return
+
+    async def _destination(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        state = self._queue.destination(request.domain.encode("utf-8", "replace"))
+        _write(writer, {"ok": True, "destination": state})
 
     async def _flush(self, request: Request, writer: asyncio.StreamWriter) -> None:
         _write(writer, {"ok": True, "messages": await self._queue.flush()})

@@ -34,6 +34,7 @@ from openqmail.core.service.status import Status, resident, status_of
 from openqmail.core.service.supervisor.machine import DRAIN
 from openqmail.core.service.supervisor.messages import Process, State
 from openqmail.core.service.watch import CHANGED, Watch
+from openqmail.core.smtpd import client_resolver
 from openqmail.core.tls import ServerTls
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import Clock, Disk
@@ -92,6 +93,8 @@ class Mta:
             await self._listeners.serve(self._bound, bind_local(self._home, "submit", 0o600))
             self._handle_signals()
             self._state = "serving"
+            if self._settings.metrics:
+                self._log(Notice("control/metrics has no effect where one process does everything"))
             self._log(Notice(serving(self._home, addresses(self._bound), os.getpid(), found)))
             reloads = self._loop.create_task(self._reload_when_told())
             await self._draining.wait()
@@ -205,6 +208,7 @@ class Mta:
             log=self._log,
             clock=self._clock,
             recipients=self._local if self._settings.checkrcpt else None,
+            resolver=client_resolver(self._settings),
             tls=self._tls,
         )
 

@@ -1,4 +1,4 @@
-"""The queue at work: store, sender, administrator's verbs and the trigger, made and ended together.
+"""The queue at work: store, sender, administrator's verbs, trigger and record, made and ended together.
 
 The same in a process of its own and in one that does everything: what differs is who delivers,
 which is behind the ports.
@@ -6,19 +6,28 @@ which is behind the ports.
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import Alert, Log, Notice
+from openqmail.core.log.history import History
 from openqmail.core.ports import LocalDelivery, RemoteDelivery
 from openqmail.core.queue import LocalStore, Trigger
 from openqmail.core.send import Routes, Sender, SendManager, StoredQueue
+from openqmail.core.service.figures import CHANNELS
+from openqmail.core.values import Outcome
 from openqmail.core.values.address import Channel
 from openqmail.core.world import Clock, Disk
 
 T = TypeVar("T")
+
+_OUTCOMES = (Outcome.SUCCESS, Outcome.DEFERRAL, Outcome.FAILURE)
+"""As figures.py has them."""
+
+_SELDOM = 500
 
 
 class Ending:
@@ -46,6 +55,43 @@ class Ending:
         return None
 
 
+class QueueFigures:
+    """What the queue's process counts (see figures.py).  What takes a look at every message is looked for
+    again only after so long that it takes a five-hundredth of the time."""
+
+    def __init__(self, queueing: "Queueing") -> None:
+        self._queueing = queueing
+        self._look_again = 0.0
+        self._totals = (0,) * 5
+
+    def numbers(self) -> Mapping[str, Sequence[int]]:
+        began = time.monotonic()
+        sender, tally = self._queueing.sender, self._queueing.sender.tally
+        if began >= self._look_again:
+            totals = self._queueing.store.totals()
+            self._totals = (totals.messages, totals.recipients, totals.deferred, totals.held, totals.bytes)
+            self._look_again = began + (time.monotonic() - began) * _SELDOM
+        messages, recipients, deferred, held, size = self._totals
+        segments, journal = self._queueing.store.journal()
+        deliveries = tally.deliveries
+        return {
+            "queue_messages": (messages,),
+            "queue_recipients": (recipients,),
+            "queue_deferred_messages": (deferred,),
+            "queue_held_messages": (held,),
+            "queue_bytes": (size,),
+            "journal_bytes": (journal,),
+            "journal_segments": (segments,),
+            "deliveries_running": sender.running,
+            "deliveries_total": tuple(
+                deliveries[channel][outcome] for channel in CHANNELS for outcome in _OUTCOMES
+            ),
+            "queued_messages_total": (tally.accepted,),
+            "bounces_total": (tally.bounces,),
+            "time_in_queue_seconds": (*tally.in_queue, tally.seconds),
+        }
+
+
 class Queueing:
     """`fatal`: told when the queue cannot be written to any more, after which it must be ended."""
 
@@ -62,7 +108,8 @@ class Queueing:
         salvage: bool,
     ) -> None:
         self._settings = settings
-        self._log = log
+        self._history = History(log, os.path.join(home.queue, "history"), clock, settings.historydays)
+        self._log = log = self._history
         self._fatal = fatal
         self._routes = Routes(settings)
         self._folder = os.fsencode(home.queue)
@@ -70,7 +117,7 @@ class Queueing:
             disk, clock, self._folder, self._lost, route=self._place, salvage=salvage, report=self._report
         )
         manager = SendManager(settings, os.getpid(), int.from_bytes(os.urandom(8)))
-        self.sender = Sender(manager, self.store, local, remote, settings, clock, log)
+        self.sender = Sender(manager, self.store, local, remote, settings, clock, log, log.made)
         self.admin = StoredQueue(self.store, lambda: self._settings, self.sender, clock, log)
         self._trigger: Trigger | None = None
 
@@ -79,6 +126,7 @@ class Queueing:
 
         Raises QueueDamaged, HomeError."""
         count = self.sender.start()
+        self._history.reconfigure(self._settings.historydays)
         self._trigger = Trigger(self._folder, asyncio.get_running_loop(), self.store.look)
         held = self.store.totals().held
         count += held
@@ -89,6 +137,7 @@ class Queueing:
         self._settings = settings
         self._routes = Routes(settings)
         self.sender.reconfigure(settings)
+        self._history.reconfigure(settings.historydays)
 
     async def drained(self) -> bool:
         """When every delivery under way has ended and is recorded; nothing new is begun."""
@@ -107,6 +156,7 @@ class Queueing:
         if left:
             self._log(Notice(f"{left} messages stay in the journal; 'openqmail queue settle' moves them"))
         await self.store.close()
+        await ending.wait(self._history.close())
         return not left
 
     # --- for the store --------------------------------------------------------------------

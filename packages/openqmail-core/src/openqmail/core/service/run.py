@@ -38,6 +38,7 @@ def run(home: Home, *, salvage: bool = False) -> int:
     _import_all()
     legacy = Legacy.take(os.environ)
     if home.uid or os.geteuid():
+        _import_metrics(home)
         become_owner(home)
     harden(no_new_privileges=False)
     os.umask(0o077)
@@ -54,6 +55,13 @@ def run(home: Home, *, salvage: bool = False) -> int:
         return supervisor.run()
     finally:
         lock.release()
+
+
+def _import_metrics(home: Home) -> None:
+    """What one process needs that there mostly is not, and which imports it by itself where it is root."""
+    if os.geteuid() == 0 and os.path.lexists(os.path.join(home.control, "metrics")):
+        with contextlib.suppress(ImportError):  # said when the control files are read
+            importlib.import_module("openqmail.core.service.processes.metrics")
 
 
 def _import_all() -> None:

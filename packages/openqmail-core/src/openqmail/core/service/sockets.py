@@ -12,7 +12,7 @@ from contextlib import suppress
 from errno import EACCES, EDQUOT, ENOSPC
 
 from openqmail.core.control.home import Home
-from openqmail.core.control.settings import Listener
+from openqmail.core.control.settings import METRICS, Listener
 from openqmail.core.values import ControlError, HomeError, TemporaryFailure
 
 BACKLOG = 1024
@@ -34,12 +34,14 @@ def bind(wanted: Iterable[Listener], have: Bound) -> Bound:
         except OSError as error:
             for one in fresh:
                 one.close()
-            where = f"{listener.service} {written(listener.host, listener.port)}"
+            where = written(listener.host, listener.port)
+            file = "control/metrics" if listener.service == METRICS else "control/listen"
+            where = where if listener.service == METRICS else f"{listener.service} {where}"
             why = f"cannot listen on `{where}`: {os.strerror(error.errno or 0)}"
             remedy = "change the line, or stop what has the port"
             if error.errno == EACCES:
                 remedy = "ports below 1024 are root's: docs/running.md has three ways to one"
-            raise ControlError("control/listen", 0, f"{why}; {remedy}") from None
+            raise ControlError(file, 0, f"{why}; {remedy}") from None
         fresh += bound[listener]
     return bound
 

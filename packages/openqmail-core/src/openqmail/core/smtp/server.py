@@ -182,9 +182,19 @@ class ServerSession:
             return None
         return self._offer.timeout
 
-    def timed_out(self) -> None:
-        """The client was silent for too long."""
-        self._abort(tables.TIMEOUT)
+    @property
+    def receiving(self) -> bool:
+        """A message is coming."""
+        return self._decoder is not None
+
+    @property
+    def ahead(self) -> bool:
+        """Something came that has not had its turn yet."""
+        return bool(self._buffer)
+
+    def timed_out(self, reply: Reply = tables.TIMEOUT) -> None:
+        """The client was silent for too long, or too slow."""
+        self._abort(reply)
 
     def shutdown(self, reply: Reply) -> None:
         """End with `reply` (421) as soon as nothing is under way (section 3.8): now between

@@ -138,6 +138,7 @@ LONG_COMMAND = _reply(500, b"5.5.2", b"command line too long")
 TOO_MANY_ERRORS = _reply(421, b"4.7.0", b"too many errors")
 TOO_MUCH_AHEAD = _reply(421, b"4.7.0", b"too much sent ahead of the replies")
 TIMEOUT = _reply(421, b"4.4.2", b"timeout")
+TOO_SLOW = _reply(421, b"4.4.2", b"the message comes too slowly")
 
 STANDARD = frozenset({b"EXPN", b"TURN", b"ETRN", b"BDAT", b"SEND", b"SOML", b"SAML"})
 """Commands of standards that are not implemented (502), against those of none (500)."""

@@ -14,21 +14,33 @@ import msgspec
 from openqmail.core.hooks import SessionFacts
 from openqmail.core.limits import network_of
 from openqmail.core.message.trace import BARE, Secured, received
-from openqmail.core.ports import MESSAGES_OF_LOGIN, MESSAGES_PER_HOUR, RECIPIENTS_OF_LOGIN, SaslClient
+from openqmail.core.ports import (
+    MESSAGES_OF_LOGIN,
+    MESSAGES_PER_HOUR,
+    RECIPIENTS_OF_LOGIN,
+    RECIPIENTS_PER_HOUR,
+    SaslClient,
+)
 from openqmail.core.sasl import Facts, offered
 from openqmail.core.smtp import events
 from openqmail.core.smtp.server import ServerSession
 from openqmail.core.smtpd.authentication import MESSAGES, NOT_YOURS, RECIPIENTS, Attempts, may_send
+from openqmail.core.smtpd.bounds import bounds_of
 from openqmail.core.smtpd.fresh import FreshHeader
 from openqmail.core.smtpd.incoming import Incoming
 from openqmail.core.smtpd.policy import (
+    BAD_HELO,
     HOPS,
     LEAVING,
     NO_SENDER,
-    NOT_OURS,
+    TALKS_FIRST,
+    TOO_MANY_GUESSES,
     TOO_MANY_HANDSHAKES,
     TOO_MANY_HOPS,
+    TOO_MANY_MESSAGES,
     Policy,
+    at_home,
+    bad_helo,
 )
 from openqmail.core.smtpd.record import SessionRecord
 from openqmail.core.tls import TlsFacts
@@ -41,6 +53,7 @@ T = TypeVar("T")
 
 _TOO_MUCH = Reply(450, b"4.7.1", (b"too many messages from your network, try again later",))
 LONG_HEADER = Reply(552, b"5.3.4", (b"the header of the message is too large",))
+_TOO_MANY_RECIPIENTS = Reply(450, b"4.7.1", (b"too many recipients from your network, try again later",))
 _FULL = Reply(452, b"4.3.1", (b"too little room in the queue, try again later",))
 _TROUBLE = Reply(451, b"4.3.0", (b"the queue has a problem, try again later",))
 
@@ -76,7 +89,10 @@ class Dialogue:
     tls: TlsFacts | None = None
     _secured = BARE
     _attempts: Attempts | None = None
+    _before: Policy  # that of a client that has logged in, as it was before
     _extended = False
+    _listed: "Future[Reply | None] | None" = None
+    """What lists say of the client, where they are asked."""
 
     def __init__(
         self,
@@ -96,15 +112,40 @@ class Dialogue:
         self._recipients = service.recipients
         self._service = service
         self._origin = service.origin
+        self._admission = service.admission
+        self._ours = (server, *service.addresses)
+        self._bounds = bounds_of(service.context.settings, policy.relay)
         self._loop = loop
-        self._policy = self._before = policy
+        self._policy = policy
         self._record = record
         self._client = client
         self._server = server
 
     def greet(self) -> None:
+        """Now, or after a while in which the client is to listen.  Lists are asked meanwhile.  Neither is for
+        submission: people prove who they are."""
         if not self._service.implicit and self._context.settings.authplain:
             self._offer_auth()
+        if self._service.submission:
+            self._greet()
+            return
+        if self._admission.lists and self._policy.listed and self._policy.refusal is None:
+            self._listed = self._admission.listed(self._client[0])
+        if self._policy.greetdelay:
+            self._loop.call_later(self._policy.greetdelay, self._greet_late)
+        else:
+            self._greet()
+
+    def _greet_late(self) -> None:
+        if self._connection.gone:
+            return
+        if self.machine.ahead:
+            self.machine.send(TALKS_FIRST)
+        else:
+            self._greet()
+        self._connection.go_on()
+
+    def _greet(self) -> None:
         if "connect" in self._asked:
             self._decide("connect", (), self.machine.accept)
         else:
@@ -117,7 +158,7 @@ class Dialogue:
         self._log_in(None)
         allowed = self._context.settings.tlsclients.intersection(names)
         if allowed:
-            self._policy = msgspec.structs.replace(self._policy, relay=True)
+            self._trust()
             facts = msgspec.structs.replace(facts, peer=min(allowed))
         self.tls = self._record.tls = facts
         self._secured = Secured(facts.version, facts.cipher, facts.peer)
@@ -127,6 +168,12 @@ class Dialogue:
         else:
             self.machine.tls_started(facts)
         self._offer_auth()
+
+    def _trust(self) -> None:
+        """The client has proved that it may relay."""
+        self._policy = self._policy.trusted()
+        self._bounds = bounds_of(self._context.settings, True)
+        self._listed = None
 
     def drain(self) -> None:
         """End as soon as no message is under way."""
@@ -150,7 +197,10 @@ class Dialogue:
         self._record.helo, self._extended = event.name, event.extended
         if self.incoming is not None:
             self.forget()
-        if "helo" in self._asked:
+        settings = self._context.settings
+        if settings.badhelo and not self._policy.relay and bad_helo(event.name, settings.badhelo):
+            self.machine.send(BAD_HELO)
+        elif "helo" in self._asked:
             self._decide("helo", (), self.machine.accept)
         else:
             self.machine.accept()
@@ -180,9 +230,13 @@ class Dialogue:
 
     def _log_in(self, identity: bytes | None) -> None:
         """Who has a login may relay; TLS that begins ends it (None)."""
+        if identity is not None:
+            self._before = self._policy
+            self._trust()
+        elif self._record.login is not None:
+            self._policy = self._before
+            self._bounds = bounds_of(self._context.settings, self._policy.relay)
         self._record.login = identity
-        relay = {} if identity is None else {"relay": True}
-        self._policy = msgspec.structs.replace(self._before, **relay)
 
     def _offer_auth(self) -> None:
         """What somebody can log in with here, by this connection."""
@@ -195,11 +249,25 @@ class Dialogue:
         return Facts(False, host=me) if tls is None else Facts(True, tls.bindings, me)
 
     def _on_mail(self, event: events.Mail) -> None:
-        login, settings = self.machine.identity, self._context.settings
+        login = self.machine.identity
         if self._service.submission and not self._policy.relay and login is None:
             self.machine.send(NO_SENDER)
-        elif login is not None and not may_send(settings.senders, login, event.sender):
+        elif login is not None and not may_send(self._context.settings.senders, login, event.sender):
             self.machine.send(NOT_YOURS)
+        elif not self._bounds.begin():
+            self._part(TOO_MANY_MESSAGES)
+        elif self._listed is not None:
+            self._when(self._listed, partial(self._mail_of, event))
+        else:
+            self._mail_of(event, self._policy.refusal)
+
+    def _mail_of(self, event: events.Mail, refusal: Reply | None) -> None:
+        """`refusal`: of whoever this client is."""
+        if self._connection.gone:
+            return
+        login, settings = self.machine.identity, self._context.settings
+        if refusal is not None:
+            self.machine.send(refusal)
         elif login is not None and settings.loginmessagesperhour:
             spent = self._context.gate.spend(MESSAGES_OF_LOGIN, login)
             self._when(spent, partial(self._mail, event, MESSAGES))
@@ -224,25 +292,35 @@ class Dialogue:
         self.machine.accept()
 
     def _on_rcpt(self, event: events.Rcpt) -> None:
-        login = self.machine.identity
-        if login is not None and self._context.settings.loginrecipientsperhour:
-            spent = self._context.gate.spend(RECIPIENTS_OF_LOGIN, login)
-            self._when(spent, partial(self._rcpt, event))
-        else:
-            self._rcpt(event, True)
-
-    def _rcpt(self, event: events.Rcpt, seldom: bool) -> None:
-        if not seldom:
-            self.machine.send(RECIPIENTS)
-            return
         incoming, recipient = self.incoming, event.recipient
-        if incoming is None or not self._policy.takes(recipient.address):
-            self.machine.send(NOT_OURS)
+        if incoming is None:
+            self.machine.accept()
             return
-        if self._policy.suffix:
-            address = recipient.address + self._policy.suffix
+        settings = self._context.settings
+        address = at_home(recipient.address, self._ours, settings.localiphost)
+        refusal = self._policy.judge(incoming.mail.sender, address)
+        if refusal is not None:
+            self._refuse(refusal)
+            return
+        address += self._policy.suffix
+        if address != recipient.address:
             recipient = Recipient(address, recipient.notify, recipient.orcpt)
-        if "rcpt" in self._asked:
+        login = self.machine.identity
+        if login is not None and settings.loginrecipientsperhour:
+            spent = self._context.gate.spend(RECIPIENTS_OF_LOGIN, login)
+            self._when(spent, partial(self._rcpt, incoming, recipient, RECIPIENTS))
+        elif settings.recipientsperhour and not self._policy.relay:
+            spent = self._context.gate.spend(RECIPIENTS_PER_HOUR, network_of(self._client[0]))
+            self._when(spent, partial(self._rcpt, incoming, recipient, _TOO_MANY_RECIPIENTS))
+        else:
+            self._rcpt(incoming, recipient, RECIPIENTS, True)
+
+    def _rcpt(self, incoming: Incoming, recipient: Recipient, otherwise: Reply, seldom: bool) -> None:
+        if self._connection.gone:
+            return
+        if not seldom:
+            self.machine.send(otherwise)
+        elif "rcpt" in self._asked:
             self._decide("rcpt", (incoming.mail.sender, recipient), partial(self._add, incoming, recipient))
         else:
             self._add(incoming, recipient)
@@ -256,7 +334,7 @@ class Dialogue:
 
     def _checked(self, incoming: Incoming, recipient: Recipient, refusal: Reply | None) -> None:
         if refusal is not None:
-            self.machine.send(refusal)
+            self._refuse(refusal)
             return
         incoming.recipients.append(recipient)
         self.machine.accept()
@@ -276,6 +354,7 @@ class Dialogue:
             received(
                 helo=self._record.helo,
                 client=self._client[0],
+                name=self._policy.name,
                 by=self._context.settings.me,
                 extended=self._extended,
                 smtputf8=incoming.mail.smtputf8,
@@ -366,6 +445,27 @@ class Dialogue:
 
     # --- parts ------------------------------------------------------------------------
 
+    def _refuse(self, reply: Reply) -> None:
+        """Refuse a recipient: later each time, and not without end, where it is for good."""
+        if reply.code < 500:
+            self.machine.send(reply)
+        elif not self._bounds.refuse():
+            self._part(TOO_MANY_GUESSES)
+        elif delay := self._bounds.delay:
+            self._loop.call_later(delay, self._refuse_late, reply)
+        else:
+            self.machine.send(reply)
+
+    def _refuse_late(self, reply: Reply) -> None:
+        if not self._connection.gone:
+            self.machine.send(reply)
+            self._connection.go_on()
+
+    def _part(self, reply: Reply) -> None:
+        """Answer with 421, which ends the session."""
+        self._record.said_last(reply)
+        self.machine.send(reply)
+
     def _decide(self, step: str, facts: tuple[Any, ...], accepted: Callable[[], None]) -> None:
         """Go on by `accepted` unless a hook refuses this step, in which some hook has a say."""
         task = self._loop.create_task(self._ask(step, facts, accepted))
@@ -377,6 +477,8 @@ class Dialogue:
             return
         if reply is None:
             accepted()
+        elif step == "rcpt":
+            self._refuse(reply)
         else:
             self.machine.send(reply)
         self._connection.go_on()
@@ -400,6 +502,7 @@ class Dialogue:
             client_port=self._client[1],
             server=self._server,
             relay=self._policy.relay,
+            name=self._policy.name.encode(),
             helo=self._record.helo,
             extended=self._extended,
             tls=self.tls,

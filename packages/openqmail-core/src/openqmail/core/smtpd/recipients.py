@@ -93,16 +93,25 @@ class Recipients:
         return future
 
     def _reply(self, address: bytes, result: Result | None) -> Reply | None:
-        """A refusal is told in its own words.  Why mail is deferred is no stranger's business: it names
-        paths of users."""
-        if result is None or result.outcome is Outcome.SUCCESS:
-            return None
-        text = result.text.strip().replace(b"\n", b" ")
-        found = _CODE.search(text)
-        if result.outcome is Outcome.FAILURE:
-            code = found.group(1) if found and found.group(1).startswith(b"5") else b"5.1.1"
-            return Reply(550, code, (_CODE.sub(b"", text),))
-        shown = address.decode("ascii", "replace")
-        self._log(Warn(f"mail for {shown} is put off: {text.decode('ascii', 'replace')}"))
-        code = found.group(1) if found and found.group(1).startswith(b"4") else b"4.3.0"
-        return Reply(451, code, (_PUT_OFF,))
+        """Why mail is deferred is no stranger's business: it names paths of users."""
+        if result is not None and result.outcome is Outcome.DEFERRAL:
+            shown, why = address.decode("ascii", "replace"), _on_a_line(result).decode("ascii", "replace")
+            self._log(Warn(f"mail for {shown} is put off: {why}"))
+        return reply_of(result)
+
+
+def reply_of(result: Result | None) -> Reply | None:
+    """What a client is told; None: the recipient is taken.  A refusal is told in its own words."""
+    if result is None or result.outcome is Outcome.SUCCESS:
+        return None
+    text = _on_a_line(result)
+    found = _CODE.search(text)
+    if result.outcome is Outcome.FAILURE:
+        code = found.group(1) if found and found.group(1).startswith(b"5") else b"5.1.1"
+        return Reply(550, code, (_CODE.sub(b"", text),))
+    code = found.group(1) if found and found.group(1).startswith(b"4") else b"4.3.0"
+    return Reply(451, code, (_PUT_OFF,))
+
+
+def _on_a_line(result: Result) -> bytes:
+    return result.text.strip().replace(b"\n", b" ")

@@ -6,7 +6,15 @@ from openqmail.core.ports import ServiceContext
 from openqmail.core.smtp import tables
 from openqmail.core.smtp.refusals import Refused
 from openqmail.core.smtpd.authentication import LOCKED
-from openqmail.core.smtpd.policy import BUSY, DENIED, LEAVING, TOO_OFTEN
+from openqmail.core.smtpd.policy import (
+    BUSY,
+    CROWDED,
+    DENIED,
+    LEAVING,
+    TOO_MANY_GUESSES,
+    TOO_MANY_MESSAGES,
+    TOO_OFTEN,
+)
 from openqmail.core.tls import TlsFacts
 from openqmail.core.values import Reply
 
@@ -16,10 +24,14 @@ TOLD = 100
 ENDS: dict[Reply, str] = {
     DENIED: "denied",
     BUSY: "busy",
+    CROWDED: "busy",
+    TOO_MANY_MESSAGES: "enough",
+    TOO_MANY_GUESSES: "guesses",
     TOO_OFTEN: "rate",
     LOCKED: "logins",
     LEAVING: "shutdown",
     tables.TIMEOUT: "timeout",
+    tables.TOO_SLOW: "slow",
     tables.TOO_MANY_ERRORS: "errors",
 }
 """A session that ends with our last word -> how it ended; with any other, by a `violation`."""

@@ -14,6 +14,7 @@ from openqmail.core.control.pem import no_certificate
 from openqmail.core.hooks.interface import STEPS
 from openqmail.core.message.origination import Stamp
 from openqmail.core.ports import ServiceContext
+from openqmail.core.smtpd.admission import Admission
 from openqmail.core.smtpd.policy import admit
 from openqmail.core.smtpd.recipients import Recipients
 from openqmail.core.smtpd.session import SmtpSession
@@ -62,6 +63,8 @@ class SmtpService:
         self.context = context
         starttls = context.tls is not None and not self.implicit
         self.admit = lru_cache(maxsize=1024)(partial(admit, context.settings, starttls))
+        self.admission = Admission(context.settings, context.resolver, context.log)
+        self.addresses = frozenset(one.host for one in context.settings.listen)
         self.recipients: Recipients | None = None
         if context.recipients is not None:
             self.recipients = Recipients(context.recipients, context.settings, context.clock, context.log)

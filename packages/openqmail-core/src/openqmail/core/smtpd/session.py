@@ -9,21 +9,25 @@ import asyncio
 import ssl
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from openqmail.core.limits import network_of
-from openqmail.core.ports import CONNECTIONS, CONNECTIONS_PER_HOUR
-from openqmail.core.smtp import events
+from openqmail.core.ports import CONNECTIONS, CONNECTIONS_OF_NETWORK, CONNECTIONS_PER_HOUR, of
+from openqmail.core.smtp import events, tables
 from openqmail.core.smtp.events import PAUSED
 from openqmail.core.smtp.tables import State
+from openqmail.core.smtpd.bounds import Pace
 from openqmail.core.smtpd.dialogue import ACTIONS, Dialogue
-from openqmail.core.smtpd.policy import BUSY, DENIED, LEAVING, TOO_OFTEN, Policy
+from openqmail.core.smtpd.policy import BUSY, CROWDED, DENIED, LEAVING, TOO_OFTEN, Policy
 from openqmail.core.smtpd.record import SessionRecord
 from openqmail.core.tls import ServerTls, client_names, facts_of
 from openqmail.core.values import Reply
 
 if TYPE_CHECKING:
     from openqmail.core.smtpd.service import SmtpService
+
+T = TypeVar("T")
 
 _NEVER = float("inf")
 
@@ -37,7 +41,7 @@ HANDSHAKE = 30
 """Seconds that a TLS handshake may take; `control/timeoutsmtpd` where that is less."""
 
 EARLY = 256 * 1024
-"""Bytes that may come behind a handshake in the same turn."""
+"""Bytes that may come before they can be heard: ahead of a greeting, or in one turn with a handshake."""
 
 PATIENCE = 60
 """Seconds that a client waits for a gate that does not answer, which is one that is being restarted."""
@@ -50,9 +54,11 @@ class SmtpSession(asyncio.BufferedProtocol):
     _transport: asyncio.Transport | None = None
     _dialogue: Dialogue | None = None  # of a client that was let in
     _known = False  # who it is
+    _crowd = b""  # the counter of its network's connections, while one of them is leased
     _paused = False
     _closing = False
     _lingered = 0
+    _ended = False  # it sends no more, and was not let in yet
     _unread = False  # what we said piles up
     _heard = False  # since the last look at the clock
     _expires = _NEVER
@@ -60,7 +66,7 @@ class SmtpSession(asyncio.BufferedProtocol):
     _lost = False  # the connection
     _over = False  # and it has been told
     _ciphered = False  # what comes is what TLS has deciphered
-    _early = b""  # deciphered, before we were told that the handshake is done
+    _early = b""  # what came before it could be heard
 
     def __init__(self, service: "SmtpService", loop: AbstractEventLoop) -> None:
         self._service = service
@@ -80,28 +86,50 @@ class SmtpSession(asyncio.BufferedProtocol):
         self._client: tuple[str, int] = client
         self._known = True
         self._record = SessionRecord(self._context, client[0], client[1])
-        policy = self._admit(client[0])
+        self._pace = Pace(self._context.settings.mindatarate)
+        if self._service.admission.by_name:
+            self._service.opened(self)
+            self._when(self._service.admission.name_of(client[0]), self._look_up)
+        else:
+            self._look_up("")
+        if self._dialogue is None and not self._closing:  # the gate is not so quick
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _look_up(self, name: str | None) -> None:
+        """What the rules say of it; `name`: of its host."""
+        if self._transport is None or self._closing:
+            return
+        address = self._client[0]
+        policy = self._admit(address, name)
         if policy is None:
             self._refuse(DENIED)
             return
         self._policy: Policy = policy
         self._service.opened(self)
         if self._context.settings.connectionsperhour and not policy.relay:
-            self._when(
-                self._context.gate.spend(CONNECTIONS_PER_HOUR, network_of(client[0])),
-                self._ask_in,
-            )
+            spent = self._context.gate.spend(CONNECTIONS_PER_HOUR, network_of(address))
+            self._when(spent, self._ask_network)
         else:
-            self._ask_in(True)
-        if self._dialogue is None and not self._closing:  # the gate is not so quick
-            self._paused = True
-            self._transport.pause_reading()
+            self._ask_network(True)
 
-    def _ask_in(self, seldom: bool) -> None:
+    def _ask_network(self, seldom: bool) -> None:
         if not seldom:
             self._refuse(TOO_OFTEN)
+        elif self._context.settings.concurrencynetwork and not self._policy.relay:
+            crowd = of(CONNECTIONS_OF_NETWORK, network_of(self._client[0]))
+            self._when(self._context.gate.lease(crowd), partial(self._ask_in, crowd))
+        else:
+            self._ask_in(b"", True)
+
+    def _ask_in(self, crowd: bytes, leased: bool) -> None:
+        if not leased:
+            self._refuse(CROWDED)
         elif self._transport is not None and not self._closing:
+            self._crowd = crowd
             self._when(self._context.gate.lease(CONNECTIONS), self._enter)
+        elif crowd:
+            self._context.gate.release(crowd)
 
     def _enter(self, leased: bool) -> None:
         if not leased:
@@ -131,25 +159,31 @@ class SmtpSession(asyncio.BufferedProtocol):
 
     def _begin(self, dialogue: Dialogue) -> None:
         """A connection, or its part behind STARTTLS."""
-        early, self._early = self._early, b""
-        if dialogue.machine.state is State.CONNECT:
+        machine = dialogue.machine
+        if self._early:
+            self._record.size += len(self._early)
+            machine.receive_data(self._early)
+            self._early = b""
+        if self._ended:
+            machine.receive_data(b"")
+        if machine.state is State.CONNECT:
             dialogue.greet()
-        if early:
-            self._record.size += len(early)
-            dialogue.machine.receive_data(early)
         self.go_on()
 
     def _keep(self, data: bytes) -> None:
         """What comes too early waits, where it will be wanted: in plaintext before a greeting, for TLS before
         its first handshake, deciphered behind that."""
+        if self._closing or self._over:
+            return
         if self._handshaking is None or self._ciphered or self._service.implicit:
             self._early += data
             if len(self._early) > EARLY:
                 self.abort()
         if self._transport is not None and not self._ciphered:
-            self._transport.pause_reading()  # a loop may not have heeded it while the connection was made
+            # uvloop begins to read behind connection_made, although it was told not to in there.
+            self._transport.pause_reading()
 
-    def _when(self, answer: "Future[bool]", then: Callable[[bool], None]) -> None:
+    def _when(self, answer: "Future[T]", then: Callable[[T], None]) -> None:
         """Go on by `then` now where the answer is there, which is the rule, else when it comes."""
         if answer.done():
             then(answer.result())
@@ -218,6 +252,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         facts = facts_of(peer, True, certificate)
         dialogue.tls_started(facts, client_names(peer))
         self._paused = self._unread = False
+        self._heard = True
         self._begin(dialogue)
 
     # --- what the event loop tells ----------------------------------------------------
@@ -231,6 +266,9 @@ class SmtpSession(asyncio.BufferedProtocol):
         self._over = True
         self._transport = None
         self._service.sessions.discard(self)
+        if self._crowd:
+            self._context.gate.release(self._crowd)
+            self._crowd = b""
         if self._dialogue is not None:
             self._dialogue.forget()
             self._dialogue = None
@@ -262,8 +300,11 @@ class SmtpSession(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         dialogue = self._dialogue
-        if dialogue is None or self._handshaking is not None:
+        if self._handshaking is not None or (dialogue is None and self._service.implicit):
             return False
+        if dialogue is None:
+            self._ended = not self._closing
+            return self._ended
         dialogue.machine.receive_data(b"")
         self.go_on()
         # Keep our half open while an answer is owed; TLS ends in both directions.
@@ -284,6 +325,9 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._lingered += 1
             if self._lingered > PATIENCE:
                 self._refuse(BUSY)
+        elif self._crawls(now, dialogue):
+            dialogue.machine.timed_out(tables.TOO_SLOW)
+            self.go_on()
         elif self._heard:
             wait = dialogue.machine.deadline()
             self._expires = _NEVER if wait is None else now + wait
@@ -291,6 +335,13 @@ class SmtpSession(asyncio.BufferedProtocol):
         elif now >= self._expires and not dialogue.submitting:
             dialogue.machine.timed_out()
             self.go_on()
+
+    def _crawls(self, now: float, dialogue: Dialogue) -> bool:
+        """Whether a message comes more slowly than is borne; not while it is we who do not read."""
+        if self._paused or not dialogue.machine.receiving:
+            self._pace.rest()
+            return False
+        return self._pace.too_slow(now, self._record.size)
 
     def drain(self) -> None:
         """End as soon as no message is under way."""
@@ -336,8 +387,12 @@ class SmtpSession(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None:
             return
-        self._heard = True
-        if out := machine.data_to_send():
+        out = machine.data_to_send()
+        if (
+            turn or out or machine.receiving
+        ):  # else it is the beginning of a command, of which there is no end
+            self._heard = True
+        if out:
             transport.write(out)
         if machine.closing or (dialogue.half_closed and not dialogue.submitting):
             dialogue.forget()

@@ -31,6 +31,9 @@ SHARED = (b"mess", b"todo", b"lock")
 OURS = (b"journal", b"pool", b"held")
 """What netqmail does not know and does not look into."""
 
+BESIDE = (b"history",)
+"""Ours as well, and no part of the queue: who writes it makes it."""
+
 FILES = ((b"lock/sendmutex", b"", 0o600), (b"lock/tcpto", bytes(1024), 0o644))
 """Name, content and mode of the files of an empty layout; the FIFO `lock/trigger` is made by who reads it."""
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from openqmail.core.queue.index import Resident
 from openqmail.core.queue.layout.forms import had_recipients
 from openqmail.core.queue.layout.paths import (
+    BESIDE,
     EITHER_FOLDERS,
     FLAT_FOLDERS,
     OURS,
@@ -35,7 +36,7 @@ _NO_LISTS = (
     "if all is done, remove info and mess of it, then start again"
 )
 _ELSEWHERE = "has its lists where they do not belong (see there); move them, then start again"
-_TOP = frozenset((*SPLIT_FOLDERS, *EITHER_FOLDERS, *FLAT_FOLDERS, *OURS, b"lost+found"))
+_TOP = frozenset((*SPLIT_FOLDERS, *EITHER_FOLDERS, *FLAT_FOLDERS, *OURS, *BESIDE, b"lost+found"))
 _LOCK = frozenset((b"sendmutex", b"tcpto", b"trigger"))
 _OTHERS = stat.S_IRGRP | stat.S_IROTH
 

@@ -9,7 +9,7 @@ import errno
 import importlib
 from typing import Any
 
-ROLES = ("smtpd", "gate", "remote")
+ROLES = ("smtpd", "gate", "remote", "metrics")
 
 FORBIDDEN = (
     *("execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev", "userfaultfd", "bpf"),

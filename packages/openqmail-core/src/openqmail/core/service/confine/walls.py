@@ -1,6 +1,6 @@
 """Which paths each process may reach, beyond what its uid says: the table, in one place.
 
-The four that talk to strangers or hold everybody's mail have walls.  The supervisor, the spawner
+Those that talk to strangers or hold everybody's mail have walls.  The supervisor, the spawner
 and its workers have none: they start what users have in their .qmail files.  A path that is not
 there is passed over; one that is replaced by a rename is found by its folder, so folders stand here.
 """
@@ -33,6 +33,10 @@ other processes stay closed, since whoever is walled in may trace nobody outside
 NETWORK = ("/etc", "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", KERNEL)
 """What `remote` reads: resolv.conf and where it may point to, hosts, certificates."""
 
+RESOLVING = ("/etc/resolv.conf", "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")
+"""What `smtpd` reads to ask about clients: which name servers there are.  It asks them by UDP alone, as it
+may open no TCP connection."""
+
 
 class Walls(msgspec.Struct, frozen=True):
     """Absolute paths.  `read`: below which it may read, and list; `write`: below which it may also
@@ -47,13 +51,14 @@ class Walls(msgspec.Struct, frozen=True):
 
 
 def walls_of(role: str, home: Home) -> Walls | None:
-    """The walls of smtpd, gate, send or remote; None for a role without."""
+    """The walls of smtpd, gate, send, remote or metrics; None for a role without."""
     found = {
-        "smtpd": Walls(read=(home.control, home.users)),
+        "smtpd": Walls(read=(home.control, home.users, *RESOLVING)),
         "gate": Walls(read=(home.control, home.users)),
         # The folder that the queue is in is synced when it is opened, for which it is listed; in /proc
         # stands which file system a folder is on.
         "send": Walls(read=(home.control, home.users, KERNEL), write=(home.queue,), names=(home.path,)),
+        "metrics": Walls(),
         "remote": Walls(read=(home.control, *NETWORK), connect=True),
     }.get(role)
     if found is None:

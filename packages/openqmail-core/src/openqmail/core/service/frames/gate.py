@@ -1,8 +1,9 @@
 """The port Gate as frames: leases of counters, and rates that are spent; logins are in exchanges.py.
 
 Counters that are asked for all the time are leased in batches and ahead, so as a rule a lease is
-there at once and costs no frame.  A connection that is lost gives back all its leases on the side
-of the gate; the client tells the next one what it holds, and asks again what was unanswered.
+there at once and costs no frame; those of networks, too, of which the ones last used are kept.  A
+connection that is lost gives back all its leases on the side of the gate; the client tells the next
+one what it holds, and asks again what was unanswered.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from typing import Any
 import msgspec
 
 from openqmail.core.gate import LocalGate
-from openqmail.core.ports.gate import CONNECTIONS
+from openqmail.core.ports.gate import CONNECTIONS, CONNECTIONS_OF_NETWORK
 from openqmail.core.ports.sasl import Exchange, SaslClient
 from openqmail.core.sasl import Facts
 from openqmail.core.service.frames.channel import Channel
@@ -28,6 +29,9 @@ LARGEST = 16 * 1024
 
 NAMES = 10_000
 """Counters of which one client may have leases at a time."""
+
+IDLE = 256
+"""Counters by key of which leases are kept although nobody uses one."""
 
 
 class Lease(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -109,13 +113,20 @@ class Batched:
 class GateClient:
     """Serves the port Gate by asking a server; needs a running loop.
 
-    `batches`: the counters that are leased ahead, and how many at a time."""
+    `batches`: the counters that are leased ahead, and how many at a time; `keyed`: the same of those that
+    each key has for itself, from its first lease on."""
 
-    def __init__(self, batches: Mapping[bytes, int] | None = None) -> None:
+    def __init__(
+        self, batches: Mapping[bytes, int] | None = None, keyed: Mapping[bytes, int] | None = None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._ids = itertools.count(1)
         sizes = {CONNECTIONS: 16} if batches is None else batches
         self._batched = {counter: Batched(size) for counter, size in sizes.items()}
+        if keyed is None:
+            keyed = {CONNECTIONS_OF_NETWORK: 4} if batches is None else {}
+        self._keyed = dict(keyed)
+        self._idle: dict[bytes, None] = {}  # counters by key that nobody uses, the last used last
         self._singly: dict[bytes, int] = {}
         self._asked: dict[int, tuple[Lease | Spend, Future[bool] | None]] = {}
         self._exchanges = Exchanges(self._say)
@@ -138,7 +149,7 @@ class GateClient:
 
     def lease(self, counter: bytes, count: int = 1) -> "Future[bool]":
         answer: Future[bool] = self._loop.create_future()
-        batch = self._batched.get(counter)
+        batch = self._batched.get(counter) or self._begin(counter)
         if self._closed:
             answer.set_result(False)
         elif batch is None:
@@ -147,6 +158,7 @@ class GateClient:
             batch.waiting.append((count, answer))
             batch.hand_out()
             self._ask_ahead(counter, batch)
+            self._rest(counter, batch)
         return answer
 
     def spend(self, rate: bytes, key: bytes, count: int = 1) -> "Future[bool]":
@@ -173,12 +185,15 @@ class GateClient:
         batch.hand_out()
         if batch.left > 2 * batch.size:
             self._trim(counter, batch, batch.left - batch.size)
+        self._rest(counter, batch)
 
     def drain(self) -> None:
         """Fewer and fewer will be wanted: lease nothing ahead any more, and give back what is left."""
-        for counter, batch in self._batched.items():
+        self._keyed = dict.fromkeys(self._keyed, 0)
+        for counter, batch in list(self._batched.items()):
             batch.size = 0
             self._trim(counter, batch, batch.left)
+            self._rest(counter, batch)
 
     def close(self) -> None:
         """End the connection, by which all is given back; what is unanswered is refused."""
@@ -211,6 +226,33 @@ class GateClient:
 
     # --- in batches ---------------------------------------------------------------------
 
+    def _begin(self, counter: bytes) -> Batched | None:
+        """For one that a key has for itself, and that is to be leased in batches."""
+        kind, blank, _ = counter.partition(b" ")
+        if not blank or kind not in self._keyed:
+            return None
+        batch = self._batched[counter] = Batched(self._keyed[kind])
+        return batch
+
+    def _rest(self, counter: bytes, batch: Batched) -> None:
+        """One of a key that nobody uses just now is kept with what it holds, until too many are."""
+        if b" " not in counter:
+            return
+        self._idle.pop(counter, None)
+        if batch.left < batch.held or batch.asked or batch.waiting:
+            return
+        self._idle[counter] = None
+        if not batch.held:
+            self._forget(counter)
+        elif len(self._idle) > IDLE:
+            self._forget(next(iter(self._idle)))
+
+    def _forget(self, counter: bytes) -> None:
+        """Give back what is held of one that nobody uses."""
+        del self._idle[counter]
+        batch = self._batched.pop(counter)
+        self._trim(counter, batch, batch.left)
+
     def _ask_ahead(self, counter: bytes, batch: Batched) -> None:
         if not batch.asked and self._channel is not None and (amount := batch.wanted()):
             self._ask_for(counter, batch, amount)
@@ -228,11 +270,13 @@ class GateClient:
             batch.left += amount
             batch.hand_out()
             self._ask_ahead(counter, batch)
+            self._rest(counter, batch)
         elif less := batch.less():
             self._ask_for(counter, batch, less)
         else:
             batch.asked = 0
             batch.refuse()
+            self._rest(counter, batch)
 
     def _trim(self, counter: bytes, batch: Batched, amount: int) -> None:
         if amount:

@@ -8,14 +8,16 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 from openqmail.core.control.accounts import Accounts
 from openqmail.core.control.assign import Users
 from openqmail.core.control.home import Home
-from openqmail.core.control.settings import Listener, Settings
+from openqmail.core.control.settings import METRICS, Listener, Settings
 from openqmail.core.log import Alert, LogWriter
+from openqmail.core.service.figures import Counts
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.local_client import MOST, LocalClient
@@ -26,6 +28,8 @@ from openqmail.core.world import SystemClock
 
 LOG_DELAY = 0.005
 """Seconds in which lines of the log come together for one write."""
+
+A = TypeVar("A")
 
 BEAT = 1.0
 """Seconds between two words about the work in hand."""
@@ -62,6 +66,14 @@ class Inherited:
         settings = self.settings
         self.tls = ServerTls.load(self.home.control, settings.me, settings.tlsserverciphers)
 
+    def services(self) -> dict[Listener, list[socket.socket]]:
+        """What smtpd serves."""
+        return {one: some for one, some in self.listening.items() if one.service != METRICS}
+
+    def metrics(self) -> list[socket.socket]:
+        """Where figures are told."""
+        return [each for one, some in self.listening.items() if one.service == METRICS for each in some]
+
 
 def local_client(inherited: Inherited, most: int = MOST) -> LocalClient:
     """A client of `local`, with so many workers at most."""
@@ -95,9 +107,13 @@ class Process:
         self.reload: Callable[[], None] = lambda: None
         self.flush: Callable[[], None] = lambda: None
         self.work: Callable[[], int] = lambda: 0
+        self.figures: Callable[[], Mapping[str, Sequence[int]]] | None = None
+        """What it has counted, by service/figures.py, if somebody wants to know that."""
         self._ready = False
         self._early: list[tuple[str, socket.socket]] = []
         self._states: list[asyncio.Future[said.State]] = []
+        self._figures_asked: list[asyncio.Future[said.Figures]] = []
+        self._counts: Counts | None = None
         self._told = 0
         self._channel = Channel(control, said.ToChild, self._received, self._lost)
 
@@ -121,6 +137,13 @@ class Process:
         self._channel.send(said.AskState())
         return future
 
+    def ask_figures(self) -> "asyncio.Future[said.Figures]":
+        """What all have counted."""
+        future: asyncio.Future[said.Figures] = self.loop.create_future()
+        self._figures_asked.append(future)
+        self._channel.send(said.AskFigures())
+        return future
+
     def alert(self, sentence: str) -> None:
         self.log(Alert(sentence))
 
@@ -134,6 +157,7 @@ class Process:
         return self.hurried.is_set() or self.loop.time() >= self._until
 
     def close(self) -> None:
+        self._tell_figures()
         self._channel.close()
         self.log.flush()
 
@@ -158,11 +182,10 @@ class Process:
             self.reload()
         elif isinstance(message, said.Flush):
             self.flush()
+        elif isinstance(message, said.State):
+            _answer(self._states, message)
         else:
-            for future in self._states:
-                if not future.done():
-                    future.set_result(message)
-            self._states.clear()
+            _answer(self._figures_asked, message)
 
     def _introduce(self, port: str, connection: socket.socket) -> None:
         """In the order in which they came: the last one is the one to be asked."""
@@ -184,4 +207,23 @@ class Process:
         if count != self._told:
             self._told = count
             self._channel.send(said.Work(count))
+        self._tell_figures()
         self.loop.call_later(BEAT, self._beat)
+
+    def _tell_figures(self) -> None:
+        """What is new of them."""
+        if self.figures is None or not self.settings.metrics:
+            return
+        if self._counts is None:
+            self._counts = Counts(self.role)
+        told = self._counts.news(self.figures())
+        if told is not None:
+            self._channel.send(said.Counted(told.added, told.present))
+
+
+def _answer(asked: "list[asyncio.Future[A]]", answer: A) -> None:
+    """All who have asked."""
+    for future in asked:
+        if not future.done():
+            future.set_result(answer)
+    asked.clear()

@@ -15,6 +15,10 @@ async def serve(process: Process) -> int:
     server = RemoteServer(remote)
     process.peers["remote"] = server.serve
     process.work = lambda: server.active
+    process.figures = lambda: {
+        "remote_connections_open": remote.connections()[:1],
+        "remote_connections_total": remote.connections()[1:],
+    }
     process.ready()
     await process.leave()
     while not server.idle and not process.out_of_time:

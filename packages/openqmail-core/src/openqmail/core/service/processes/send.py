@@ -12,7 +12,7 @@ from openqmail.core.service.admin import AdminSocket
 from openqmail.core.service.frames.remote import RemoteClient
 from openqmail.core.service.frames.submission import SubmissionServer
 from openqmail.core.service.processes.process import Process, local_client
-from openqmail.core.service.queueing import Ending, Queueing
+from openqmail.core.service.queueing import Ending, QueueFigures, Queueing
 from openqmail.core.service.status import Status, status_of
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import PosixDisk
@@ -77,6 +77,7 @@ class _Send:
         process.reload = self._reload
         process.flush = self._queueing.sender.flush
         process.work = lambda: sum(self._queueing.sender.running)
+        process.figures = QueueFigures(self._queueing).numbers
         if process.inherited.admin is not None:
             await self._admin.serve(process.inherited.admin)
         process.ready(note)
@@ -107,6 +108,7 @@ class _Send:
         except OpenqmailError as error:
             self._process.alert(f"the settings stay as they were: {error}")
             return
+        self._process.settings = settings
         self._process.log.form = settings.logformat
         self._queueing.reconfigure(settings)
 

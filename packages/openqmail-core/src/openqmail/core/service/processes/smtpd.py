@@ -4,11 +4,14 @@ import asyncio
 
 from openqmail.core.control.settings import Listener
 from openqmail.core.hooks import load_chain
+from openqmail.core.log import Log
 from openqmail.core.ports import ServiceContext
 from openqmail.core.service.frames.gate import GateClient
 from openqmail.core.service.frames.submission import SubmissionClient
 from openqmail.core.service.listeners import Listeners
 from openqmail.core.service.processes.process import Process, local_client
+from openqmail.core.service.processes.receptions import Receptions
+from openqmail.core.smtpd import client_resolver
 
 CHECKERS = 8
 """Workers that tell which recipients have a mailbox, at once; they are others than those that
@@ -23,7 +26,10 @@ async def serve(process: Process) -> int:
     submission, gate = SubmissionClient(), GateClient()
     local = local_client(process.inherited, CHECKERS)
     process.peers |= {"submission": submission.attach, "gate": gate.attach, "check": local.attach}
-    hooks = load_chain(settings, process.log, process.clock)
+    resolver = client_resolver(settings)
+    receptions = Receptions(process.log)
+    log: Log = receptions if settings.metrics else process.log
+    hooks = load_chain(settings, log, process.clock)
 
     def context(listener: Listener) -> ServiceContext:
         return ServiceContext(
@@ -32,15 +38,17 @@ async def serve(process: Process) -> int:
             submission=submission,
             gate=gate,
             hooks=hooks,
-            log=process.log,
+            log=log,
             clock=process.clock,
             recipients=local if settings.checkrcpt else None,
+            resolver=resolver,
             tls=process.inherited.tls,
         )
 
     listeners = Listeners(context)
-    await listeners.serve(process.inherited.listening, process.inherited.submit)
+    await listeners.serve(process.inherited.services(), process.inherited.submit)
     process.work = lambda: listeners.active
+    process.figures = lambda: {"connections_open": (listeners.active,), **receptions.figures()}
     process.ready()
     await process.leave()
     listeners.drain()

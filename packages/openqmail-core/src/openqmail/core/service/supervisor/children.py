@@ -31,7 +31,7 @@ from openqmail.core.service.processes.process import Inherited, Process
 from openqmail.core.service.supervisor import messages as said
 from openqmail.core.service.supervisor.machine import Role
 from openqmail.core.service.supervisor.running import Running
-from openqmail.core.values import OpenqmailError
+from openqmail.core.values import ControlError, OpenqmailError
 from openqmail.core.world import SystemClock
 
 _SERVE: dict[str, Callable[[Process], Awaitable[int]]] = {
@@ -44,6 +44,8 @@ _SERVE: dict[str, Callable[[Process], Awaitable[int]]] = {
 
 def account_of(role: Role, accounts: Accounts) -> Account | None:
     """As whom a role runs; None: as the supervisor."""
+    if role == "metrics":  # without a secret: as who has the least to do with mail
+        return accounts.gate
     return None if role == "local" else getattr(accounts, role)
 
 
@@ -75,6 +77,8 @@ def _run(role: Role, control: socket.socket, inherited: Inherited, walls: Walls 
         inherited.load_tls()
     if role == "gate":  # who it becomes may not reach them
         hashing.load_late()
+    if role == "metrics":
+        _SERVE[role] = _metrics()
     if role == "remote":
         inherited.tcpto = _open_tcpto(inherited)
     enter(role, inherited, {0, 1, 2, control.fileno(), *_kept(role, inherited)}, walls)
@@ -82,6 +86,20 @@ def _run(role: Role, control: socket.socket, inherited: Inherited, walls: Walls 
         return run_spawner(control, inherited)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(_serve(role, control, inherited))
+
+
+def _metrics() -> Callable[[Process], Awaitable[int]]:
+    """What that process needs and nobody else does, loaded before the walls are there.
+
+    Raises OpenqmailError."""
+    try:
+        from openqmail.core.service.processes import metrics  # noqa: PLC0415
+    except ImportError as error:
+        remedy = "pip install --upgrade 'openqmail-core[metrics]'"
+        raise ControlError(
+            "control/metrics", 0, f"prometheus-client cannot be loaded: {error}; {remedy}"
+        ) from None
+    return metrics.serve
 
 
 def enter(role: Role, inherited: Inherited, keep: set[int], walls: Walls | None) -> None:
@@ -130,9 +148,11 @@ async def _serve(role: Role, control: socket.socket, inherited: Inherited) -> in
 def _kept(role: Role, inherited: Inherited) -> set[int]:
     kept: set[int] = set()
     if role == "smtpd":
-        kept = {one.fileno() for some in inherited.listening.values() for one in some}
+        kept = {one.fileno() for some in inherited.services().values() for one in some}
         if inherited.submit is not None:
             kept.add(inherited.submit.fileno())
+    if role == "metrics":
+        kept = {one.fileno() for one in inherited.metrics()}
     if inherited.tcpto is not None:
         kept.add(inherited.tcpto)
     if role == "send" and inherited.admin is not None:

@@ -10,7 +10,7 @@ import msgspec
 
 from openqmail.core.control.home import Home
 from openqmail.core.control.reader import not_installed, read_settings
-from openqmail.core.control.settings import Settings
+from openqmail.core.control.settings import Listener, Settings
 from openqmail.core.control.strangers import roots_alone
 from openqmail.core.hooks import load_chain
 from openqmail.core.log import Log
@@ -48,7 +48,7 @@ class Ground:
     def bind(self, manager: Manager) -> None:
         """Before anything is started: what cannot be bound stops the start.  Raises OpenqmailError."""
         self.given = manager.sockets(self.settings.listen)
-        self.bound = sockets.bind(self.settings.listen, self.given) | self.given
+        self.bound = sockets.bind(_listeners(self.settings), self.given) | self.given
         self.admin = sockets.bind_local(self._home, "admin", 0o600)
         self.submit = sockets.bind_local(self._home, "submit", 0o666 if self._home.uid == 0 else 0o600)
         self.listen = tuple(sockets.addresses(self.bound))
@@ -70,7 +70,7 @@ class Ground:
 
         Raises OpenqmailError; then all is as before."""
         settings = proved_settings(self._home, log, clock)
-        bound = sockets.bind(settings.listen, self.bound) | self.given
+        bound = sockets.bind(_listeners(settings), self.bound) | self.given
         if self._tried:
             _close_but(self._tried[1], self.bound | bound)
         self._tried = settings, bound
@@ -101,6 +101,10 @@ class Ground:
                 one.close()
         self.submit.close()
         sockets.unlink_local(self._home, "submit")
+
+
+def _listeners(settings: Settings) -> tuple[Listener, ...]:
+    return settings.listen + settings.metrics
 
 
 def _close_but(bound: sockets.Bound, keep: sockets.Bound) -> None:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-Role = Literal["gate", "local", "remote", "send", "smtpd"]
+Role = Literal["gate", "local", "metrics", "remote", "send", "smtpd"]
 Word = Literal["leave", "handover", "reload", "hurry"]
 State = Literal["starting", "serving", "draining", "ended"]
 ChildState = Literal["starting", "ready", "leaving"]
@@ -29,7 +29,7 @@ LINKS: tuple[tuple[str, Role, Role], ...] = (
 )
 """Each port: its name, who asks, who serves."""
 
-RENEWED: tuple[Role, ...] = ("local", "remote", "smtpd")
+RENEWED: tuple[Role, ...] = ("local", "metrics", "remote", "smtpd")
 """Roles of which a reload makes new ones; the others take the settings as they are."""
 
 FIRST_AGAIN = 0.05
@@ -115,13 +115,13 @@ class Child(msgspec.Struct):
 
 
 class Machine:
-    """`fronts`: how many processes of smtpd."""
+    """`fronts`: how many processes of smtpd; `metrics`: whether one tells the figures."""
 
-    def __init__(self, fronts: int = 1) -> None:
+    def __init__(self, fronts: int = 1, *, metrics: bool = False) -> None:
         self.state: State = "starting"
         self.generation = 1
         self.children: dict[int, Child] = {}
-        self._fronts = fronts
+        self._fronts, self._metrics = fronts, int(metrics)
         self._last = 0
         self._partners: dict[tuple[str, int], int] = {}
         """Port and who asks -> whom it knows."""
@@ -134,8 +134,8 @@ class Machine:
         """This goes on for another program: a death before all is there is no failed start."""
         self._handing = False
         self._renewing = False
-        self._asked: int | None = None
-        """As many front ends there are to be by new settings that are not taken yet."""
+        self._asked: tuple[int, int] | None = None
+        """How many front ends, and processes for figures, there are to be by settings not taken yet."""
         self.trial = 0
         """The front end that tries them."""
         self._out: list[Action] = []
@@ -147,6 +147,8 @@ class Machine:
         self._out = []
         for role in ("gate", "local", "remote"):
             self._start(role, now)
+        if self._metrics:
+            self._start("metrics", now)
         if not self._handing and not self._alive("send"):
             self._start("send", now)
         self._link()
@@ -217,7 +219,7 @@ class Machine:
         self._partners.pop((link.port, link.client), None)
         return self._out
 
-    def reload(self, fronts: int, now: float) -> list[Action]:
+    def reload(self, fronts: int, now: float, *, metrics: bool = False) -> list[Action]:
         """The settings are new; they could be read.  `Taken` or `Refused` follows, unless others come
         or it is the end before."""
         self._out = []
@@ -226,7 +228,7 @@ class Machine:
         if self.trial:
             self._tell(self.children[self.trial], "leave")
             self.trial = 0
-        self._asked = fronts
+        self._asked = fronts, int(metrics)
         self._try(now)
         self._link()
         return self._out
@@ -277,7 +279,7 @@ class Machine:
         return [child for child in self.children.values() if child.role == role and child.state in states]
 
     def _wanted(self, role: Role) -> int:
-        return self._fronts if role == "smtpd" else 1
+        return {"smtpd": self._fronts, "metrics": self._metrics}.get(role, 1)
 
     def _missing(self, role: Role) -> bool:
         current = [child for child in self._alive(role) if child.generation == self.generation]
@@ -303,7 +305,7 @@ class Machine:
     def _take(self, now: float) -> None:
         self.trial = 0
         if self._asked is not None:
-            self._fronts, self._asked = self._asked, None
+            (self._fronts, self._metrics), self._asked = self._asked, None
         self.generation += 1
         self._renewing = True
         self._out.append(Taken())
@@ -383,7 +385,7 @@ class Machine:
     def _withdraw(self, now: float) -> None:
         """The next who leave: front ends, the queue, the others; nobody: it is over."""
         left = max(self._until - now, 0.0)
-        for roles in (("smtpd",), ("send",), ("gate", "local", "remote")):
+        for roles in (("smtpd",), ("send",), ("gate", "local", "metrics", "remote")):
             there = [child for child in self.children.values() if child.role in roles]
             if there:
                 for child in there:
@@ -408,4 +410,4 @@ class Machine:
                 self._tell(child, "hurry")
 
 
-_ROLES: tuple[Role, ...] = ("gate", "local", "remote", "send", "smtpd")
+_ROLES: tuple[Role, ...] = ("gate", "local", "metrics", "remote", "send", "smtpd")

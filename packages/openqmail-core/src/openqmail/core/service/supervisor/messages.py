@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from openqmail.core.service.figures import Numbers
 from openqmail.core.service.frames.codec import understand
 from openqmail.core.values import OpenqmailError, TemporaryFailure
 
@@ -63,7 +64,16 @@ class State(msgspec.Struct, frozen=True, array_like=True, tag=7):
     refusal: str = ""
 
 
-ToChild = Peer | Leave | Handover | Hurry | Reload | Flush | State
+class Figures(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """What is counted, by role; `grown` only grows.  `since`: when the service began, seconds UTC."""
+
+    since: int
+    processes: tuple[Process, ...]
+    grown: dict[str, Numbers]
+    present: dict[str, Numbers]
+
+
+ToChild = Peer | Leave | Handover | Hurry | Reload | Flush | State | Figures
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -100,11 +110,25 @@ class AskState(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """A `State`, please."""
 
 
-FromChild = Ready | Failed | Work | Workers | AskState
+class Counted(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """What was added to its figures that only grow, and what the others are (service/figures.py)."""
+
+    added: Numbers
+    present: Numbers
+
+
+class AskFigures(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """The `Figures`, please."""
+
+
+FromChild = Ready | Failed | Work | Workers | AskState | Counted | AskFigures
 
 _FROM: dict[str, Any] = {
-    "send": Ready | Failed | Work | AskState,
+    "send": Ready | Failed | Work | AskState | Counted,
+    "smtpd": Ready | Failed | Work | Counted,
+    "remote": Ready | Failed | Work | Counted,
     "local": Ready | Failed | Work | Workers,
+    "metrics": Ready | Failed | Work | AskFigures,
 }
 
 
@@ -113,4 +137,4 @@ def from_child(role: str) -> Any:
     return _FROM.get(role, Ready | Failed | Work)
 
 
-understand(ToChild, *map(from_child, ("gate", "local", "remote", "send", "smtpd")))
+understand(ToChild, *map(from_child, ("gate", "local", "metrics", "remote", "send", "smtpd")))

@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 
+from openqmail.core.service.figures import Numbers
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.status import resident
 from openqmail.core.service.supervisor import messages as said
@@ -18,6 +19,8 @@ class Running:
         self.role, self.generation, self.pid, self.uid, self.channel = role, generation, pid, uid, channel
         self.work = 0
         self.workers: tuple[tuple[int, int], ...] = ()
+        self.present: Numbers = ()
+        """Its figures, of those that do not only grow."""
         self.silent = False
         """Its channel has ended, and it will, too."""
         self.given_up = False

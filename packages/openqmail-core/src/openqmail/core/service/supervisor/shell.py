@@ -27,6 +27,7 @@ from openqmail.core.service.processes.process import Inherited
 from openqmail.core.service.supervisor import machine as mind
 from openqmail.core.service.supervisor import messages as said
 from openqmail.core.service.supervisor.children import start
+from openqmail.core.service.supervisor.counting import Totals
 from openqmail.core.service.supervisor.ground import Ground
 from openqmail.core.service.supervisor.legacy import Legacy, try_installed
 from openqmail.core.service.supervisor.manager import Manager
@@ -65,7 +66,8 @@ class Supervisor:
         self._walls = {role: walls_of(role, home) for role in get_args(mind.Role)}  # once, for all forks
         self._since = legacy.since if legacy else int(clock.now())
         self._children: dict[int, Running] = {}
-        self._machine = mind.Machine(settings.smtpdworkers)
+        self._machine = mind.Machine(settings.smtpdworkers, metrics=bool(settings.metrics))
+        self._totals = Totals()
         self._wakes: list[float] = []
         self._watch = Watch(home.control, time.monotonic())
         self._manager = Manager(os.environ)
@@ -194,7 +196,7 @@ class Supervisor:
         except FrameError as error:
             return f"is not understood: {error}"
         running.silent = heard is None
-        asked = False
+        asked: list[Callable[[], said.ToChild]] = []
         for message, _ in heard or ():
             if isinstance(message, said.Ready):
                 if running.role == "send":
@@ -211,10 +213,12 @@ class Supervisor:
                 running.work = message.count
             elif isinstance(message, said.Workers):
                 running.workers = message.workers
-            else:
-                asked = True
-        if asked:  # one answer is for all who ask there
-            running.channel.send(self._state())
+            elif isinstance(message, said.Counted):
+                self._totals.take(running, message)
+            else:  # one answer is for all who ask there
+                asked = [self._figures if isinstance(message, said.AskFigures) else self._state]
+        for answer in asked:
+            running.channel.send(answer())
         return _UNHEARD if running.channel.stalled else ""
 
     def _send(self, running: Running, message: said.ToChild, descriptors: tuple[int, ...] = ()) -> None:
@@ -330,7 +334,8 @@ class Supervisor:
             self._manager.tell("READY=1")
             return
         self._why = ""
-        self._do(self._machine.reload(settings.smtpdworkers, time.monotonic()))
+        now, metrics = time.monotonic(), bool(settings.metrics)
+        self._do(self._machine.reload(settings.smtpdworkers, now, metrics=metrics))
 
     def _taken(self, action: mind.Taken) -> None:
         self._ground.take()
@@ -395,6 +400,9 @@ class Supervisor:
             self._refusals,
             self._refusal,
         )
+
+    def _figures(self) -> said.Figures:
+        return self._totals.figures(self._children.values(), self._since)
 
     def _say(self, event: Alert | Notice) -> None:
         self._log(event)

@@ -1,0 +1,151 @@
+"""What the checks of a client cost: sessions of one message each, in memory, with all of them off and on.
+
+    python bench/session.py [SESSIONS]
+
+Off: no rules, no limits, no recipient check.  On: a thousand networks in the rules, every limit set (the
+gate by frames over a socket, both its ends in this process), recipients looked up, lists of bad addresses.
+It prints microseconds a session, the best of several rounds taken in turn, and the difference.
+"""
+
+import asyncio
+import socket
+import sys
+import time
+from asyncio import Future
+from typing import Any
+
+from openqmail.core.control.rules import Rule, Rules
+from openqmail.core.control.settings import Listener, Settings
+from openqmail.core.gate import LocalGate, limits_of
+from openqmail.core.hooks import HookChain
+from openqmail.core.log import MemoryLog
+from openqmail.core.ports import ServiceContext
+from openqmail.core.service.frames.gate import GateClient, GateServer
+from openqmail.core.smtpd import SmtpService
+from openqmail.core.values import MessageId, Outcome, Result
+from openqmail.core.world import SystemClock
+
+ROUNDS = 7
+MESSAGE = b"Subject: x\r\n\r\n" + b"x" * 70 + b"\r\n" * 10
+TURNS = (
+    b"EHLO c.example\r\n",
+    b"MAIL FROM:<s@c.example> SIZE=100\r\n",
+    b"RCPT TO:<alice@a.example>\r\n",
+    b"DATA\r\n",
+    MESSAGE + b".\r\n",
+    b"QUIT\r\n",
+)
+
+NETWORKS = {f"10.{at // 256}.{at % 256}.0/25": Rule(True, {}) for at in range(1000)}
+OFF: dict[str, Any] = {
+    "me": b"a.example", "listen": (), "rules": Rules({}), "rcpthosts": frozenset({b"a.example"}),
+    "smtpgreeting": b"a.example", "databytes": 0, "maxrecipients": 1000, "concurrencyincoming": 100_000,
+    "timeoutsmtpd": 1200, "hooks": (), "envnoathost": b"a.example", "percenthack": frozenset(),
+    "locals": frozenset({b"a.example"}), "virtualdomains": {},
+    "concurrencylocal": 10, "concurrencyremote": 20,
+    "concurrencydestination": 10, "queuelifetime": 1, "bouncefrom": b"x", "bouncehost": b"a.example",
+    "doublebounceto": b"x", "doublebouncehost": b"a.example", "defaultdelivery": b"./Maildir/\n",
+    "helohost": b"a.example", "smtproutes": {}, "resolvers": (), "timeoutconnect": 60, "timeoutremote": 60,
+    "localiphost": b"a.example",
+}  # fmt: skip
+ON: dict[str, Any] = OFF | {
+    "rules": Rules(NETWORKS | {"192.": Rule(True, {})}),
+    "badmailfrom": frozenset({b"@bad.example"}), "badrcptto": frozenset({b"former@a.example"}),
+    "badhelo": ("a.example", ".local"), "morercpthosts": frozenset({b"more.example"}),
+    "concurrencynetwork": 50, "maxmessages": 100, "maxbadrcpt": 20, "tarpit": 1, "mindatarate": 100,
+}  # fmt: skip
+
+
+class Queue:
+    def submit(self, envelope: object, body: object) -> "Future[MessageId]":
+        future: Future[MessageId] = asyncio.get_running_loop().create_future()
+        future.set_result(MessageId(1, b"k" * 24))
+        return future
+
+
+class Mailboxes:
+    def check(self, recipient: bytes) -> "Future[Result | None]":
+        future: Future[Result | None] = asyncio.get_running_loop().create_future()
+        future.set_result(Result(Outcome.SUCCESS, b""))
+        return future
+
+
+class Transport:
+    """Of a client at 192.0.2.1 that reads all at once."""
+
+    said = b""
+
+    def get_extra_info(self, name: str) -> tuple[str, int]:
+        return ("192.0.2.1", 40_000) if name == "peername" else ("192.0.2.9", 25)
+
+    def write(self, data: bytes) -> None:
+        self.said = data
+
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+
+class Side:
+    """One way of being configured."""
+
+    def __init__(self, values: dict[str, Any], checked: bool) -> None:
+        settings = Settings(**values)
+        ours, theirs = socket.socketpair()
+        self.gate = GateClient()
+        self.gate.attach(ours)
+        self._server = GateServer(LocalGate(limits_of(settings)))
+        self._server.serve(theirs)
+        self._service = SmtpService(
+            ServiceContext(
+                listener=Listener("smtp", "", 0),
+                settings=settings,
+                submission=Queue(),  # type: ignore[arg-type]
+                gate=self.gate,
+                hooks=HookChain((), MemoryLog()),
+                log=lambda event: None,  # type: ignore[arg-type]
+                clock=SystemClock(),
+                recipients=Mailboxes() if checked else None,
+            )
+        )
+
+    async def sessions(self, count: int) -> float:
+        """Seconds of CPU for so many."""
+        begun = time.process_time()
+        for _ in range(count):
+            session, transport = self._service.connect(), Transport()
+            session.connection_made(transport)  # type: ignore[arg-type]
+            while not transport.said:
+                await asyncio.sleep(0)
+            for turn in TURNS:
+                session.get_buffer(-1)[: len(turn)] = turn
+                transport.said = b""
+                session.buffer_updated(len(turn))
+                while not transport.said:
+                    await asyncio.sleep(0)
+            assert transport.said[:3] == b"221", transport.said
+            session.connection_lost(None)
+        return time.process_time() - begun
+
+
+async def main(count: int) -> None:
+    sides = {
+        "off": Side(OFF, False),
+        "on, nothing counted by network": Side(ON | {"concurrencynetwork": 0}, True),
+        "on": Side(ON, True),
+        "on, and every rate an hour": Side(
+            ON | dict.fromkeys(("messagesperhour", "recipientsperhour", "connectionsperhour"), 100_000_000),
+            True,
+        ),
+    }
+    best = dict.fromkeys(sides, float("inf"))
+    for _ in range(ROUNDS):
+        for name, side in sides.items():
+            best[name] = min(best[name], await side.sessions(count) / count)
+    for name, seconds in best.items():
+        print(f"{seconds * 1e6:8.1f} us  {seconds / best['off'] - 1:+6.1%}  {name}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000))

@@ -1,0 +1,120 @@
+"""What happened to one message: the record of it, and what the queue has of it now."""
+
+import os
+import pwd
+import time
+from typing import Any
+
+import msgspec
+
+from openqmail.core.commands import client
+from openqmail.core.commands.command import DONE, NONE
+from openqmail.core.commands.queue import clean, for_people
+from openqmail.core.commands.status import in_units
+from openqmail.core.control.accounts import as_send
+from openqmail.core.control.home import Home
+from openqmail.core.control.owner import as_owner
+from openqmail.core.control.reader import read_settings
+from openqmail.core.log.history import Life, happened
+from openqmail.core.values import TemporaryFailure
+
+
+def tell(home: Home, number: int, *, all_lives: bool, as_json: bool) -> int:
+    """Print it; the exit code.  Raises OpenqmailError."""
+    present, trouble = _present(home, number)
+    try:
+        with as_send(home):
+            lives = happened(os.path.join(home.queue, "history"), number, all_lives=all_lives)
+    except OSError as error:
+        raise TemporaryFailure(f"{home.queue}/history: cannot be read: {error.strerror or error}") from None
+    if as_json:
+        told = {"v": 1, "message": number, "lives": lives, "queue": present}
+        print(msgspec.json.encode(told).decode())
+    else:
+        for life in lives:
+            print("\n".join(_life(number, life)))
+        if present is not None:
+            print("now in the queue:")
+            print(for_people(present))
+        elif trouble:
+            print(f"now: {clean(trouble)}")
+        elif lives:
+            print("now: not in the queue")
+    if lives or present is not None:
+        return DONE
+    if not as_json:
+        days = _days(home)
+        kept = (
+            f"the record goes back {days} days at most" if days else "control/historydays is 0: none is kept"
+        )
+        print(f"nothing is known of a message {number}; {kept}")
+    return NONE
+
+
+def _present(home: Home, number: int) -> tuple[dict[str, Any] | None, str]:
+    """As `queue list` has it, and why that cannot be told."""
+    from openqmail.core.commands import offline  # noqa: PLC0415  # as commands.queue does
+
+    for queue in (client, offline):
+        try:
+            with as_owner(home):
+                lines = b"".join(queue.messages(home, (number,)))
+        except client.Stopped:
+            continue
+        except TemporaryFailure as error:
+            return None, str(error)
+        found = msgspec.json.Decoder(dict[str, Any]).decode_lines(lines)
+        return (found[0] if found else None), ""
+    return None, "the service has just ended; ask again"
+
+
+def _days(home: Home) -> int:
+    with as_owner(home):
+        return read_settings(home).historydays
+
+
+def _life(number: int, life: Life) -> list[str]:
+    """A line an event."""
+    began: dict[int, float] = {}
+    lines = []
+    if life[0]["event"] != "accepted":
+        lines.append(f"#{number}  (the begin is not on record)")
+    for entry in life:
+        lines.append(f"{_stamp(entry['time'])}  {clean(_words(number, entry, began))}")
+    return lines
+
+
+def _stamp(seconds: float) -> str:
+    thousandths = round(seconds * 1000)
+    second = time.strftime("%d %b %Y %H:%M:%S", time.gmtime(thousandths // 1000))
+    return f"{second}.{thousandths % 1000:03d}"
+
+
+def _words(number: int, entry: dict[str, Any], began: dict[int, float]) -> str:
+    event, delivery, text = entry["event"], entry.get("delivery"), str(entry.get("text", "")).strip()
+    if event == "accepted":
+        made = f", a {entry['made']} made of message {entry.get('parent')}" if entry.get("made") else ""
+        size, uid = in_units(entry.get("bytes", 0)), entry.get("uid")
+        who = f"uid {uid}{_name(uid)}, process {entry.get('pid')}"
+        return f"message {number} accepted: {size} from <{entry.get('sender')}>, handed in by {who}{made}"
+    if event == "starting":
+        began[delivery or 0] = entry["time"]
+        return f"delivery {delivery} begins: {entry.get('channel')} to {entry.get('recipient')}"
+    if event == "delivery":
+        begin = began.pop(delivery or 0, None)
+        took = "" if begin is None else f" after {entry['time'] - begin:.2f} s"
+        return f"delivery {delivery}, {entry.get('outcome')}{took}: {text}"
+    if event == "made":
+        return f"a {entry.get('made')} was made of it: message {entry.get('child')}"
+    if event == "end":
+        return f"message {number} ended"
+    if event == "triple_bounce":
+        return "it could not be given back to anybody: a bounce of a bounce of a bounce is not made"
+    return f"{event}: {text}"
+
+
+def _name(uid: Any) -> str:
+    try:
+        return f" ({pwd.getpwuid(uid).pw_name})"
+    except (KeyError, TypeError, OverflowError):
+        return ""

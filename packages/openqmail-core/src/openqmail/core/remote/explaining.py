@@ -1,0 +1,152 @@
+"""What a delivery to another host would do, step by step: the DNS is asked, and no host.
+
+The steps are what the pathfinder itself asks of the resolver and gets, so nothing here decides by
+rules of its own.  Whether a host takes mail is seen only when it is tried.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+
+from openqmail.core.control.bindings import Source
+from openqmail.core.control.settings import Route, Settings
+from openqmail.core.dns import Answer, LookupFailed, MailExchanger, NoSuchName, Resolver
+from openqmail.core.ports import Explanation, Step
+from openqmail.core.remote import report
+from openqmail.core.remote.dialing import NotBound, bound
+from openqmail.core.remote.directions import Directions, Pathfinder, route_key
+from openqmail.core.remote.own import own_addresses
+from openqmail.core.remote.remote import load_transport, resolver_of
+from openqmail.core.remote.tcpto import REST, Silence
+from openqmail.core.remote.transport import Stop
+from openqmail.core.values import OpenqmailError, Outcome, Result
+
+WOULD_TRY = Result(Outcome.SUCCESS, b"it would be tried there now\n")
+
+Place = Callable[[bytes], str]
+"""Where control/smtproutes has this key."""
+
+
+async def explain(
+    domain: bytes,
+    sender: bytes,
+    settings: Settings,
+    place: Place,
+    silences: Mapping[str, Silence],
+    resolver: Resolver | None = None,
+    own: Callable[[], frozenset[str]] = own_addresses,
+) -> Explanation:
+    """For mail of this sender to a domain (lower case); `silences`: addresses that were silent."""
+    trail = [_routed(domain, settings.smtproutes, place)]
+    telling = _Telling(resolver or resolver_of(settings), trail)
+    found = await Pathfinder(settings, telling, own).find(domain)
+    source = settings.sources().source_of(sender)
+    trail.append(_bound(source, settings))
+    if isinstance(found, Result):
+        return Explanation(tuple(trail), found)
+    stops = found.stops(source)
+    now = time.time()
+    for at, stop in enumerate(stops, 1):
+        rest = _rest(silences.get(stop.address), now)
+        trail.append(Step("way", _way(at, stop) + (f": it was silent, and {rest}" if rest else "")))
+    used = {host[0].name for hosts in found.preferences for host in hosts}
+    if passed := [_shown(name) for name in telling.exchangers if name not in used]:
+        text = "is this host itself, or no better an exchanger than it"
+        trail += [Step("no way", f"{name} {text}") for name in passed]
+    result = _result(found, stops, source)
+    if result is WOULD_TRY and all(_rest(silences.get(stop.address), now).startswith("is") for stop in stops):
+        result = report.NOT_CONNECTED
+    return Explanation(tuple(trail), result)
+
+
+def _rest(one: Silence | None, now: float) -> str:
+    """Whether an address is left alone, in words; how long exactly, only the process knows that drew it."""
+    if one is None or one.count < 2 or not 0 <= now - one.when < REST[-1]:
+        return ""
+    minutes = int(one.when + REST[-1] - now) // 60 + 1
+    sure = now - one.when < REST[0]
+    return f"{'is' if sure else 'may be'} left alone, for {minutes} minutes at most"
+
+
+def _result(found: Directions, stops: tuple[Stop, ...], source: Source) -> Result:
+    if not stops:
+        return report.no_family(source.place)
+    try:
+        load_transport(found.transport)
+    except (OpenqmailError, KeyError):
+        return report.no_transport(found.transport)
+    address = source.local(stops[0].address)
+    if address:
+        try:
+            bound(address, ":" in address).close()
+        except (NotBound, OSError):
+            return report.not_bound(address)
+    return WOULD_TRY
+
+
+def _routed(domain: bytes, routes: dict[bytes, Route], place: Place) -> Step:
+    key = route_key(domain, routes)
+    if key is None:
+        return Step("control/smtproutes", "no line for this domain: its mail exchangers are looked for")
+    route = routes[key]
+    hosts = ", ".join(f"{_shown(host)} port {route.port}" for host in route.hosts)
+    by = "" if route.transport == "smtp" else f" by {route.transport}"
+    return Step(place(key), f"goes{by} to {hosts or f'its mail exchangers, port {route.port}'}")
+
+
+def _bound(source: Source, settings: Settings) -> Step:
+    """The source address and the name in HELO."""
+    families = [("IPv6", source.v6), ("IPv4", source.v4)]
+    used = [f"{name} from {address or 'any address'}" for name, address in families if address is not None]
+    helo = _shown(source.helo or settings.helohost)
+    return Step(source.place or "control/bindings", f"{', '.join(used)}; HELO {helo}")
+
+
+def _way(at: int, stop: Stop) -> str:
+    address = f"[{stop.address}]" if ":" in stop.address else stop.address
+    return f"{at}: {_shown(stop.name)} at {address} port {stop.port}"
+
+
+class _Telling:
+    """A resolver that writes down what it was asked and answers."""
+
+    def __init__(self, resolver: Resolver, trail: list[Step]) -> None:
+        self._resolver = resolver
+        self._trail = trail
+        self.exchangers: list[bytes] = []
+        """Those that have addresses."""
+        self._wanted: set[bytes] = set()
+
+    async def mx(self, domain: bytes) -> Answer[MailExchanger]:
+        what = f"MX of {_shown(domain)}"
+        try:
+            answer = await self._resolver.mx(domain)
+        except (NoSuchName, LookupFailed) as error:
+            self._trail.append(Step(what, str(error)))
+            raise
+        if answer.records and not any(each.host for each in answer.records):
+            text = "null: this domain takes no mail (RFC 7505)"
+        else:
+            text = ", ".join(f"{each.preference} {_shown(each.host)}" for each in answer.records)
+        self._trail.append(Step(what, _with_proof(text or "none: the domain's own addresses count", answer)))
+        self._wanted = {each.host for each in answer.records}
+        return answer
+
+    async def addresses(self, host: bytes) -> Answer[str]:
+        what = f"addresses of {_shown(host)}"
+        try:
+            answer = await self._resolver.addresses(host)
+        except (NoSuchName, LookupFailed) as error:
+            self._trail.append(Step(what, str(error)))
+            raise
+        self._trail.append(Step(what, _with_proof(", ".join(answer.records) or "none", answer)))
+        if host in self._wanted and answer.records:
+            self.exchangers.append(host)
+        return answer
+
+
+def _with_proof(text: str, answer: Answer[MailExchanger] | Answer[str]) -> str:
+    return f"{text} (DNSSEC: {'proved' if answer.authentic else 'not proved'})"
+
+
+def _shown(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")

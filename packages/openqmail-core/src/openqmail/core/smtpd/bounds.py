@@ -1,0 +1,75 @@
+"""What one session may not do without end: begin messages, guess recipients, send a message slowly.  Pure.
+
+Each is counted in a small value that the dialogue or the shell asks; times are handed in.  Errors are
+counted by the server machine; what a network does in all its sessions, by the gate.
+"""
+
+from openqmail.core.control.settings import Settings
+
+FREE = 3
+"""Refused recipients whose refusal is not delayed: anybody may mistype an address."""
+
+LONGEST = 30.0
+"""Seconds that a refusal is delayed at most."""
+
+WINDOW = 300.0
+"""Seconds over which the rate of a message is looked at: whoever is silent for less is only slow (RFC 5321
+section 4.5.3.2.7)."""
+
+
+class Bounds:
+    """Of the messages and recipients of one session; 0 sets none."""
+
+    __slots__ = ("_messages", "_most_messages", "_most_refused", "_refused", "_tarpit")
+
+    def __init__(self, messages: int = 0, refused: int = 0, tarpit: int = 0) -> None:
+        """At most so many; `tarpit`: seconds by which each refusal is later than the one before."""
+        self._messages = self._refused = 0
+        self._most_messages, self._most_refused, self._tarpit = messages, refused, tarpit
+
+    def begin(self) -> bool:
+        """One more message; False when that is one too many."""
+        self._messages += 1
+        return not 0 < self._most_messages < self._messages
+
+    def refuse(self) -> bool:
+        """One more recipient is refused for good; False when the session has had enough of them."""
+        self._refused += 1
+        return not 0 < self._most_refused <= self._refused
+
+    @property
+    def delay(self) -> float:
+        """Seconds after which the refusal of the last one is told."""
+        return min(self._tarpit * max(0, self._refused - FREE), LONGEST)
+
+
+def bounds_of(settings: Settings, relay: bool) -> Bounds:
+    """Of a session; who may relay has none."""
+    return Bounds() if relay else Bounds(settings.maxmessages, settings.maxbadrcpt, settings.tarpit)
+
+
+class Pace:
+    """How quickly a message comes.  `least`: bytes a second, 0 for any."""
+
+    __slots__ = ("_before", "_least", "_since")
+
+    def __init__(self, least: int) -> None:
+        self._least = least
+        self._since = 0.0
+        self._before = -1  # bytes of the session when the window began; none is open
+
+    def rest(self) -> None:
+        """Nothing of a message is awaited now, or it is we who do not read."""
+        self._before = -1
+
+    def too_slow(self, now: float, size: int) -> bool:
+        """Whether too little has come in a whole window; `size`: bytes of the session so far."""
+        if not self._least:
+            return False
+        if self._before < 0:
+            self._since, self._before = now, size
+        elif now - self._since >= WINDOW:
+            if size - self._before < self._least * (now - self._since):
+                return True
+            self._since, self._before = now, size
+        return False

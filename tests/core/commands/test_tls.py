@@ -1,0 +1,115 @@
+"""`openqmail tls`, what `init` makes, and what the two checks say of certificates."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from certificates import Authority
+from openqmail.core.tls import read_certificates
+
+Run = Callable[..., Any]
+
+AUTHORITY = Authority()
+
+
+def put(home: Path, name: str, content: bytes, mode: int = 0o400) -> None:
+    path = home / "control" / name
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+    path.chmod(mode)
+    for one in (path, path.parent):
+        os.chown(one, home.stat().st_uid, home.stat().st_gid)
+
+
+def test_a_new_home_has_one_that_it_says_to_be_self_signed(made: Path, run: Run) -> None:
+    path = made / "control" / "servercert.pem"
+    assert (path.stat().st_mode & 0o777, path.stat().st_uid) == (0o400, made.stat().st_uid)
+    [found] = read_certificates(path.read_bytes())
+    assert found.hosts == ("a.example",) and found.self_issued
+    shown = run("--home", made, "tls", "show")
+    assert shown.code == 0 and "self-signed" in shown.out and "a.example" in shown.out
+    assert "PRIVATE" not in shown.out
+    assert run("--home", made, "control", "check").code == 0
+    assert "note: control/servercert.pem: is self-signed" in run("--home", made, "check").out
+
+
+def test_it_is_never_written_over_unasked(made: Path, run: Run) -> None:
+    path = made / "control" / "servercert.pem"
+    before = path.read_bytes()
+    ran = run("--home", made, "tls", "selfsign")
+    assert ran.code == 100 and "--replace" in ran.err and path.read_bytes() == before
+    ran = run("--home", made, "tls", "selfsign", "--replace", "--name", "mx.a.example", "--days", "30")
+    assert ran.code == 0 and "nobody can verify" in ran.out
+    [found] = read_certificates(path.read_bytes())
+    assert found.hosts == ("a.example", "mx.a.example")
+    assert (path.stat().st_mode & 0o777, path.stat().st_uid) == (0o400, made.stat().st_uid)
+
+
+def test_a_home_without_gets_one(made: Path, run: Run) -> None:
+    (made / "control" / "servercert.pem").unlink()
+    assert "no certificate" in run("--home", made, "tls", "show").out
+    assert run("--home", made, "tls", "selfsign").code == 0
+    assert run("--home", made, "tls", "show").code == 0
+
+
+@pytest.mark.parametrize("words", [["--days", "0"], ["--days", "x"], ["--name", "no host"]])
+def test_what_cannot_be_made_is_said(made: Path, run: Run, words: list[str]) -> None:
+    ran = run("--home", made, "tls", "selfsign", "--replace", *words)
+    assert ran.code == 100 and words[0].strip("-") in ran.err
+
+
+def test_all_that_is_there_is_shown_as_json(made: Path, run: Run) -> None:
+    put(made, "servercert.pem", AUTHORITY.issue(hosts=("a.example",)).pem)
+    put(made, "certs/b.example.pem", AUTHORITY.issue(hosts=("c.example",), days=-1, began=9).pem)
+    ran = run("--home", made, "tls", "show", "--json")
+    first, second = (json.loads(line) for line in ran.out.splitlines())
+    assert (first["file"], first["names"], first["issuer"]) == (
+        "control/servercert.pem", ["a.example"], "Test Authority",
+    )  # fmt: skip
+    assert first["problems"] == first["warnings"] == [] and not first["self_signed"]
+    assert second["file"] == "control/certs/b.example.pem" and ran.code == 0
+    assert ["has expired" in second["warnings"][0], "not for b.example" in second["warnings"][1]] == [
+        True
+    ] * 2
+    found = run("--home", made, "check")
+    assert found.code == 100 and "control/certs/b.example.pem: has expired; get a new one" in found.out
+
+
+def test_one_that_cannot_be_served_is_a_problem_for_all_who_look(made: Path, run: Run) -> None:
+    issued = AUTHORITY.issue(hosts=("a.example",))
+    put(made, "servercert.pem", AUTHORITY.issue().key + issued.certificate)
+    shown = run("--home", made, "tls", "show")
+    assert shown.code == 100 and "problem its key is not that of its first certificate" in shown.out
+    checked = run("--home", made, "control", "check")
+    assert checked.code == 100 and "error: control/servercert.pem: its key" in checked.out
+
+
+def test_a_service_with_tls_at_once_needs_one(made: Path, run: Run) -> None:
+    (made / "control" / "listen").write_text("submissions 127.0.0.1:4650\n")
+    assert run("--home", made, "control", "check").code == 0
+    (made / "control" / "servercert.pem").unlink()
+    ran = run("--home", made, "control", "check")
+    assert ran.code == 100 and "submissions needs control/servercert.pem; 'openqmail tls selfsign'" in ran.out
+
+
+def test_a_key_for_all_to_read_is_found(made: Path, run: Run) -> None:
+    put(made, "certs/b.example.pem", AUTHORITY.issue(hosts=("b.example",)).pem, 0o644)
+    ran = run("--home", made, "check")
+    place = made / "control" / "certs" / "b.example.pem"
+    assert (
+        ran.code == 100
+        and f"{place}: anybody, its group may read it, and must not; chmod 400 {place}" in ran.out
+    )
+
+
+def test_the_files_are_explained_and_never_shown(made: Path, run: Run) -> None:
+    for name in ("servercert.pem", "certs/NAME.pem", "clientca.pem", "clientcrl.pem", "tlsclients"):
+        assert f"control/{name}: " in run("control", "explain", name).out
+    ran = run("--home", made, "control", "show", "servercert.pem")
+    assert ran.code == 100 and "openqmail tls show" in ran.err and "PRIVATE" not in ran.out
+    assert "PRIVATE" not in run("--home", made, "control", "list").out
