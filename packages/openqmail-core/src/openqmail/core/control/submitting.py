@@ -1,11 +1,15 @@
 """Control files of who logs in, and what a login may send: their parsers and definitions."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 
 from openqmail.core.control import syntax
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.text import ControlText, integer, shown, value
+from openqmail.core.values import ControlError
 
+PROGRAMS = ("checkpassword", "checkcram", "checktoken")
+SUBMISSION = frozenset({"submission", "submissions"})
 _MANY = 100_000_000
 
 
@@ -42,6 +46,22 @@ def _sender(line: str) -> tuple[bytes, tuple[bytes, ...]]:
         raise ValueError(f"'{shown(sender)}' has no @; write an address, or a domain with its @")
     name = local.lower().encode()
     return login.encode(), tuple(name + b"@" + one for one in syntax.domain(domain))
+
+
+def doubtful(values: Mapping[str, object]) -> Iterable[ControlError]:
+    """What may be meant, and looks mistaken; `values`: by file."""
+    for name in PROGRAMS:
+        words = values.get(name)
+        if isinstance(words, tuple) and words and not os.access(words[0], os.X_OK):
+            path = os.fsdecode(words[0])
+            yield ControlError(f"control/{name}", 0, f"{path} is no program that can be run; install it")
+    services = {listener.service for listener in values.get("listen") or ()}  # type: ignore[attr-defined]
+    if services & SUBMISSION and values.get("senders") == {}:
+        yield ControlError(
+            "control/senders",
+            0,
+            "is not there, so whoever logs in may send as anybody; write lines like alice:@example.org",
+        )
 
 
 def _program(name: str, what: str) -> Definition:

@@ -7,7 +7,6 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 
-from openqmail.core.control import hashing
 from openqmail.core.control.accounts import Account, Accounts
 from openqmail.core.control.owner import acting_as
 from openqmail.core.log import LogWriter, Notice
@@ -75,8 +74,6 @@ def _live(role: Role, control: socket.socket, inherited: Inherited, walls: Walls
 def _run(role: Role, control: socket.socket, inherited: Inherited, walls: Walls | None) -> int:
     if role == "smtpd":  # the keys are root's
         inherited.load_tls()
-    if role == "gate":  # who it becomes may not reach them
-        hashing.load_late()
     if role == "metrics":
         _SERVE[role] = _metrics()
     if role == "remote":
