@@ -160,14 +160,18 @@ class AuthRefused(msgspec.Struct, frozen=True, gc=False):
     tls: bool
 
     def line(self) -> bytes:
-        return b"auth: refused <%s>, %s: %s" % (_cut(self.login, ADDRESS), self.why.encode(), _how(self))
+        return b"auth: refused <%s>, %s: %s" % (
+            _cut(self.login, ADDRESS),
+            _word(self.why.encode("utf-8", "replace")),
+            _how(self),
+        )
 
 
 def _how(one: AuthAccepted | AuthRefused) -> bytes:
     return b"client %s service %s mechanism %s tls %s" % (
         _client(one.client, one.port),
-        _word(one.service.encode()),
-        one.mechanism,
+        _word(one.service.encode("utf-8", "replace")),
+        _word(one.mechanism),
         b"yes" if one.tls else b"no",
     )
 
