@@ -143,8 +143,8 @@ def swaks(program: Program, served: Served, login: str, password: str, mechanism
         [
             program("swaks"), mode, "--server", f"127.0.0.1:{port}", "--helo", "c.example",
             "--auth", mechanism, "--auth-user", login, "--auth-password", password,
-            "--from", f"{login}@a.example", "--to", "bob@a.example", "--header", f"Subject: {mechanism} {mode}",
-            "--body", "x",
+            "--from", f"{login}@a.example", "--to", "bob@a.example",
+            "--header", f"Subject: {mechanism} {mode}", "--body", "x",
         ],
         capture_output=True, timeout=90, check=False,
     )  # fmt: skip
