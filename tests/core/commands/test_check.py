@@ -98,7 +98,8 @@ def key_for_all(name: str, role: str) -> Damage:
     def damage(home: Path) -> None:
         (home / "control" / name).write_text("key\n")
         (home / "control" / name).chmod(0o644)
-        chown(home / "control" / name, role)
+        if role != "root":
+            chown(home / "control" / name, role)
 
     return damage
 
@@ -161,9 +162,9 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
         f"belongs to {name_of('smtpd')}, not to {name_of('gate')}",
     ),
     "smtpd's key for all": (
-        key_for_all("servercert.pem", "smtpd"),
+        key_for_all("servercert.pem", "root"),
         "control/servercert.pem",
-        f"{GATE}, {SEND}, {REMOTE}, {ALIAS}, anybody may read it",
+        f"{SMTPD}, {GATE}, {SEND}, {REMOTE}, {ALIAS}, anybody may read it",
     ),
     "remote's key for all": (
         key_for_all("clientcert.pem", "remote"),

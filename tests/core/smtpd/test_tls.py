@@ -8,10 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from certificates import Authority
 from openqmail.core import log
+from openqmail.core.control.blocklists import blocklist
+from openqmail.core.control.rules import Rule, Rules
 from openqmail.core.control.settings import Settings
 from openqmail.core.service.loops import new_loop
 from openqmail.core.smtpd import SmtpsService, SubmissionService, SubmissionsService
@@ -363,6 +366,158 @@ def test_a_certificate_that_does_not_verify_ends_the_session(
     run(story())
 
 
+# --- who is let in ----------------------------------------------------------------------
+
+LISTED = {b"1.0.0.127.bl.example": ["127.0.0.2"]}
+
+
+def test_a_listed_certificate_counts_more_than_lists_and_names(
+    settings: Settings, running: Any, run: Any, control: Path, names: Any
+) -> None:
+    (control / "clientca.pem").write_bytes(AUTHORITY.certificate)
+    known = frozenset({"alice@a.example"})
+
+    async def story() -> None:
+        strangers = {"dnsbl": (blocklist("bl.example"),), "resolver": names(LISTED), "maxmessages": 1}
+        for changes in (strangers, {"requirereverse": True, "resolver": names({})}):
+            async with running(settings, tls=loaded(control), tlsclients=known, **changes) as server:
+                client, _ = await secured(server)
+                assert (await client.say(b"MAIL FROM:<s@client.example>"))[:2] == b"55"
+                client, _ = await secured(server, client_context(ALICE, control))
+                for _ in range(2):
+                    await client.data(b"far@away.example")
+                    assert (await client.say(b"x\r\n."))[:3] == b"250"
+
+    run(story())
+
+
+def test_what_a_rule_says_of_an_address_counts_for_a_listed_certificate_too(
+    settings: Settings, running: Any, run: Any, control: Path
+) -> None:
+    (control / "clientca.pem").write_bytes(AUTHORITY.certificate)
+    rules = Rules({"127.": Rule(True, {"RBLSMTPD": "-go away"})})
+
+    async def story() -> None:
+        known = frozenset({"alice@a.example"})
+        async with running(settings, tls=loaded(control), tlsclients=known, rules=rules) as server:
+            client, _ = await secured(server, client_context(ALICE, control))
+            assert b"go away" in await client.say(b"MAIL FROM:<s@client.example>")
+
+    run(story())
+
+
+def test_submission_asks_no_lists_and_greets_at_once(
+    settings: Settings, running: Any, run: Any, control: Path, names: Any
+) -> None:
+    async def story() -> None:
+        resolver, lists = names(LISTED), (blocklist("bl.example"),)
+        async with running(
+            settings,
+            tls=loaded(control),
+            kind=SubmissionService,
+            dnsbl=lists,
+            resolver=resolver,
+            greetdelay=300,
+        ) as server:
+            client, _ = await secured(server)
+            assert (await client.say(b"MAIL FROM:<s@client.example>"))[:9] == b"530 5.7.0"
+            assert not resolver.asked
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("end", "changes"),
+    [
+        ("denied", {"rules": Rules({"127.": Rule(False, {})})}),
+        ("rate", {"connectionsperhour": 1}),
+        ("busy", {"concurrencynetwork": 1}),
+        ("busy", {"concurrencyincoming": 1}),
+    ],
+)
+def test_who_is_not_let_in_where_tls_begins_at_once_is_closed_without_a_word(
+    settings: Settings, running: Any, run: Any, control: Path, end: str, changes: dict[str, Any]
+) -> None:
+    async def story() -> None:
+        async with running(settings, tls=loaded(control), kind=SmtpsService, **changes) as server:
+            if end != "denied":
+                assert (await (await server.client(client_context())).reply())[:3] == b"220"
+            assert await (await server.client()).rest() == b""
+            while not (found := [one for one in server.log.events if isinstance(one, log.SmtpdSession)]):
+                await asyncio.sleep(0)
+            assert [one.end for one in found] == [end]
+
+    run(story())
+
+
+def test_a_greeting_delay_begins_behind_the_handshake_of_implicit_tls(
+    settings: Settings, running: Any, run: Any, control: Path
+) -> None:
+    async def story() -> None:
+        async with running(settings, tls=loaded(control), kind=SmtpsService, greetdelay=7) as server:
+            late = server.late()
+            patient, hasty = [await server.client(client_context()) for _ in range(2)]
+            hasty.writer.write(b"EHLO early.example\r\n")
+            while sum(one._record.size > 0 for one in server.service.sessions) < 1:
+                await asyncio.sleep(0)
+            assert [await late.timer(7), await late.timer(7)] == [7, 7]
+            assert (await patient.reply())[:4] == b"220 "
+            assert await hasty.reply() == b"554 5.7.1 you talk before you are greeted\r\n"
+
+    run(story())
+
+
+def test_a_handshake_that_begins_before_the_client_is_let_in_is_not_lost(
+    settings: Settings, running: Any, run: Any, control: Path
+) -> None:
+    """uvloop begins to read behind connection_made, whatever was said in there."""
+
+    async def story() -> None:
+        async with running(settings, tls=loaded(control), kind=SmtpsService) as server:
+            gate = SlowGate()
+            server.service.reconfigure(msgspec.structs.replace(server.service.context, gate=gate))
+            client = await server.client()
+            answer = await gate.next()
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            peer = client_context().wrap_bio(incoming, outgoing, server_hostname="a.example")
+            with suppress(ssl.SSLWantReadError):
+                peer.do_handshake()
+            [waiting] = server.service.sessions
+            begun = outgoing.read()
+            for piece in (begun[:7], begun[7:]):
+                waiting.get_buffer(-1)[: len(piece)] = piece
+                waiting.buffer_updated(len(piece))
+            answer.set_result(True)
+            said = b""
+            while not said.endswith(b"\r\n"):
+                incoming.write(await asyncio.wait_for(client.reader.read(65536), 10))
+                with suppress(ssl.SSLWantReadError):
+                    peer.do_handshake()
+                    client.writer.write(outgoing.read())
+                    said += peer.read(65536)
+            assert said[:4] == b"220 "
+
+    run(story())
+
+
+class SlowGate:
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: asyncio.Queue[asyncio.Future[bool]] = asyncio.Queue()
+
+    def lease(self, counter: bytes, count: int = 1) -> "asyncio.Future[bool]":
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.asked.put_nowait(answer)
+        return answer
+
+    def release(self, counter: bytes, count: int = 1) -> None:
+        pass
+
+    async def next(self) -> "asyncio.Future[bool]":
+        return await asyncio.wait_for(self.asked.get(), 10)
+
+
 # --- what never ends, or is no handshake ------------------------------------------------
 
 
@@ -448,6 +603,21 @@ def test_a_service_that_ends_in_the_midst_of_a_handshake_says_nothing_in_plainte
                 assert (await client.reply())[:3] == b"421"
             else:
                 assert await client.rest() == b""
+            await server.quiet()
+
+    run(story())
+
+
+def test_a_service_that_ends_before_a_handshake_has_begun_leaves_nothing_behind(
+    settings: Settings, running: Any, run: Any, control: Path
+) -> None:
+    async def story() -> None:
+        async with running(settings, tls=loaded(control)) as server:
+            await (await server.client()).hello()
+            [session] = server.service.sessions
+            session.get_buffer(-1)[:10] = b"STARTTLS\r\n"
+            session.buffer_updated(10)
+            server.service.abort()
             await server.quiet()
 
     run(story())

@@ -6,7 +6,6 @@ has let it in, nor between STARTTLS and its handshake.
 """
 
 import asyncio
-import ssl
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +18,7 @@ from openqmail.core.smtp.events import PAUSED
 from openqmail.core.smtp.tables import State
 from openqmail.core.smtpd.bounds import Pace
 from openqmail.core.smtpd.dialogue import ACTIONS, Dialogue
+from openqmail.core.smtpd.handshake import reason, secure
 from openqmail.core.smtpd.policy import BUSY, CROWDED, DENIED, LEAVING, TOO_OFTEN, Policy
 from openqmail.core.smtpd.record import SessionRecord
 from openqmail.core.tls import ServerTls, client_names, facts_of
@@ -36,9 +36,6 @@ TURN = 64
 
 LINGER = 10
 """Seconds that a client has to read our last words."""
-
-HANDSHAKE = 30
-"""Seconds that a TLS handshake may take; `control/timeoutsmtpd` where that is less."""
 
 EARLY = 256 * 1024
 """Bytes that may come before they can be heard: ahead of a greeting, or in one turn with a handshake."""
@@ -205,33 +202,21 @@ class SmtpSession(asyncio.BufferedProtocol):
         """Begin the handshake.  Nothing is read before that is at work: it would not be ciphered."""
         transport.pause_reading()
         self._paused = True
-        self._handshaking = self._loop.create_task(self._handshake(transport))
+        assert self._context.tls is not None  # else nobody has offered it
+        self._handshaking = self._loop.create_task(self._handshake(transport, self._context.tls))
 
-    async def _handshake(self, transport: asyncio.Transport) -> None:
+    async def _handshake(self, transport: asyncio.Transport, tls: ServerTls) -> None:
         """While it lasts, its end is told here alone: not every loop has it that the connection is ours."""
-        tls, service = self._context.tls, self._service
+        service, early = self._service, self._early
         service.handshakes += 1
+        self._early, self._ciphered = b"", True
         try:
-            if tls is None or transport.is_closing():
-                raise ConnectionResetError
-            seconds = float(min(HANDSHAKE, self._context.settings.timeoutsmtpd))
-            if self._early:  # its beginning, which came before it was expected
-                self._loop.call_soon(_hand_over, transport, self._early)
-            self._early, self._ciphered = b"", True
-            secured = await self._loop.start_tls(
-                transport,
-                self,
-                tls.context,
-                server_side=True,
-                ssl_handshake_timeout=seconds,
-                ssl_shutdown_timeout=LINGER,
-            )
-            if secured is None:
-                raise ConnectionResetError
+            patience = self._context.settings.timeoutsmtpd
+            secured = await secure(self._loop, transport, self, tls, early, patience)
         except (Exception, asyncio.CancelledError) as error:  # whatever it was, nothing more can be said
             self._handshaking = None
             transport.abort()
-            self._record.tls_failed(_reason(error))
+            self._record.tls_failed(reason(error))
             self._end(None)
         else:
             self._handshaking = None
@@ -247,7 +232,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         dialogue = self._dialogue
         if dialogue is None:
             return
-        peer: ssl.SSLObject = transport.get_extra_info("ssl_object")
+        peer = transport.get_extra_info("ssl_object")
         certificate = getattr(peer, "certificate", b"") or tls.certificate_for("")
         facts = facts_of(peer, True, certificate)
         dialogue.tls_started(facts, client_names(peer))
@@ -356,7 +341,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._record.end = self._record.end or "aborted"
             self._transport.abort()
-            if self._handshaking is not None:
+            if self._handshaking is not None and self._ciphered:  # else it has yet to begin, and will see
                 self._handshaking.cancel()
 
     # --- what the dialogue tells (Connection) -----------------------------------------
@@ -412,27 +397,3 @@ class SmtpSession(asyncio.BufferedProtocol):
         if full != self._paused:
             self._paused = full
             (transport.pause_reading if full else transport.resume_reading)()
-
-
-def _hand_over(transport: asyncio.Transport, data: bytes) -> None:
-    """Give bytes to the protocol of a transport as if they came now."""
-    protocol = cast(asyncio.BufferedProtocol, transport.get_protocol())
-    while data:
-        buffer = memoryview(protocol.get_buffer(len(data)))
-        count = min(len(buffer), len(data))
-        buffer[:count] = data[:count]
-        protocol.buffer_updated(count)
-        data = data[count:]
-
-
-def _reason(error: BaseException) -> str:
-    """Why a handshake failed, for the log."""
-    if isinstance(error, asyncio.CancelledError):
-        return "the service ended it"
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or str(error)).lower().replace("_", " ")
-    if isinstance(error, ConnectionAbortedError):
-        return "it took too long"
-    if isinstance(error, OSError):
-        return "the client hung up"
-    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,71 @@
+"""The handshake of a connection under way, by the loop's own TLS, asyncio's or uvloop's.
+
+What of the client's part came before TLS was there to read it is handed over.  Nothing is ever said in
+plaintext, whatever fails.
+"""
+
+import asyncio
+import ssl
+from asyncio import AbstractEventLoop
+from typing import cast
+
+from openqmail.core.tls import ServerTls
+
+PATIENCE = 30
+"""Seconds that a handshake may take; `control/timeoutsmtpd` where that is less."""
+
+_GOODBYE = 10
+"""Seconds that a client has for its part of the end of TLS."""
+
+
+async def secure(
+    loop: AbstractEventLoop,
+    transport: asyncio.Transport,
+    protocol: asyncio.BufferedProtocol,
+    tls: ServerTls,
+    early: bytes,
+    patience: int,
+) -> asyncio.Transport:
+    """The transport that ciphers what `protocol` writes.  `early`: the beginning of the client's part, where
+    it came before it was expected; `patience`: seconds, `PATIENCE` at most.
+
+    Raises what the loop has for it, of which `reason` makes words; the transport is the caller's to end."""
+    if transport.is_closing():
+        raise ConnectionResetError
+    if early:
+        loop.call_soon(_hand_over, transport, early)
+    secured = await loop.start_tls(
+        transport,
+        protocol,
+        tls.context,
+        server_side=True,
+        ssl_handshake_timeout=float(min(PATIENCE, patience)),
+        ssl_shutdown_timeout=_GOODBYE,
+    )
+    if secured is None:
+        raise ConnectionResetError
+    return secured
+
+
+def reason(error: BaseException) -> str:
+    """Why a handshake failed, for the log."""
+    if isinstance(error, asyncio.CancelledError):
+        return "the service ended it"
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).lower().replace("_", " ")
+    if isinstance(error, ConnectionAbortedError):
+        return "it took too long"
+    if isinstance(error, OSError):
+        return "the client hung up"
+    return f"{type(error).__name__}: {error}"
+
+
+def _hand_over(transport: asyncio.Transport, data: bytes) -> None:
+    """Give bytes to the protocol of a transport as if they came now."""
+    protocol = cast(asyncio.BufferedProtocol, transport.get_protocol())
+    while data:
+        buffer = memoryview(protocol.get_buffer(len(data)))
+        count = min(len(buffer), len(data))
+        buffer[:count] = data[:count]
+        protocol.buffer_updated(count)
+        data = data[count:]
