@@ -307,6 +307,20 @@ def test_a_program_is_asked_only_where_the_file_says_no(doors):
     run(story)
 
 
+@pytest.mark.parametrize("mechanism", [b"PLAIN", b"LOGIN", b"CRAM-MD5", b"SCRAM-SHA-256"])
+def test_a_strangers_login_is_asked_about_as_a_known_one(doors, mechanism):
+    async def story():
+        checks = Checks()
+        async with doors(programs=["checkpassword", "checkcram"], checks=checks) as (_, port, _):
+            asked = []
+            for login in (ALICE, CRAM, b"stranger"):
+                assert await attempt(port, mechanism, login, b"guess") == WRONG
+                asked.append([program for program, told, _ in checks.asked if told.startswith(login + b"\0")])
+            assert asked[0] == asked[1] == asked[2]
+
+    run(story)
+
+
 def test_what_no_checkpassword_program_could_read_is_wrong(doors):
     async def story():
         checks = Checks({b"b" * 255: 0})

@@ -6,6 +6,7 @@ process group that is ended with it.  Nothing of a password is in arguments, env
 """
 
 import asyncio
+import errno
 import os
 import signal
 import time
@@ -42,7 +43,8 @@ def start(command: tuple[bytes, ...], told: bytes, client: str) -> int:
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
         os.set_blocking(writing, False)  # more than fits would be an error, not a wait
-        os.write(writing, told)
+        if os.write(writing, told) < len(told):  # the kernel is short of room for pipes
+            raise BlockingIOError(errno.EAGAIN, "there is too little room in a pipe")
         os.close(writing)
         writing = -1
         return os.posix_spawn(
