@@ -17,12 +17,14 @@ import msgspec
 import pytest
 
 from handshakes import OURS
+from logins import CHECKS
 from openqmail.core.control.assign import Users
 from openqmail.core.control.home import Home
+from openqmail.core.control.logins import Logins
 from openqmail.core.control.reader import read_settings
 from openqmail.core.control.settings import Listener, Settings
 from openqmail.core.dns import Answer, NoSuchName
-from openqmail.core.gate import LocalGate, limits_of
+from openqmail.core.gate import Authentication, BackEnds, Guard, LocalGate, limits_of
 from openqmail.core.hooks import HookChain
 from openqmail.core.log import MemoryLog
 from openqmail.core.ports import CONNECTIONS, LargeBody, ServiceContext
@@ -285,6 +287,15 @@ def _connected(client: Any, server: Any) -> Any:
     return client
 
 
+async def _authentication(users: Path, settings: Settings, clock: Any, log: Any) -> Authentication:
+    """`users`: a users/smtpauth."""
+    back_ends = BackEnds(Logins(str(users), b"k" * 32), CHECKS, lambda _: None)
+    back_ends.reconfigure(settings)
+    made = Authentication(back_ends, Guard(settings.authfailures), clock, log)
+    await made.start()
+    return made
+
+
 @asynccontextmanager
 async def _running(
     frames: bool,
@@ -294,16 +305,20 @@ async def _running(
     resolver: Any = None,
     tls: ServerTls | None = None,
     kind: type[SmtpService] = SmtpService,
+    users: Path | None = None,
     **changes: object,
 ) -> AsyncIterator[Server]:
     settings = msgspec.structs.replace(settings, **changes)
     queue, log, clock = ListQueue(), MemoryLog(), SimulatedClock()
-    gate = LocalGate(limits_of(settings), clock)
+    authentication = None if users is None else await _authentication(users, settings, clock, log)
+    gate = LocalGate(limits_of(settings), clock, authentication)
     submission: Any = queue
     gate_port: Any = gate
     if frames:
         submission = _connected(SubmissionClient(), SubmissionServer(queue))
         gate_port = _connected(GateClient(batches={}), GateServer(gate))
+        while gate.mechanisms != gate_port.mechanisms:
+            await asyncio.sleep(0)
     recipients: Any = mailboxes
     if frames and mailboxes is not None:
         spawner = Spawner(lambda uid, gid: mailboxes, lambda local: (7, 7))
@@ -331,6 +346,8 @@ async def _running(
         server.hang_up()
         service.abort()
         listening.close()
+        if authentication is not None:
+            await authentication.close()
         if frames:
             submission.close()
             gate_port.close()

@@ -450,6 +450,8 @@ def test_a_handshake_that_begins_before_the_client_is_let_in_is_not_lost(
 class SlowGate:
     """Answers when it is told to."""
 
+    mechanisms = frozenset[bytes]()
+
     def __init__(self) -> None:
         self.asked: asyncio.Queue[asyncio.Future[bool]] = asyncio.Queue()
 

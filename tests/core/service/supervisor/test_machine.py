@@ -136,6 +136,7 @@ def test_front_ends_ask_local_for_mailboxes_by_a_connection_of_their_own() -> No
     (local,) = world.named("local")
     assert {(link.port, link.client) for link in world.links if link.server == local} == {
         ("local", *world.named("send")),
+        ("logins", *world.named("gate")),
         *(("check", front) for front in world.named("smtpd")),
     }
     world.die(local)

@@ -6,7 +6,7 @@ of the group `openqmail.control`: a `Definition`, or several in a tuple.  `FOREI
 files of netqmail and eQmail that have no effect yet.
 """
 
-from openqmail.core.control import outgoing, receiving, reports, syntax
+from openqmail.core.control import outgoing, receiving, reports, submitting, syntax
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.definition import number as _number
 from openqmail.core.control.tcprules import parse_rules
@@ -491,6 +491,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         parse=value(syntax.switch),
     ),
     *outgoing.DEFINITIONS,
+    *submitting.DEFINITIONS,
 )
 
 FOREIGN = {

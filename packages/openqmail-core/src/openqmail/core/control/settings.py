@@ -69,7 +69,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     empty -> route.  Times in seconds, sizes in bytes; `databytes`, `bouncemaxbytes` 0: no limit.
     `bounceformat` is `qmail` or `dsn`.  `tlsclients`: names in certificates, lower case;
     `tlsserverciphers` empty: the usual ones.  `added`: the values of control files that add-ons declare,
-    by name.  `accounts`: role -> user, where it is not `ACCOUNTS`.
+    by name.  `checkpassword` and its like: a command and its arguments; `senders`: login -> addresses and
+    `@domain`s in lower case.  `accounts`: role -> user, where it is not `ACCOUNTS`.
     """
 
     me: bytes
@@ -104,6 +105,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     requirereverse: bool = False
     tlsserverciphers: str = ""
     tlsclients: frozenset[str] = frozenset()
+    # who logs in, and what a login may send
+    checkpassword: tuple[bytes, ...] = ()
+    checkcram: tuple[bytes, ...] = ()
+    checktoken: tuple[bytes, ...] = ()
+    authplain: bool = False
+    authfailures: int = 10
+    senders: Mapping[bytes, frozenset[bytes]] = {}
+    loginmessagesperhour: int = 0
+    loginrecipientsperhour: int = 0
     hooks: tuple[str, ...]
     # where mail goes
     envnoathost: bytes

@@ -34,7 +34,7 @@ class Refuse(msgspec.Struct, frozen=True):
 class SessionFacts(msgspec.Struct, frozen=True):
     """What is known of the client.  Addresses without brackets; `helo` empty before HELO, and again when
     TLS begins; `name` of its host, one that leads back to its address, empty where it has none or nobody
-    has looked; `tls` None without."""
+    has looked; `tls` None without; `identity`: the login after AUTH, else empty."""
 
     service: str
     client: str
@@ -45,6 +45,7 @@ class SessionFacts(msgspec.Struct, frozen=True):
     extended: bool = False
     name: bytes = b""
     tls: TlsFacts | None = None
+    identity: bytes = b""
 
 
 Answer = Refuse | None

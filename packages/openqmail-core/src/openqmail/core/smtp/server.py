@@ -7,6 +7,7 @@ states meet in `tables.TABLE`.  Only CRLF ends a line (RFC 5321 section 2.3.8): 
 LF or a NUL ends the session with 5xx.  Policy is not here, nor is a clock.
 """
 
+import re
 from collections.abc import Callable
 from types import NoneType
 
@@ -65,6 +66,8 @@ FULL = 64 * 1024
 OVERFULL = 4 * 1024 * 1024
 """Nobody reads so far ahead who heeds `full`."""
 
+
+_AUTH_VERB = re.compile(rb"AUTH ", re.IGNORECASE)
 
 # Looked at with every command: a name of the module costs a third of a member of the class.
 _CONNECT, _START, _READY = State.CONNECT, State.START, State.READY
@@ -277,11 +280,15 @@ class ServerSession:
         if self._offer.starttls:
             self._offer = msgspec.structs.replace(self._offer, starttls=False)
 
+    def offer_auth(self, mechanisms: tuple[bytes, ...]) -> None:
+        """Offer these from now on."""
+        self._offer = msgspec.structs.replace(self._offer, auth=mechanisms)
+
     def tls_started(self, facts: object) -> None:
         """The handshake is done.  Nothing that was said or sent before it counts any more
         (RFC 3207 section 4.2)."""
         self.tls, self.identity = facts, None
-        self._offer = msgspec.structs.replace(self._offer, starttls=False)
+        self._offer = msgspec.structs.replace(self._offer, starttls=False, auth=())
         self._buffer, self._position, self._eof = b"", 0, False
         self._extended = self._smtputf8 = False
         self._pending, self._next, self._decoder = None, None, None
@@ -340,6 +347,9 @@ class ServerSession:
         buffer, start = self._buffer, self._position
         limit = AUTH_LINE if self.state is _AUTH else COMMAND_LINE
         end = buffer.find(b"\n", start, start + limit) + 1
+        if not end and limit == COMMAND_LINE and self._offer.auth and _AUTH_VERB.match(buffer, start):
+            limit = AUTH_LINE  # tokens are long, and clients send them with the command
+            end = buffer.find(b"\n", start, start + limit) + 1
         if not end:
             if buffer.startswith(tables.HANDSHAKE, start):
                 self._violated("line", tables.OTHER_PROTOCOL)
@@ -420,7 +430,8 @@ class ServerSession:
         return self._wait(read_hello(argument, False), self._offer.helo, after)
 
     def _mail(self, argument: bytes, after: State) -> Event | None:
-        event = read_mail(argument, self._extended, self._offer.size, self._offer.dsn)
+        offer = self._offer
+        event = read_mail(argument, self._extended, offer.size, offer.dsn, bool(offer.auth))
         return self._wait(event, answers.MAIL_OK, after)
 
     def _rcpt(self, argument: bytes, after: State) -> Event | None:

@@ -14,11 +14,20 @@ import msgspec
 from openqmail.core.hooks import SessionFacts
 from openqmail.core.limits import network_of
 from openqmail.core.message.trace import BARE, Secured, received
-from openqmail.core.ports import MESSAGES_PER_HOUR, RECIPIENTS_PER_HOUR
+from openqmail.core.ports import (
+    MESSAGES_OF_LOGIN,
+    MESSAGES_PER_HOUR,
+    RECIPIENTS_OF_LOGIN,
+    RECIPIENTS_PER_HOUR,
+    SaslClient,
+)
+from openqmail.core.sasl import Facts, offered
 from openqmail.core.smtp import events
 from openqmail.core.smtp.server import ServerSession
 from openqmail.core.smtp.xclient import XClient
+from openqmail.core.smtpd.authentication import MESSAGES, NOT_YOURS, RECIPIENTS, Attempts, may_send
 from openqmail.core.smtpd.bounds import bounds_of
+from openqmail.core.smtpd.fresh import FreshHeader
 from openqmail.core.smtpd.incoming import Incoming
 from openqmail.core.smtpd.policy import (
     BAD_HELO,
@@ -44,6 +53,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TOO_MUCH = Reply(450, b"4.7.1", (b"too many messages from your network, try again later",))
+LONG_HEADER = Reply(552, b"5.3.4", (b"the header of the message is too large",))
 _TOO_MANY_RECIPIENTS = Reply(450, b"4.7.1", (b"too many recipients from your network, try again later",))
 _FULL = Reply(452, b"4.3.1", (b"too little room in the queue, try again later",))
 _TROUBLE = Reply(451, b"4.3.0", (b"the queue has a problem, try again later",))
@@ -83,6 +93,8 @@ class Dialogue:
     draining = False
     tls: TlsFacts | None = None
     _secured = BARE
+    _attempts: Attempts | None = None
+    _before: Policy  # that of a client that has logged in, as it was before
     _extended = False
     _listed: "Future[Reply | None] | None" = None
     """What lists say of the client, where they are asked."""
@@ -117,6 +129,8 @@ class Dialogue:
     def greet(self) -> None:
         """Now, or after a while in which the client is to listen.  Lists are asked meanwhile.  Neither is for
         submission: people prove who they are."""
+        if not self._service.implicit and self._context.settings.authplain:
+            self._offer_auth()
         if self._service.submission:
             self._greet()
             return
@@ -146,6 +160,7 @@ class Dialogue:
         """The handshake is done: nothing that was known before counts any more (RFC 3207 section 4.2).
 
         `names`: those of the client's certificate, verified; one in control/tlsclients may relay."""
+        self.log_in(None)
         allowed = self._context.settings.tlsclients.intersection(names)
         if allowed:
             self._trust()
@@ -156,11 +171,13 @@ class Dialogue:
         else:
             self._know(facts)
             self.machine.tls_started(facts)
+            self._offer_auth()
 
     def tls_kept(self, facts: TlsFacts) -> None:
         """The connection was ciphered before this client's session began."""
         self._know(facts)
         self.machine.within_tls(facts)
+        self._offer_auth()
 
     def _know(self, facts: TlsFacts) -> None:
         self.tls = self._record.tls = facts
@@ -181,6 +198,8 @@ class Dialogue:
     def forget(self) -> None:
         """The mail transaction under way, if any, is no more."""
         self.submitting = False
+        if self._attempts is not None:
+            self._attempts.abort()
         if self.incoming is not None:
             self.incoming.abort()
             self.incoming = None
@@ -209,9 +228,49 @@ class Dialogue:
         else:
             self.machine.accept()  # and the session begins the handshake
 
+    def _on_auth(self, event: events.Auth) -> None:
+        if self._attempts is None:
+            client = SaslClient(*self._client[:2], self._context.listener.service)
+            self._attempts = Attempts(
+                self._context.gate,
+                self.machine,
+                self._connection,
+                self._record,
+                client,
+                self.log_in,
+            )
+        self._attempts.begin(event, self._facts())
+
+    def _on_auth_response(self, event: events.AuthResponse) -> None:
+        if self._attempts is not None:
+            self._attempts.respond(event)
+
+    def log_in(self, identity: bytes | None) -> None:
+        """Who has a login may relay, be it that a front end says so; TLS that begins ends it (None)."""
+        if identity is not None:
+            self._before = self._policy
+            self._trust()
+        elif self._record.login is not None:
+            self._policy = self._before
+            self._bounds = bounds_of(self._context.settings, self._policy.relay)
+        self.machine.identity = self._record.login = identity
+
+    def _offer_auth(self) -> None:
+        """What somebody can log in with here, by this connection."""
+        if servable := self._context.gate.mechanisms:
+            self.machine.offer_auth(offered(servable, self._facts(), in_clear=True))
+
+    def _facts(self) -> Facts:
+        """For SASL."""
+        tls, me = self.tls, self._context.settings.me
+        return Facts(False, host=me) if tls is None else Facts(True, tls.bindings, me)
+
     def _on_mail(self, event: events.Mail) -> None:
-        if self._service.submission and not self._policy.relay and self.machine.identity is None:
+        login = self.machine.identity
+        if self._service.submission and not self._policy.relay and login is None:
             self.machine.send(NO_SENDER)
+        elif login is not None and not may_send(self._context.settings.senders, login, event.sender):
+            self.machine.send(NOT_YOURS)
         elif not self._bounds.begin():
             self._part(TOO_MANY_MESSAGES)
         elif self._listed is not None:
@@ -223,19 +282,23 @@ class Dialogue:
         """`refusal`: of whoever this client is."""
         if self._connection.gone:
             return
+        login, settings = self.machine.identity, self._context.settings
         if refusal is not None:
             self.machine.send(refusal)
-        elif self._context.settings.messagesperhour and not self._policy.relay:
+        elif login is not None and settings.loginmessagesperhour:
+            spent = self._context.gate.spend(MESSAGES_OF_LOGIN, login)
+            self._when(spent, partial(self._mail, event, MESSAGES))
+        elif settings.messagesperhour and not self._policy.relay:
             spent = self._context.gate.spend(MESSAGES_PER_HOUR, network_of(self._client[0]))
-            self._when(spent, partial(self._mail, event))
+            self._when(spent, partial(self._mail, event, _TOO_MUCH))
         else:
-            self._mail(event, True)
+            self._mail(event, _TOO_MUCH, True)
 
-    def _mail(self, event: events.Mail, seldom: bool) -> None:
+    def _mail(self, event: events.Mail, otherwise: Reply, seldom: bool) -> None:
         if self._connection.gone:
             return
         if not seldom:
-            self.machine.send(_TOO_MUCH)
+            self.machine.send(otherwise)
         elif "mail" in self._asked:
             self._decide("mail", (event.sender,), partial(self._begin, event))
         else:
@@ -259,17 +322,21 @@ class Dialogue:
         address += self._policy.suffix
         if address != recipient.address:
             recipient = Recipient(address, recipient.notify, recipient.orcpt)
-        if settings.recipientsperhour and not self._policy.relay:
+        login = self.machine.identity
+        if login is not None and settings.loginrecipientsperhour:
+            spent = self._context.gate.spend(RECIPIENTS_OF_LOGIN, login)
+            self._when(spent, partial(self._rcpt, incoming, recipient, RECIPIENTS))
+        elif settings.recipientsperhour and not self._policy.relay:
             spent = self._context.gate.spend(RECIPIENTS_PER_HOUR, network_of(self._client[0]))
-            self._when(spent, partial(self._rcpt, incoming, recipient))
+            self._when(spent, partial(self._rcpt, incoming, recipient, _TOO_MANY_RECIPIENTS))
         else:
-            self._rcpt(incoming, recipient, True)
+            self._rcpt(incoming, recipient, RECIPIENTS, True)
 
-    def _rcpt(self, incoming: Incoming, recipient: Recipient, seldom: bool) -> None:
+    def _rcpt(self, incoming: Incoming, recipient: Recipient, otherwise: Reply, seldom: bool) -> None:
         if self._connection.gone:
             return
         if not seldom:
-            self.machine.send(_TOO_MANY_RECIPIENTS)
+            self.machine.send(otherwise)
         elif "rcpt" in self._asked:
             self._decide("rcpt", (incoming.mail.sender, recipient), partial(self._add, incoming, recipient))
         else:
@@ -312,6 +379,8 @@ class Dialogue:
                 secured=self._secured._replace(login=self.machine.identity is not None),
             )
         )
+        if self._service.submission:
+            incoming.fresh = FreshHeader(self._service.stamp())
         self.machine.accept()
 
     def _on_chunk(self, event: events.Chunk) -> None:
@@ -328,6 +397,10 @@ class Dialogue:
         if incoming.end() > HOPS:
             self.forget()
             self.machine.send(TOO_MANY_HOPS)
+            return
+        if incoming.fresh is not None and incoming.fresh.too_large:
+            self.forget()
+            self.machine.send(LONG_HEADER)
             return
         self.submitting = True
         if "message" in self._asked:
@@ -450,6 +523,7 @@ class Dialogue:
             helo=self._record.helo,
             extended=self._extended,
             tls=self.tls,
+            identity=self.machine.identity or b"",
         )
 
 
@@ -457,6 +531,8 @@ ACTIONS: dict[type, Callable[[Dialogue, Any], None]] = {
     events.Hello: Dialogue._on_hello,
     events.XClientSaid: Dialogue._on_xclient,
     events.StartTls: Dialogue._on_starttls,
+    events.Auth: Dialogue._on_auth,
+    events.AuthResponse: Dialogue._on_auth_response,
     events.Mail: Dialogue._on_mail,
     events.Rcpt: Dialogue._on_rcpt,
     events.Data: Dialogue._on_data,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from openqmail.core.message.header import hops
 from openqmail.core.ports import LARGE, LargeBody, Submission
 from openqmail.core.smtp.events import Mail
+from openqmail.core.smtpd.fresh import FreshHeader
 from openqmail.core.values import Envelope, OpenqmailError, Origin, Recipient, TemporaryFailure
 
 
@@ -24,6 +25,7 @@ class Incoming:
         "_size",
         "_submission",
         "error",
+        "fresh",
         "mail",
         "pending",
         "recipients",
@@ -31,6 +33,7 @@ class Incoming:
 
     def __init__(self, mail: Mail, submission: Submission, resume: Callable[[], None]) -> None:
         self.mail = mail
+        self.fresh: FreshHeader | None = None  # through which what comes from the client goes
         self.recipients: list[Recipient] = []
         self._submission = submission
         self._resume = resume
@@ -43,6 +46,12 @@ class Incoming:
 
     def add(self, chunk: bytes) -> None:
         """Take the next piece of the body."""
+        if self.fresh is not None:
+            chunk = self.fresh.feed(chunk)
+        if chunk:
+            self._take(chunk)
+
+    def _take(self, chunk: bytes) -> None:
         if self._large is not None:
             self._stream(chunk)
             return
@@ -57,6 +66,8 @@ class Incoming:
 
     def end(self) -> int:
         """No more will come; how often it was handed on, as its first `LARGE` bytes and more tell."""
+        if self.fresh is not None and (rest := self.fresh.end()):
+            self._take(rest)
         if self._large is None:
             self._hops = hops(self._whole())
         return self._hops

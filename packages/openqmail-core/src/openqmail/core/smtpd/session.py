@@ -167,12 +167,13 @@ class SmtpSession(asyncio.BufferedProtocol):
             peer.server,
         )
         self._record.helo = peer.helo
-        self._dialogue.machine.identity = peer.login or None
         if self._expects_tls:
             self._secure(self._transport)
             return
         if peer.tls is not None:
             self._dialogue.tls_kept(peer.tls)
+        if peer.login:
+            self._dialogue.log_in(peer.login)
         self._begin(self._dialogue)
 
     @property

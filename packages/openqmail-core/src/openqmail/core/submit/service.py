@@ -17,7 +17,7 @@ from typing import Any, cast
 from openqmail.core.hooks import SessionFacts
 from openqmail.core.hooks.interface import STEPS
 from openqmail.core.log import SubmitAccepted, SubmitRefused
-from openqmail.core.message import qmail_hop
+from openqmail.core.message.trace import qmail_hop
 from openqmail.core.ports import LARGE, LargeBody, ServiceContext
 from openqmail.core.submit import wire
 from openqmail.core.values import Envelope, MessageId, Origin, QueueFull, Recipient, Reply

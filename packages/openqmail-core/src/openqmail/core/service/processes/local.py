@@ -5,7 +5,8 @@ users/cdb.  It tells a worker's uid by that file alone: who asks can name an add
 A worker has a socket to who asked for it and a pipe to the spawner; the end of either ends it.
 Workers of one who is gone are killed and waited for before another is served, so no two
 processes ever deliver the same message.  Who asks by the port `check` gets workers that only tell
-whether there is a mailbox; they are counted by themselves, and nobody waits for them.
+whether there is a mailbox; they are counted by themselves, and nobody waits for them.  Who asks by the
+port `logins`, which is gate, has programs run that check a password (logins.py).
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.spawning import Kill, Refused, Start, Started, ToSpawner
 from openqmail.core.service.processes.forking import forked
+from openqmail.core.service.processes.logins import LoginChecks
 from openqmail.core.service.processes.process import Inherited
 from openqmail.core.service.processes.worker import run_worker
 from openqmail.core.service.supervisor import messages as said
@@ -59,6 +61,7 @@ class Spawner:
         self._alias = inherited.accounts.alias
         self._control = BlockingChannel(control, said.ToChild)
         self._clients: list[_Client] = []
+        self._logins = LoginChecks(self._home, inherited.settings)
         self._uids: dict[int, int] = {}
         self._killed: set[int] = set()
         """Workers for checks whose client is gone: one in a home that does not answer ends late."""
@@ -70,23 +73,28 @@ class Spawner:
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         self._control.send(said.Ready())
-        while not self._leaving or any(client.delivers for client in self._clients):
+        while not self._leaving or self._logins.busy or any(one.delivers for one in self._clients):
             channels = {client.channel.fileno(): client for client in self._clients}
-            watched = [self._control.fileno(), child_ended, *channels]
+            logins = self._logins.watched()
+            watched = [self._control.fileno(), child_ended, *channels, *logins]
             try:
-                readable = select.select(watched, (), ())[0]
+                readable = select.select(watched, (), (), self._logins.patience())[0]
             except InterruptedError:
                 continue
             if child_ended in readable:
                 with contextlib.suppress(BlockingIOError):
                     os.read(child_ended, 4096)
                 self._reap()
+            self._logins.reap()
             if self._control.fileno() in readable and not self._hear():
                 break
             for client in [channels[one] for one in readable if one in channels]:
                 self._answer(client)
+            for asking in [logins[one] for one in readable if one in logins]:
+                self._logins.hear(asking)
         for client in list(self._clients):
             self._end(client)
+        self._logins.close()
         return 0
 
     # --- the supervisor -----------------------------------------------------------------
@@ -100,7 +108,10 @@ class Spawner:
         if heard is None:
             return False
         for message, descriptors in heard:
-            if isinstance(message, said.Peer):
+            if isinstance(message, said.Peer) and message.port == "logins":
+                for one in descriptors:
+                    self._logins.serve(socket.socket(fileno=one))
+            elif isinstance(message, said.Peer):
                 self._clients += [_Client(socket.socket(fileno=one), message.port) for one in descriptors]
             elif isinstance(message, said.Leave | said.Handover):
                 self._leaving = True
