@@ -26,6 +26,7 @@ from openqmail.core.ports.delivery import (
 )
 from openqmail.core.ports.destination import DestinationState
 from openqmail.core.ports.gate import CONNECTIONS, CONNECTIONS_PER_HOUR, MESSAGES_PER_HOUR, Gate
+from openqmail.core.ports.programs import OUTPUT, ProgramResult, Programs
 from openqmail.core.ports.service import InboundHooks, Service, ServiceContext
 from openqmail.core.ports.submission import LARGE, LargeBody, Submission
 
@@ -35,6 +36,7 @@ __all__ = [
     "CONNECTIONS_PER_HOUR",
     "LARGE",
     "MESSAGES_PER_HOUR",
+    "OUTPUT",
     "Acted",
     "DestinationState",
     "Forward",
@@ -46,6 +48,8 @@ __all__ = [
     "LocalReport",
     "MessageSummary",
     "Missed",
+    "ProgramResult",
+    "Programs",
     "QueueAdmin",
     "QueueTotals",
     "RecipientCheck",
