@@ -232,8 +232,8 @@ DEFINITIONS: tuple[Definition, ...] = (
         explanation=(
             "The hooks that are asked about mail coming in and going out, in this order; the first that "
             "refuses ends it. A line is NAME [timeout=SECONDS] [on_error=defer|pass]. A hook that takes "
-            "longer than its time for one step (60 seconds), or fails, puts the mail off, and the log says so; with "
-            "on_error=pass it is passed over. A hook is installed as an entry point of the group "
+            "longer than its time for one step (60 seconds), or fails, puts the mail off, and the log says "
+            "so; with on_error=pass it is passed over. A hook is installed as an entry point of the group "
             "openqmail.hooks; docs/hooks.md tells how to write one."
         ),
         example="greylist timeout=10 on_error=pass",

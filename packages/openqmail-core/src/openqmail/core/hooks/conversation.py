@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from openqmail.core.hooks.chain import BEFORE_MAIL, HookChain, Message
+from openqmail.core.hooks.chain import BEFORE_MAIL, Message
 from openqmail.core.hooks.interface import SessionFacts, WhyReset
 from openqmail.core.message.fields import FieldReader
+from openqmail.core.ports import InboundHooks
 from openqmail.core.values import Body, Decision, Envelope
 from openqmail.core.values.verdict import GO_ON
 
@@ -24,7 +25,7 @@ class Conversation:
     """From the connection to its end.  `drop` and `hold` are what hooks decided about the message under way.
     `facts` tells what is known of the client now, without an id."""
 
-    def __init__(self, chain: HookChain, facts: Callable[[], SessionFacts]) -> None:
+    def __init__(self, chain: InboundHooks, facts: Callable[[], SessionFacts]) -> None:
         self._chain = chain
         self._facts = facts
         self._id = next(_numbers)
@@ -49,16 +50,20 @@ class Conversation:
         if not self.has(step):
             return GO_ON
         session = msgspec.structs.replace(self._facts(), id=self._id, **known)
-        return self.in_turn(partial(self._chain.ask, step, session, *facts), partial(self._note, step))
+        answer: Decision | Future[Decision] = self._in_turn(
+            partial(self._chain.ask, step, session, *facts), partial(self._note, step)
+        )
+        return answer
 
     def message(self, envelope: Envelope, body: Body) -> "Message | Future[Message]":
         """What hooks decide about the whole message."""
         if not self.has("message"):
             return Message(GO_ON, envelope, body)
-        return self.in_turn(
+        answer: Message | Future[Message] = self._in_turn(
             partial(self._chain.message, self.session, envelope, body),
             lambda message: self._note("message", message.decision),
         )
+        return answer
 
     def listen(self, busy: Callable[[bool], None]) -> None:
         """A message is about to come; `busy` is told when hooks are behind, and when they are not."""
@@ -71,11 +76,11 @@ class Conversation:
         session = self.session
         self._forget()
         if self._chain.has("reset"):
-            told = self.in_turn(partial(self._chain.tell, "reset", session, why), lambda _: None)
+            told = self._in_turn(partial(self._chain.tell, "reset", session, why), lambda _: None)
             self._resetting = told if isinstance(told, Future) else None
 
-    def in_turn(self, ask: Callable[[], Any], note: Callable[[Any], None]) -> Any:
-        """Ask when hooks know that what was before is over; what comes is noted before anybody hears of it."""
+    def _in_turn(self, ask: Callable[[], Any], note: Callable[[Any], None]) -> Any:
+        """Ask when hooks know that what was before is over; the answer is noted before anybody has it."""
         before = self._resetting
         if before is not None and not before.done():
             asked: Any = Future(loop=before.get_loop())
@@ -164,9 +169,8 @@ class Stream:
         self._asking = None
         self._take(GO_ON if done.cancelled() else done.result())
         self._go_on()
-        if self._asking is None:
-            if self._ended is not None and not self._ended.done():
-                self._ended.set_result(self._decision)
+        if self._asking is None and self._ended is not None and not self._ended.done():
+            self._ended.set_result(self._decision)
         self._busy(False)
 
 

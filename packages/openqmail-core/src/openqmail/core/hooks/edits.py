@@ -155,11 +155,11 @@ def _stored(source: Source) -> Iterator[bytes]:
     """Its pieces with LF line ends; a CR may be parted from its LF."""
     held, last = b"", b"\n"
     for piece in (source,) if isinstance(source, bytes) else source():
-        piece = held + piece
-        held = b"\r" if piece.endswith(b"\r") else b""
-        piece = piece[: len(piece) - len(held)].replace(b"\r\n", b"\n")
-        if piece:
-            last = piece[-1:]
-            yield piece
+        data = held + piece
+        held = b"\r" if data.endswith(b"\r") else b""
+        data = data[: len(data) - len(held)].replace(b"\r\n", b"\n")
+        if data:
+            last = data[-1:]
+            yield data
     if held or last != b"\n":
         yield held + b"\n"

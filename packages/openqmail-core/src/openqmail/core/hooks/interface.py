@@ -136,7 +136,8 @@ class Outbound(Protocol):
 
     def prepare(self, delivery: Delivery, body: MessageBody, edits: Edits) -> Maybe[None]:
         """In remote, once a transaction, last of all.  `body` is what goes over the wire,
-        lines ended by CRLF, no dots added.  A plain method is called in a thread when the body is not in memory."""
+        lines ended by CRLF, no dots added.  A plain method is called in a thread when that is not in
+        memory."""
         ...
 
     def finished(self, delivery: Delivery, results: tuple[Result, ...]) -> Maybe[None]:

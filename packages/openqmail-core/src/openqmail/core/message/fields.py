@@ -79,10 +79,9 @@ class FieldReader:
         """No more comes."""
         fields: list[Field] = []
         held, self._held = self._held, b""
-        if held and not self.in_body and not self._cut:
-            if self._take(held, 0, len(held), fields) == 0:
-                return fields, held
-        return fields, b""
+        if not held or self.in_body or self._cut:
+            return fields, b""
+        return fields, b"" if self._take(held, 0, len(held), fields) else held
 
     def _take(self, data: bytes, at: int, end: int, fields: list[Field]) -> int:
         """The field that ends there, or the beginning of the body; where to go on."""
