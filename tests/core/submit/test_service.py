@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from openqmail.core.control.settings import Settings
-from openqmail.core.hooks import Refuse, SessionFacts
+from openqmail.core.hooks import Answer, Defer, Reject, SessionFacts
 from openqmail.core.ports import LARGE
 from openqmail.core.submit import service as module
 from openqmail.core.submit.service import CONNECTIONS_OF_ONE, as_text, caller
@@ -332,12 +332,15 @@ class Hook:
             setattr(self, name, self._method(name, code if name == step else 0))
 
     def _method(self, name: str, code: int) -> Callable[..., object]:
-        async def method(session: SessionFacts, *facts: object) -> Refuse | None:
+        async def method(session: SessionFacts, *facts: object) -> Answer:
             await asyncio.sleep(0)
             assert session.relay
             assert session.service == "submit"
+            if name == "message":
+                facts = (facts[0], facts[1].data)
             self.asked.append((name, facts))
-            return Refuse(Reply(code, b"5.7.1", (b"not", b"you"))) if code else None
+            reply = Reply(code, b"5.7.1", (b"not", b"you"))
+            return None if not code else Reject(reply) if code >= 500 else Defer(reply)
 
         return method
 
@@ -364,8 +367,8 @@ def test_hooks_are_told_what_they_decide_on(running: Running) -> None:
         sender, first, second = b"s@a.example", Recipient(b"a@x"), Recipient(b"b@x")
         envelope = Envelope(sender, (first, second), Origin(os.getuid(), os.getpid()))
         assert hook.asked == [
-            ("mail", (sender,)), ("rcpt", (sender, first)), ("rcpt", (sender, second)),
-            ("data", (envelope,)), ("message", (envelope, 2)),
+            ("mail", (sender,)), ("rcpt", (first,)), ("rcpt", (second,)),
+            ("data", (envelope,)), ("message", (envelope, b"x\n")),
         ]  # fmt: skip
 
     asyncio.run(scene())

@@ -4,6 +4,7 @@ from openqmail.core.hooks.body import MessageBody
 from openqmail.core.hooks.chain import HookChain, Message, Named
 from openqmail.core.hooks.conversation import Conversation
 from openqmail.core.hooks.edits import Edits
+from openqmail.core.hooks.examination import Examined, examine
 from openqmail.core.hooks.interface import (
     STEPS,
     Delivery,
@@ -36,6 +37,7 @@ __all__ = [
     "Delivery",
     "Drop",
     "Edits",
+    "Examined",
     "Field",
     "HangUp",
     "Hold",
@@ -51,5 +53,6 @@ __all__ = [
     "Replace",
     "SessionFacts",
     "SkipChecks",
+    "examine",
     "load_chain",
 ]

@@ -8,8 +8,8 @@ with `on_error=pass` it is passed over.  Nothing here raises.
 import asyncio
 import inspect
 from asyncio import Future
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -35,6 +35,8 @@ from openqmail.core.values import (
     SkipChecks,
 )
 from openqmail.core.values.verdict import GO_ON
+
+T = TypeVar("T")
 
 TIMEOUT = 60.0
 """Seconds that one hook may take for one step, where its line says nothing else."""
@@ -80,6 +82,7 @@ class HookChain:
 
     def __init__(self, hooks: Sequence[Named | tuple[str, object]], log: Log, place: Place = "smtpd") -> None:
         self._log = log
+        self._tasks: set[Future[Any]] = set()
         self._steps: dict[str, list[_Asked]] = {}
         for step in STEPS[place]:
             named = [one if isinstance(one, Named) else Named(*one) for one in hooks]
@@ -95,20 +98,20 @@ class HookChain:
         """What they decide, at once where all of them answer at once."""
         asking = _Round(self, step, session, facts)
         waiting = asking.go_on()
-        return asking.decision if waiting is None else asyncio.ensure_future(asking.rest(waiting))
+        return asking.decision if waiting is None else self._start(asking.rest(waiting))
 
     def message(self, session: SessionFacts, envelope: Envelope, body: Body) -> "Message | Future[Message]":
         """What they decide about a whole message, and what they make of it."""
         asking = _Examination(self, session, envelope, body)
         waiting = asking.go_on()
-        return asking.message() if waiting is None else asyncio.ensure_future(_then(asking, waiting))
+        return asking.message() if waiting is None else self._start(_then(asking, waiting))
 
     def tell(self, step: str, *facts: Any) -> "Future[None] | None":
         """What asks for no answer (`reset`, `finished`): every hook is told.  None: all have been told."""
         for at, asked in enumerate(self._steps[step]):
             waiting = self._tell(asked, step, facts)
             if waiting is not None:
-                return asyncio.ensure_future(self._tell_rest(step, at, waiting, facts))
+                return self._start(self._tell_rest(step, at, waiting, facts))
         return None
 
     # --- the way out --------------------------------------------------------------------
@@ -150,6 +153,13 @@ class HookChain:
         self.tell("finished", delivery, results)
 
     # --- parts --------------------------------------------------------------------------
+
+    def _start(self, work: "Coroutine[Any, Any, T]") -> "Future[T]":
+        """In the background; nobody else may keep it."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def failed(self, asked: _Asked, step: str, error: BaseException | str) -> Defer | None:
         """What a hook that did not do its work counts as."""
@@ -266,6 +276,9 @@ class _Round:
         self._decide(silent=True)
 
     def _refuse(self, answer: Reject | Defer | HangUp) -> None:
+        first = _CODES.get(type(answer))
+        if first is not None and answer.reply is not None and answer.reply.code // 100 != first:
+            raise ValueError
         self._decide(refusal=answer)
 
     def _drop(self, answer: Drop) -> None:
@@ -340,6 +353,9 @@ def _in_a_thread(asked: _Asked, facts: tuple[Any, ...]) -> "Future[Any]":
 
 
 _FAILED: Any = object()
+
+_CODES = {Reject: 5, Defer: 4}
+"""The first digit that the reply of a refusal has."""
 
 _ACTIONS: dict[type, Callable[[Any, Any], None]] = {
     Accept: _Round._accept,

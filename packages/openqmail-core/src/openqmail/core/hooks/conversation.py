@@ -43,6 +43,11 @@ class Conversation:
     def has(self, step: str) -> bool:
         return not (self._quiet or self._silent) and self._chain.has(step)
 
+    @property
+    def examines(self) -> bool:
+        """Whether the end of a message is anything to hooks, or to what they decided."""
+        return self.stream is not None or self.drop or self.has("message")
+
     def ask(self, step: str, *facts: Any, **known: Any) -> "Decision | Future[Decision]":
         """What hooks decide; `known`: what else is to be told of the session."""
         if step == "mail":

@@ -22,7 +22,8 @@ from openqmail.core.world import Clock
 Place = Literal["smtpd", "send", "remote"]
 """The processes that ask hooks: each makes its own of what `control/hooks` names."""
 
-WhyReset = Literal["done", "refused", "rset", "hello", "end"]
+WhyReset = Literal["done", "refused", "abandoned", "end"]
+"""Taken; refused at its end; given up by the client or broken off; the session is over."""
 
 
 class HookContext(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from openqmail.core.control.settings import Settings
-from openqmail.core.log import Alert, Log
+from openqmail.core.log import Alert, Log, Notice
 from openqmail.core.ports import (
     LargeBody,
     LocalDelivery,
@@ -38,6 +38,7 @@ from openqmail.core.values import (
     Origin,
     Outcome,
     Result,
+    TemporaryFailure,
 )
 from openqmail.core.world import Clock
 
@@ -94,10 +95,24 @@ class Sender:
     def large(self) -> LargeBody:
         return self._store.large()
 
-    def submit(self, envelope: Envelope, body: bytes | LargeBody) -> Future[MessageId]:
+    def submit(self, envelope: Envelope, body: bytes | LargeBody, hold: str = "") -> Future[MessageId]:
+        if hold:
+            return self._loop.create_task(self._submit_held(envelope, body, hold))
         answer: Future[MessageId] = self._loop.create_future()
         self._store.submit(envelope, body).add_done_callback(partial(self._accepted, answer))
         return answer
+
+    async def _submit_held(self, envelope: Envelope, body: bytes | LargeBody, reason: str) -> MessageId:
+        """The manager knows of it when it is released.  One that cannot be held is not taken."""
+        stored = await self._store.submit(envelope, body)
+        number = stored.id.number
+        try:
+            await self._store.hold(number, reason)
+        except (OSError, KeyError, OpenqmailError) as error:
+            await self._store.record(number, (), (0, 0), True)
+            raise TemporaryFailure(f"the message could not be held: {error}") from error
+        self._log(Notice(f"message {number} is held: {reason}"))
+        return stored.id
 
     def _accepted(self, answer: Future[MessageId], done: Future[Stored]) -> None:
         error = done.exception()

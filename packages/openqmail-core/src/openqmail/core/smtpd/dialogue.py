@@ -4,21 +4,26 @@
 there yet comes later, and then the connection is told to go on.  It reads and writes no socket.
 """
 
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop, CancelledError, Future
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from openqmail.core.hooks import SessionFacts
+import msgspec
+
+from openqmail.core.hooks import Conversation, Examined, HangUp, SessionFacts, examine
+from openqmail.core.hooks.interface import WhyReset
 from openqmail.core.limits import network_of
+from openqmail.core.log import Alert, Notice
 from openqmail.core.message.trace import received
-from openqmail.core.ports import MESSAGES_PER_HOUR
+from openqmail.core.ports import MESSAGES_PER_HOUR, LargeBody
 from openqmail.core.smtp import events
 from openqmail.core.smtp.server import ServerSession
 from openqmail.core.smtpd.incoming import Incoming
 from openqmail.core.smtpd.policy import HOPS, LEAVING, NOT_OURS, TOO_MANY_HOPS, Policy
 from openqmail.core.smtpd.record import SessionRecord
-from openqmail.core.values import MessageId, OpenqmailError, QueueFull, Recipient, Reply
+from openqmail.core.values import Decision, Envelope, MessageId, OpenqmailError, QueueFull, Recipient, Reply
+from openqmail.core.values.verdict import GO_ON, Refusal
 
 if TYPE_CHECKING:
     from openqmail.core.smtpd.service import SmtpService
@@ -43,7 +48,11 @@ class Connection(Protocol):
         ...
 
     def throttle(self) -> None:
-        """The disk has got something to take, or has taken it."""
+        """The disk, or a hook, has got something to take, or has taken it."""
+        ...
+
+    def hang_up(self) -> None:
+        """Write what was said, and end."""
         ...
 
 
@@ -74,7 +83,7 @@ class Dialogue:
         self.machine = ServerSession(policy.offer)
         self._connection = connection
         self._context = service.context
-        self._asked = service.asked
+        self._hooks = Conversation(service.context.hooks, self._session_facts) if service.asked else None
         self._recipients = service.recipients
         self._origin = service.origin
         self._loop = loop
@@ -84,10 +93,10 @@ class Dialogue:
         self._server = server
 
     def greet(self) -> None:
-        if "connect" in self._asked:
-            self._decide("connect", (), self.machine.accept)
-        else:
+        if self._hooks is None:
             self.machine.accept()
+        else:
+            self._decide(self._hooks.ask("connect"), self._welcome)
 
     def drain(self) -> None:
         """End as soon as no message is under way."""
@@ -95,12 +104,20 @@ class Dialogue:
         if self.incoming is None:
             self.machine.shutdown(LEAVING)
 
-    def forget(self) -> None:
+    def forget(self, why: WhyReset = "abandoned") -> None:
         """The mail transaction under way, if any, is no more."""
         self.submitting = False
         if self.incoming is not None:
             self.incoming.abort()
             self.incoming = None
+            if self._hooks is not None:
+                self._hooks.reset(why)
+
+    def over(self) -> None:
+        """The connection is no more."""
+        self.forget()
+        if self._hooks is not None:
+            self._hooks.reset("end")
 
     # --- the steps: each goes on at once where no hook has a say, which is the rule ----
 
@@ -109,10 +126,13 @@ class Dialogue:
         self._record.helo, self._extended = event.name, event.extended
         if self.incoming is not None:
             self.forget()
-        if "helo" in self._asked:
-            self._decide("helo", (), self.machine.accept)
-        else:
+        if self._hooks is None:
             self.machine.accept()
+        else:
+            self._decide(self._hooks.ask("helo", event.name), self._welcome)
+
+    def _welcome(self, decision: Decision) -> None:
+        self.machine.accept()
 
     def _on_mail(self, event: events.Mail) -> None:
         if self._context.settings.messagesperhour and not self._policy.relay:
@@ -126,30 +146,37 @@ class Dialogue:
             return
         if not seldom:
             self.machine.send(_TOO_MUCH)
-        elif "mail" in self._asked:
-            self._decide("mail", (event.sender,), partial(self._begin, event))
+        elif self._hooks is None:
+            self._begin(event, GO_ON)
         else:
-            self._begin(event)
+            self._decide(self._hooks.ask("mail", event.sender), partial(self._begin, event))
 
-    def _begin(self, event: events.Mail) -> None:
+    def _begin(self, event: events.Mail, decision: Decision) -> None:
+        if decision.address is not None:
+            event = msgspec.structs.replace(event, sender=decision.address)
         self.incoming = Incoming(event, self._context.submission, self._connection.throttle)
         self.machine.accept()
 
     def _on_rcpt(self, event: events.Rcpt) -> None:
         incoming, recipient = self.incoming, event.recipient
-        if incoming is None or not self._policy.takes(recipient.address):
+        if incoming is None:
+            self.machine.send(NOT_OURS)
+        elif self._hooks is None or not self._hooks.has("rcpt"):
+            self._add(incoming, recipient, GO_ON)
+        else:
+            listed = self._policy.takes(recipient.address)
+            decision = self._hooks.ask("rcpt", recipient, listed=listed)
+            self._decide(decision, partial(self._add, incoming, recipient))
+
+    def _add(self, incoming: Incoming, recipient: Recipient, decision: Decision) -> None:
+        """Hooks have had their say; what core itself checks comes after them."""
+        address = recipient.address if decision.address is None else decision.address
+        if not decision.skip_checks and not self._policy.takes(address):
             self.machine.send(NOT_OURS)
             return
-        if self._policy.suffix:
-            address = recipient.address + self._policy.suffix
-            recipient = Recipient(address, recipient.notify, recipient.orcpt)
-        if "rcpt" in self._asked:
-            self._decide("rcpt", (incoming.mail.sender, recipient), partial(self._add, incoming, recipient))
-        else:
-            self._add(incoming, recipient)
-
-    def _add(self, incoming: Incoming, recipient: Recipient) -> None:
-        if self._recipients is None:
+        if self._policy.suffix or decision.address is not None:
+            recipient = Recipient(address + self._policy.suffix, recipient.notify, recipient.orcpt)
+        if self._recipients is None or decision.skip_checks:
             self._checked(incoming, recipient, None)
         else:
             verdict = self._recipients.check(recipient.address)
@@ -166,14 +193,16 @@ class Dialogue:
         incoming = self.incoming
         if incoming is None:
             self.machine.accept()
-        elif "data" in self._asked:
-            envelope = incoming.envelope(self._origin)
-            self._decide("data", (envelope,), partial(self._go_ahead, incoming))
+        elif self._hooks is None:
+            self._go_ahead(incoming, GO_ON)
         else:
-            self._go_ahead(incoming)
+            decision = self._hooks.ask("data", incoming.envelope(self._origin))
+            self._decide(decision, partial(self._go_ahead, incoming))
 
-    def _go_ahead(self, incoming: Incoming) -> None:
-        incoming.add(
+    def _go_ahead(self, incoming: Incoming, decision: Decision) -> None:
+        if self._hooks is not None:
+            self._hooks.listen(partial(self._streaming, incoming))
+        incoming.begin(
             received(
                 helo=self._record.helo,
                 client=self._client[0],
@@ -189,40 +218,83 @@ class Dialogue:
         incoming = self.incoming
         if incoming is not None:
             incoming.add(event.data)
+            if self._hooks is not None and self._hooks.stream is not None:
+                self._hooks.stream.feed(event.data)
             if incoming.pending:
                 self._connection.throttle()
+
+    def _streaming(self, incoming: Incoming, behind: bool) -> None:
+        """The hooks have got something of the message to take, or have taken it."""
+        incoming.pending += 1 if behind else -1
+        if not incoming.pending:
+            self._connection.throttle()
 
     def _on_end(self, event: events.MessageEnd) -> None:
         incoming = self.incoming
         if incoming is None:
             return
         if incoming.end() > HOPS:
-            self.forget()
+            self.forget("refused")
             self.machine.send(TOO_MANY_HOPS)
             return
         self.submitting = True
-        if "message" in self._asked:
-            envelope = incoming.envelope(self._origin)
-            self._decide("message", (envelope, event.size), partial(self._submit, incoming))
-        else:
-            self._submit(incoming)
-
-    def _submit(self, incoming: Incoming) -> None:
         try:
             body = incoming.body()
         except OpenqmailError as error:
             self._submitted_badly(error)
             return
-        future = self._context.submission.submit(incoming.envelope(self._origin), body)
-        future.add_done_callback(partial(self._submitted, incoming))
+        envelope = incoming.envelope(self._origin)
+        if self._hooks is None or not self._hooks.examines:
+            self._submit(incoming, envelope, body)
+        else:
+            self._examining = self._loop.create_task(self._examine(self._hooks, incoming, envelope, body))
 
-    def _submitted(self, incoming: Incoming, done: Future[MessageId]) -> None:
-        error = done.exception()
+    async def _examine(
+        self, hooks: Conversation, incoming: Incoming, envelope: Envelope, body: bytes | LargeBody
+    ) -> None:
+        """What hooks say of the whole message, and make of it."""
+        found: Examined | Exception
+        try:
+            found = await examine(hooks, self._context.submission, envelope, incoming.head, body)
+        except (OpenqmailError, OSError) as error:
+            found = error
+        except Exception as error:  # a fault of ours must not leave the client without an answer
+            self._context.log(Alert(f"smtpd: hooks could not be asked about a message: {error!r}; deferred"))
+            found = error
+        if self.incoming is not incoming:  # the client is gone
+            if isinstance(found, Examined) and found.body is not body and not isinstance(found.body, bytes):
+                found.body.abort()
+            return
+        if isinstance(found, Exception):
+            self._submitted_badly(found)
+        elif found.refusal is not None:
+            self.forget("refused")
+            self._refuse(found.refusal)
+        elif found.drop:
+            sender = found.envelope.sender.decode("ascii", "replace")
+            self._context.log(Notice(f"smtpd: a message from <{sender}> is thrown away, as a hook wants"))
+            self.forget("done")
+            self.machine.accept(b"250 2.0.0 ok\r\n")
+        else:
+            self._submit(incoming, found.envelope, found.body)
+            return
+        self._answered()
+
+    def _submit(self, incoming: Incoming, envelope: Envelope, body: bytes | LargeBody) -> None:
+        submit = self._context.submission.submit
+        hold = self._hooks.hold if self._hooks is not None else ""
+        future = submit(envelope, body, hold) if hold else submit(envelope, body)
+        future.add_done_callback(partial(self._submitted, incoming, envelope))
+
+    def _submitted(self, incoming: Incoming, envelope: Envelope, done: Future[MessageId]) -> None:
+        error = CancelledError() if done.cancelled() else done.exception()
         if error is None:
             self.incoming = None
             self.submitting = False
+            if self._hooks is not None:
+                self._hooks.reset("done")
             # even when nobody is there any more to be told
-            self._record.accepted(done.result().number, incoming.mail.sender, len(incoming.recipients))
+            self._record.accepted(done.result().number, envelope.sender, len(envelope.recipients))
             if self._connection.gone:
                 return
             self.machine.accept(b"250 2.0.0 ok message %d\r\n" % done.result().number)
@@ -230,12 +302,16 @@ class Dialogue:
             self._submitted_badly(error)
             if self._connection.gone:
                 return
+        self._answered()
+
+    def _answered(self) -> None:
+        """The client has been told what became of its message."""
         if self.draining:
             self.machine.shutdown(LEAVING)
         self._connection.go_on()
 
     def _submitted_badly(self, error: BaseException) -> None:
-        self.forget()
+        self.forget("refused")
         if not self._connection.gone:
             self.machine.send(_FULL if isinstance(error, QueueFull) else _TROUBLE)
 
@@ -260,20 +336,30 @@ class Dialogue:
 
     # --- parts ------------------------------------------------------------------------
 
-    def _decide(self, step: str, facts: tuple[Any, ...], accepted: Callable[[], None]) -> None:
-        """Go on by `accepted` unless a hook refuses this step, in which some hook has a say."""
-        task = self._loop.create_task(self._ask(step, facts, accepted))
-        self._asking = task
-
-    async def _ask(self, step: str, facts: tuple[Any, ...], accepted: Callable[[], None]) -> None:
-        reply = await self._context.hooks.ask(step, self._session_facts(), *facts)
-        if self._connection.gone:
-            return
-        if reply is None:
-            accepted()
+    def _decide(self, asked: "Decision | Future[Decision]", then: Callable[[Decision], None]) -> None:
+        """Go on by `then` unless a hook refuses, now where they answer at once, which is the rule."""
+        if isinstance(asked, Decision):
+            self._decided(then, asked)
         else:
-            self.machine.send(reply)
-        self._connection.go_on()
+            asked.add_done_callback(partial(self._decided_later, then))
+
+    def _decided(self, then: Callable[[Decision], None], decision: Decision) -> None:
+        if decision.refusal is None:
+            then(decision)
+        else:
+            self._refuse(decision.refusal)
+
+    def _decided_later(self, then: Callable[[Decision], None], asked: "Future[Decision]") -> None:
+        if not self._connection.gone and not asked.cancelled():
+            self._decided(then, asked.result())
+            self._connection.go_on()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        if refusal.reply is not None:
+            self.machine.send(refusal.reply)
+        if isinstance(refusal, HangUp):
+            self._record.end = "hook"
+            self._connection.hang_up()
 
     def _when(self, answer: "Future[T]", then: Callable[[T], None]) -> None:
         """Go on by `then` now where the answer is there, which is the rule, else when it comes."""
@@ -296,6 +382,8 @@ class Dialogue:
             relay=self._policy.relay,
             helo=self._record.helo,
             extended=self._extended,
+            sender=None if self.incoming is None else self.incoming.mail.sender,
+            count=0 if self.incoming is None else len(self.incoming.recipients),
         )
 
 

@@ -24,6 +24,7 @@ class Incoming:
         "_size",
         "_submission",
         "error",
+        "head",
         "mail",
         "pending",
         "recipients",
@@ -31,6 +32,7 @@ class Incoming:
 
     def __init__(self, mail: Mail, submission: Submission, resume: Callable[[], None]) -> None:
         self.mail = mail
+        self.head = b""
         self.recipients: list[Recipient] = []
         self._submission = submission
         self._resume = resume
@@ -40,6 +42,11 @@ class Incoming:
         self._large: LargeBody | None = None
         self.pending = 0  # pieces that the disk has not yet taken
         self.error: OpenqmailError | None = None
+
+    def begin(self, head: bytes) -> None:
+        """The body is about to come; `head` is ours, and stands before it."""
+        self.head = head
+        self.add(head)
 
     def add(self, chunk: bytes) -> None:
         """Take the next piece of the body."""

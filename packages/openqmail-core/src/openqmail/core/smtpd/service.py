@@ -9,7 +9,7 @@ import os
 from asyncio import AbstractEventLoop
 from functools import lru_cache, partial
 
-from openqmail.core.hooks.interface import STEPS
+from openqmail.core.hooks.interface import INBOUND
 from openqmail.core.ports import ServiceContext
 from openqmail.core.smtpd.policy import admit
 from openqmail.core.smtpd.recipients import Recipients
@@ -41,7 +41,7 @@ class SmtpService:
         self.recipients: Recipients | None = None
         if context.recipients is not None:
             self.recipients = Recipients(context.recipients, context.settings, context.clock, context.log)
-        self.asked = frozenset([step for step in STEPS if context.hooks.has(step)])
+        self.asked = any(context.hooks.has(step) for step in INBOUND)
 
     def drain(self) -> None:
         for session in list(self.sessions):

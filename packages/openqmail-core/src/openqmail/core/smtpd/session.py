@@ -130,7 +130,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         self._transport = None
         self._service.sessions.discard(self)
         if self._dialogue is not None:
-            self._dialogue.forget()
+            self._dialogue.over()
             self._dialogue = None
             self._context.gate.release(CONNECTIONS)
         if self._known:
@@ -213,7 +213,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         machine = dialogue.machine
         event: events.Event = PAUSED
         turn = 0
-        while not self._unread:
+        while not self._unread and not self._closing:
             event = machine.next_event()
             act = ACTIONS.get(type(event))
             if act is None:
@@ -236,6 +236,13 @@ class SmtpSession(asyncio.BufferedProtocol):
             transport.close()
         elif event is PAUSED or self._paused:  # else nothing is left over
             self.throttle()
+
+    def hang_up(self) -> None:
+        if self._dialogue is not None and self._transport is not None:
+            if out := self._dialogue.machine.data_to_send():
+                self._transport.write(out)
+            self._closing = True
+            self._transport.close()
 
     def throttle(self) -> None:
         dialogue, transport = self._dialogue, self._transport
