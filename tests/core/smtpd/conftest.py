@@ -4,7 +4,9 @@ Every story is told twice: with direct calls, and with frames over a socket in b
 """
 
 import asyncio
+import os
 import socket
+import tempfile
 from asyncio import Future
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -23,12 +25,13 @@ from openqmail.core.gate import LocalGate, limits_of
 from openqmail.core.hooks import HookChain
 from openqmail.core.log import MemoryLog
 from openqmail.core.ports import CONNECTIONS, LargeBody, ServiceContext
+from openqmail.core.queue.body import FileBody
 from openqmail.core.service.frames.gate import GateClient, GateServer
 from openqmail.core.service.frames.local_client import LocalClient
 from openqmail.core.service.frames.submission import SubmissionClient, SubmissionServer
 from openqmail.core.smtpd import SmtpService
-from openqmail.core.values import Envelope, MessageId, OpenqmailError, Outcome, Result
-from openqmail.core.world import SimulatedClock
+from openqmail.core.values import Body, Envelope, MessageId, OpenqmailError, Outcome, Result
+from openqmail.core.world import PosixDisk, SimulatedClock
 from spawned import Spawner
 
 
@@ -49,6 +52,13 @@ class Large:
             future.set_result(None)
         return future
 
+    def so_far(self) -> "Future[Body]":
+        with tempfile.NamedTemporaryFile(delete=False, dir=self.queue.folder.name) as file:
+            file.write(self.data)
+        future: Future[Body] = asyncio.get_running_loop().create_future()
+        future.set_result(FileBody(PosixDisk(), os.fsencode(file.name), 0, len(self.data)))
+        return future
+
     def abort(self) -> None:
         self.aborted = True
 
@@ -59,6 +69,8 @@ class ListQueue:
     def __init__(self) -> None:
         self.messages: list[tuple[Envelope, bytes]] = []
         self.bodies: list[Large] = []
+        self.reasons: list[str] = []
+        self.folder = tempfile.TemporaryDirectory()
         self.error: OpenqmailError | None = None
         self.hold = False
         self.held: list[Future[None]] = []
@@ -68,12 +80,13 @@ class ListQueue:
         self.bodies.append(Large(self))
         return self.bodies[-1]
 
-    def submit(self, envelope: Envelope, body: bytes | LargeBody) -> "Future[MessageId]":
+    def submit(self, envelope: Envelope, body: bytes | LargeBody, hold: str = "") -> "Future[MessageId]":
         future: Future[MessageId] = asyncio.get_running_loop().create_future()
         if self.error is not None:
             future.set_exception(self.error)
             return future
         self.messages.append((envelope, body if isinstance(body, bytes) else body.data))  # type: ignore[attr-defined]
+        self.reasons.append(hold)
         self.answers.append(future)
         if not self.hold:
             future.set_result(MessageId(len(self.messages), b"k" * 24))

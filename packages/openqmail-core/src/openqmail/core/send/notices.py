@@ -11,6 +11,7 @@ from hashlib import blake2b
 from openqmail.core import dsn
 from openqmail.core.control.settings import Settings
 from openqmail.core.dsn.multipart import HEADER
+from openqmail.core.hooks import HookChain
 from openqmail.core.message.lines import Fitness, unfit
 from openqmail.core.ports import Forward, LargeBody
 from openqmail.core.queue.store import Change, Closes, QueueStore, Stored
@@ -18,7 +19,7 @@ from openqmail.core.send import events
 from openqmail.core.send.derived import prefixed
 from openqmail.core.send.routing import Routes, bounce_sender
 from openqmail.core.send.wishes import forwarded, wants
-from openqmail.core.values import Body, Envelope, Origin, Recipient
+from openqmail.core.values import Body, Envelope, Origin, Recipient, TemporaryFailure
 from openqmail.core.world import Clock
 
 
@@ -26,8 +27,17 @@ class Notices:
     """`origin`: who the new messages are from.  All raise OSError, KeyError and what the queue has to
     say, and then nothing has changed."""
 
-    def __init__(self, store: QueueStore, settings: Settings, clock: Clock, origin: Origin) -> None:
+    def __init__(
+        self,
+        store: QueueStore,
+        settings: Settings,
+        clock: Clock,
+        origin: Origin,
+        hooks: HookChain | None = None,
+    ) -> None:
         self._store = store
+        self.hooks = hooks
+        """Those that are asked about forwards."""
         self._clock = clock
         self._origin = origin
         self.reconfigure(settings)
@@ -71,13 +81,18 @@ class Notices:
         stored, position = action.stored, action.position
         number, routed = stored.id.number, bool(stored.channels)
         same = forward.sender == action.sender
+        plain = Routes(self._settings).of(stored, position).plain
         envelope = forwarded(stored.envelope, position, forward.sender, forward.recipients, same=same)
+        if self.hooks is not None and self.hooks.has("forward"):
+            asked = await self.hooks.forward(envelope, plain)
+            if asked is None:
+                raise TemporaryFailure("a hook failed")
+            envelope = asked
         body = await prefixed(self._store, forward.header, number)
         told: tuple[Stored, ...] = ()
         what: dsn.Action = "expanded" if same else "delivered"
         if (len(forward.recipients) > 1 or not same) and wants(stored.envelope, position, what):
             recipient = stored.envelope.recipients[position]
-            plain = Routes(self._settings).of(stored, position).plain
             one = dsn.Told(what, plain, change.text, recipient.orcpt)
             told = (await self._notify(number, (one,), (), routed),)
         return *told, await self._store.submit(envelope, body, Closes(number, (change,), False, routed))

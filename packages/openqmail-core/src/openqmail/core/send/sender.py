@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from openqmail.core.control.settings import Settings
+from openqmail.core.hooks import HookChain
 from openqmail.core.log import Alert, Log, Notice
 from openqmail.core.ports import (
     LargeBody,
@@ -68,6 +69,7 @@ class Sender:
         settings: Settings,
         clock: Clock,
         log: Log,
+        hooks: HookChain | None = None,
     ) -> None:
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         self._manager = manager
@@ -84,7 +86,7 @@ class Sender:
         self._turns = 0
         self._watching = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._notices = Notices(store, settings, clock, Origin(os.getuid(), os.getpid()))
+        self._notices = Notices(store, settings, clock, Origin(os.getuid(), os.getpid()), hooks)
         self._ended: Future[None] | None = None
         self._taken: dict[int, Future[None]] = {}
         self._lent: dict[int, Stored | None] = {}
@@ -169,7 +171,8 @@ class Sender:
         elif due is not None:
             self._tell(events.Known(message.number, due, urgent=due == 0))
 
-    def reconfigure(self, settings: Settings) -> None:
+    def reconfigure(self, settings: Settings, hooks: HookChain | None = None) -> None:
+        self._notices.hooks = hooks
         self._notices.reconfigure(settings)
         self._manager.reconfigure(settings)
         self._tell(events.Wake())

@@ -23,6 +23,7 @@ from openqmail.core.queue import SendMutex
 from openqmail.core.remote import Remote
 from openqmail.core.service.admin import AdminSocket
 from openqmail.core.service.listeners import Listeners
+from openqmail.core.service.programs import ProgramRunner
 from openqmail.core.service.queueing import Ending, Queueing
 from openqmail.core.service.sockets import Bound, addresses, bind, bind_local, unlink_local
 from openqmail.core.service.status import Status, resident, status_of
@@ -53,10 +54,11 @@ class Mta:
         self._hurried = asyncio.Event()
         self._reloading = asyncio.Event()
         self._bound: Bound = {}
-        self._hooks = load_chain(settings, log, clock)
+        self._programs = ProgramRunner(home.path)
+        self._hooks = load_chain(settings, log, clock, "smtpd", self._programs)
         self._gate = LocalGate(limits_of(settings))
         self._local = LocalDeliveries(home, settings, disk, clock)
-        self._remote = Remote(settings, log)
+        self._remote = Remote(settings, log, hooks=load_chain(settings, log, clock, "remote"))
         self._queueing = Queueing(
             home, settings, disk, clock, log, self._local, self._remote, self._fatal, salvage
         )
@@ -122,7 +124,9 @@ class Mta:
         before, hooks = self._settings, self._hooks
         try:
             self._settings = read_settings(self._home)
-            self._hooks = load_chain(self._settings, self._log, self._clock)
+            self._hooks = load_chain(self._settings, self._log, self._clock, "smtpd", self._programs)
+            outbound = load_chain(self._settings, self._log, self._clock, "remote")
+            load_chain(self._settings, self._log, self._clock, "send")
             bound = bind(self._settings.listen, self._bound)
             await self._listeners.serve(bound)
         except OpenqmailError as error:
@@ -132,7 +136,7 @@ class Mta:
         self._bound = bound
         self._gate.reconfigure(limits_of(self._settings))
         self._local.reconfigure(self._settings)
-        self._remote.reconfigure(self._settings)
+        self._remote.reconfigure(self._settings, outbound)
         self._queueing.reconfigure(self._settings)
         self._log(Notice("took the new settings"))
 
@@ -153,6 +157,7 @@ class Mta:
             self._queueing.sender.stop(abandon=True)
             self._log(Notice("ending with work under way: it will be tried again after the next start"))
         self._listeners.abort()
+        await self._programs.close()
         await self._remote.close()
         await self._local.close()
         if not await self._queueing.close(ending, settle=True):

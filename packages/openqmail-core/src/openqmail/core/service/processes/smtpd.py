@@ -6,6 +6,7 @@ from openqmail.core.control.settings import Listener
 from openqmail.core.hooks import load_chain
 from openqmail.core.ports import ServiceContext
 from openqmail.core.service.frames.gate import GateClient
+from openqmail.core.service.frames.programs import ProgramsClient
 from openqmail.core.service.frames.submission import SubmissionClient
 from openqmail.core.service.listeners import Listeners
 from openqmail.core.service.processes.process import Process, local_client
@@ -23,7 +24,9 @@ async def serve(process: Process) -> int:
     submission, gate = SubmissionClient(), GateClient()
     local = local_client(process.inherited, CHECKERS)
     process.peers |= {"submission": submission.attach, "gate": gate.attach, "check": local.attach}
-    hooks = load_chain(settings, process.log, process.clock)
+    programs = ProgramsClient()
+    process.peers["programs"] = programs.attach
+    hooks = load_chain(settings, process.log, process.clock, "smtpd", programs)
 
     def context(listener: Listener) -> ServiceContext:
         return ServiceContext(
@@ -50,5 +53,6 @@ async def serve(process: Process) -> int:
     listeners.abort()
     submission.close()
     await local.close()
+    programs.close()
     gate.close()
     return 0

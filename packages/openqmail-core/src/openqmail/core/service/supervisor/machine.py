@@ -23,6 +23,7 @@ LINKS: tuple[tuple[str, Role, Role], ...] = (
     ("submission", "smtpd", "send"),
     ("gate", "smtpd", "gate"),
     ("check", "smtpd", "local"),
+    ("programs", "smtpd", "local"),
     ("local", "send", "local"),
     ("remote", "send", "remote"),
 )
