@@ -430,7 +430,7 @@ def test_the_next_message_waits_until_hooks_know_that_the_last_is_over(
     asyncio.run(story())
 
 
-def test_a_client_that_leaves_while_a_hook_looks_at_its_message_leaves_nothing(
+def test_a_session_that_ends_while_a_hook_looks_at_its_message_leaves_nothing(
     settings: Settings, running: Any
 ) -> None:
     class Slow:
@@ -451,7 +451,7 @@ def test_a_client_that_leaves_while_a_hook_looks_at_its_message_leaves_nothing(
             await asyncio.wait_for(hook.begun.wait(), 10)
             (session,) = server.service.sessions
             examining = session._dialogue._examining
-            client.writer.transport.abort()
+            session.abort()
             await server.quiet()
             hook.go.set()
             async with asyncio.timeout(10):
