@@ -15,28 +15,28 @@ HEADER = 1024 * 1024
 class MessageBody:
     """What a hook is given.  `size` in bytes; `data` all of it where it is in memory, else None."""
 
-    __slots__ = ("_base", "_end")
+    __slots__ = ("_end", "base")
 
     def __init__(self, base: Body, end: bytes = b"\n") -> None:
-        self._base = base
+        self.base = base
         self._end = end
 
     @property
     def size(self) -> int:
-        return self._base.size
+        return self.base.size
 
     @property
     def data(self) -> bytes | None:
-        return self._base.data
+        return self.base.data
 
     def header(self) -> bytes:
         """All lines before the first empty one, as far as they stand within the first MiB.  May read the
         disk; raises OSError, OpenqmailError."""
-        return head(self._base, self._end)[0]
+        return head(self.base, self._end)[0]
 
     def chunks(self) -> Iterator[bytes]:
         """The message from its beginning, in pieces.  May read the disk; raises OSError, OpenqmailError."""
-        return self._base.chunks()
+        return self.base.chunks()
 
 
 def head(body: Body, end: bytes = b"\n") -> tuple[bytes, bytes]:
@@ -58,7 +58,7 @@ def without(body: Body, skip: int) -> Body:
     """A body without its first `skip` bytes."""
     if body.data is not None:
         return BytesBody(body.data[skip:])
-    return _Rest(body, skip) if skip else body
+    return Rest(body, skip) if skip else body
 
 
 def wire(body: Body) -> Body:
@@ -69,13 +69,13 @@ def wire(body: Body) -> Body:
     return _Wire(body)
 
 
-class _View:
+class View:
     """Of a large body."""
 
     data = None
 
     def __init__(self, base: Body) -> None:
-        self._base = base
+        self.base = base
         self._size: int | None = None
 
     @property
@@ -89,24 +89,26 @@ class _View:
         raise NotImplementedError
 
 
-class _Rest(_View):
+class Rest(View):
+    """Without its first `skip` bytes."""
+
     def __init__(self, base: Body, skip: int) -> None:
         super().__init__(base)
-        self._skip = skip
+        self.skip = skip
         self._size = base.size - skip
 
     def chunks(self) -> Iterator[bytes]:
-        skip = self._skip
-        for chunk in self._base.chunks():
+        skip = self.skip
+        for chunk in self.base.chunks():
             if skip < len(chunk):
                 yield chunk[skip:]
             skip = max(0, skip - len(chunk))
 
 
-class _Wire(_View):
+class _Wire(View):
     def chunks(self) -> Iterator[bytes]:
         last = b"\n"
-        for chunk in self._base.chunks():
+        for chunk in self.base.chunks():
             last = chunk[-1:] or last
             yield chunk.replace(b"\n", b"\r\n")
         if last != b"\n":

@@ -303,7 +303,8 @@ class _Round:
             self._facts = (Recipient(address, recipient.notify, recipient.orcpt),)
         else:
             raise ValueError
-        self._decide(address=address, ends=False)
+        skip = self.decision.skip_checks or answer.skip_checks
+        self._decide(address=address, skip_checks=skip, ends=False)
 
     def _skip(self, answer: SkipChecks) -> None:
         if self._step not in ("mail", "rcpt"):

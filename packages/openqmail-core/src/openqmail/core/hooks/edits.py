@@ -7,7 +7,7 @@ gives, what is stored has LF.
 
 from collections.abc import Callable, Iterable, Iterator
 
-from openqmail.core.hooks.body import _View, head
+from openqmail.core.hooks.body import View, head
 from openqmail.core.message.fields import folded, name_of
 from openqmail.core.values import Body, BytesBody, Envelope, Recipient
 
@@ -90,7 +90,7 @@ class Edits:
         return edited if body.data is None else BytesBody(b"".join(edited.chunks()))
 
 
-class _Edited(_View):
+class _Edited(View):
     """A body as it is read through edits."""
 
     def __init__(
@@ -107,10 +107,10 @@ class _Edited(_View):
         if self._removed or self._body is not None:
             yield from self._behind_the_top()
         else:
-            yield from self._base.chunks()
+            yield from self.base.chunks()
 
     def _behind_the_top(self) -> Iterator[bytes]:
-        header, behind = head(self._base)
+        header, behind = head(self.base)
         kept = _without(header, self._removed)
         yield kept
         if self._body is not None:
@@ -118,7 +118,7 @@ class _Edited(_View):
             yield from _stored(self._body)
             return
         skip = len(header)
-        for chunk in (header + behind,) if self._base.data is not None else self._base.chunks():
+        for chunk in (header + behind,) if self.base.data is not None else self.base.chunks():
             if skip < len(chunk):
                 yield chunk[skip:]
             skip = max(0, skip - len(chunk))

@@ -13,9 +13,10 @@ import tempfile
 from asyncio import Future
 from collections.abc import Mapping, Sequence
 
+from openqmail.core.hooks.body import Rest
 from openqmail.core.ports import OUTPUT, ProgramResult
 from openqmail.core.service.frames.bodies import DescriptorBody
-from openqmail.core.values import Body, OpenqmailError
+from openqmail.core.values import Body, BytesBody, OpenqmailError
 
 MOST = 32
 """Programs at once."""
@@ -99,26 +100,28 @@ class _Input:
     """What a program reads, as a descriptor that begins at its beginning."""
 
     def __init__(self, stdin: bytes | Body) -> None:
-        data = stdin if isinstance(stdin, bytes) else stdin.data
-        if data is None and isinstance(stdin, DescriptorBody):
-            self.descriptor = stdin.duplicate()
-            os.lseek(self.descriptor, 0, os.SEEK_SET)
-        elif not data and isinstance(stdin, bytes):
+        if isinstance(stdin, bytes):
+            stdin = BytesBody(stdin)
+        if stdin.data == b"":
             self.descriptor = os.open(os.devnull, os.O_RDONLY)
+            return
+        base, skip = (stdin.base, stdin.skip) if isinstance(stdin, Rest) else (stdin, 0)
+        if isinstance(base, DescriptorBody):
+            self.descriptor = base.duplicate()
         else:
-            self.descriptor = _unnamed()
-            assert not isinstance(stdin, bytes) or data is not None
-            for chunk in (data,) if data is not None else stdin.chunks():  # type: ignore[union-attr]
+            skip = 0
+            self.descriptor = _unnamed(small=stdin.data is not None)
+            for chunk in stdin.chunks():
                 _write(self.descriptor, chunk)
-            os.lseek(self.descriptor, 0, os.SEEK_SET)
+        os.lseek(self.descriptor, skip, os.SEEK_SET)
 
     def close(self) -> None:
         os.close(self.descriptor)
 
 
-def _unnamed() -> int:
-    """A file in memory where there is such a thing, else one without a name."""
-    if hasattr(os, "memfd_create"):
+def _unnamed(*, small: bool) -> int:
+    """A file in memory where it may be and there is such a thing, else one without a name."""
+    if small and hasattr(os, "memfd_create"):
         return os.memfd_create("input")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

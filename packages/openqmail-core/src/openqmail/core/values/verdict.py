@@ -48,9 +48,11 @@ class Next(msgspec.Struct, frozen=True):
 
 
 class Replace(msgspec.Struct, frozen=True):
-    """At mail and rcpt: take this address instead.  Hooks behind see it, and so do the checks of core."""
+    """At mail and rcpt: take this address instead.  Hooks behind see it, and so do the checks of core unless
+    `skip_checks`; at rcpt that lets this client send to it, on whatever host it is."""
 
     address: bytes
+    skip_checks: bool = False
 
 
 class SkipChecks(msgspec.Struct, frozen=True):

@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
+from openqmail.core.hooks.body import MessageBody, Rest, without
 from openqmail.core.ports import ProgramResult, Programs
-from openqmail.core.service.frames.bodies import pack, release, unpack
+from openqmail.core.service.frames.bodies import DescriptorBody, pack, release, unpack
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError, understand
 from openqmail.core.service.frames.rights import close_all
@@ -38,6 +39,8 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     size: int
     digest: bytes
     body: bytes | None
+    skip: int = 0
+    """Bytes of its beginning that are not meant."""
 
 
 class Ran(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -65,9 +68,8 @@ class ProgramsServer(DeliveryServer):
 
         def run(argv: tuple[bytes, ...]) -> "Future[ProgramResult]":
             env = None if message.env is None else dict(message.env)
-            return self._programs.run(
-                argv, body.data or b"" if body.data is not None else body, env, message.timeout
-            )
+            given = without(body, message.skip) if body.size else b""
+            return self._programs.run(argv, given, env, message.timeout)
 
         self._begin(run, message.argv).add_done_callback(partial(self._ran, channel, message.id, body))
 
@@ -111,14 +113,20 @@ class ProgramsClient:
         if self._closed:
             answer.set_result(ENDED)
             return answer
+        body: Body = BytesBody(stdin) if isinstance(stdin, bytes) else stdin
+        if isinstance(body, MessageBody):
+            body = body.base
+        skip = 0
+        if isinstance(body, Rest) and isinstance(body.base, DescriptorBody):
+            skip, body = body.skip, body.base
         try:
-            size, digest, data, descriptors = pack(BytesBody(stdin) if isinstance(stdin, bytes) else stdin)
+            size, digest, data, descriptors = pack(body)
         except (OSError, OpenqmailError) as error:
             answer.set_result(ProgramResult(None, why=f"cannot be given its input: {error}"))
             return answer
         self._last += 1
         given = None if env is None else tuple(env.items())
-        asked = Run(self._last, tuple(argv), given, timeout, size, digest, data)
+        asked = Run(self._last, tuple(argv), given, timeout, size, digest, data, skip)
         if self._worker is None:
             self._waiting.append((asked, descriptors, answer))
         else:
