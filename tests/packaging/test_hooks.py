@@ -118,6 +118,21 @@ def test_programs_decide_about_commands_and_read_messages(home: Home) -> None:
     assert home.stop() == 0
 
 
+def test_what_a_hook_holds_waits_in_the_queue_until_it_is_released(home: Home) -> None:
+    home.control("hooks", "toy")
+    home.start()
+    for message in (SMALL, LARGE):
+        with smtplib.SMTP("127.0.0.1", home.port, "client.example", 20) as client:
+            client.sendmail("x@client.example", ["alice@a.example", "suspect@a.example"], message)
+    held = home.queue()
+    assert [(one["state"], one["held"]) for one in held] == [("held", "a toy is suspicious")] * 2
+    home.stop()
+    home.start()
+    assert [one["state"] for one in home.queue()] == ["held"] * 2
+    home.run("queue", "release", *(one["id"] for one in home.queue()))
+    home.wait_mails("alice", 2)
+
+
 class Filter(socketserver.ThreadingUnixStreamServer):
     """Refuses what has VIRUS in its body, and signs the rest with what it saw."""
 

@@ -36,7 +36,7 @@ class Edits:
         """Put a whole field, `Name: value` with any continuation lines, on top of the header.  Of several
         the last one is the topmost."""
         lines = _lines(field)
-        if name_of(lines) is None or len(list(folded(lines))) != 1 or b"\0" in lines or b"\r" in lines:
+        if list(folded(lines)) != [lines] or b"\0" in lines or b"\r" in lines:
             raise ValueError(f"{field[:60]!r} is not one header field")
         self._prepended.insert(0, lines)
 

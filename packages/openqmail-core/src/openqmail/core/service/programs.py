@@ -65,12 +65,14 @@ class ProgramRunner:
         self, argv: tuple[bytes, ...], stdin: bytes | Body, env: Environment, timeout: float
     ) -> ProgramResult:
         try:
+            if not argv:
+                raise ValueError("no program is named")
             async with asyncio.timeout(timeout), self._room:
                 with contextlib.closing(_Input(stdin)) as given:
                     return await self._carry_out(argv, given, {b"PATH": PATH} if env is None else env)
         except TimeoutError:
             return ProgramResult(None, why=f"took more than {timeout:g} seconds")
-        except (OSError, OpenqmailError, ValueError, IndexError) as error:
+        except (OSError, OpenqmailError, ValueError) as error:
             return ProgramResult(None, why=f"cannot be run: {error}")
 
     async def _carry_out(
@@ -93,6 +95,7 @@ class ProgramRunner:
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
         return ProgramResult(code, output, errors)
 
 

@@ -1,6 +1,6 @@
-"""Refuses recipients that are called `broken`."""
+"""Refuses recipients that are called `broken`, and has mail for `suspect` held."""
 
-from openqmail.core.hooks import Answer, HookContext, Reject, SessionFacts
+from openqmail.core.hooks import Answer, Hold, HookContext, Reject, SessionFacts
 from openqmail.core.values import Recipient, Reply
 
 
@@ -11,4 +11,4 @@ class ToyHook:
     def rcpt(self, session: SessionFacts, recipient: Recipient) -> Answer:
         if recipient.address.startswith(b"broken@"):
             return Reject(Reply(550, b"5.7.1", (f"the toy {self._name} is broken".encode(),)))
-        return None
+        return Hold("a toy is suspicious") if recipient.address.startswith(b"suspect@") else None
