@@ -96,8 +96,19 @@ class HookChain:
 
     def ask(self, step: str, session: SessionFacts, *facts: Any) -> "Decision | Future[Decision]":
         """What they decide, at once where all of them answer at once."""
-        asking = _Round(self, step, session, facts)
-        waiting = asking.go_on()
+        at, answer = 0, None
+        try:
+            for _, method in self._steps[step]:
+                answer = method(session, *facts)
+                if answer is not None:
+                    break
+                at += 1
+            else:
+                return GO_ON  # what nearly all have to say
+        except Exception as error:
+            answer = self.failed(self._steps[step][at], step, error)
+        asking = _Round(self, step, session, facts, at)
+        waiting = asking.go_on_with(answer)
         return asking.decision if waiting is None else self._start(asking.rest(waiting))
 
     def message(self, session: SessionFacts, envelope: Envelope, body: Body) -> "Message | Future[Message]":
@@ -219,14 +230,24 @@ class HookChain:
 class _Round:
     """One step, on its way through the hooks."""
 
-    def __init__(self, chain: HookChain, step: str, session: SessionFacts, facts: tuple[Any, ...]) -> None:
+    def __init__(
+        self, chain: HookChain, step: str, session: SessionFacts, facts: tuple[Any, ...], at: int = 0
+    ) -> None:
+        """The hook at `at` is the next to be asked, or has been asked and its answer is to be taken."""
         self._chain = chain
         self._step = step
         self._session = session
         self._facts = facts
         self._asked = chain._steps[step]
-        self._at = 0
+        self._at = at
         self.decision = GO_ON
+
+    def go_on_with(self, answer: Any) -> Any:
+        """As `go_on`; this one has been asked already."""
+        if answer is not None and type(answer) not in _ACTIONS and inspect.isawaitable(answer):
+            return answer
+        self._take(self._asked[self._at], answer)
+        return self.go_on()
 
     def go_on(self) -> Any:
         """Ask until one waits, which is returned, or all have been asked, or need not be: None."""
@@ -318,21 +339,24 @@ class _Examination(_Round):
     def __init__(self, chain: HookChain, session: SessionFacts, envelope: Envelope, body: Body) -> None:
         super().__init__(chain, "message", session, ())
         self._envelope, self._body = envelope, body
+        self._shown = MessageBody(body)
         self._edits = Edits()
 
     def message(self) -> Message:
         return Message(self.decision, self._envelope, self._body)
 
     def _call(self, one: _Asked, session: SessionFacts) -> Any:
-        self._edits = Edits()
-        facts = (session, self._envelope, MessageBody(self._body), self._edits)
+        facts = (session, self._envelope, self._shown, self._edits)
         return _in_a_thread(one, facts) if _reads(self._body, one) else one.method(*facts)
 
     def _take(self, one: _Asked, answer: Any) -> None:
-        edits, self._edits = self._edits, Edits()
-        if answer is not _BROKEN:
+        edits = self._edits
+        if edits.any:
+            self._edits = Edits()
+        if edits.any and answer is not _BROKEN:
             try:
                 self._body = edits.body(self._body)
+                self._shown = MessageBody(self._body)
                 self._envelope = edits.envelope(self._envelope)
             except Exception as error:  # what it gave as a new body may break in any way
                 answer = self._chain.failed(one, self._step, error)

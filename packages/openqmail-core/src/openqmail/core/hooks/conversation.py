@@ -9,8 +9,6 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-import msgspec
-
 from openqmail.core.hooks.chain import BEFORE_MAIL, Message
 from openqmail.core.hooks.interface import SessionFacts, WhyReset
 from openqmail.core.message.fields import FieldReader
@@ -23,10 +21,14 @@ _numbers = count(1)
 
 class Conversation:
     """From the connection to its end.  `drop` and `hold` are what hooks decided about the message under way.
-    `facts` tells what is known of the client now, without an id."""
+    `asked`: the steps at which any hook has a say; `facts(id, listed)` tells what is known of the client
+    now."""
 
-    def __init__(self, chain: InboundHooks, facts: Callable[[], SessionFacts]) -> None:
+    def __init__(
+        self, chain: InboundHooks, asked: frozenset[str], facts: Callable[[int, bool], SessionFacts]
+    ) -> None:
         self._chain = chain
+        self._asked = asked
         self._facts = facts
         self._id = next(_numbers)
         self._silent = False  # for the rest of the session
@@ -36,39 +38,45 @@ class Conversation:
         self.hold = ""
         self.stream: Stream | None = None
 
-    @property
-    def session(self) -> SessionFacts:
-        return msgspec.structs.replace(self._facts(), id=self._id)
-
     def has(self, step: str) -> bool:
-        return not (self._quiet or self._silent) and self._chain.has(step)
+        return step in self._asked and not (self._quiet or self._silent)
 
     @property
     def examines(self) -> bool:
         """Whether the end of a message is anything to hooks, or to what they decided."""
         return self.stream is not None or self.drop or self.has("message")
 
-    def ask(self, step: str, *facts: Any, **known: Any) -> "Decision | Future[Decision]":
-        """What hooks decide; `known`: what else is to be told of the session."""
+    def ask(self, step: str, *facts: Any, listed: bool = True) -> "Decision | Future[Decision]":
+        """What hooks decide; `listed`: as in `SessionFacts`."""
         if step == "mail":
             self._forget()
         if not self.has(step):
             return GO_ON
-        session = msgspec.structs.replace(self._facts(), id=self._id, **known)
-        answer: Decision | Future[Decision] = self._in_turn(
-            partial(self._chain.ask, step, session, *facts), partial(self._note, step)
-        )
-        return answer
+        session = self._facts(self._id, listed)
+        before = self._resetting
+        if before is not None and not before.done():
+            asked: Decision | Future[Decision]
+            asked = _after(before, partial(self._chain.ask, step, session, *facts))
+        else:
+            asked = self._chain.ask(step, session, *facts)
+            if asked is GO_ON:  # what nearly all come to
+                return GO_ON
+        if isinstance(asked, Decision):
+            self._note(step, asked)
+        else:  # noted before anybody has it
+            asked.add_done_callback(partial(self._note_later, step))
+        return asked
 
     def message(self, envelope: Envelope, body: Body) -> "Message | Future[Message]":
         """What hooks decide about the whole message."""
         if not self.has("message"):
             return Message(GO_ON, envelope, body)
-        answer: Message | Future[Message] = self._in_turn(
-            partial(self._chain.message, self.session, envelope, body),
-            lambda message: self._note("message", message.decision),
-        )
-        return answer
+        asked: Message | Future[Message] = self._chain.message(self._facts(self._id, True), envelope, body)
+        if isinstance(asked, Message):
+            self._note("message", asked.decision)
+        else:
+            asked.add_done_callback(partial(self._note_later, "message"))
+        return asked
 
     def listen(self, busy: Callable[[bool], None]) -> None:
         """A message is about to come; `busy` is told when hooks are behind, and when they are not."""
@@ -76,27 +84,22 @@ class Conversation:
             self.stream = Stream(self, busy)
 
     def reset(self, why: WhyReset) -> None:
-        """The message, or the session, is over."""
+        """The message, or the session, is over.  What comes next waits until hooks know that."""
         self.stream = None
-        session = self.session
         self._forget()
-        if self._chain.has("reset"):
-            told = self._in_turn(partial(self._chain.tell, "reset", session, why), lambda _: None)
-            self._resetting = told if isinstance(told, Future) else None
-
-    def _in_turn(self, ask: Callable[[], Any], note: Callable[[Any], None]) -> Any:
-        """Ask when hooks know that what was before is over; the answer is noted before anybody has it."""
-        before = self._resetting
+        if "reset" not in self._asked:
+            return
+        session, before = self._facts(self._id, True), self._resetting
+        tell = partial(self._chain.tell, "reset", session, why)
         if before is not None and not before.done():
-            asked: Any = Future(loop=before.get_loop())
-            before.add_done_callback(lambda _: _pass_on(ask(), asked))
+            self._resetting = _after(before, tell)
         else:
-            asked = ask()
-        if isinstance(asked, Future):
-            asked.add_done_callback(lambda done: None if done.cancelled() else note(done.result()))
-        else:
-            note(asked)
-        return asked
+            self._resetting = tell()
+
+    def _note_later(self, step: str, asked: "Future[Any]") -> None:
+        if not asked.cancelled():
+            answer = asked.result()
+            self._note(step, answer.decision if isinstance(answer, Message) else answer)
 
     def _note(self, step: str, decision: Decision) -> None:
         if decision is GO_ON:
@@ -177,6 +180,13 @@ class Stream:
         if self._asking is None and self._ended is not None and not self._ended.done():
             self._ended.set_result(self._decision)
         self._busy(False)
+
+
+def _after(before: "Future[Any]", ask: Callable[[], Any]) -> "Future[Any]":
+    """What comes of asking when something else is over."""
+    asked: Future[Any] = Future(loop=before.get_loop())
+    before.add_done_callback(lambda _: _pass_on(ask(), asked))
+    return asked
 
 
 def _pass_on(asked: Any, to: "Future[Any]") -> None:

@@ -67,6 +67,13 @@ class Edits:
         for one in self._recipients:
             checked(one.address)
 
+    @property
+    def any(self) -> bool:
+        """Whether there is any wish."""
+        return bool(self._prepended or self._removed) or not (
+            self._body is None and self._sender is None and self._recipients is None
+        )
+
     # --- for the chain ------------------------------------------------------------------
 
     def envelope(self, envelope: Envelope) -> Envelope:

@@ -5,7 +5,7 @@ there yet comes later, and then the connection is told to go on.  It reads and w
 """
 
 from asyncio import AbstractEventLoop, CancelledError, Future
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -83,7 +83,9 @@ class Dialogue:
         self.machine = ServerSession(policy.offer)
         self._connection = connection
         self._context = service.context
-        self._hooks = Conversation(service.context.hooks, self._session_facts) if service.asked else None
+        self._hooks: Conversation | None = None
+        if service.asked:
+            self._hooks = Conversation(service.context.hooks, service.asked, self._session_facts)
         self._recipients = service.recipients
         self._origin = service.origin
         self._loop = loop
@@ -118,6 +120,7 @@ class Dialogue:
         self.forget()
         if self._hooks is not None:
             self._hooks.reset("end")
+            self._hooks = None  # or each would keep the other, until the garbage is collected
 
     # --- the steps: each goes on at once where no hook has a say, which is the rule ----
 
@@ -247,15 +250,20 @@ class Dialogue:
         if self._hooks is None or not self._hooks.examines:
             self._submit(incoming, envelope, body)
         else:
-            self._examining = self._loop.create_task(self._examine(self._hooks, incoming, envelope, body))
+            submission = self._context.submission
+            found = examine(self._hooks, submission, envelope, incoming.head, body)
+            if isinstance(found, Examined):
+                self._examined(incoming, found)
+            else:
+                self._examining = self._loop.create_task(self._examine(incoming, body, found))
 
     async def _examine(
-        self, hooks: Conversation, incoming: Incoming, envelope: Envelope, body: bytes | LargeBody
+        self, incoming: Incoming, body: bytes | LargeBody, examination: Awaitable[Examined]
     ) -> None:
-        """What hooks say of the whole message, and make of it."""
+        """What hooks say of the whole message, and make of it, where that takes its time."""
         found: Examined | Exception
         try:
-            found = await examine(hooks, self._context.submission, envelope, incoming.head, body)
+            found = await examination
         except (OpenqmailError, OSError) as error:
             found = error
         except Exception as error:  # a fault of ours must not leave the client without an answer
@@ -267,7 +275,13 @@ class Dialogue:
             return
         if isinstance(found, Exception):
             self._submitted_badly(found)
-        elif found.refusal is not None:
+            self._answered()
+        elif self._examined(incoming, found):
+            self._answered()
+
+    def _examined(self, incoming: Incoming, found: Examined) -> bool:
+        """What hooks made of the message; whether the client has been answered."""
+        if found.refusal is not None:
             self.forget("refused")
             self._refuse(found.refusal)
         elif found.drop:
@@ -277,8 +291,8 @@ class Dialogue:
             self.machine.accept(b"250 2.0.0 ok\r\n")
         else:
             self._submit(incoming, found.envelope, found.body)
-            return
-        self._answered()
+            return False
+        return True
 
     def _submit(self, incoming: Incoming, envelope: Envelope, body: bytes | LargeBody) -> None:
         submit = self._context.submission.submit
@@ -372,7 +386,7 @@ class Dialogue:
         then(answer.result())
         self._connection.go_on()
 
-    def _session_facts(self) -> SessionFacts:
+    def _session_facts(self, id: int, listed: bool) -> SessionFacts:
         """What hooks are told; gathered only when there is one to ask."""
         return SessionFacts(
             service=self._context.listener.service,
@@ -382,6 +396,8 @@ class Dialogue:
             relay=self._policy.relay,
             helo=self._record.helo,
             extended=self._extended,
+            id=id,
+            listed=listed,
             sender=None if self.incoming is None else self.incoming.mail.sender,
             count=0 if self.incoming is None else len(self.incoming.recipients),
         )

@@ -41,7 +41,7 @@ class SmtpService:
         self.recipients: Recipients | None = None
         if context.recipients is not None:
             self.recipients = Recipients(context.recipients, context.settings, context.clock, context.log)
-        self.asked = any(context.hooks.has(step) for step in INBOUND)
+        self.asked = frozenset([step for step in INBOUND if context.hooks.has(step)])
 
     def drain(self) -> None:
         for session in list(self.sessions):

@@ -10,7 +10,7 @@ import asyncio
 import socket
 import struct
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
 
@@ -66,7 +66,7 @@ class SubmitService:
     def reconfigure(self, context: ServiceContext) -> None:
         """For requests that come from now on."""
         self.context = context
-        self.asked = any(context.hooks.has(step) for step in INBOUND)
+        self.asked = frozenset([step for step in INBOUND if context.hooks.has(step)])
 
     def drain(self) -> None:
         self.draining = True
@@ -127,7 +127,9 @@ class SubmitSession(asyncio.Protocol):
     def __init__(self, service: SubmitService, loop: AbstractEventLoop) -> None:
         self._service = service
         self._context = service.context
-        self._hooks = Conversation(self._context.hooks, self._facts) if service.asked else None
+        self._hooks: Conversation | None = None
+        if service.asked:
+            self._hooks = Conversation(self._context.hooks, service.asked, self._facts)
         self._loop = loop
         settings = self._context.settings
         self._request = wire.RequestDecoder(settings.maxrecipients, settings.databytes)
@@ -156,6 +158,7 @@ class SubmitSession(asyncio.Protocol):
         if self._hooks is not None:
             self._over("abandoned")
             self._hooks.reset("end")
+            self._hooks = None  # or each would keep the other, until the garbage is collected
         if self._began and not self._submitting:
             self._log_refusal("gone", b"the client went away, or was silent for too long")
         if self._origin is not None:
@@ -264,13 +267,18 @@ class SubmitSession(asyncio.Protocol):
         if self._hooks is None or not self._hooks.examines:
             self._submit(self._envelope(), body)
         else:
-            self._examining = self._loop.create_task(self._examine(self._hooks, body))
+            submission = self._context.submission
+            found = examine(self._hooks, submission, self._envelope(), self._hop, body)
+            if isinstance(found, Examined):
+                self._examined(found)
+            else:
+                self._examining = self._loop.create_task(self._examine(found))
 
-    async def _examine(self, hooks: Conversation, body: bytes | LargeBody) -> None:
-        """What hooks say of the whole message, and make of it."""
+    async def _examine(self, examination: Awaitable[Examined]) -> None:
+        """What hooks say of the whole message, and make of it, where that takes its time."""
         found: Examined | Exception
         try:
-            found = await examine(hooks, self._context.submission, self._envelope(), self._hop, body)
+            found = await examination
         except (OpenqmailError, OSError) as error:
             found = error
         except Exception as error:  # a fault of ours must not leave the client without an answer
@@ -281,7 +289,11 @@ class SubmitSession(asyncio.Protocol):
         elif not self._open:
             if not isinstance(found.body, bytes):
                 found.body.abort()
-        elif found.refusal is not None:
+        else:
+            self._examined(found)
+
+    def _examined(self, found: Examined) -> None:
+        if found.refusal is not None:
             self._refuse(found.refusal)
         elif found.drop:
             self._over("done")
@@ -363,7 +375,7 @@ class SubmitSession(asyncio.Protocol):
             self._message = False
             self._hooks.reset(why)
 
-    def _facts(self) -> SessionFacts:
+    def _facts(self, id: int, listed: bool) -> SessionFacts:
         """What hooks are told: it comes from this host.  Who it is stands in the envelope's origin."""
         return SessionFacts(
             service="submit",
@@ -371,6 +383,7 @@ class SubmitSession(asyncio.Protocol):
             client_port=0,
             server="",
             relay=True,
+            id=id,
             sender=self._sender if self._message else None,
             count=len(self._recipients),
         )
