@@ -186,6 +186,7 @@ def test_a_missing_me_names_its_remedy(tmp_path: Path) -> None:
         ("hooks", "greylist timeout=3 timeout=4\n", 1, "twice"),
         ("hooks", "greylist on_error=die\n", 1, "neither defer nor pass"),
         ("hooks", "Grey List\n", 1, "not an option"),
+        ("hooks", "grey\ngrey timeout=5\n", 2, "the same as line 1"),
         ("hooks", "Grey\n", 1, "not a name"),
         ("virtualdomains", "v.example\n", 1, "no colon"),
         ("virtualdomains", "v.example:a\nV.example:b\n", 2, "another value in line 1"),

@@ -237,7 +237,7 @@ DEFINITIONS: tuple[Definition, ...] = (
             "openqmail.hooks; docs/hooks.md tells how to write one."
         ),
         example="greylist timeout=10 on_error=pass",
-        parse=sequence(syntax.hook),
+        parse=sequence(syntax.hook, lambda line: line.name),
     ),
     _host(
         "envnoathost",

@@ -90,19 +90,22 @@ def members(parse: Line[tuple[bytes, ...]]) -> Callable[[ControlText], frozenset
     return read
 
 
-def sequence(parse: Line[T]) -> Callable[[ControlText], tuple[T, ...]]:
-    """A list in its order; the same line twice is a problem."""
+def sequence(
+    parse: Line[T], name: Callable[[T], object] = lambda item: item
+) -> Callable[[ControlText], tuple[T, ...]]:
+    """A list in its order; the same line twice is a problem, and so is the same `name` of a line."""
 
     def read(text: ControlText) -> tuple[T, ...]:
-        found: dict[T, int] = {}
+        found: dict[object, tuple[T, int]] = {}
         for number, line in text.entries():
             item = text.parse(number, line, parse)
             if item is None:
                 continue
-            if item in found:
-                text.problem(number, f"says the same as line {found[item]}; remove one of them")
-            found.setdefault(item, number)
-        return tuple(found)
+            key = name(item)
+            if key in found:
+                text.problem(number, f"says the same as line {found[key][1]}; remove one of them")
+            found.setdefault(key, (item, number))
+        return tuple(item for item, _ in found.values())
 
     return read
 
