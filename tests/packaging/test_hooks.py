@@ -1,6 +1,7 @@
 """Hooks of every kind in a real service: a signer, a plugin host, a milter client, a rewriter of forwards,
 and the add-on of docs/hooks.md, built from that page."""
 
+import os
 import re
 import smtplib
 import socketserver
@@ -14,6 +15,7 @@ import pytest
 from addons import environment
 from builds import ROOT, Build
 from homes import Home, Place, Waiting
+from system_homes import system_home
 
 SMALL = b"Subject: small\r\n\r\nhello\r\n"
 LARGE = b"Subject: large\r\n\r\n" + b"0123456789abcdef0123456789abcde\r\n" * 20_000
@@ -131,6 +133,27 @@ def test_what_a_hook_holds_waits_in_the_queue_until_it_is_released(home: Home) -
     assert [one["state"] for one in home.queue()] == ["held"] * 2
     home.run("queue", "release", *(one["id"] for one in home.queue()))
     home.wait_mails("alice", 2)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes users and runs as them")
+def test_in_a_home_of_roots_programs_run_as_the_front_ends_user(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENQMAIL", str(installed))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    with system_home("alice") as home:
+        plugin = home.path / "plugin"
+        plugin.write_text(
+            '#!/bin/sh\necho "HX-Plugin: $(id -u) $(id -G) $(grep NoNewPrivs /proc/self/status)"\n'
+        )
+        plugin.chmod(0o755)
+        home.control("hooks", "toy-plugins")
+        home.control("toyplugins", f"rcpt {plugin}")
+        home.start()
+        send(home, home.address("alice"), SMALL)
+        (mail,) = home.wait_mails("alice", 1)
+        one = home.account("smtpd")
+        assert b"X-Plugin: %d %d NoNewPrivs:\t1\n" % (one.pw_uid, one.pw_gid) in mail
 
 
 class Filter(socketserver.ThreadingUnixStreamServer):
