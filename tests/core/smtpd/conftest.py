@@ -4,8 +4,10 @@ Every story is told twice: with direct calls, and with frames over a socket in b
 """
 
 import asyncio
+import os
 import socket
 import ssl
+import tempfile
 from asyncio import Future
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -17,7 +19,7 @@ import msgspec
 import pytest
 
 from handshakes import OURS
-from logins import CHECKS
+from logins import CHECKS, SMTPAUTH
 from openqmail.core.control.assign import Users
 from openqmail.core.control.home import Home
 from openqmail.core.control.logins import Logins
@@ -28,14 +30,15 @@ from openqmail.core.gate import Authentication, BackEnds, Guard, LocalGate, limi
 from openqmail.core.hooks import HookChain
 from openqmail.core.log import MemoryLog
 from openqmail.core.ports import CONNECTIONS, LargeBody, ServiceContext
+from openqmail.core.queue.body import FileBody
 from openqmail.core.service.frames.gate import GateClient, GateServer
 from openqmail.core.service.frames.local_client import LocalClient
 from openqmail.core.service.frames.submission import SubmissionClient, SubmissionServer
 from openqmail.core.service.loops import new_loop
 from openqmail.core.smtpd import SmtpService
 from openqmail.core.tls import ServerTls
-from openqmail.core.values import Envelope, MessageId, OpenqmailError, Outcome, Result
-from openqmail.core.world import SimulatedClock
+from openqmail.core.values import Body, Envelope, MessageId, OpenqmailError, Outcome, Result
+from openqmail.core.world import PosixDisk, SimulatedClock
 from spawned import Spawner
 
 
@@ -56,6 +59,13 @@ class Large:
             future.set_result(None)
         return future
 
+    def so_far(self) -> "Future[Body]":
+        with tempfile.NamedTemporaryFile(delete=False, dir=self.queue.folder.name) as file:
+            file.write(self.data)
+        future: Future[Body] = asyncio.get_running_loop().create_future()
+        future.set_result(FileBody(PosixDisk(), os.fsencode(file.name), 0, len(self.data)))
+        return future
+
     def abort(self) -> None:
         self.aborted = True
 
@@ -66,6 +76,8 @@ class ListQueue:
     def __init__(self) -> None:
         self.messages: list[tuple[Envelope, bytes]] = []
         self.bodies: list[Large] = []
+        self.reasons: list[str] = []
+        self.folder = tempfile.TemporaryDirectory()
         self.error: OpenqmailError | None = None
         self.hold = False
         self.held: list[Future[None]] = []
@@ -75,12 +87,13 @@ class ListQueue:
         self.bodies.append(Large(self))
         return self.bodies[-1]
 
-    def submit(self, envelope: Envelope, body: bytes | LargeBody) -> "Future[MessageId]":
+    def submit(self, envelope: Envelope, body: bytes | LargeBody, hold: str = "") -> "Future[MessageId]":
         future: Future[MessageId] = asyncio.get_running_loop().create_future()
         if self.error is not None:
             future.set_exception(self.error)
             return future
         self.messages.append((envelope, body if isinstance(body, bytes) else body.data))  # type: ignore[attr-defined]
+        self.reasons.append(hold)
         self.answers.append(future)
         if not self.hold:
             future.set_result(MessageId(len(self.messages), b"k" * 24))
@@ -278,6 +291,13 @@ def control(tmp_path: Path, settings: Settings) -> Path:
     folder = tmp_path / "control"
     (folder / "servercert.pem").write_bytes(OURS.pem)
     return folder
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> Path:
+    """A users/smtpauth."""
+    (tmp_path / "smtpauth").write_bytes(SMTPAUTH)
+    return tmp_path / "smtpauth"
 
 
 def _connected(client: Any, server: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from certificates import Authority
-from logins import ALICE, CRAM, CRAM_PASSWORD, PASSWORD, SMTPAUTH
+from logins import ALICE, CRAM, CRAM_PASSWORD, PASSWORD
 from openqmail.core import log
 from openqmail.core.control.settings import Settings
 from openqmail.core.sasl import Facts, client_mechanism
@@ -26,12 +26,6 @@ RIGHT = b"\0alice\0" + PASSWORD
 def quick(monkeypatch: Any) -> None:
     """Failures are answered at once."""
     monkeypatch.setattr("openqmail.core.gate.guard.pause", lambda _: 0.0)
-
-
-@pytest.fixture
-def users(tmp_path: Path) -> Path:
-    (tmp_path / "smtpauth").write_bytes(SMTPAUTH)
-    return tmp_path / "smtpauth"
 
 
 @pytest.fixture

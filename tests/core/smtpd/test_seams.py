@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from handshakes import ALICE, AUTHORITY, client_context, loaded, secured
-from logins import PASSWORD, SMTPAUTH
+from logins import PASSWORD
 from openqmail.core import log
 from openqmail.core.control.rules import Rule, Rules
 from openqmail.core.control.settings import Listener
@@ -190,12 +190,6 @@ def test_starttls_between_chunks_is_refused_and_the_message_goes_on(running, run
 
 
 # --- logins -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def users(tmp_path):
-    (tmp_path / "smtpauth").write_bytes(SMTPAUTH)
-    return tmp_path / "smtpauth"
 
 
 ALICE_LOGS_IN = b"AUTH PLAIN " + b64encode(b"\0alice\0" + PASSWORD)

@@ -84,7 +84,7 @@ def test_what_was_known_before_is_forgotten(
     heard: list[Any] = []
 
     class Hook:
-        def helo(self, session: Any) -> None:
+        def helo(self, session: Any, name: bytes) -> None:
             heard.append((session.helo, session.tls is not None))
 
         def mail(self, session: Any, sender: bytes) -> None:

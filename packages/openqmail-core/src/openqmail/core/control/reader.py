@@ -162,7 +162,7 @@ def not_installed(values: Mapping[str, object]) -> list[ControlError]:
     listen, routes, hooks = (values.get(name) or () for name in ("listen", "smtproutes", "hooks"))
     wanted = [("openqmail.services", listener.service) for listener in listen]  # type: ignore[attr-defined]
     wanted += [("openqmail.transports", route.transport) for route in getattr(routes, "values", tuple)()]
-    wanted += [("openqmail.hooks", hook) for hook in hooks]  # type: ignore[attr-defined]
+    wanted += [("openqmail.hooks", hook.name) for hook in hooks]  # type: ignore[attr-defined]
     errors = []
     for group, name in dict.fromkeys(wanted):
         try:

@@ -59,6 +59,14 @@ class Resolver(msgspec.Struct, frozen=True):
     trusted: bool = False
 
 
+class HookLine(msgspec.Struct, frozen=True):
+    """A line of `control/hooks`: `timeout` in seconds a step; `on_error`: what a hook's failure means."""
+
+    name: str
+    timeout: float = 60.0
+    on_error: Literal["defer", "pass"] = "defer"
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the jobs need to know.
 
@@ -114,7 +122,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     senders: Mapping[bytes, frozenset[bytes]] = {}
     loginmessagesperhour: int = 0
     loginrecipientsperhour: int = 0
-    hooks: tuple[str, ...]
+    hooks: tuple[HookLine, ...]
     # where mail goes
     envnoathost: bytes
     percenthack: frozenset[bytes]

@@ -38,6 +38,7 @@ from openqmail.core.ports.gate import (
     of,
 )
 from openqmail.core.ports.logins import LoginChecks, Program
+from openqmail.core.ports.programs import OUTPUT, ProgramResult, Programs
 from openqmail.core.ports.sasl import (
     Denial,
     Exchange,
@@ -58,6 +59,7 @@ __all__ = [
     "LARGE",
     "MESSAGES_OF_LOGIN",
     "MESSAGES_PER_HOUR",
+    "OUTPUT",
     "RECIPIENTS_OF_LOGIN",
     "RECIPIENTS_PER_HOUR",
     "Acted",
@@ -76,6 +78,8 @@ __all__ = [
     "MessageSummary",
     "Missed",
     "Program",
+    "ProgramResult",
+    "Programs",
     "QueueAdmin",
     "QueueTotals",
     "RecipientCheck",

@@ -115,9 +115,10 @@ class Pathfinder:
         self._ours: frozenset[str] = frozenset()
         self._ours_until = float("-inf")
 
-    async def find(self, domain: bytes) -> Directions | Result:
-        """Directions, or the result for every recipient at that domain."""
-        route = find_route(domain, self._settings.smtproutes)
+    async def find(self, domain: bytes, route: Route | None = None) -> Directions | Result:
+        """Directions, or the result for every recipient at that domain; by this `route`, else by the one
+        that control/smtproutes has."""
+        route = route or find_route(domain, self._settings.smtproutes)
         try:
             if route is not None and route.hosts:
                 return await self._routed(route)

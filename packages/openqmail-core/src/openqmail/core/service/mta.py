@@ -31,6 +31,7 @@ from openqmail.core.remote import Remote, Timeouts, tcpto
 from openqmail.core.service.admin import AdminSocket
 from openqmail.core.service.checking import DirectChecks
 from openqmail.core.service.listeners import Listeners
+from openqmail.core.service.programs import ProgramRunner
 from openqmail.core.service.queueing import Ending, Queueing
 from openqmail.core.service.sockets import Bound, addresses, bind, bind_local, unlink_local
 from openqmail.core.service.status import Status, resident, status_of
@@ -73,7 +74,8 @@ class Mta:
         self._reloading = asyncio.Event()
         self._one_reload = asyncio.Lock()
         self._bound: Bound = {}
-        self._hooks = load_chain(settings, log, clock)
+        self._programs = ProgramRunner(home.path)
+        self._hooks = load_chain(settings, log, clock, "smtpd", self._programs)
         self._tls = ServerTls.load(home.control, settings.me, settings.tlsserverciphers)
         self._watch = Watch(home.control, time.monotonic())
         self._checks = DirectChecks(home, settings)
@@ -86,7 +88,11 @@ class Mta:
         self._gate = LocalGate(limits_of(settings), authentication=self._authentication)
         self._local = LocalDeliveries(home, settings, disk, clock)
         self._remote = Remote(
-            settings, log, resolver=resolver, timeouts=Timeouts(tcpto.open_file(home.queue))
+            settings,
+            log,
+            resolver=resolver,
+            timeouts=Timeouts(tcpto.open_file(home.queue)),
+            hooks=load_chain(settings, log, clock, "remote"),
         )
         self._queueing = Queueing(
             home, settings, disk, clock, log, self._local, self._remote, self._fatal, salvage
@@ -179,7 +185,9 @@ class Mta:
         before, hooks, tls = self._settings, self._hooks, self._tls
         try:
             self._settings = read_settings(self._home)
-            self._hooks = load_chain(self._settings, self._log, self._clock)
+            self._hooks = load_chain(self._settings, self._log, self._clock, "smtpd", self._programs)
+            outbound = load_chain(self._settings, self._log, self._clock, "remote")
+            load_chain(self._settings, self._log, self._clock, "send")
             self._tls = ServerTls.load(self._home.control, self._settings.me, self._settings.tlsserverciphers)
             bound = bind(self._settings.listen, self._bound)
             await self._listeners.serve(bound)
@@ -192,7 +200,7 @@ class Mta:
         self._checks.reconfigure(self._settings)
         self._back_ends.reconfigure(self._settings)
         self._local.reconfigure(self._settings)
-        self._remote.reconfigure(self._settings)
+        self._remote.reconfigure(self._settings, outbound)
         self._queueing.reconfigure(self._settings)
         self._log(Notice("took the new settings"))
 
@@ -214,6 +222,7 @@ class Mta:
             self._log(Notice("ending with work under way: it will be tried again after the next start"))
         self._listeners.abort()
         await self._authentication.close()
+        await self._programs.close()
         await self._remote.close()
         await self._local.close()
         if not await self._queueing.close(ending, settle=True):

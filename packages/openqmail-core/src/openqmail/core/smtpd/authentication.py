@@ -23,7 +23,7 @@ from openqmail.core.smtp.server import ServerSession
 from openqmail.core.values import Reply
 
 if TYPE_CHECKING:
-    from openqmail.core.smtpd.dialogue import Connection
+    from openqmail.core.smtpd.handover import Connection
     from openqmail.core.smtpd.record import SessionRecord
 
 ATTEMPTS = 3
@@ -41,7 +41,7 @@ RECIPIENTS = Reply(452, b"4.7.1", (b"too many recipients of your login, try agai
 
 
 class Attempts:
-    """Of one session.  `granted` is told the identity before the client is."""
+    """Of one session.  `granted` is told the identity, and answers the client."""
 
     def __init__(
         self,
@@ -94,7 +94,6 @@ class Attempts:
         self._exchange = None
         if isinstance(heard, SaslGranted):
             self._granted(heard.identity)
-            self._machine.authenticated(heard.identity)
             return
         self._wrong += heard.kind == "wrong"
         reply = LOCKED if self._wrong >= ATTEMPTS else REPLIES[heard.kind]

@@ -15,7 +15,10 @@ from openqmail.core.values import Envelope, OpenqmailError, Origin, Recipient, T
 
 
 class Incoming:
-    """One mail transaction, from MAIL to the answer to its end of data."""
+    """One mail transaction, from MAIL to the answer to its end of data.
+
+    `unchecked`: its sender is not to be judged.  `head`: lines of ours, before those of the client.  `fresh`:
+    through which what comes from the client goes.  `heard` is told what is kept of that."""
 
     __slots__ = (
         "_hops",
@@ -26,14 +29,20 @@ class Incoming:
         "_submission",
         "error",
         "fresh",
+        "head",
+        "heard",
         "mail",
         "pending",
         "recipients",
+        "unchecked",
     )
 
     def __init__(self, mail: Mail, submission: Submission, resume: Callable[[], None]) -> None:
         self.mail = mail
-        self.fresh: FreshHeader | None = None  # through which what comes from the client goes
+        self.unchecked = False
+        self.head = b""
+        self.fresh: FreshHeader | None = None
+        self.heard: Callable[[bytes], None] | None = None
         self.recipients: list[Recipient] = []
         self._submission = submission
         self._resume = resume
@@ -44,12 +53,22 @@ class Incoming:
         self.pending = 0  # pieces that the disk has not yet taken
         self.error: OpenqmailError | None = None
 
+    def begin(self, head: bytes) -> None:
+        """The body is about to come; `head` is ours, and stands before it."""
+        self.head = head
+        self._take(head)
+
     def add(self, chunk: bytes) -> None:
         """Take the next piece of the body."""
         if self.fresh is not None:
             chunk = self.fresh.feed(chunk)
         if chunk:
-            self._take(chunk)
+            self._keep(chunk)
+
+    def _keep(self, chunk: bytes) -> None:
+        self._take(chunk)
+        if self.heard is not None:
+            self.heard(chunk)
 
     def _take(self, chunk: bytes) -> None:
         if self._large is not None:
@@ -67,7 +86,7 @@ class Incoming:
     def end(self) -> int:
         """No more will come; how often it was handed on, as its first `LARGE` bytes and more tell."""
         if self.fresh is not None and (rest := self.fresh.end()):
-            self._take(rest)
+            self._keep(rest)
         if self._large is None:
             self._hops = hops(self._whole())
         return self._hops

@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from typing import Protocol
 
 from openqmail.core.control.pem import no_certificate
-from openqmail.core.hooks.interface import STEPS
+from openqmail.core.hooks.interface import INBOUND
 from openqmail.core.message.origination import Stamp
 from openqmail.core.ports import ServiceContext
 from openqmail.core.smtpd.admission import Admission
@@ -91,7 +91,7 @@ class SmtpService:
         self.recipients: Recipients | None = None
         if context.recipients is not None:
             self.recipients = Recipients(context.recipients, context.settings, context.clock, context.log)
-        self.asked = frozenset([step for step in STEPS if context.hooks.has(step)])
+        self.asked = frozenset([step for step in INBOUND if context.hooks.has(step)])
 
     @property
     def crowded(self) -> bool:

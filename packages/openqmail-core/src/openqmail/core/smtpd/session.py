@@ -171,9 +171,9 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._secure(self._transport)
             return
         if peer.tls is not None:
-            self._dialogue.tls_kept(peer.tls)
+            self._dialogue.standing.tls_kept(peer.tls)
         if peer.login:
-            self._dialogue.log_in(peer.login)
+            self._dialogue.standing.log_in(peer.login)
         self._begin(self._dialogue)
 
     @property
@@ -262,7 +262,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         peer = transport.get_extra_info("ssl_object")
         certificate = getattr(peer, "certificate", b"") or tls.certificate_for("")
         facts = facts_of(peer, True, certificate)
-        dialogue.tls_started(facts, client_names(peer))
+        dialogue.standing.tls_started(facts, client_names(peer))
         self._paused = self._unread = False
         self._heard = True
         self._begin(dialogue)
@@ -282,7 +282,7 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._context.gate.release(self._crowd)
             self._crowd = b""
         if self._dialogue is not None:
-            self._dialogue.forget()
+            self._dialogue.over()
             self._dialogue = None
             self._context.gate.release(CONNECTIONS)
         if self._known:
@@ -320,7 +320,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         dialogue.machine.receive_data(b"")
         self.go_on()
         # Keep our half open while an answer is owed; TLS ends in both directions.
-        return dialogue.submitting and dialogue.tls is None
+        return dialogue.submitting and dialogue.standing.tls is None
 
     # --- what the service asks for ----------------------------------------------------
 
@@ -388,7 +388,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         if self._paused:
             transport.resume_reading()
         self.connection_lost(None)
-        session = self._service.session(peer.said(said).within(dialogue.tls))
+        session = self._service.session(peer.said(said).within(dialogue.standing.tls))
         transport.set_protocol(session)
         session.connection_made(transport)
 
@@ -400,7 +400,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         machine = dialogue.machine
         event: events.Event = PAUSED
         turn = 0
-        while not self._unread:
+        while not self._unread and not self._closing:
             event = machine.next_event()
             act = ACTIONS.get(type(event))
             if act is None:
@@ -427,6 +427,13 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._secure(transport)
         elif event is PAUSED or self._paused:  # else nothing is left over
             self.throttle()
+
+    def hang_up(self) -> None:
+        if self._dialogue is not None and self._transport is not None:
+            if out := self._dialogue.machine.data_to_send():
+                self._transport.write(out)
+            self._closing = True
+            self._transport.close()
 
     def throttle(self) -> None:
         dialogue, transport = self._dialogue, self._transport

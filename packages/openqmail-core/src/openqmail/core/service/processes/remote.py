@@ -2,6 +2,7 @@
 
 import asyncio
 
+from openqmail.core.hooks import load_chain
 from openqmail.core.remote import Remote, Timeouts
 from openqmail.core.service.frames.remote import RemoteServer
 from openqmail.core.service.processes.process import Process
@@ -11,7 +12,8 @@ _LOOK_AGAIN = 0.05
 
 async def serve(process: Process) -> int:
     """Until it is told to leave and its deliveries have ended."""
-    remote = Remote(process.settings, process.log, timeouts=Timeouts(process.inherited.tcpto))
+    hooks = load_chain(process.settings, process.log, process.clock, "remote")
+    remote = Remote(process.settings, process.log, timeouts=Timeouts(process.inherited.tcpto), hooks=hooks)
     server = RemoteServer(remote)
     process.peers["remote"] = server.serve
     process.work = lambda: server.active

@@ -24,6 +24,7 @@ LINKS: tuple[tuple[str, Role, Role], ...] = (
     ("gate", "smtpd", "gate"),
     ("check", "smtpd", "local"),
     ("logins", "gate", "local"),
+    ("programs", "smtpd", "local"),
     ("local", "send", "local"),
     ("remote", "send", "remote"),
 )
