@@ -169,7 +169,7 @@ def test_a_hook_spares_a_sender_what_core_would_check(running, run, settings, sl
 
     async def story() -> None:
         hook = Told(slow)
-        async with running(settings, [("told", hook)], badmailfrom=bad) as server:
+        async with running(settings, [("told", hook)], badmailfrom=bad, tarpit=0) as server:
             client = await (await server.client()).hello()
             for answer, sender, code in (
                 (None, b"bad@client.example", b"553"),
@@ -218,7 +218,7 @@ def test_a_hook_is_asked_about_recipients_before_core_and_told_what_core_thinks(
     hook = Told(slow)
 
     async def story() -> None:
-        changes = {"badrcptto": frozenset({b"bad@a.example"}), "localiphost": b"a.example"}
+        changes = {"badrcptto": frozenset({b"bad@a.example"}), "localiphost": b"a.example", "tarpit": 0}
         async with running(settings, [("told", hook)], mailboxes, **changes) as server:
             client = await (await server.client()).hello()
             await mailed(client)
