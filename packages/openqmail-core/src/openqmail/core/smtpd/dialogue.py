@@ -250,15 +250,15 @@ class Dialogue(Handover):
                 return
         if policy.suffix:
             recipient = Recipient(recipient.address + policy.suffix, recipient.notify, recipient.orcpt)
-        go_on = partial(self._rcpt, incoming, recipient, decision.skip_checks)
-        login = self.standing.login
+        login, unchecked = self.standing.login, decision.skip_checks
         if login is not None and settings.loginrecipientsperhour:
-            self._when(gate.spend(RECIPIENTS_OF_LOGIN, login), partial(go_on, RECIPIENTS))
+            spent = gate.spend(RECIPIENTS_OF_LOGIN, login)
+            self._when(spent, partial(self._rcpt, incoming, recipient, unchecked, RECIPIENTS))
         elif settings.recipientsperhour and not policy.relay:
             spent = gate.spend(RECIPIENTS_PER_HOUR, network_of(self._client[0]))
-            self._when(spent, partial(go_on, _TOO_MANY_RECIPIENTS))
+            self._when(spent, partial(self._rcpt, incoming, recipient, unchecked, _TOO_MANY_RECIPIENTS))
         else:
-            go_on(RECIPIENTS, True)
+            self._rcpt(incoming, recipient, unchecked, RECIPIENTS, True)
 
     def _rcpt(
         self, incoming: Incoming, recipient: Recipient, unchecked: bool, otherwise: Reply, seldom: bool

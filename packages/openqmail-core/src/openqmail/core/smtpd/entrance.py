@@ -45,7 +45,7 @@ class Guest(Protocol):
 class Entrance:
     """That of one client, by the settings of the moment."""
 
-    __slots__ = ("_address", "_admit", "_context", "_guest", "_inside", "_network", "_service")
+    __slots__ = ("_address", "_admit", "_context", "_guest", "_inside", "_network", "_policy", "_service")
 
     def __init__(self, service: "SmtpService", guest: Guest, address: str) -> None:
         self._service = service
@@ -53,6 +53,7 @@ class Entrance:
         self._admit = service.admit
         self._guest = guest
         self._address = address
+        self._policy: Policy  # what the rules make of it
         self._network = b""  # the counter of its network's connections, while one of them is leased
         self._inside = False  # one of all connections is leased
 
@@ -83,37 +84,38 @@ class Entrance:
         if policy is None:
             self._guest.refuse(DENIED)
             return
+        self._policy = policy
         self._guest.opened()
         if self._context.settings.connectionsperhour and not policy.relay:
             spent = self._context.gate.spend(CONNECTIONS_PER_HOUR, network_of(self._address))
-            self._when(spent, partial(self._ask_network, policy))
+            self._when(spent, self._ask_network)
         else:
-            self._ask_network(policy, True)
+            self._ask_network(True)
 
-    def _ask_network(self, policy: Policy, seldom: bool) -> None:
+    def _ask_network(self, seldom: bool) -> None:
         if not seldom:
             self._guest.refuse(TOO_OFTEN)
-        elif self._context.settings.concurrencynetwork and not policy.relay:
+        elif self._context.settings.concurrencynetwork and not self._policy.relay:
             network = of(CONNECTIONS_OF_NETWORK, network_of(self._address))
-            self._when(self._context.gate.lease(network), partial(self._ask_in, policy, network))
+            self._when(self._context.gate.lease(network), partial(self._ask_in, network))
         else:
-            self._ask_in(policy, b"", True)
+            self._when(self._context.gate.lease(CONNECTIONS), self._enter)
 
-    def _ask_in(self, policy: Policy, network: bytes, leased: bool) -> None:
+    def _ask_in(self, network: bytes, leased: bool) -> None:
         if not leased:
             self._guest.refuse(CROWDED)
         elif self._guest.waiting:
             self._network = network
-            self._when(self._context.gate.lease(CONNECTIONS), partial(self._enter, policy))
-        elif network:
+            self._when(self._context.gate.lease(CONNECTIONS), self._enter)
+        else:
             self._context.gate.release(network)
 
-    def _enter(self, policy: Policy, leased: bool) -> None:
+    def _enter(self, leased: bool) -> None:
         if not leased:
             self._guest.refuse(BUSY)
         elif self._guest.waiting:
             self._inside = True
-            self._guest.enter(policy)
+            self._guest.enter(self._policy)
         else:
             self._context.gate.release(CONNECTIONS)
 

@@ -51,7 +51,9 @@ class Standing:
     @property
     def secured(self) -> Secured:
         """What Received says of it."""
-        return self._secured._replace(login=self._machine.identity is not None)
+        if self._machine.identity is None:
+            return self._secured
+        return self._secured._replace(login=True)
 
     def tls_started(self, facts: TlsFacts, names: tuple[str, ...]) -> None:
         """The handshake is done: nothing that was known before counts any more (RFC 3207 section 4.2).
