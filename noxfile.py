@@ -18,11 +18,15 @@ DIST = ROOT / "dist"
 PACKAGES = sorted(path.parent for path in (ROOT / "packages").glob("*/pyproject.toml"))
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
+AT_ONCE = ["-n", "auto", "--dist", "worksteal"]
+"""As many tests as there are processors; for those that share nothing of this machine."""
+
 BUILD = ["hatchling==1.33.0"]
 PROMETHEUS = "prometheus-client==0.26.0"
 TEST = [
     "pytest==9.2.0",
     "pytest-timeout==2.4.0",
+    "pytest-xdist==3.8.0",
     "hypothesis==6.170.17",
     "pyseccomp==0.1.2",
     "dnspython==2.9.2",
@@ -144,7 +148,7 @@ def tests_of(name: str, version: str) -> None:
     def tests(session: nox.Session) -> None:
         session.install("-q", *TEST)
         install_wheels(session, *dict.fromkeys(["openqmail-core", f"openqmail-{name}"]))
-        run_tests(session, f"tests/{name}", *session.posargs)
+        run_tests(session, *AT_ONCE, f"tests/{name}", *session.posargs)
 
 
 for _package in PACKAGES:
@@ -168,7 +172,7 @@ def tests_simulation(session: nox.Session) -> None:
     """A thousand histories on a simulated disk, clock and loop; `simulate` plays more."""
     session.install("-q", *TEST)
     install_wheels(session, "openqmail-core")
-    run_tests(session, "tests/simulation", *session.posargs)
+    run_tests(session, *AT_ONCE, "tests/simulation", *session.posargs)
 
 
 @nox.session(name="tests-packaging", python=OLDEST, requires=["build"])

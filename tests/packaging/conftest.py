@@ -4,11 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from addons import environment
 from builds import EPOCH, ROOT, Build
+from homes import Home, Place
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +43,29 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
         return made
 
     return run
+
+
+@pytest.fixture(scope="session")
+def core(build: Build) -> Path:
+    """Core's wheel."""
+    return build(ROOT / "packages" / "openqmail-core", "wheel")
+
+
+@pytest.fixture(scope="session")
+def installed(build: Build, core: Path) -> Iterator[Path]:
+    """`openqmail` of a fresh environment that holds core and the toy."""
+    with environment(core, build(Path(__file__).with_name("toy"), "wheel")) as found:
+        yield found
+
+
+@pytest.fixture
+def make_home(installed: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Home]:
+    """Homes of that environment: `make_home("a.example", "alice")`."""
+    monkeypatch.setenv("OPENQMAIL", str(installed))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    return place.home
+
+
+@pytest.fixture
+def home(make_home: Callable[..., Home]) -> Home:
+    return make_home("a.example", "alice")

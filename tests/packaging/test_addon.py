@@ -1,53 +1,9 @@
 """A toy add-on, built and installed beside core, comes in by each of the five doors."""
 
-import os
-import shutil
 import smtplib
 import socket
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-
-from builds import ROOT, Build
-from homes import Home, Place, Waiting, free_port
-
-TOY = Path(__file__).with_name("toy")
-
-
-def install(python: Path, *wheels: Path) -> None:
-    """With what they need, by uv where it is, else pip."""
-    uv = shutil.which("uv")
-    command = (
-        [uv, "pip", "install", "-q", "-p", str(python)] if uv else [str(python), "-m", "pip", "install", "-q"]
-    )
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    ran = subprocess.run(
-        [*command, *map(str, wheels)], env=environ, capture_output=True, text=True, timeout=180, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-
-
-@pytest.fixture(scope="module")
-def installed(build: Build) -> Iterator[Path]:
-    """`openqmail` of a fresh environment that holds core and the toy."""
-    with tempfile.TemporaryDirectory(prefix="openqmail-toy-") as folder:
-        os.chmod(folder, 0o755)
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
-        python = Path(folder) / "bin" / "python"
-        install(python, build(ROOT / "packages" / "openqmail-core", "wheel"), build(TOY, "wheel"))
-        yield python.with_name("openqmail")
-
-
-@pytest.fixture
-def home(installed: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> Home:
-    """A home of that environment."""
-    monkeypatch.setenv("OPENQMAIL", str(installed))
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-    return place.home("a.example", "alice")
+from homes import Home, Waiting, free_port
 
 
 def smtp(home: Home) -> smtplib.SMTP:

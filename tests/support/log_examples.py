@@ -23,6 +23,7 @@ EXAMPLES: list[tuple[str, list[log.Event]]] = [
                 ALICE,
                 b"5.1.1 Sorry, no mailbox here by that name.",
             ),
+            log.SmtpdAccepted(1705213, CLIENT, PORT, HELO, ALICE, 1, b"alice"),
             log.SmtpdRefused("unknown", b"", 500, CLIENT, PORT, b"", None, b"5.5.2 command not recognized"),
             log.SmtpdSession("quit", CLIENT, PORT, "smtp", HELO, 1.25, 1, 2, 1, 4711),
             log.SmtpdSession("denied", CLIENT, PORT, "smtp", b"", 0.0, 0, 0, 0, 0, "192.0.2.254:61000"),
@@ -42,6 +43,13 @@ EXAMPLES: list[tuple[str, list[log.Event]]] = [
                 sni="mail.a.example",
             ),
             log.SmtpdTlsFailed(CLIENT, PORT, "smtps", b"", b"wrong version number"),
+        ],
+    ),
+    (
+        "Logins",
+        [
+            log.AuthAccepted(b"alice", b"SCRAM-SHA-256", CLIENT, PORT, "submission", True),
+            log.AuthRefused("wrong", b"alice", b"PLAIN", CLIENT, PORT, "submission", True),
         ],
     ),
     (

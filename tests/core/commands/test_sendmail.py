@@ -15,9 +15,9 @@ import pytest
 
 from openqmail.core.commands import sendmail
 from openqmail.core.control import Home, read_settings
+from openqmail.core.message.origination import fields, header_size
 from openqmail.core.submit import client, wire
 from openqmail.core.submit.addresses import AddressError, Defaults, mailboxes
-from openqmail.core.submit.compose import fields, header_size
 
 LETTER = b"From: a@x.test\nTo: b@x.test\nDate: d\nMessage-ID: <i@x.test>\n\nbody\n"
 ACCEPT = wire.answer(b"K", b"ok message 1 qp 2")
@@ -537,6 +537,7 @@ def test_it_imports_next_to_nothing() -> None:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     ours = {
         "openqmail", "openqmail.core", "openqmail.core.commands", "openqmail.core.commands.sendmail",
+            "openqmail.core.message", "openqmail.core.message.origination",
         "openqmail.core.submit", "openqmail.core.submit.addresses", "openqmail.core.submit.client",
         "openqmail.core.submit.compose", "openqmail.core.submit.spool", "openqmail.core.submit.wire",
     }  # fmt: skip

@@ -96,8 +96,9 @@ def as_nobody(program: str, home: Home) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize(("program", "case"), [("show", "tcpto-as-user"), ("clear", "tcpok-as-user")])
 def test_a_stranger_is_told_so_as_recorded(home: Home, recorded: dict, program: str, case: str) -> None:
-    for folder in (home, *home.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o055)
+    for folder in (home, *home.parents):
+        if (mode := folder.stat().st_mode) & 0o055 != 0o055:
+            folder.chmod(mode | 0o055)
     (home / "queue").chmod(0o700 if os.geteuid() == 0 else 0o000)
     try:
         told = recorded[case]

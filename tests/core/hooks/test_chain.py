@@ -3,12 +3,29 @@
 import asyncio
 from typing import Any
 
-from openqmail.core.hooks import HookChain, Refuse, SessionFacts
+import pytest
+
+from openqmail.core.hooks import (
+    Accept,
+    Defer,
+    Drop,
+    HangUp,
+    Hold,
+    HookChain,
+    Named,
+    Next,
+    Reject,
+    Replace,
+    SessionFacts,
+    SkipChecks,
+)
 from openqmail.core.log import Alert, MemoryLog
-from openqmail.core.values import Reply
+from openqmail.core.values import Decision, Recipient, Reply
+from openqmail.core.values.verdict import GO_ON
 
 FACTS = SessionFacts("smtp", "192.0.2.1", 4000, "192.0.2.2", relay=False)
-NO = Reply(550, b"5.7.1", (b"no",))
+NO = Reject(Reply(550, b"5.7.1", (b"no",)))
+LATER = Defer(Reply(451, b"4.7.1", (b"later",)))
 
 
 class Asked:
@@ -18,6 +35,12 @@ class Asked:
 
     def mail(self, session: SessionFacts, sender: bytes) -> Any:
         self.seen.append((session, sender))
+        return self.answer
+
+    connect = data = lambda self, *facts: self.answer
+
+    def rcpt(self, session: SessionFacts, recipient: Recipient) -> Any:
+        self.seen.append((session, recipient))
         return self.answer
 
 
@@ -32,10 +55,21 @@ class Broken:
         raise ValueError("no idea")
 
 
-def ask(*hooks: object) -> tuple[Reply | None, MemoryLog]:
+class Stuck:
+    async def mail(self, session: SessionFacts, sender: bytes) -> Any:
+        await asyncio.Event().wait()
+
+
+def ask(*hooks: object, step: str = "mail", fact: Any = b"a@b.example") -> tuple[Decision, MemoryLog]:
     log = MemoryLog()
-    chain = HookChain([(type(hook).__name__, hook) for hook in hooks], log)
-    return asyncio.run(chain.ask("mail", FACTS, b"a@b.example")), log
+    named = [one if isinstance(one, Named) else Named(type(one).__name__, one) for one in hooks]
+    facts = (FACTS, fact) if step in ("mail", "rcpt", "data") else (FACTS,)
+
+    async def asking() -> Decision:
+        answer = HookChain(named, log).ask(step, *facts)
+        return answer if isinstance(answer, Decision) else await answer
+
+    return asyncio.run(asking()), log
 
 
 def test_a_chain_without_hooks_has_no_step() -> None:
@@ -45,23 +79,126 @@ def test_a_chain_without_hooks_has_no_step() -> None:
 
 def test_only_the_steps_of_a_hook_are_asked() -> None:
     chain = HookChain([("one", Asked())], MemoryLog())
-    assert chain.has("mail") and not chain.has("rcpt")
+    assert chain.has("mail") and not chain.has("helo")
+
+
+def test_steps_of_another_place_are_not_asked() -> None:
+    assert not HookChain([("one", Asked())], MemoryLog(), "remote").has("mail")
+
+
+def test_what_is_answered_at_once_is_there_at_once() -> None:
+    # without a loop, so without a task
+    assert HookChain([("one", Asked()), ("two", Asked(NO))], MemoryLog()).ask(
+        "mail", FACTS, b"x"
+    ) == Decision(NO)
 
 
 def test_no_opinion_lets_the_mail_go_on() -> None:
     first, second = Asked(), AskedSlowly()
-    assert ask(first, second)[0] is None
+    assert ask(first, second)[0] is GO_ON
     assert first.seen == second.seen == [(FACTS, b"a@b.example")]
 
 
-def test_the_first_refusal_ends_the_step() -> None:
+@pytest.mark.parametrize("answer", [NO, LATER, HangUp(), HangUp(NO.reply)])
+def test_the_first_refusal_ends_the_step(answer: Any) -> None:
     later = Asked()
-    assert ask(AskedSlowly(Refuse(NO)), later)[0] == NO
+    assert ask(AskedSlowly(answer), later)[0].refusal == answer
     assert later.seen == []
 
 
-def test_a_broken_hook_defers_and_the_log_names_it() -> None:
-    reply, log = ask(Broken(), Asked(Refuse(NO)))
-    assert reply is not None and reply.code == 451
+@pytest.mark.parametrize(
+    ("answer", "decision"),
+    [
+        (Accept(), Decision(silent=True)),
+        (Next(), GO_ON),
+        (SkipChecks(), Decision(skip_checks=True)),
+        (Drop(), Decision(drop=True, silent=True)),
+    ],
+)
+def test_what_ends_a_step_without_a_refusal(answer: Any, decision: Decision) -> None:
+    later = Asked(NO)
+    assert ask(Asked(answer), later)[0] == decision
+    assert later.seen == []
+
+
+def test_hold_leaves_the_others_their_say() -> None:
+    assert ask(Asked(Hold("odd")), Asked(Hold("odder")))[0] == Decision(hold="odd")
+    assert ask(Asked(Hold("odd")), Asked(NO))[0] == Decision(NO, hold="odd")
+
+
+def test_drop_at_connect_hangs_up() -> None:
+    assert ask(Asked(Drop()), step="connect")[0] == Decision(HangUp())
+
+
+def test_the_next_hook_sees_a_replaced_address() -> None:
+    second = AskedSlowly(Replace(b"c@d.example"))
+    third = Asked()
+    assert ask(Asked(Replace(b"b@c.example")), second, third)[0] == Decision(address=b"c@d.example")
+    assert [seen[0][1] for seen in (second.seen, third.seen)] == [b"b@c.example", b"c@d.example"]
+
+
+def test_a_replaced_recipient_keeps_what_its_sender_wants_to_be_told() -> None:
+    second = Asked()
+    first = Recipient(b"a@b.example", b"NEVER", b"rfc822;a@b.example")
+    ask(Asked(Replace(b"c@d.example")), second, step="rcpt", fact=first)
+    assert second.seen[0][1] == Recipient(b"c@d.example", b"NEVER", b"rfc822;a@b.example")
+
+
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [
+        (Broken(), b"no idea"),
+        (Asked("yes"), b"answered 'yes' at mail"),
+        (Asked(Reject(Reply(250, b"", (b"ok",)))), b"answered Reject"),
+        (Asked(Defer(NO.reply)), b"answered Defer"),
+        (Asked(Replace(b"a\nb")), b"answered Replace"),
+        (Named("Stuck", Stuck(), 0.01), b"took more than 0.01 seconds at mail"),
+    ],
+)
+def test_a_hook_that_fails_defers_and_the_log_says_why(hook: Any, said: bytes) -> None:
+    named = hook if isinstance(hook, Named) else Named("toy", hook)
+    decision, log = ask(named, Asked(NO))
+    assert decision.refusal is not None and decision.refusal.reply.code == 451
     assert [type(event) for event in log.events] == [Alert]
-    assert b"Broken" in log.lines()[0] and b"no idea" in log.lines()[0]
+    assert named.name.encode() in log.lines()[0] and said.replace(b" ", b"_")[:8] in log.lines()[0].replace(
+        b" ", b"_"
+    )
+
+    decision, log = ask(named._replace(on_error="pass"), Asked(NO))
+    assert decision == Decision(NO)
+    assert b"passed" in log.lines()[0]
+
+
+@pytest.mark.parametrize("answer", [Replace(b"x@y.example"), SkipChecks()])
+def test_what_makes_no_sense_at_a_step_defers(answer: Any) -> None:
+    assert ask(Asked(answer), step="data")[0].refusal.reply.code == 451  # type: ignore[union-attr]
+
+
+def test_all_are_told_and_the_failure_of_one_keeps_no_other_from_it() -> None:
+    told: list[str] = []
+
+    class Slow:
+        async def reset(self, session: SessionFacts, why: str) -> None:
+            await asyncio.sleep(0)
+            told.append("slow " + why)
+
+    class Bad:
+        def reset(self, session: SessionFacts, why: str) -> None:
+            told.append("bad")
+            raise ValueError
+
+    class Quick:
+        def reset(self, session: SessionFacts, why: str) -> None:
+            told.append("quick")
+
+    async def scene() -> None:
+        log = MemoryLog()
+        waiting = HookChain([("b", Bad()), ("s", Slow()), ("b", Bad()), ("q", Quick())], log).tell(
+            "reset", FACTS, "done"
+        )
+        assert waiting is not None
+        await waiting
+        assert told == ["bad", "slow done", "bad", "quick"]
+        assert len(log.events) == 2
+
+    asyncio.run(scene())

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openqmail.core.message import has_line, header_end, hops
+from openqmail.core.message.header import has_line, header_end, hops
 
 
 def test_header_ends_at_the_first_empty_line() -> None:

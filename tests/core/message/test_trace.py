@@ -6,7 +6,7 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openqmail.core.message import delivered_to, qmail_date, quote, received, return_path
+from openqmail.core.message.trace import delivered_to, qmail_date, quote, received, return_path
 
 NOW = 1795545897.0  # Tue, 24 Nov 2026 18:44:57 +0000
 

@@ -17,7 +17,7 @@ from homes import OWNER, Waiting
 from openqmail.core.control import Home
 from openqmail.core.control.accounts import Account, Accounts
 from openqmail.core.service.frames.blocking import BlockingChannel
-from openqmail.core.service.frames.spawning import FromSpawner, Refused, Start, Started
+from openqmail.core.service.frames.spawning import FromSpawner, Refused, Start, Started, StartPrograms
 from openqmail.core.service.processes import local
 from openqmail.core.service.processes.process import Inherited
 
@@ -161,3 +161,45 @@ def test_no_other_is_served_before_workers_that_deliver_are_no_more(
     for pid in workers:
         with pytest.raises(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
+
+
+# --- programs of hooks -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("port", "asked"),
+    [("programs", Start(1, b"x")), ("check", StartPrograms(1)), ("local", StartPrograms(1))],
+)
+def test_who_may_ask_for_one_kind_of_worker_gets_no_other(
+    spawner: local.Spawner, port: str, asked: Any
+) -> None:
+    client, peer = asks(spawner, port)
+    with peer:
+        assert BlockingChannel(peer, FromSpawner).send(asked)
+        spawner._answer(client)
+        assert client not in spawner._clients
+        assert not client.workers
+
+
+def test_programs_are_run_only_where_a_hook_is_named(spawner: local.Spawner, monkeypatch) -> None:
+    ran: list[Account] = []
+    monkeypatch.setattr(local, "run_programs", lambda *known: ran.append(known[-1]) or 7)
+    client, peer = asks(spawner, "programs")
+    with peer:
+        channel = BlockingChannel(peer, FromSpawner)
+        spawner._inherited.settings.hooks = ()
+        assert spawner._start(client, StartPrograms(1))
+        [(answer, _)] = channel.receive()
+        assert isinstance(answer, Refused) and b"names no hook" in answer.text
+        spawner._inherited.settings.hooks = ("toy",)
+        for number in range(2, 2 + local.RUNNERS):
+            assert spawner._start(client, StartPrograms(number))
+            [(answer, descriptors)] = channel.receive()
+            assert isinstance(answer, Started)
+            for one in descriptors:
+                os.close(one)
+        assert spawner._start(client, StartPrograms(9))
+        [(answer, _)] = channel.receive()
+        assert isinstance(answer, Refused) and b"Too many" in answer.text
+        for pid in client.workers:
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7

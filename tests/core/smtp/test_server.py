@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openqmail.core.smtp import Offer, ServerSession, events
-from openqmail.core.smtp.server import COMMAND_LINE, FULL, OVERFULL
+from openqmail.core.smtp.machine import FULL, OVERFULL
+from openqmail.core.smtp.server import COMMAND_LINE
 from openqmail.core.smtp.tables import TABLE, State
 from openqmail.core.values import Recipient, Reply
 

@@ -4,8 +4,10 @@ Every story is told twice: with direct calls, and with frames over a socket in b
 """
 
 import asyncio
+import os
 import socket
 import ssl
+import tempfile
 from asyncio import Future
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -17,23 +19,26 @@ import msgspec
 import pytest
 
 from handshakes import OURS
+from logins import CHECKS, SMTPAUTH
 from openqmail.core.control.assign import Users
 from openqmail.core.control.home import Home
+from openqmail.core.control.logins import Logins
 from openqmail.core.control.reader import read_settings
 from openqmail.core.control.settings import Listener, Settings
 from openqmail.core.dns import Answer, NoSuchName
-from openqmail.core.gate import LocalGate, limits_of
+from openqmail.core.gate import Authentication, BackEnds, Guard, LocalGate, limits_of
 from openqmail.core.hooks import HookChain
 from openqmail.core.log import MemoryLog
 from openqmail.core.ports import CONNECTIONS, LargeBody, ServiceContext
+from openqmail.core.queue.body import FileBody
 from openqmail.core.service.frames.gate import GateClient, GateServer
 from openqmail.core.service.frames.local_client import LocalClient
 from openqmail.core.service.frames.submission import SubmissionClient, SubmissionServer
 from openqmail.core.service.loops import new_loop
 from openqmail.core.smtpd import SmtpService
 from openqmail.core.tls import ServerTls
-from openqmail.core.values import Envelope, MessageId, OpenqmailError, Outcome, Result
-from openqmail.core.world import SimulatedClock
+from openqmail.core.values import Body, Envelope, MessageId, OpenqmailError, Outcome, Result
+from openqmail.core.world import PosixDisk, SimulatedClock
 from spawned import Spawner
 
 
@@ -54,6 +59,13 @@ class Large:
             future.set_result(None)
         return future
 
+    def so_far(self) -> "Future[Body]":
+        with tempfile.NamedTemporaryFile(delete=False, dir=self.queue.folder.name) as file:
+            file.write(self.data)
+        future: Future[Body] = asyncio.get_running_loop().create_future()
+        future.set_result(FileBody(PosixDisk(), os.fsencode(file.name), 0, len(self.data)))
+        return future
+
     def abort(self) -> None:
         self.aborted = True
 
@@ -64,6 +76,8 @@ class ListQueue:
     def __init__(self) -> None:
         self.messages: list[tuple[Envelope, bytes]] = []
         self.bodies: list[Large] = []
+        self.reasons: list[str] = []
+        self.folder = tempfile.TemporaryDirectory()
         self.error: OpenqmailError | None = None
         self.hold = False
         self.held: list[Future[None]] = []
@@ -73,12 +87,13 @@ class ListQueue:
         self.bodies.append(Large(self))
         return self.bodies[-1]
 
-    def submit(self, envelope: Envelope, body: bytes | LargeBody) -> "Future[MessageId]":
+    def submit(self, envelope: Envelope, body: bytes | LargeBody, hold: str = "") -> "Future[MessageId]":
         future: Future[MessageId] = asyncio.get_running_loop().create_future()
         if self.error is not None:
             future.set_exception(self.error)
             return future
         self.messages.append((envelope, body if isinstance(body, bytes) else body.data))  # type: ignore[attr-defined]
+        self.reasons.append(hold)
         self.answers.append(future)
         if not self.hold:
             future.set_result(MessageId(len(self.messages), b"k" * 24))
@@ -278,11 +293,27 @@ def control(tmp_path: Path, settings: Settings) -> Path:
     return folder
 
 
+@pytest.fixture
+def users(tmp_path: Path) -> Path:
+    """A users/smtpauth."""
+    (tmp_path / "smtpauth").write_bytes(SMTPAUTH)
+    return tmp_path / "smtpauth"
+
+
 def _connected(client: Any, server: Any) -> Any:
     ours, theirs = socket.socketpair()
     client.attach(ours)
     server.serve(theirs)
     return client
+
+
+async def _authentication(users: Path, settings: Settings, clock: Any, log: Any) -> Authentication:
+    """`users`: a users/smtpauth."""
+    back_ends = BackEnds(Logins(str(users), b"k" * 32), CHECKS, lambda _: None)
+    back_ends.reconfigure(settings)
+    made = Authentication(back_ends, Guard(settings.authfailures), clock, log)
+    await made.start()
+    return made
 
 
 @asynccontextmanager
@@ -294,16 +325,20 @@ async def _running(
     resolver: Any = None,
     tls: ServerTls | None = None,
     kind: type[SmtpService] = SmtpService,
+    users: Path | None = None,
     **changes: object,
 ) -> AsyncIterator[Server]:
     settings = msgspec.structs.replace(settings, **changes)
     queue, log, clock = ListQueue(), MemoryLog(), SimulatedClock()
-    gate = LocalGate(limits_of(settings), clock)
+    authentication = None if users is None else await _authentication(users, settings, clock, log)
+    gate = LocalGate(limits_of(settings), clock, authentication)
     submission: Any = queue
     gate_port: Any = gate
     if frames:
         submission = _connected(SubmissionClient(), SubmissionServer(queue))
         gate_port = _connected(GateClient(batches={}), GateServer(gate))
+        while gate.mechanisms != gate_port.mechanisms:
+            await asyncio.sleep(0)
     recipients: Any = mailboxes
     if frames and mailboxes is not None:
         spawner = Spawner(lambda uid, gid: mailboxes, lambda local: (7, 7))
@@ -331,6 +366,8 @@ async def _running(
         server.hang_up()
         service.abort()
         listening.close()
+        if authentication is not None:
+            await authentication.close()
         if frames:
             submission.close()
             gate_port.close()

@@ -17,6 +17,8 @@ def run(work):
 class SlowGate:
     """Answers when it is told to."""
 
+    mechanisms = frozenset()
+
     def __init__(self):
         self.asked, self.released = [], []
         self.event = asyncio.Event()

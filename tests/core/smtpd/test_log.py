@@ -9,7 +9,7 @@ import pytest
 
 from openqmail.core import log
 from openqmail.core.control.rules import Rule, Rules
-from openqmail.core.hooks import Refuse
+from openqmail.core.hooks import Defer, Reject
 from openqmail.core.smtpd import record
 from openqmail.core.values import QueueFull, Reply
 
@@ -247,7 +247,8 @@ class Strict:
         self.code = code
 
     async def connect(self, session):
-        return Refuse(Reply(self.code, b"", (b"not you",)))
+        reply = Reply(self.code, b"", (b"not you",))
+        return Reject(reply) if self.code >= 500 else Defer(reply)
 
 
 def test_a_hook_that_refuses_the_connection_is_a_line(settings, running):

@@ -3,7 +3,7 @@
 import asyncio
 
 from openqmail.core.control.rules import Rule, Rules
-from openqmail.core.hooks import Refuse
+from openqmail.core.hooks import Reject
 from openqmail.core.log import Warn
 from openqmail.core.smtpd import recipients
 from openqmail.core.values import Reply
@@ -92,8 +92,8 @@ def test_only_recipients_of_this_host_are_looked_up_as_they_are_routed(settings,
 
 def test_policy_and_hooks_are_asked_first(settings, running, mailboxes):
     class Hook:
-        def rcpt(self, facts, sender, recipient):
-            return Refuse(Reply(550, b"5.7.1", (b"not you",))) if b"hook" in recipient.address else None
+        def rcpt(self, session, recipient):
+            return Reject(Reply(550, b"5.7.1", (b"not you",))) if b"hook" in recipient.address else None
 
     async def story():
         async with running(settings, [("hook", Hook())], mailboxes) as server:

@@ -6,7 +6,7 @@ from typing import Any
 
 from openqmail.core.control.rules import Rule, Rules
 from openqmail.core.control.settings import Settings
-from openqmail.core.hooks import Refuse
+from openqmail.core.hooks import Answer, Reject
 from openqmail.core.ports import LARGE
 from openqmail.core.values import QueueFull, Reply, TemporaryFailure
 
@@ -276,10 +276,10 @@ class Refusing:
             setattr(self, name, self._method(name, name == step))
 
     def _method(self, name: str, refuse: bool) -> Any:
-        async def method(*facts: Any) -> Refuse | None:
+        async def method(*facts: Any) -> Answer:
             self.asked.append(name)
             await asyncio.sleep(0)
-            return Refuse(Reply(550, b"5.7.1", (b"refused at " + name.encode(),))) if refuse else None
+            return Reject(Reply(550, b"5.7.1", (b"refused at " + name.encode(),))) if refuse else None
 
         return method
 

@@ -84,7 +84,7 @@ def test_what_was_known_before_is_forgotten(
     heard: list[Any] = []
 
     class Hook:
-        def helo(self, session: Any) -> None:
+        def helo(self, session: Any, name: bytes) -> None:
             heard.append((session.helo, session.tls is not None))
 
         def mail(self, session: Any, sender: bytes) -> None:
@@ -449,6 +449,8 @@ def test_a_handshake_that_begins_before_the_client_is_let_in_is_not_lost(
 
 class SlowGate:
     """Answers when it is told to."""
+
+    mechanisms = frozenset[bytes]()
 
     def __init__(self) -> None:
         self.asked: asyncio.Queue[asyncio.Future[bool]] = asyncio.Queue()

@@ -1,6 +1,7 @@
 """A real Unix socket in front of a queue that is only a list."""
 
 import asyncio
+import os
 import shutil
 import tempfile
 from asyncio import Future
@@ -18,9 +19,10 @@ from openqmail.core.control.settings import Listener, Settings
 from openqmail.core.hooks import HookChain
 from openqmail.core.log import MemoryLog
 from openqmail.core.ports import LargeBody, ServiceContext
+from openqmail.core.queue.body import FileBody
 from openqmail.core.submit.service import SubmitService
-from openqmail.core.values import Envelope, MessageId, OpenqmailError
-from openqmail.core.world import SimulatedClock
+from openqmail.core.values import Body, Envelope, MessageId, OpenqmailError
+from openqmail.core.world import PosixDisk, SimulatedClock
 
 
 class Large:
@@ -42,6 +44,13 @@ class Large:
             future.set_result(None)
         return future
 
+    def so_far(self) -> "Future[Body]":
+        with tempfile.NamedTemporaryFile(delete=False, dir=self.queue.folder.name) as file:
+            file.write(self.data)
+        future: Future[Body] = asyncio.get_running_loop().create_future()
+        future.set_result(FileBody(PosixDisk(), os.fsencode(file.name), 0, len(self.data)))
+        return future
+
     def abort(self) -> None:
         self.aborted = True
 
@@ -52,6 +61,8 @@ class ListQueue:
     def __init__(self) -> None:
         self.messages: list[tuple[Envelope, bytes]] = []
         self.bodies: list[Large] = []
+        self.reasons: list[str] = []
+        self.folder = tempfile.TemporaryDirectory()
         self.error: OpenqmailError | None = None
         self.broken: OpenqmailError | None = None
         self.hold = False
@@ -63,12 +74,13 @@ class ListQueue:
         self.bodies.append(Large(self))
         return self.bodies[-1]
 
-    def submit(self, envelope: Envelope, body: bytes | LargeBody) -> "Future[MessageId]":
+    def submit(self, envelope: Envelope, body: bytes | LargeBody, hold: str = "") -> "Future[MessageId]":
         future: Future[MessageId] = asyncio.get_running_loop().create_future()
         if self.error is not None:
             future.set_exception(self.error)
             return future
         self.messages.append((envelope, body if isinstance(body, bytes) else bytes(body.data)))  # type: ignore[attr-defined]
+        self.reasons.append(hold)
         self.answers.append(future)
         self.arrived.set()
         if not self.hold:

@@ -9,15 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openqmail.core.message.origination import Stamp, fields, header_size
 from openqmail.core.submit.addresses import AddressError, Defaults
 from openqmail.core.submit.compose import (
     Author,
     Composed,
     HeaderError,
-    Stamp,
     compose,
-    fields,
-    header_size,
     resolved,
 )
 

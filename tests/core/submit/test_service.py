@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from openqmail.core.control.settings import Settings
-from openqmail.core.hooks import Refuse, SessionFacts
+from openqmail.core.hooks import Answer, Defer, Drop, HangUp, Hold, Reject, SessionFacts
 from openqmail.core.ports import LARGE
 from openqmail.core.submit import service as module
 from openqmail.core.submit.service import CONNECTIONS_OF_ONE, as_text, caller
@@ -332,12 +332,15 @@ class Hook:
             setattr(self, name, self._method(name, code if name == step else 0))
 
     def _method(self, name: str, code: int) -> Callable[..., object]:
-        async def method(session: SessionFacts, *facts: object) -> Refuse | None:
+        async def method(session: SessionFacts, *facts: object) -> Answer:
             await asyncio.sleep(0)
             assert session.relay
             assert session.service == "submit"
+            if name == "message":
+                facts = (facts[0], facts[1].data)
             self.asked.append((name, facts))
-            return Refuse(Reply(code, b"5.7.1", (b"not", b"you"))) if code else None
+            reply = Reply(code, b"5.7.1", (b"not", b"you"))
+            return None if not code else Reject(reply) if code >= 500 else Defer(reply)
 
         return method
 
@@ -364,8 +367,8 @@ def test_hooks_are_told_what_they_decide_on(running: Running) -> None:
         sender, first, second = b"s@a.example", Recipient(b"a@x"), Recipient(b"b@x")
         envelope = Envelope(sender, (first, second), Origin(os.getuid(), os.getpid()))
         assert hook.asked == [
-            ("mail", (sender,)), ("rcpt", (sender, first)), ("rcpt", (sender, second)),
-            ("data", (envelope,)), ("message", (envelope, 2)),
+            ("mail", (sender,)), ("rcpt", (first,)), ("rcpt", (second,)),
+            ("data", (envelope,)), ("message", (envelope, b"x\n")),
         ]  # fmt: skip
 
     asyncio.run(scene())
@@ -468,3 +471,68 @@ def test_a_connection_that_said_nothing_is_not_told(running: Running) -> None:
             assert said(server) == []
 
     asyncio.run(scene())
+
+
+class Judge:
+    """Sees the message as it comes, and does with it as it was told."""
+
+    def __init__(self, answer: object = None, wish: Callable[[Any], None] = lambda edits: None) -> None:
+        self.answer, self.wish = answer, wish
+        self.fields: list[bytes] = []
+        self.body = b""
+        self.over: list[str] = []
+
+    def header(self, session: SessionFacts, field: Any) -> None:
+        self.fields.append(field.name)
+
+    async def chunk(self, session: SessionFacts, data: bytes) -> None:
+        await asyncio.sleep(0)
+        self.body += data
+
+    def message(self, session: SessionFacts, envelope: Envelope, body: Any, edits: Any) -> Any:
+        self.wish(edits)
+        return self.answer
+
+    def reset(self, session: SessionFacts, why: str) -> None:
+        self.over.append(why)
+
+
+SIZES = pytest.mark.parametrize(
+    "text", [b"A: b\n\nhello\n", b"A: b\n\n" + b"hello\n" * 40_000], ids=["small", "large"]
+)
+
+
+@SIZES
+def test_hooks_see_a_message_as_it_comes_and_edit_it(running: Running, text: bytes) -> None:
+    def wish(edits: Any) -> None:
+        edits.prepend(b"X-New: yes")
+        edits.recipients = [Recipient(b"c@x")]
+
+    async def scene() -> None:
+        judge = Judge(wish=wish)
+        async with running([("judge", judge)]) as server:
+            assert told(await server.say(request(text, b"b@x"))).startswith(b"K")
+            await server.until(0)
+            ((envelope, body),) = server.queue.messages
+            assert body.partition(b"\n")[2] == b"X-New: yes\n" + text
+            assert envelope.recipients == (Recipient(b"c@x"),)
+            assert (judge.fields, judge.body) == ([b"A"], text.partition(b"\n\n")[2])
+            assert judge.over == ["done", "end"]
+
+    asyncio.run(scene())
+
+
+@SIZES
+def test_a_message_may_be_held_or_dropped_or_refused_at_its_end(running: Running, text: bytes) -> None:
+    async def scene(answer: Any, letter: bytes, reasons: list[str], why: str) -> None:
+        judge = Judge(answer)
+        async with running([("judge", judge)]) as server:
+            assert told(await server.say(request(text, b"b@x")))[:1] == letter
+            await server.until(0)
+            assert server.queue.reasons == reasons
+            assert judge.over == [why, "end"]
+
+    asyncio.run(scene(Hold("odd"), b"K", ["odd"], "done"))
+    asyncio.run(scene(Drop(), b"K", [], "done"))
+    asyncio.run(scene(HangUp(), b"Z", [], "refused"))
+    asyncio.run(scene(Reject(Reply(550, b"5.7.1", (b"no",))), b"D", [], "refused"))

@@ -244,7 +244,7 @@ def test_a_lease_that_nobody_waits_for_any_more_is_given_back():
         Lease(1, b"connections", -5),
         Held(b"connections", -1),
         Spend(1, b"perhour", b"x", -3),
-        Lease(1, b"x" * 5000, 1),
+        Lease(1, b"x" * 20_000, 1),
     ],
 )
 def test_who_makes_no_sense_is_closed_alone(message):

@@ -131,17 +131,19 @@ def test_front_ends_come_when_the_queue_is_open() -> None:
     assert len(world.named("smtpd")) == 1
 
 
-def test_front_ends_ask_local_for_mailboxes_by_a_connection_of_their_own() -> None:
+def test_front_ends_ask_local_for_mailboxes_and_programs_by_connections_of_their_own() -> None:
     world = serving(2)
     (local,) = world.named("local")
     assert {(link.port, link.client) for link in world.links if link.server == local} == {
         ("local", *world.named("send")),
-        *(("check", front) for front in world.named("smtpd")),
+        ("logins", *world.named("gate")),
+        *((port, front) for front in world.named("smtpd") for port in ("check", "programs")),
     }
     world.die(local)
     world.calm()
     (local,) = world.named("local")
-    assert {world.partner(front, "check") for front in world.named("smtpd")} == {local}
+    for port in ("check", "programs"):
+        assert {world.partner(front, port) for front in world.named("smtpd")} == {local}
 
 
 def test_everybody_is_there_and_knows_whom_he_asks() -> None:

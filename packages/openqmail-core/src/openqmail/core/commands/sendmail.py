@@ -12,9 +12,10 @@ import os
 import sys
 import time
 
+from openqmail.core.message.origination import Stamp, fields, header_size
 from openqmail.core.submit import client
 from openqmail.core.submit.addresses import AddressError, Defaults, plain
-from openqmail.core.submit.compose import Author, HeaderError, Stamp, compose, fields, header_size, resolved
+from openqmail.core.submit.compose import Author, HeaderError, compose, resolved
 from openqmail.core.submit.spool import Spool, pieces
 from openqmail.core.submit.wire import request_head
 

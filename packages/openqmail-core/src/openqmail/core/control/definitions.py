@@ -6,7 +6,7 @@ of the group `openqmail.control`: a `Definition`, or several in a tuple.  `FOREI
 files of netqmail and eQmail that have no effect yet.
 """
 
-from openqmail.core.control import outgoing, receiving, reports, securing, syntax
+from openqmail.core.control import outgoing, receiving, reports, securing, submitting, syntax
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.definition import number as _number
 from openqmail.core.control.tcprules import parse_rules
@@ -250,15 +250,18 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition(
         name="hooks",
-        kind="a list of names",
+        kind="a list of hooks",
         default="",
-        readers=("smtpd",),
+        readers=("smtpd", "send", "remote"),
         explanation=(
-            "The hooks that are asked about mail coming in, in this order; the first that refuses ends it. "
-            "A hook is installed as an entry point of the group openqmail.hooks."
+            "The hooks that are asked about mail coming in and going out, in this order; the first that "
+            "refuses ends it. A line is NAME [timeout=SECONDS] [on_error=defer|pass]. A hook that takes "
+            "longer than its time for one step (60 seconds), or fails, puts the mail off, and the log says "
+            "so; with on_error=pass it is passed over. A hook is installed as an entry point of the group "
+            "openqmail.hooks; docs/hooks.md tells how to write one."
         ),
-        example="greylist",
-        parse=sequence(syntax.hook),
+        example="greylist timeout=10 on_error=pass",
+        parse=sequence(syntax.hook, lambda line: line.name),
     ),
     _host(
         "envnoathost",
@@ -495,6 +498,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     *securing.DEFINITIONS,
     *outgoing.DEFINITIONS,
+    *submitting.DEFINITIONS,
 )
 
 FOREIGN = {

@@ -83,6 +83,13 @@ class Logins:
         self._key = secrets.token_bytes(32) if key is None else key
         self._state = _NOTHING
 
+    def changed(self) -> bool:
+        """Whether the file is another than the one that was read last; costs next to nothing."""
+        try:
+            return _version(self._path) != self._state.version
+        except TemporaryFailure:
+            return True
+
     def mechanisms(self) -> frozenset[bytes]:
         """Those that some login can use; none where there is no file.  Raises TemporaryFailure."""
         return self._now().mechanisms
@@ -108,14 +115,10 @@ class Logins:
 
     def _now(self) -> _State:
         """The file as it is.  Threads that meet here read it twice, which does no harm."""
-        try:
-            found = os.stat(self._path)
-        except FileNotFoundError:
-            return _NOTHING
-        except OSError as error:
-            raise TemporaryFailure(f"{self._path}: cannot be read: {error.strerror}") from None
-        version = (found.st_ino, found.st_mtime_ns, found.st_size)
-        if version != self._state.version:
+        version = _version(self._path)
+        if version is None:
+            self._state = _NOTHING
+        elif version != self._state.version:
             entries, problems = parse_smtpauth(read_smtpauth(self._path))
             every = [one for entry in entries.values() for one in entry.secrets]
             dummy = next((one for one in every if _is_argon2(one)), DUMMY)
@@ -123,6 +126,17 @@ class Logins:
             like = _of(every, ScramVerifier)
             self._state = _State(version, entries, tuple(problems), dummy, like, offered(entries))
         return self._state
+
+
+def _version(path: str) -> tuple[int, int, int] | None:
+    """None where there is no file.  Raises TemporaryFailure."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise TemporaryFailure(f"{path}: cannot be read: {error.strerror}") from None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _check_password(entry: Entry | None, password: bytes, dummy: Hash) -> Judgement:

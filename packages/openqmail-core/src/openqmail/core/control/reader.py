@@ -11,7 +11,7 @@ from typing import cast
 
 import msgspec
 
-from openqmail.core.control import extensions, smtpauth
+from openqmail.core.control import extensions, smtpauth, submitting
 from openqmail.core.control.assign import parse_assign
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.definitions import DEFINITIONS, FOREIGN
@@ -95,6 +95,7 @@ def check(home: Home) -> Findings:
     errors += _logins(home)
     warnings = list(_mistaken_names(home, definitions))
     warnings += _contradictions(values)
+    warnings += submitting.doubtful(values)
     if isinstance(rules := values.get("rules"), Rules):
         warnings += without_effect(rules)
     if os.path.exists(os.path.join(home.control, MORE_CDB)) and not _is_newest(home, MORE_CDB, MORE):
@@ -161,7 +162,7 @@ def not_installed(values: Mapping[str, object]) -> list[ControlError]:
     listen, routes, hooks = (values.get(name) or () for name in ("listen", "smtproutes", "hooks"))
     wanted = [("openqmail.services", listener.service) for listener in listen]  # type: ignore[attr-defined]
     wanted += [("openqmail.transports", route.transport) for route in getattr(routes, "values", tuple)()]
-    wanted += [("openqmail.hooks", hook) for hook in hooks]  # type: ignore[attr-defined]
+    wanted += [("openqmail.hooks", hook.name) for hook in hooks]  # type: ignore[attr-defined]
     errors = []
     for group, name in dict.fromkeys(wanted):
         try:

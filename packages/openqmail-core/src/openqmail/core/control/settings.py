@@ -59,6 +59,14 @@ class Resolver(msgspec.Struct, frozen=True):
     trusted: bool = False
 
 
+class HookLine(msgspec.Struct, frozen=True):
+    """A line of `control/hooks`: `timeout` in seconds a step; `on_error`: what a hook's failure means."""
+
+    name: str
+    timeout: float = 60.0
+    on_error: Literal["defer", "pass"] = "defer"
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the jobs need to know.
 
@@ -70,7 +78,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `tlspolicy`: domain, `.suffix` or `*` -> a word of `securing.POLICIES`; `tlsclientciphers` and
     `tlsserverciphers` empty: the usual ones.  `tlsclients`: names in certificates, lower case.
     `bounceformat` is `qmail` or `dsn`.  `added`: the values of control files that add-ons declare, by name.
-    `accounts`: role -> user, where it is not `ACCOUNTS`.
+    `checkpassword` and its like: a command and its arguments; `senders`: login -> addresses and `@domain`s in
+    lower case.  `accounts`: role -> user, where it is not `ACCOUNTS`.
     """
 
     me: bytes
@@ -105,7 +114,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     requirereverse: bool = False
     tlsserverciphers: str = ""
     tlsclients: frozenset[str] = frozenset()
-    hooks: tuple[str, ...]
+    # who logs in, and what a login may send
+    checkpassword: tuple[bytes, ...] = ()
+    checkcram: tuple[bytes, ...] = ()
+    checktoken: tuple[bytes, ...] = ()
+    authplain: bool = False
+    authfailures: int = 10
+    senders: Mapping[bytes, frozenset[bytes]] = {}
+    loginmessagesperhour: int = 0
+    loginrecipientsperhour: int = 0
+    hooks: tuple[HookLine, ...]
     # where mail goes
     envnoathost: bytes
     percenthack: frozenset[bytes]

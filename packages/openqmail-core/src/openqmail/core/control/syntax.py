@@ -8,7 +8,7 @@ case; one beyond ASCII is kept in both its spellings (RFC 5891), for mail may us
 import ipaddress
 import re
 
-from openqmail.core.control.settings import ACCOUNTS, METRICS, Listener, Resolver, Route
+from openqmail.core.control.settings import ACCOUNTS, METRICS, HookLine, Listener, Resolver, Route
 from openqmail.core.control.text import integer, shown
 
 _LABELS = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
@@ -253,11 +253,22 @@ def account(text: str) -> tuple[tuple[bytes, ...], str]:
     return (role.encode(),), user
 
 
-def hook(text: str) -> str:
-    words = text.split()
-    if len(words) > 1:
-        raise ValueError(f"'{shown(words[1])}' is an option that is not there yet; write the name alone")
-    return word(text)
+def hook(text: str) -> HookLine:
+    """`NAME [timeout=SECONDS] [on_error=defer|pass]`."""
+    name, *options = text.split()
+    found: dict[str, str] = {}
+    for option in options:
+        key, equals, what = option.partition("=")
+        if not equals or key not in ("timeout", "on_error"):
+            raise ValueError(f"'{shown(option)}' is not an option; write timeout=SECONDS or on_error=pass")
+        if key in found:
+            raise ValueError(f"has {key} twice; remove one of them")
+        found[key] = what
+    on_error = found.get("on_error", "defer")
+    if on_error not in ("defer", "pass"):
+        raise ValueError(f"'{shown(on_error)}' is neither defer nor pass; write one of them")
+    seconds = integer(1, 3600, "seconds")(found.get("timeout", "60"))
+    return HookLine(word(name), float(seconds), "pass" if on_error == "pass" else "defer")
 
 
 def virtual_domain(text: str) -> tuple[tuple[bytes, ...], bytes]:

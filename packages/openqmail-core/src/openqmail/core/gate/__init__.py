@@ -1,5 +1,8 @@
-"""How much is too much."""
+"""How much is too much, and who is who."""
 
+from openqmail.core.gate.authentication import Authentication
+from openqmail.core.gate.back_ends import BackEnds
+from openqmail.core.gate.guard import Guard
 from openqmail.core.gate.local import Limits, LocalGate, limits_of
 
-__all__ = ["Limits", "LocalGate", "limits_of"]
+__all__ = ["Authentication", "BackEnds", "Guard", "Limits", "LocalGate", "limits_of"]

@@ -12,14 +12,19 @@ from collections.abc import Mapping
 import msgspec
 
 from openqmail.core.control.settings import Settings
+from openqmail.core.gate.authentication import Authentication
 from openqmail.core.limits import Buckets
 from openqmail.core.ports.gate import (
     CONNECTIONS,
     CONNECTIONS_OF_NETWORK,
     CONNECTIONS_PER_HOUR,
+    MESSAGES_OF_LOGIN,
     MESSAGES_PER_HOUR,
+    RECIPIENTS_OF_LOGIN,
     RECIPIENTS_PER_HOUR,
 )
+from openqmail.core.ports.sasl import Exchange, SaslAnswer, SaslClient, SaslDenied
+from openqmail.core.sasl import Facts
 from openqmail.core.world import Clock, SystemClock
 
 
@@ -39,6 +44,8 @@ def limits_of(settings: Settings) -> Limits:
         CONNECTIONS_PER_HOUR: settings.connectionsperhour,
         MESSAGES_PER_HOUR: settings.messagesperhour,
         RECIPIENTS_PER_HOUR: settings.recipientsperhour,
+        MESSAGES_OF_LOGIN: settings.loginmessagesperhour,
+        RECIPIENTS_OF_LOGIN: settings.loginrecipientsperhour,
     }
     return Limits(counters, rates)
 
@@ -46,9 +53,13 @@ def limits_of(settings: Settings) -> Limits:
 class LocalGate:
     """Serves the port `Gate`.
 
-    `take` and `charge` are what the port's `lease` and `spend` answer, without a future."""
+    `take` and `charge` are what the port's `lease` and `spend` answer, without a future.
+    `authentication` None: nobody can log in."""
 
-    def __init__(self, limits: Limits, clock: Clock | None = None) -> None:
+    def __init__(
+        self, limits: Limits, clock: Clock | None = None, authentication: Authentication | None = None
+    ) -> None:
+        self._authentication = authentication
         self._clock: Clock = SystemClock() if clock is None else clock
         self._taken: dict[bytes, int] = {}
         self._buckets: dict[bytes, Buckets] = {}
@@ -59,6 +70,15 @@ class LocalGate:
 
     def spend(self, rate: bytes, key: bytes, count: int = 1) -> "Future[bool]":
         return _answered(self.charge(rate, key, count))
+
+    @property
+    def mechanisms(self) -> frozenset[bytes]:
+        return self._authentication.mechanisms if self._authentication else frozenset()
+
+    def sasl(self, mechanism: bytes, client: SaslClient, facts: Facts) -> Exchange:
+        if self._authentication is None:
+            return _Nobody()
+        return self._authentication.begin(mechanism, client, facts)
 
     def take(self, counter: bytes, count: int = 1) -> bool:
         """Take `count` of what `counter` still has to give; False when that is too much."""
@@ -97,6 +117,18 @@ class LocalGate:
         self._limits = limits
         for name, rate in limits.rates.items():
             self._buckets.setdefault(name, Buckets(rate)).reconfigure(rate)
+
+
+class _Nobody:
+    """An exchange where nobody can log in."""
+
+    def respond(self, data: bytes | None) -> "Future[SaslAnswer]":
+        answer: Future[SaslAnswer] = asyncio.get_running_loop().create_future()
+        answer.set_result(SaslDenied("malformed"))
+        return answer
+
+    def abort(self) -> None:
+        pass
 
 
 def _answered(yes: bool) -> "Future[bool]":

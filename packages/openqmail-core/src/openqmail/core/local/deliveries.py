@@ -20,7 +20,8 @@ from openqmail.core.local.durability import Durability
 from openqmail.core.local.maildir import Maildirs, host_part, stem
 from openqmail.core.local.mbox import Mboxes
 from openqmail.core.local.plans import Directory, Plans, Task
-from openqmail.core.message import delivered_to, has_line, qmail_hop, return_path
+from openqmail.core.message.header import has_line
+from openqmail.core.message.trace import delivered_to, qmail_hop, return_path
 from openqmail.core.ports import Forward, LocalJob, LocalReport, Written
 from openqmail.core.values import Body, OpenqmailError, Outcome, Result
 from openqmail.core.world import Clock, Disk, ThreadWorkers, Workers

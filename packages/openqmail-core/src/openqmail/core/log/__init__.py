@@ -16,6 +16,8 @@ from openqmail.core.log.events import (
     Warn,
 )
 from openqmail.core.log.receiving import (
+    AuthAccepted,
+    AuthRefused,
     SmtpdAccepted,
     SmtpdRefused,
     SmtpdSession,
@@ -28,6 +30,8 @@ from openqmail.core.log.writer import Form, Log, LogWriter, MemoryLog
 
 __all__ = [
     "Alert",
+    "AuthAccepted",
+    "AuthRefused",
     "Bounced",
     "DeliveryEnded",
     "DeliveryStarted",

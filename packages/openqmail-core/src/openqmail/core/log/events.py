@@ -11,6 +11,8 @@ import msgspec
 
 from openqmail.core.log.escaping import SAFE
 from openqmail.core.log.receiving import (
+    AuthAccepted,
+    AuthRefused,
     SmtpdAccepted,
     SmtpdRefused,
     SmtpdSession,
@@ -177,6 +179,8 @@ Event = (
     | SmtpdRefused
     | SmtpdSession
     | SmtpdTlsFailed
+    | AuthAccepted
+    | AuthRefused
     | SubmitAccepted
     | SubmitRefused
     | RemoteTls

@@ -31,6 +31,8 @@ NAMES: dict[type, str] = {
     receiving.SmtpdRefused: "smtpd_refused",
     receiving.SmtpdSession: "smtpd_session",
     receiving.SmtpdTlsFailed: "smtpd_tls_failed",
+    receiving.AuthAccepted: "auth_accepted",
+    receiving.AuthRefused: "auth_refused",
     receiving.SubmitAccepted: "submit_accepted",
     receiving.SubmitRefused: "submit_refused",
     sending.RemoteTls: "remote_tls",

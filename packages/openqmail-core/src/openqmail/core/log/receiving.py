@@ -19,7 +19,7 @@ TEXT = 160
 class SmtpdAccepted(msgspec.Struct, frozen=True, gc=False):
     """A client was told that its message is in the queue, or would have been had it stayed.
 
-    `recipients`: how many."""
+    `recipients`: how many; `login`: of a client that has one."""
 
     number: int
     client: str
@@ -27,14 +27,16 @@ class SmtpdAccepted(msgspec.Struct, frozen=True, gc=False):
     helo: bytes
     sender: bytes
     recipients: int
+    login: bytes | None = None
 
     def line(self) -> bytes:
-        return b"smtpd: accepted msg %d: client %s helo %s from <%s> recipients %d" % (
+        return b"smtpd: accepted msg %d: client %s helo %s from <%s> recipients %d%s" % (
             self.number,
             host_and_port(self.client, self.port),
             word(self.helo),
             cut(self.sender, ADDRESS),
             self.recipients,
+            b"" if self.login is None else b" login <%s>" % cut(self.login, ADDRESS),
         )
 
 
@@ -130,6 +132,51 @@ class SmtpdTlsFailed(msgspec.Struct, frozen=True, gc=False):
             word(self.helo),
             cut(self.text, TEXT),
         )
+
+
+class AuthAccepted(msgspec.Struct, frozen=True, gc=False):
+    """A client has logged in."""
+
+    login: bytes
+    mechanism: bytes
+    client: str
+    port: int
+    service: str
+    tls: bool
+
+    def line(self) -> bytes:
+        return b"auth: accepted <%s>: %s" % (cut(self.login, ADDRESS), _how(self))
+
+
+class AuthRefused(msgspec.Struct, frozen=True, gc=False):
+    """A client has not.
+
+    `why`: `wrong`, the secret or the login; `later`, it could not be told; `locked`, after too many
+    failures.  `login`: as it was said, empty where it was not."""
+
+    why: str
+    login: bytes
+    mechanism: bytes
+    client: str
+    port: int
+    service: str
+    tls: bool
+
+    def line(self) -> bytes:
+        return b"auth: refused <%s>, %s: %s" % (
+            cut(self.login, ADDRESS),
+            word(self.why.encode("utf-8", "replace")),
+            _how(self),
+        )
+
+
+def _how(one: AuthAccepted | AuthRefused) -> bytes:
+    return b"client %s service %s mechanism %s tls %s" % (
+        host_and_port(one.client, one.port),
+        word(one.service.encode("utf-8", "replace")),
+        word(one.mechanism),
+        b"yes" if one.tls else b"no",
+    )
 
 
 class SubmitAccepted(msgspec.Struct, frozen=True, gc=False):

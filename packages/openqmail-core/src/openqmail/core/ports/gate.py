@@ -1,7 +1,10 @@
-"""The port that says how much is too much (and, later, who is who)."""
+"""The port that says how much is too much, and who is who."""
 
 from asyncio import Future
 from typing import Protocol
+
+from openqmail.core.ports.sasl import Exchange, SaslClient
+from openqmail.core.sasl import Facts
 
 CONNECTIONS = b"connections"
 """Counter of the connections from the network that are open."""
@@ -14,6 +17,12 @@ CONNECTIONS_PER_HOUR = b"connectionsperhour"
 
 MESSAGES_PER_HOUR = b"messagesperhour"
 """Rate of the mail transactions that are begun from one network."""
+
+MESSAGES_OF_LOGIN = b"loginmessagesperhour"
+"""Rate of the mail transactions that one login begins."""
+
+RECIPIENTS_OF_LOGIN = b"loginrecipientsperhour"
+"""Rate of the recipients that one login names."""
 
 RECIPIENTS_PER_HOUR = b"recipientsperhour"
 """Rate of the recipients that are named from one network."""
@@ -38,4 +47,13 @@ class Gate(Protocol):
     def spend(self, rate: bytes, key: bytes, count: int = 1) -> Future[bool]:
         """Take `count` of what `key` may have of `rate` in an hour; it comes back with time alone.
         False when that is too much."""
+        ...
+
+    @property
+    def mechanisms(self) -> frozenset[bytes]:
+        """Those of SASL that somebody could log in with now, as far as is known here."""
+        ...
+
+    def sasl(self, mechanism: bytes, client: SaslClient, facts: Facts) -> Exchange:
+        """An attempt to log in.  `mechanism` as it was offered, in capitals."""
         ...

@@ -3,7 +3,7 @@
 Entry points of the group `openqmail.services` are callables `(ServiceContext) -> Service`.
 """
 
-from asyncio import BaseProtocol
+from asyncio import BaseProtocol, Future
 from typing import Any, Protocol
 
 import msgspec
@@ -15,19 +15,29 @@ from openqmail.core.ports.delivery import RecipientCheck
 from openqmail.core.ports.gate import Gate
 from openqmail.core.ports.submission import Submission
 from openqmail.core.tls import ServerTls
-from openqmail.core.values import Reply
+from openqmail.core.values import Body, Decision, Envelope
 from openqmail.core.world import Clock
 
 
 class InboundHooks(Protocol):
-    """The chain of hooks, as a front end sees it."""
+    """The hooks of mail coming in, as a front end is given them; it asks by a `hooks.Conversation`.
+
+    `session` is a `hooks.SessionFacts`.  Nothing here raises."""
 
     def has(self, step: str) -> bool:
         """Whether any hook has a say at this step; asking costs next to nothing."""
         ...
 
-    async def ask(self, step: str, *facts: Any) -> Reply | None:
-        """The first refusal's reply, or None.  Never raises."""
+    def ask(self, step: str, session: Any, *facts: Any) -> "Decision | Future[Decision]":
+        """What they decide; there at once where none of them waits."""
+        ...
+
+    def message(self, session: Any, envelope: Envelope, body: Body) -> Any:
+        """What they decide about a whole message and make of it: a `hooks.Message`, or a future of one."""
+        ...
+
+    def tell(self, step: str, *facts: Any) -> "Future[None] | None":
+        """What asks for no answer; None when all have been told."""
         ...
 
 

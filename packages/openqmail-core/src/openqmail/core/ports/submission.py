@@ -3,7 +3,7 @@
 from asyncio import Future
 from typing import Protocol
 
-from openqmail.core.values import Envelope, MessageId
+from openqmail.core.values import Body, Envelope, MessageId
 
 LARGE = 128 * 1024
 """From this size on a body is streamed through a `LargeBody` instead of being held."""
@@ -21,6 +21,12 @@ class LargeBody(Protocol):
         Raises QueueFull, TemporaryFailure."""
         ...
 
+    def so_far(self) -> Future[Body]:
+        """What has been written, to be read until the body is submitted or given up.
+
+        Raises QueueFull, TemporaryFailure."""
+        ...
+
     def abort(self) -> None:
         """Forget it; may be called at any time before `submit`, and again."""
         ...
@@ -33,8 +39,11 @@ class Submission(Protocol):
         """A place for a body of `LARGE` bytes or more."""
         ...
 
-    def submit(self, envelope: Envelope, body: bytes | LargeBody) -> Future[MessageId]:
+    def submit(self, envelope: Envelope, body: bytes | LargeBody, hold: str = "") -> Future[MessageId]:
         """Done only when the message is durable on disk: then, and only then, say 250.
+
+        `hold`: a reason; the message is held before it is done, and nothing of it is tried until it is
+        released.  After a crash just before, it may not be.
 
         Raises QueueFull (452), TemporaryFailure (451); the message is then not in the queue."""
         ...

@@ -7,15 +7,17 @@ does not grow with a body: its sender is read no further than it is written.
 
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
 import msgspec
 
+from openqmail.core.queue.body import FileBody
 from openqmail.core.queue.journal import FULL
 from openqmail.core.queue.layout.paths import Layout
 from openqmail.core.queue.pool import Pool
-from openqmail.core.values import QueueFull, TemporaryFailure
+from openqmail.core.values import Body, QueueFull, TemporaryFailure
 from openqmail.core.world import Disk, File, Workers
 
 NO_NUMBER = "too many messages are under way in the queue; try again later"
@@ -80,6 +82,11 @@ class LargeWriter:
             self._go_on()
         return future
 
+    def so_far(self) -> "Future[Body]":
+        future: Future[Body] = self._bodies.loop.create_future()
+        self.write(b"").add_done_callback(partial(self._readable, future, self.size))
+        return future
+
     def abort(self) -> None:
         if not self._aborted and self._finished is None:
             self._aborted = True
@@ -98,6 +105,14 @@ class LargeWriter:
     def discard(self) -> None:
         """The message was refused after all."""
         self._let_go()
+
+    def _readable(self, future: "Future[Body]", size: int, done: "Future[None]") -> None:
+        error = done.exception()
+        if error is not None:
+            future.set_exception(error)
+        elif self._number is not None:
+            path = self._bodies.layout.pool(self._number)
+            future.set_result(FileBody(self._bodies.disk, path, 0, size))
 
     # --- one step at a time, in a thread ----------------------------------------------------
 

@@ -120,10 +120,16 @@ class Pathfinder:
         self._ours: frozenset[str] = frozenset()
         self._ours_until = float("-inf")
 
-    async def find(self, domain: bytes) -> Directions | Result:
-        """Directions, or the result for every recipient at that domain."""
-        key = route_key(domain, self._settings.smtproutes)
-        route = None if key is None else self._settings.smtproutes[key]
+    async def find(self, domain: bytes, route: Route | None = None) -> Directions | Result:
+        """Directions, or the result for every recipient at that domain; by this `route`, else by the one
+        that control/smtproutes has."""
+        routes = self._settings.smtproutes
+        key = route_key(domain, routes)
+        proposed = None if key is None else routes[key]
+        if route is None:
+            route = proposed
+        elif route != proposed:
+            key = None  # a hook's
         try:
             if route is not None and route.hosts:
                 return await self._routed(domain, route, key)
@@ -142,7 +148,7 @@ class Pathfinder:
 
     async def _routed(self, domain: bytes, route: Route, key: bytes | None) -> Directions | Result:
         # In the order in which the administrator wrote them: each its own preference.
-        found = await self._hosts(tuple(enumerate(route.hosts)), route.port, domain, key)
+        found = await self._hosts(tuple(enumerate(route.hosts)), route.port, domain, True, key)
         hosts = [host for host in found.hosts if host]
         if not hosts:
             found.nothing_failed()
@@ -192,10 +198,15 @@ class Pathfinder:
         return tuple(tuple(groups[preference]) for preference in sorted(groups))
 
     async def _hosts(
-        self, names: tuple[tuple[int, bytes], ...], port: int, domain: bytes, route: bytes | None = None
+        self,
+        names: tuple[tuple[int, bytes], ...],
+        port: int,
+        domain: bytes,
+        routed: bool = False,
+        line: bytes | None = None,
     ) -> "_Found":
         """The addresses of each host, which are given with their preference; an empty one for a
-        host that has none.  `route`: the key of the line in control/smtproutes that names them."""
+        host that has none.  `routed`, `line`: as `Demands.of` has them."""
         hosts: list[Host] = []
         failed: LookupFailed | None = None
         ttl = float("inf")
@@ -204,7 +215,7 @@ class Pathfinder:
             if isinstance(answer, Answer):
                 ttl = min(ttl, answer.ttl)
                 addresses = by_turns(answer.records)
-                security = self._demands.of(domain, name, port, route)
+                security = self._demands.of(domain, name, port, routed, line)
                 hosts.append(tuple(Stop(name, address, port, preference, security) for address in addresses))
             else:
                 # What could not be looked up may be there in a minute; so this soon again.

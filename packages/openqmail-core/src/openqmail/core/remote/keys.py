@@ -58,10 +58,10 @@ class Keys:
             credentials,
         )
 
-    def login(self, route: bytes, host: bytes) -> Credential | None:
-        """Of the line of control/smtproutes that has this key, else of the host it leads to."""
+    def login(self, line: bytes | None, host: bytes) -> Credential | None:
+        """Of the line of control/smtproutes that has this key, else of the host that it leads to."""
         found = self._credentials
-        return found.by_route.get(route) or found.by_host.get(host)
+        return (None if line is None else found.by_route.get(line)) or found.by_host.get(host)
 
 
 def has_files(control_folder: str) -> bool:

@@ -7,18 +7,20 @@ control files are read again; while it holds, a delivery starts without waiting 
 import asyncio
 import time
 from asyncio import Future
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import lru_cache, partial
-from typing import cast
+from typing import Any, cast
 
 from openqmail.core.control.bindings import ANY, Source
 from openqmail.core.control.extensions import load
-from openqmail.core.control.settings import Settings
+from openqmail.core.control.settings import Route, Settings
 from openqmail.core.dns import NameServer, Resolver, StubResolver
+from openqmail.core.hooks import HookChain
 from openqmail.core.log import Alert, Log, Warn
 from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import report
-from openqmail.core.remote.directions import Directions, Pathfinder
+from openqmail.core.remote.directions import Directions, Pathfinder, find_route
+from openqmail.core.remote.hooked import HookedDeliveries
 from openqmail.core.remote.keys import Keys
 from openqmail.core.remote.own import own_addresses
 from openqmail.core.remote.tcpto import Timeouts
@@ -43,7 +45,8 @@ class Remote:
 
     Without a `resolver`, name servers are asked as `control/resolvers` says.  `exchanger_port`
     is where the exchangers of the world listen.  Without `timeouts`, which addresses were silent is
-    forgotten with this object; without `keys` there is no TLS, and no login."""
+    forgotten with this object; without `keys` there is no TLS, and no login.  `hooks`: those of mail going
+    out."""
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class Remote:
         exchanger_port: int = 25,
         timeouts: Timeouts | None = None,
         keys: Keys | None = None,
+        hooks: HookChain | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
@@ -65,32 +69,41 @@ class Remote:
         self._port = exchanger_port
         self._timeouts = timeouts or Timeouts()
         self._transports: dict[str, Transport] = {}
-        self._known: dict[bytes, tuple[float, Directions]] = {}
+        self._known: dict[tuple[bytes, Route | None], tuple[float, Directions]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._resolver = resolver or resolver_of(settings)
         self._keys = keys
         self._pathfinder = self._new_pathfinder()
         self._source_of = _sources(settings)
+        self._hooked = self._with(hooks)
 
     def deliver(self, job: RemoteJob) -> Results:
-        known = self._known.get(job.domain)
+        if self._hooked is None:
+            return self._deliver(job, None)
+        future: Results = asyncio.get_running_loop().create_future()
+        self._spawn(self._ask_hooks(self._hooked, job, future))
+        return future
+
+    def _deliver(self, job: RemoteJob, route: Route | None) -> Results:
+        """By this route, else as control/smtproutes and the DNS say."""
+        known = self._known.get((job.domain, route))
         if known is not None and time.monotonic() < known[0]:
             directions = known[1]
             transport = self._transports.get(directions.transport)
             if transport is not None:
                 return self._send(transport, job, directions)
             return self._hand_over(job, directions)
-        loop = asyncio.get_running_loop()
-        future: Results = loop.create_future()
-        task = loop.create_task(self._find_out(job, future))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        future: Results = asyncio.get_running_loop().create_future()
+        self._spawn(self._find_out(job, route, future))
         return future
 
-    def reconfigure(self, settings: Settings, keys: Keys | None = None) -> None:
-        """Deliveries from now on obey these settings; those under way keep theirs.  Without `keys` those
-        that were there stay."""
+    def reconfigure(
+        self, settings: Settings, hooks: HookChain | None = None, keys: Keys | None = None
+    ) -> None:
+        """Deliveries from now on obey these settings and hooks; those under way keep theirs.  Without `keys`
+        those that were there stay."""
         self._keys = keys or self._keys
+        self._hooked = self._with(hooks)
         if self._given is None and settings.resolvers != self._settings.resolvers:
             self._resolver = resolver_of(settings)
         self._settings = settings
@@ -114,13 +127,38 @@ class Remote:
         await asyncio.gather(*(transport.close() for transport in self._transports.values()))
         self._timeouts.close()
 
-    async def _find_out(self, job: RemoteJob, future: Results) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _with(self, hooks: HookChain | None) -> HookedDeliveries | None:
+        """None where no hook has a say."""
+        if hooks is None:
+            return None
+        hooked = HookedDeliveries(hooks, self._proposed, self._deliver)
+        return hooked if hooked.wanted else None
+
+    def _proposed(self, domain: bytes) -> Route | None:
+        return find_route(domain, self._settings.smtproutes)
+
+    async def _ask_hooks(self, hooked: HookedDeliveries, job: RemoteJob, future: Results) -> None:
+        try:
+            results = await hooked.deliver(job)
+        except asyncio.CancelledError:
+            results = _all(job, report.STOPPED)
+        except Exception as error:  # a fault of ours must not hold a message's delivery for ever
+            results = self._fault(job, error)
+        if not future.done():
+            future.set_result(results)
+
+    async def _find_out(self, job: RemoteJob, route: Route | None, future: Results) -> None:
         pathfinder = self._pathfinder
         try:
-            found = await pathfinder.find(job.domain)
+            found = await pathfinder.find(job.domain, route)
             if isinstance(found, Directions):
                 if pathfinder is self._pathfinder:
-                    self._remember(job.domain, found)
+                    self._remember((job.domain, route), found)
                 self._hand_over(job, found).add_done_callback(partial(self._pass_on, job, future))
                 return
             results = _all(job, found)
@@ -173,11 +211,11 @@ class Remote:
         future.set_result(_all(job, report.no_family(source.place)))
         return future
 
-    def _remember(self, domain: bytes, directions: Directions) -> None:
-        self._known.pop(domain, None)
+    def _remember(self, way: "tuple[bytes, Route | None]", directions: Directions) -> None:
+        self._known.pop(way, None)
         if len(self._known) >= MOST_KNOWN:
             del self._known[next(iter(self._known))]
-        self._known[domain] = (time.monotonic() + min(directions.ttl, MOST_SECONDS), directions)
+        self._known[way] = (time.monotonic() + min(directions.ttl, MOST_SECONDS), directions)
 
 
 def resolver_of(settings: Settings) -> Resolver:

@@ -25,6 +25,9 @@ THIS_HOST = Result(
 )
 UNREADABLE = Result(Outcome.DEFERRAL, b"Unable to read message. (#4.3.0)\n")
 FAULT = Result(Outcome.DEFERRAL, b"Sorry, something is wrong with this service. (#4.3.0)\n")
+HOOK_FAILED = Result(
+    Outcome.DEFERRAL, b"Sorry, a check of this host failed; I will try again later. (#4.3.0)\n"
+)
 STOPPED = Result(Outcome.DEFERRAL, b"Sorry, this service is about to end. (#4.3.2)\n")
 
 IMPLICIT = "at port 465 TLS begins with the connection"

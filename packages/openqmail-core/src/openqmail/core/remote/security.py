@@ -78,13 +78,17 @@ class Demands:
         self._keys = keys
         self._opportunistic = PLAIN if keys is None else Security(Policy.MAY, context=keys.any)
 
-    def of(self, domain: bytes, host: bytes, port: int, route: bytes | None = None) -> Security:
-        """Of `host` (a name or a literal, in lower case), where mail for `domain` may go; `route`: the key of
-        the line of control/smtproutes that names it."""
+    def of(
+        self, domain: bytes, host: bytes, port: int, routed: bool = False, line: bytes | None = None
+    ) -> Security:
+        """Of `host` (a name or a literal, in lower case), where mail for `domain` may go.
+
+        `routed`: because a route leads there, and not the DNS; `line`: the key of that in
+        control/smtproutes, None for a hook's."""
         keys = self._keys
         if keys is None:
             return PLAIN
-        key = self._key(domain, host if route is not None else None)
+        key = self._key(domain, host if routed else None)
         policy = Policy.MAY if key is None else self._policies[key]
         reason = "" if key is None else f"control/tlspolicy says {policy.value} for {_shown(key)}"
         if key is None and host in keys.bare:
@@ -92,7 +96,7 @@ class Demands:
         pin = keys.pins.get(host)
         if pin is not None and not policy.verified:
             policy, reason, key = Policy.VERIFY, f"there is a file {pin.file}", None
-        login = None if route is None else self._login(route, host, port)
+        login = self._login(line, host, port) if routed else None
         if login is not None and not policy.verified:
             if host == key:
                 in_clear = policy is Policy.NONE
@@ -109,7 +113,7 @@ class Demands:
             policy,
             reason,
             key,
-            self._references(policy, domain, host, route is not None) if policy.verified or pin else (),
+            self._references(policy, domain, host, routed) if policy.verified or pin else (),
             pin,
             login,
             self._context(policy, pin),
@@ -122,9 +126,9 @@ class Demands:
             names = chain(names, (relay,), suffixes(relay))
         return next((name for name in chain(names, (REST,)) if name in self._policies), None)
 
-    def _login(self, route: bytes, host: bytes, port: int) -> Login | None:
+    def _login(self, line: bytes | None, host: bytes, port: int) -> Login | None:
         assert self._keys is not None
-        found = self._keys.login(route, host)
+        found = self._keys.login(line, host)
         return None if found is None else Login(found.name, found.password, host=host, port=port)
 
     def _context(self, policy: Policy, pin: Pin | None) -> ssl.SSLContext | None:

@@ -14,6 +14,7 @@ from hashlib import blake2b
 from openqmail.core import dsn
 from openqmail.core.control.settings import Settings
 from openqmail.core.dsn.multipart import HEADER
+from openqmail.core.hooks import HookChain
 from openqmail.core.message.lines import Fitness, unfit
 from openqmail.core.ports import Forward, LargeBody
 from openqmail.core.queue.store import Change, Closes, QueueStore, Stored
@@ -21,7 +22,7 @@ from openqmail.core.send import events
 from openqmail.core.send.derived import prefixed
 from openqmail.core.send.routing import Routes, bounce_sender
 from openqmail.core.send.wishes import forwarded, wants
-from openqmail.core.values import Body, Envelope, Origin, Recipient
+from openqmail.core.values import Body, Envelope, Origin, Recipient, TemporaryFailure
 from openqmail.core.world import Clock
 
 MANY = 50
@@ -32,8 +33,17 @@ class Notices:
     """`origin`: who the new messages are from.  All raise OSError, KeyError and what the queue has to
     say, and then nothing has changed."""
 
-    def __init__(self, store: QueueStore, settings: Settings, clock: Clock, origin: Origin) -> None:
+    def __init__(
+        self,
+        store: QueueStore,
+        settings: Settings,
+        clock: Clock,
+        origin: Origin,
+        hooks: HookChain | None = None,
+    ) -> None:
         self._store = store
+        self.hooks = hooks
+        """Those that are asked about forwards."""
         self._clock = clock
         self._origin = origin
         self.reconfigure(settings)
@@ -75,6 +85,12 @@ class Notices:
         number, routed = stored.id.number, bool(stored.channels)
         same = forward.sender == action.sender
         envelope = forwarded(stored.envelope, position, forward.sender, forward.recipients, same=same)
+        if self.hooks is not None and self.hooks.has("forward"):
+            plain = Routes(self._settings).of(stored, position).plain
+            asked = await self.hooks.forward(envelope, plain)
+            if asked is None:
+                raise TemporaryFailure("a hook failed")
+            envelope = asked
         body = await prefixed(self._store, forward.header, number)
         return await self._store.submit(envelope, body, Closes(number, (change,), False, routed))
 

@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any
 
 from openqmail.core.control.settings import Settings
-from openqmail.core.log import Alert, Log
+from openqmail.core.hooks import HookChain
+from openqmail.core.log import Alert, Log, Notice
 from openqmail.core.ports import (
     DestinationState,
     LargeBody,
@@ -40,6 +41,7 @@ from openqmail.core.values import (
     Origin,
     Outcome,
     Result,
+    TemporaryFailure,
 )
 from openqmail.core.world import Clock
 
@@ -72,6 +74,7 @@ class Sender:
         clock: Clock,
         log: Log,
         made: Callable[[int, int, str], object] = lambda number, child, what: None,
+        hooks: HookChain | None = None,
     ) -> None:
         """`made` is told that out of a message another one was made, before the events of that: which, and
         whether it is a bounce, a notice or a forward."""
@@ -91,7 +94,7 @@ class Sender:
         self._turns = 0
         self._watching = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._notices = Notices(store, settings, clock, Origin(os.getuid(), os.getpid()))
+        self._notices = Notices(store, settings, clock, Origin(os.getuid(), os.getpid()), hooks)
         self._ended: Future[None] | None = None
         self._taken: dict[int, Future[None]] = {}
         self._lent: dict[int, Stored | None] = {}
@@ -102,10 +105,24 @@ class Sender:
     def large(self) -> LargeBody:
         return self._store.large()
 
-    def submit(self, envelope: Envelope, body: bytes | LargeBody) -> Future[MessageId]:
+    def submit(self, envelope: Envelope, body: bytes | LargeBody, hold: str = "") -> Future[MessageId]:
+        if hold:
+            return self._loop.create_task(self._submit_held(envelope, body, hold))
         answer: Future[MessageId] = self._loop.create_future()
         self._store.submit(envelope, body).add_done_callback(partial(self._accepted, answer))
         return answer
+
+    async def _submit_held(self, envelope: Envelope, body: bytes | LargeBody, reason: str) -> MessageId:
+        """The manager knows of it when it is released.  One that cannot be held is not taken."""
+        stored = await self._store.submit(envelope, body)
+        number = stored.id.number
+        try:
+            await self._store.hold(number, reason)
+        except (OSError, KeyError, OpenqmailError) as error:
+            await self._store.record(number, (), (0, 0), True)
+            raise TemporaryFailure(f"the message could not be held: {error}") from error
+        self._log(Notice(f"message {number} is held: {reason}"))
+        return stored.id
 
     def _accepted(self, answer: Future[MessageId], done: Future[Stored]) -> None:
         error = done.exception()
@@ -166,7 +183,8 @@ class Sender:
         elif due is not None:
             self._tell(events.Known(message.number, due, urgent=due == 0))
 
-    def reconfigure(self, settings: Settings) -> None:
+    def reconfigure(self, settings: Settings, hooks: HookChain | None = None) -> None:
+        self._notices.hooks = hooks
         self._notices.reconfigure(settings)
         self._manager.reconfigure(settings)
         self._tell(events.Wake())

@@ -51,7 +51,7 @@ CHANNELS: tuple[Channel, ...] = ("local", "remote")
 RESULTS = ("success", "deferral", "failure")
 ENDS = (
     *("quit", "eof", "lost", "timeout", "slow", "errors", "violation", "refused", "enough", "guesses"),
-    *("denied", "busy", "rate", "shutdown", "aborted", "tls", "xclient", "other"),
+    *("denied", "busy", "rate", "shutdown", "aborted", "tls", "logins", "xclient", "other"),
 )
 """How a session ends: the words of the log, and one for those that a service has beyond them."""
 SUBMITTED = ("accepted", "failure", "deferral", "gone")

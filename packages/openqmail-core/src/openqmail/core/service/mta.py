@@ -16,10 +16,12 @@ from contextlib import suppress
 
 from openqmail.core.__about__ import __version__
 from openqmail.core.control.home import Home
+from openqmail.core.control.logins import Logins
 from openqmail.core.control.reader import read_settings
 from openqmail.core.control.settings import Listener, Settings
+from openqmail.core.control.smtpauth import path_of
 from openqmail.core.dns import Resolver
-from openqmail.core.gate import LocalGate, limits_of
+from openqmail.core.gate import Authentication, BackEnds, Guard, LocalGate, limits_of
 from openqmail.core.hooks import load_chain
 from openqmail.core.local import LocalDeliveries
 from openqmail.core.log import Alert, Exiting, Log, Notice
@@ -27,7 +29,9 @@ from openqmail.core.ports import QueueAdmin, ServiceContext
 from openqmail.core.queue import SendMutex
 from openqmail.core.remote import Keys, Remote, Timeouts, tcpto
 from openqmail.core.service.admin import AdminSocket
+from openqmail.core.service.checking import DirectChecks
 from openqmail.core.service.listeners import Listeners
+from openqmail.core.service.programs import ProgramRunner
 from openqmail.core.service.queueing import Ending, Queueing
 from openqmail.core.service.sockets import Bound, addresses, bind, bind_local, unlink_local
 from openqmail.core.service.status import Status, resident, status_of
@@ -70,10 +74,18 @@ class Mta:
         self._reloading = asyncio.Event()
         self._one_reload = asyncio.Lock()
         self._bound: Bound = {}
-        self._hooks = load_chain(settings, log, clock)
+        self._programs = ProgramRunner(home.path)
+        self._hooks = load_chain(settings, log, clock, "smtpd", self._programs)
         self._tls = ServerTls.load(home.control, settings.me, settings.tlsserverciphers)
         self._watch = Watch(home.control, time.monotonic())
-        self._gate = LocalGate(limits_of(settings))
+        self._checks = DirectChecks(home, settings)
+        self._back_ends = BackEnds(
+            Logins(path_of(home)), self._checks, lambda sentence: self._log(Alert(sentence))
+        )
+        self._back_ends.reconfigure(settings)
+        self._guard = Guard(settings.authfailures)
+        self._authentication = Authentication(self._back_ends, self._guard, clock, log)
+        self._gate = LocalGate(limits_of(settings), authentication=self._authentication)
         self._local = LocalDeliveries(home, settings, disk, clock)
         self._remote = Remote(
             settings,
@@ -81,6 +93,7 @@ class Mta:
             resolver=resolver,
             timeouts=Timeouts(tcpto.open_file(home.queue)),
             keys=Keys.load(home.control, settings),
+            hooks=load_chain(settings, log, clock, "remote"),
         )
         self._queueing = Queueing(
             home, settings, disk, clock, log, self._local, self._remote, self._fatal, salvage
@@ -95,6 +108,7 @@ class Mta:
         mutex = SendMutex(os.fsencode(self._home.queue))
         try:
             found = self._queueing.start()
+            await self._authentication.start()
             self._bound = bind(self._settings.listen, {})
             await self._admin.serve(bind_local(self._home, "admin", 0o600))
             await self._listeners.serve(self._bound, bind_local(self._home, "submit", 0o600))
@@ -172,7 +186,9 @@ class Mta:
         before, hooks, tls = self._settings, self._hooks, self._tls
         try:
             self._settings = read_settings(self._home)
-            self._hooks = load_chain(self._settings, self._log, self._clock)
+            self._hooks = load_chain(self._settings, self._log, self._clock, "smtpd", self._programs)
+            outbound = load_chain(self._settings, self._log, self._clock, "remote")
+            load_chain(self._settings, self._log, self._clock, "send")
             self._tls = ServerTls.load(self._home.control, self._settings.me, self._settings.tlsserverciphers)
             keys = Keys.load(self._home.control, self._settings)
             bound = bind(self._settings.listen, self._bound)
@@ -182,8 +198,11 @@ class Mta:
             raise
         self._bound = bound
         self._gate.reconfigure(limits_of(self._settings))
+        self._guard.reconfigure(self._settings.authfailures)
+        self._checks.reconfigure(self._settings)
+        self._back_ends.reconfigure(self._settings)
         self._local.reconfigure(self._settings)
-        self._remote.reconfigure(self._settings, keys)
+        self._remote.reconfigure(self._settings, outbound, keys)
         self._queueing.reconfigure(self._settings)
         self._log(Notice("took the new settings"))
 
@@ -204,6 +223,8 @@ class Mta:
             self._queueing.sender.stop(abandon=True)
             self._log(Notice("ending with work under way: it will be tried again after the next start"))
         self._listeners.abort()
+        await self._authentication.close()
+        await self._programs.close()
         await self._remote.close()
         await self._local.close()
         if not await self._queueing.close(ending, settle=True):

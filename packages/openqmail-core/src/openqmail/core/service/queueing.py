@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Settings
+from openqmail.core.hooks import load_chain
 from openqmail.core.log import Alert, Log, Notice
 from openqmail.core.log.history import History
 from openqmail.core.ports import LocalDelivery, RemoteDelivery
@@ -117,7 +118,9 @@ class Queueing:
             disk, clock, self._folder, self._lost, route=self._place, salvage=salvage, report=self._report
         )
         manager = SendManager(settings, os.getpid(), int.from_bytes(os.urandom(8)))
-        self.sender = Sender(manager, self.store, local, remote, settings, clock, log, log.made)
+        self._clock = clock
+        hooks = load_chain(settings, log, clock, "send")
+        self.sender = Sender(manager, self.store, local, remote, settings, clock, log, log.made, hooks)
         self.admin = StoredQueue(self.store, lambda: self._settings, self.sender, clock, log)
         self._trigger: Trigger | None = None
 
@@ -134,9 +137,11 @@ class Queueing:
         return found + (f", {held} of them held" if held else "")
 
     def reconfigure(self, settings: Settings) -> None:
+        """Raises ControlError for a hook that cannot be made; then all is as before."""
+        hooks = load_chain(settings, self._log, self._clock, "send")
         self._settings = settings
         self._routes = Routes(settings)
-        self.sender.reconfigure(settings)
+        self.sender.reconfigure(settings, hooks)
         self._history.reconfigure(settings.historydays)
 
     async def drained(self) -> bool:

@@ -6,7 +6,7 @@ import os
 import resource
 import sys
 
-from openqmail.core.control import extensions
+from openqmail.core.control import extensions, hashing
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import become_owner, load_late
 from openqmail.core.control.reader import read_settings
@@ -71,6 +71,7 @@ def _import_all() -> None:
             with contextlib.suppress(OpenqmailError):  # said when a control file names it
                 extensions.load(group, name)
     load_late()
+    hashing.load_late()
     for module in _LATE:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)

@@ -27,6 +27,8 @@ _KEYWORD = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*")
 _VALUE = re.compile(rb"[\x21-\x3c\x3e-\x7e\x80-\xff]+")
 _SIZE = re.compile(rb"[0-9]{1,20}")
 _CHUNK = re.compile(rb"([0-9]{1,20})( +(?i:LAST))?")
+_MAILBOX = re.compile(rb"<>|(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")
+"""xtext, or nobody; the value of MAIL's AUTH."""
 _OF_DSN = frozenset({b"RET", b"ENVID", b"NOTIFY", b"ORCPT"})
 _WORD = re.compile(rb"[\x21-\x7e]{1,255}")
 
@@ -62,15 +64,19 @@ def read_hello(argument: bytes, extended: bool) -> Hello:
     return Hello(argument, extended)
 
 
-def read_mail(argument: bytes, extended: bool, limit: int, dsn: bool) -> Mail:
-    """What stands behind `MAIL `; `limit` is the size that is offered, 0 for none; `dsn`: DSN is."""
+def read_mail(argument: bytes, extended: bool, limit: int, dsn: bool, auth: bool = False) -> Mail:
+    """What stands behind `MAIL `; `limit` is the size that is offered, 0 for none; `dsn`: DSN is; `auth`:
+    AUTH is, whose parameter is taken and believed nobody (RFC 4954 section 5)."""
     if argument[:5].upper() != b"FROM:":
         raise Refusal(tables.NOT_FROM)
     try:
         sender, rest = reverse_path(argument[5:])
     except AddressError as error:
         raise Refusal(Reply(501, b"5.1.7", (str(error).encode(),))) from error
-    mail = _mail(sender, _parameters(rest, extended, dsn))
+    given = _parameters(rest, extended, dsn)
+    if auth and b"AUTH" in given and not _MAILBOX.fullmatch(given.pop(b"AUTH") or b""):
+        raise Refusal(tables.BAD_VALUE)
+    mail = _mail(sender, given)
     if not mail.smtputf8 and not sender.isascii():
         raise Refusal(tables.NEEDS_SMTPUTF8)
     if 0 < limit < mail.size:

@@ -7,6 +7,7 @@ states meet in `tables.TABLE`.  Only CRLF ends a line (RFC 5321 section 2.3.8): 
 LF or a NUL ends the session with 5xx.  Policy is not here, nor is a clock.
 """
 
+import re
 from collections.abc import Callable
 from types import NoneType
 
@@ -17,22 +18,19 @@ from openqmail.core.smtp import tables
 from openqmail.core.smtp.events import (
     NEED_DATA,
     PAUSED,
-    Aborted,
     Auth,
     AuthResponse,
-    Chunk,
     Data,
-    Ended,
     Event,
     Hello,
     Mail,
-    MessageEnd,
     Quit,
     Rcpt,
     Reset,
     StartTls,
     XClientSaid,
 )
+from openqmail.core.smtp.machine import Machine
 from openqmail.core.smtp.offer import Offer
 from openqmail.core.smtp.parameters import (
     SHORT_LINE,
@@ -46,7 +44,7 @@ from openqmail.core.smtp.parameters import (
 )
 from openqmail.core.smtp.receiving import ChunkedBody, DataBody
 from openqmail.core.smtp.refusals import Refused, of_event, of_line
-from openqmail.core.smtp.tables import COUNTED, NO_SERVICE, TABLE, Refusal, State
+from openqmail.core.smtp.tables import NO_SERVICE, TABLE, Refusal, State
 from openqmail.core.smtp.xclient import read_xclient
 from openqmail.core.values import Reply
 
@@ -59,23 +57,11 @@ extensions for more."""
 AUTH_LINE = 12288
 """Octets in a line of AUTH (RFC 4954 section 4)."""
 
-FULL = 64 * 1024
-"""From so many octets on that wait for their turn, the client should be read no further."""
-
-OVERFULL = 4 * 1024 * 1024
-"""Nobody reads so far ahead who heeds `full`."""
-
+_AUTH_VERB = re.compile(rb"AUTH ", re.IGNORECASE)
 
 # Looked at with every command: a name of the module costs a third of a member of the class.
-_CONNECT, _START, _READY = State.CONNECT, State.START, State.READY
-_AUTH, _TLS, _CLOSED = State.AUTH, State.TLS, State.CLOSED
+_CONNECT, _READY, _AUTH, _TLS = State.CONNECT, State.READY, State.AUTH, State.TLS
 
-
-class Greeting(msgspec.Struct, frozen=True, gc=False):
-    """What waits for its answer when a session begins; it is never reported."""
-
-
-_GREETING = Greeting()
 
 # The rows of the table by what `common` reads, and the usual answers.
 _ROWS: dict[type, dict[State, State | Reply]] = {
@@ -89,114 +75,10 @@ _ROWS: dict[type, dict[State, State | Reply]] = {
 _USUAL: dict[type, bytes] = {Mail: answers.MAIL_OK, Rcpt: answers.RCPT_OK, Data: answers.DATA_OK}
 
 
-class ServerSession:
+class ServerSession(Machine):
     """One session, from the greeting, which is the first answer that it waits for."""
 
-    __slots__ = (
-        "_after",
-        "_buffer",
-        "_chunks",
-        "_decoder",
-        "_default",
-        "_eof",
-        "_errors",
-        "_extended",
-        "_farewell",
-        "_next",
-        "_offer",
-        "_out",
-        "_pending",
-        "_position",
-        "_recipients",
-        "_sender",
-        "_smtputf8",
-        "closing",
-        "identity",
-        "refused",
-        "state",
-        "tls",
-    )
-
-    def __init__(self, offer: Offer) -> None:
-        self._offer = offer
-        self._buffer = b""  # and where to go on in it, 0 when it is empty
-        self._position = 0
-        self._eof = False
-        self._out: list[bytes] = []
-        self._errors = 0
-        self._extended = False
-        self._smtputf8 = False
-        self._recipients = 0
-        self._sender = b""
-        self._decoder: DataBody | ChunkedBody | None = None  # of what comes now
-        self._chunks: ChunkedBody | None = None  # of a message that comes by BDAT
-        self._farewell: Reply | None = None
-        self._next: Event | None = None
-        # The event that waits for an answer, the usual answer, and the state behind that.
-        self._pending: Event | Greeting | None = _GREETING
-        self._default = offer.greeting
-        self._after = _START
-        self.state = _CONNECT
-        self.closing = False  # the session is over: write what is to be sent, then close
-        self.refused: list[Refused] = []  # commands, in their order, for the shell to take out
-        self.identity: bytes | None = None
-        self.tls: object | None = None
-
-    # --- what the shell does ------------------------------------------------------------
-
-    def receive_data(self, data: bytes) -> None:
-        """Bytes from the client; `b""` when it will send no more."""
-        if self.state >= _TLS:  # a handshake is not ours to read
-            return
-        if not data:
-            self._eof = True
-        elif not self._buffer:
-            self._buffer = data
-        elif len(self._buffer) - self._position > OVERFULL:
-            self._abort(tables.TOO_MUCH_AHEAD)
-        else:
-            self._buffer = self._buffer[self._position :] + data
-            self._position = 0
-
-    @property
-    def full(self) -> bool:
-        """Enough is waiting; read no further until events were pulled."""
-        return len(self._buffer) - self._position >= FULL
-
-    def data_to_send(self) -> bytes:
-        """What is to be written; it is handed out once."""
-        out = self._out
-        if not out:
-            return b""
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        return data
-
-    def deadline(self) -> float | None:
-        """Seconds of silence to bear now; None while the next step is not the client's."""
-        if self._pending is not None or self.state is _CLOSED:
-            return None
-        return self._offer.timeout
-
-    @property
-    def receiving(self) -> bool:
-        """A message is coming."""
-        return self._decoder is not None
-
-    @property
-    def ahead(self) -> bool:
-        """Something came that has not had its turn yet."""
-        return bool(self._buffer)
-
-    def timed_out(self, reply: Reply = tables.TIMEOUT) -> None:
-        """The client was silent for too long, or too slow."""
-        self._abort(reply)
-
-    def shutdown(self, reply: Reply) -> None:
-        """End with `reply` (421) as soon as nothing is under way (section 3.8): now between
-        commands, after its answer in the midst of one, and never in the midst of a message."""
-        self._farewell = reply
-        self._take_leave()
+    __slots__ = ()
 
     def next_event(self) -> Event:
         """What happened next.  It never raises, whatever the client sent."""
@@ -277,11 +159,15 @@ class ServerSession:
         if self._offer.starttls:
             self._offer = msgspec.structs.replace(self._offer, starttls=False)
 
+    def offer_auth(self, mechanisms: tuple[bytes, ...]) -> None:
+        """Offer these from now on."""
+        self._offer = msgspec.structs.replace(self._offer, auth=mechanisms)
+
     def tls_started(self, facts: object) -> None:
         """The handshake is done.  Nothing that was said or sent before it counts any more
         (RFC 3207 section 4.2)."""
         self.tls, self.identity = facts, None
-        self._offer = msgspec.structs.replace(self._offer, starttls=False)
+        self._offer = msgspec.structs.replace(self._offer, starttls=False, auth=())
         self._buffer, self._position, self._eof = b"", 0, False
         self._extended = self._smtputf8 = False
         self._pending, self._next, self._decoder = None, None, None
@@ -299,40 +185,6 @@ class ServerSession:
         if self._farewell is not None:
             self._take_leave()
 
-    def _transaction(self) -> bytes | None:
-        """The sender of the one that is open."""
-        return self._sender if State.MAIL <= self.state <= State.CHUNKS else None
-
-    def _wait(self, event: Event, default: bytes, after: State) -> Event:
-        """Report `event` and owe an answer to it."""
-        self._pending, self._default, self._after = event, default, after
-        return event
-
-    # --- the end ------------------------------------------------------------------------
-
-    def _take_leave(self) -> None:
-        if self._farewell is None or self._pending is not None or self._decoder is not None:
-            return
-        if self.state is not _TLS and self.state is not State.CHUNKS:
-            self._abort(self._farewell)
-
-    def _violated(self, command: str, reply: Reply) -> None:
-        """The client broke the rules of the wire: the session ends."""
-        self.refused.append(Refused(command, b"", self._transaction(), reply))
-        self._abort(reply)
-
-    def _abort(self, reply: Reply) -> None:
-        if self.state is not _CLOSED:
-            self._out.append(reply.encode())
-            self._close()
-            self._next = Aborted(reply)
-
-    def _close(self) -> None:
-        self.state = _CLOSED
-        self.closing = True
-        self._buffer, self._position, self._eof = b"", 0, False
-        self._pending, self._next, self._decoder = None, None, None
-
     # --- commands -----------------------------------------------------------------------
 
     def _command(self) -> Event | None:
@@ -340,6 +192,9 @@ class ServerSession:
         buffer, start = self._buffer, self._position
         limit = AUTH_LINE if self.state is _AUTH else COMMAND_LINE
         end = buffer.find(b"\n", start, start + limit) + 1
+        if not end and limit == COMMAND_LINE and self._offer.auth and _AUTH_VERB.match(buffer, start):
+            limit = AUTH_LINE  # tokens are long, and clients send them with the command
+            end = buffer.find(b"\n", start, start + limit) + 1
         if not end:
             if buffer.startswith(tables.HANDSHAKE, start):
                 self._violated("line", tables.OTHER_PROTOCOL)
@@ -398,21 +253,6 @@ class ServerSession:
             raise Refusal(after)
         return _HANDLERS[verb](self, argument, after)
 
-    def _refuse(self, refused: Refused) -> None:
-        """Answer a command that cannot be obeyed."""
-        reply = refused.reply
-        self.refused.append(refused)
-        self._out.append(reply.encode())
-        if reply.code in COUNTED:
-            self._errors += 1
-            if self._errors >= self._offer.max_errors:
-                self._abort(tables.TOO_MANY_ERRORS)
-
-    def _half_closed(self) -> Event:
-        """The client sends no more, and what it sent has been answered."""
-        self._close()
-        return Ended()
-
     def _ehlo(self, argument: bytes, after: State) -> Event | None:
         return self._wait(read_hello(argument, True), self._offer.ehlo, after)
 
@@ -420,7 +260,8 @@ class ServerSession:
         return self._wait(read_hello(argument, False), self._offer.helo, after)
 
     def _mail(self, argument: bytes, after: State) -> Event | None:
-        event = read_mail(argument, self._extended, self._offer.size, self._offer.dsn)
+        offer = self._offer
+        event = read_mail(argument, self._extended, offer.size, offer.dsn, bool(offer.auth))
         return self._wait(event, answers.MAIL_OK, after)
 
     def _rcpt(self, argument: bytes, after: State) -> Event | None:
@@ -501,63 +342,6 @@ class ServerSession:
             self._refuse(Refused("auth", b"", None, refusal.reply))
             return Reset(b"AUTH") if self._next is None else None
         return self._wait(response, answers.AUTH_OK, _READY)
-
-    # --- the message --------------------------------------------------------------------
-
-    def _body(self, body: DataBody | ChunkedBody) -> Event | None:
-        """What the next bytes add to the message; None when nothing that is to be kept."""
-        data = self._buffer[self._position :] if self._position else self._buffer
-        self._buffer, self._position = b"", 0
-        if not data:
-            return self._half_closed()
-        stored = body.feed(data)
-        self._buffer = body.rest
-        if body.fatal:
-            self._unbearable(body)
-            return None
-        if not body.over:
-            return Chunk(stored) if stored else None
-        return self._piece_over(body, stored)
-
-    def _receive(self, body: ChunkedBody) -> Event | None:
-        """A chunk was announced; it may have no octets."""
-        self._decoder = body
-        if self.state is State.CHUNKS:
-            self.state = State.BODY
-        if body.fatal:
-            self._unbearable(body)
-            return None
-        return self._piece_over(body, b"") if body.over else None
-
-    def _piece_over(self, body: DataBody | ChunkedBody, stored: bytes) -> Event | None:
-        """The message, or one chunk of it."""
-        self._decoder = None
-        if body.refusal is not None:
-            return self._spoilt(body, body.refusal)
-        if body.last:
-            event: Event = self._wait(MessageEnd(body.size), answers.MESSAGE_OK, _READY)
-            if not stored:
-                return event
-            self._next = event
-            return Chunk(stored)
-        self._out.append(answers.CHUNK_OK)
-        self.state = State.CHUNKS
-        return Chunk(stored) if stored else None
-
-    def _unbearable(self, body: DataBody | ChunkedBody) -> None:
-        """No more of it is read: the session ends."""
-        if body.refusal is not None:
-            self._violated(body.command, body.refusal)
-
-    def _spoilt(self, body: DataBody | ChunkedBody, reply: Reply) -> Event | None:
-        """Nothing of it is kept, and what was open is over; chunks that were sent ahead are no errors."""
-        sender = self._transaction()
-        self.refused.append(Refused(body.command, b"", sender, reply))
-        self._out.append(reply.encode())
-        if sender is not None:
-            self.state = _READY
-        self._take_leave()
-        return Reset(reply.lines[0]) if sender is not None and self._next is None else None
 
 
 def _no_argument(argument: bytes) -> None:

@@ -1,91 +1,61 @@
 """What an SMTP client is answered: each event of the server machine, from policy, hooks, mailboxes or queue.
 
-250 after the data is said only when the queue's promise has come true.  An answer that is not
-there yet comes later, and then the connection is told to go on.  It reads and writes no socket.
+Here is the half before the message: the greeting, who the client is, MAIL and RCPT; the other is
+`Handover`.  Hooks are asked at RCPT before core's own checks, so that they may spare a recipient those.
 """
 
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from openqmail.core.hooks import SessionFacts
+from openqmail.core.hooks import HangUp
+from openqmail.core.hooks.interface import WhyReset
 from openqmail.core.limits import network_of
-from openqmail.core.message.trace import BARE, Secured, received
-from openqmail.core.ports import MESSAGES_PER_HOUR, RECIPIENTS_PER_HOUR
+from openqmail.core.ports import (
+    MESSAGES_OF_LOGIN,
+    MESSAGES_PER_HOUR,
+    RECIPIENTS_OF_LOGIN,
+    RECIPIENTS_PER_HOUR,
+    SaslClient,
+)
 from openqmail.core.smtp import events
-from openqmail.core.smtp.server import ServerSession
-from openqmail.core.smtp.xclient import XClient
-from openqmail.core.smtpd.bounds import bounds_of
+from openqmail.core.smtpd.authentication import MESSAGES, NOT_YOURS, RECIPIENTS, Attempts, may_send
+from openqmail.core.smtpd.handover import Connection, Handover
 from openqmail.core.smtpd.incoming import Incoming
 from openqmail.core.smtpd.policy import (
     BAD_HELO,
-    HOPS,
     LEAVING,
     NO_SENDER,
+    NOT_OURS,
     TALKS_FIRST,
     TOO_MANY_GUESSES,
     TOO_MANY_HANDSHAKES,
-    TOO_MANY_HOPS,
     TOO_MANY_MESSAGES,
     Policy,
     at_home,
     bad_helo,
 )
 from openqmail.core.smtpd.record import SessionRecord
-from openqmail.core.tls import TlsFacts
-from openqmail.core.values import MessageId, OpenqmailError, QueueFull, Recipient, Reply
+from openqmail.core.values import Decision, Recipient, Reply
+from openqmail.core.values.verdict import GO_ON, Refusal
 
 if TYPE_CHECKING:
     from openqmail.core.smtpd.service import SmtpService
 
-T = TypeVar("T")
-
 _TOO_MUCH = Reply(450, b"4.7.1", (b"too many messages from your network, try again later",))
 _TOO_MANY_RECIPIENTS = Reply(450, b"4.7.1", (b"too many recipients from your network, try again later",))
-_FULL = Reply(452, b"4.3.1", (b"too little room in the queue, try again later",))
-_TROUBLE = Reply(451, b"4.3.0", (b"the queue has a problem, try again later",))
 
 
-class Connection(Protocol):
-    """Whose dialogue it is."""
+class Dialogue(Handover):
+    """With one client that was let in.  Each step goes on at once where no hook has a say, which is the
+    rule."""
 
-    @property
-    def gone(self) -> bool:
-        """Nobody is there any more to be told."""
-        ...
-
-    def go_on(self) -> None:
-        """An answer that was owed has been given."""
-        ...
-
-    def begin_anew(self, said: XClient) -> None:
-        """The session is over, and one for another client begins."""
-        ...
-
-    def throttle(self) -> None:
-        """The disk has got something to take, or has taken it."""
-        ...
-
-
-class Dialogue:
-    """With one client that was let in."""
-
-    # How every one begins: what most never change is not set anew for each.
-    incoming: Incoming | None = None
-    """The mail transaction under way."""
-    submitting = False
-    """An answer to its end is owed."""
     half_closed = False
     """The client sends no more."""
-    draining = False
-    tls: TlsFacts | None = None
-    _secured = BARE
-    _extended = False
-    _listed: "Future[Reply | None] | None" = None
-    """What lists say of the client, where they are asked."""
+    _attempts: Attempts | None = None
 
     def __init__(
         self,
@@ -98,32 +68,33 @@ class Dialogue:
         server: str,
     ) -> None:
         """It keeps the settings that it began with."""
-        self.machine = ServerSession(policy.offer)
-        self._connection = connection
-        self._context = service.context
-        self._asked = service.asked
-        self._recipients = service.recipients
-        self._service = service
-        self._origin = service.origin
+        super().__init__(connection, service, loop, policy, record, client, server)
         self._admission = service.admission
+        self._recipients = service.recipients
         self._ours = (server, *service.addresses)
-        self._bounds = bounds_of(service.context.settings, policy.relay)
-        self._loop = loop
-        self._policy = policy
-        self._record = record
-        self._client = client
-        self._server = server
+
+    def forget(self, why: WhyReset = "abandoned") -> None:
+        """What was under way, a login or mail, is no more."""
+        if self._attempts is not None:
+            self._attempts.abort()
+        super().forget(why)
+
+    # --- the greeting, and who the client is ------------------------------------------
 
     def greet(self) -> None:
         """Now, or after a while in which the client is to listen.  Lists are asked meanwhile.  Neither is for
         submission: people prove who they are."""
-        if self._service.submission:
+        service, standing = self._service, self.standing
+        if not service.implicit and self._context.settings.authplain:
+            standing.offer_auth()
+        if service.submission:
             self._greet()
             return
-        if self._admission.lists and self._policy.listed and self._policy.refusal is None:
-            self._listed = self._admission.listed(self._client[0])
-        if self._policy.greetdelay:
-            self._loop.call_later(self._policy.greetdelay, self._greet_late)
+        policy = standing.policy
+        if self._admission.lists and policy.listed and policy.refusal is None:
+            standing.listed = self._admission.listed(self._client[0])
+        if policy.greetdelay:
+            self._loop.call_later(policy.greetdelay, self._greet_late)
         else:
             self._greet()
 
@@ -137,68 +108,26 @@ class Dialogue:
         self._connection.go_on()
 
     def _greet(self) -> None:
-        if "connect" in self._asked:
-            self._decide("connect", (), self.machine.accept)
-        else:
+        if self._hooks is None:
             self.machine.accept()
-
-    def tls_started(self, facts: TlsFacts, names: tuple[str, ...]) -> None:
-        """The handshake is done: nothing that was known before counts any more (RFC 3207 section 4.2).
-
-        `names`: those of the client's certificate, verified; one in control/tlsclients may relay."""
-        allowed = self._context.settings.tlsclients.intersection(names)
-        if allowed:
-            self._trust()
-            facts = msgspec.structs.replace(facts, peer=min(allowed))
-        self._record.helo, self._extended = b"", False
-        if self._service.implicit:
-            self.tls_kept(facts)
         else:
-            self._know(facts)
-            self.machine.tls_started(facts)
+            self._decide(self._hooks.ask("connect"), self._welcome)
 
-    def tls_kept(self, facts: TlsFacts) -> None:
-        """The connection was ciphered before this client's session began."""
-        self._know(facts)
-        self.machine.within_tls(facts)
-
-    def _know(self, facts: TlsFacts) -> None:
-        self.tls = self._record.tls = facts
-        self._secured = Secured(facts.version, facts.cipher, facts.peer)
-
-    def _trust(self) -> None:
-        """The client has proved that it may relay."""
-        self._policy = self._policy.trusted()
-        self._bounds = bounds_of(self._context.settings, True)
-        self._listed = None
-
-    def drain(self) -> None:
-        """End as soon as no message is under way."""
-        self.draining = True
-        if self.incoming is None:
-            self.machine.shutdown(LEAVING)
-
-    def forget(self) -> None:
-        """The mail transaction under way, if any, is no more."""
-        self.submitting = False
-        if self.incoming is not None:
-            self.incoming.abort()
-            self.incoming = None
-
-    # --- the steps: each goes on at once where no hook has a say, which is the rule ----
+    def _welcome(self, decision: Decision) -> None:
+        self.machine.accept()
 
     def _on_hello(self, event: events.Hello) -> None:
         self._record.refused(self.machine.refused)  # before it had this name
-        self._record.helo, self._extended = event.name, event.extended
+        self._record.helo, self.standing.extended = event.name, event.extended
         if self.incoming is not None:
             self.forget()
-        settings = self._context.settings
-        if settings.badhelo and not self._policy.relay and bad_helo(event.name, settings.badhelo):
+        badhelo = self._context.settings.badhelo
+        if badhelo and not self.standing.policy.relay and bad_helo(event.name, badhelo):
             self.machine.send(BAD_HELO)
-        elif "helo" in self._asked:
-            self._decide("helo", (), self.machine.accept)
-        else:
+        elif self._hooks is None:
             self.machine.accept()
+        else:
+            self._decide(self._hooks.ask("helo", event.name), self._welcome)
 
     def _on_xclient(self, event: events.XClientSaid) -> None:
         self._connection.begin_anew(event.said)
@@ -209,74 +138,136 @@ class Dialogue:
         else:
             self.machine.accept()  # and the session begins the handshake
 
-    def _on_mail(self, event: events.Mail) -> None:
-        if self._service.submission and not self._policy.relay and self.machine.identity is None:
-            self.machine.send(NO_SENDER)
-        elif not self._bounds.begin():
-            self._part(TOO_MANY_MESSAGES)
-        elif self._listed is not None:
-            self._when(self._listed, partial(self._mail_of, event))
+    def _on_auth(self, event: events.Auth) -> None:
+        if self._attempts is None:
+            self._attempts = Attempts(
+                self._context.gate,
+                self.machine,
+                self._connection,
+                self._record,
+                SaslClient(*self._client[:2], self._context.listener.service),
+                self._proved,
+            )
+        self._attempts.begin(event, self.standing.sasl_facts())
+
+    def _on_auth_response(self, event: events.AuthResponse) -> None:
+        if self._attempts is not None:
+            self._attempts.respond(event)
+
+    def _proved(self, identity: bytes) -> None:
+        """The client has the secret of that login."""
+        if self._hooks is None:
+            self._logged_in(identity, GO_ON)
         else:
-            self._mail_of(event, self._policy.refusal)
+            self._decide(self._hooks.ask("auth", identity), partial(self._logged_in, identity))
+
+    def _logged_in(self, identity: bytes, decision: Decision) -> None:
+        self.standing.log_in(identity)
+        self.machine.authenticated(identity)
+
+    # --- MAIL: lists, rates, hooks ----------------------------------------------------
+
+    def _on_mail(self, event: events.Mail) -> None:
+        standing = self.standing
+        if self._service.submission and not standing.policy.relay and standing.login is None:
+            self.machine.send(NO_SENDER)
+        elif not standing.bounds.begin():
+            self._part(TOO_MANY_MESSAGES)
+        elif standing.listed is not None:
+            self._when(standing.listed, partial(self._mail_of, event))
+        else:
+            self._mail_of(event, standing.policy.refusal)
 
     def _mail_of(self, event: events.Mail, refusal: Reply | None) -> None:
         """`refusal`: of whoever this client is."""
         if self._connection.gone:
             return
+        login, settings, gate = self.standing.login, self._context.settings, self._context.gate
         if refusal is not None:
             self.machine.send(refusal)
-        elif self._context.settings.messagesperhour and not self._policy.relay:
-            spent = self._context.gate.spend(MESSAGES_PER_HOUR, network_of(self._client[0]))
-            self._when(spent, partial(self._mail, event))
+        elif login is not None and settings.loginmessagesperhour:
+            spent = gate.spend(MESSAGES_OF_LOGIN, login)
+            self._when(spent, partial(self._mail, event, MESSAGES))
+        elif settings.messagesperhour and not self.standing.policy.relay:
+            spent = gate.spend(MESSAGES_PER_HOUR, network_of(self._client[0]))
+            self._when(spent, partial(self._mail, event, _TOO_MUCH))
         else:
-            self._mail(event, True)
+            self._mail(event, _TOO_MUCH, True)
 
-    def _mail(self, event: events.Mail, seldom: bool) -> None:
+    def _mail(self, event: events.Mail, otherwise: Reply, seldom: bool) -> None:
         if self._connection.gone:
             return
         if not seldom:
-            self.machine.send(_TOO_MUCH)
-        elif "mail" in self._asked:
-            self._decide("mail", (event.sender,), partial(self._begin, event))
+            self.machine.send(otherwise)
+        elif self._hooks is None:
+            self._begin(event, GO_ON)
         else:
-            self._begin(event)
+            self._decide(self._hooks.ask("mail", event.sender), partial(self._begin, event))
 
-    def _begin(self, event: events.Mail) -> None:
+    def _begin(self, event: events.Mail, decision: Decision) -> None:
+        """Hooks have had their say."""
+        if decision.address is not None:
+            event = msgspec.structs.replace(event, sender=decision.address)
+        login, senders = self.standing.login, self._context.settings.senders
+        if login is not None and not decision.skip_checks and not may_send(senders, login, event.sender):
+            self.machine.send(NOT_YOURS)
+            return
         self.incoming = Incoming(event, self._context.submission, self._connection.throttle)
+        self.incoming.unchecked = decision.skip_checks
         self.machine.accept()
 
-    def _on_rcpt(self, event: events.Rcpt) -> None:
-        incoming, recipient = self.incoming, event.recipient
-        if incoming is None:
-            self.machine.accept()
-            return
-        settings = self._context.settings
-        address = at_home(recipient.address, self._ours, settings.localiphost)
-        refusal = self._policy.judge(incoming.mail.sender, address)
-        if refusal is not None:
-            self._refuse(refusal)
-            return
-        address += self._policy.suffix
-        if address != recipient.address:
-            recipient = Recipient(address, recipient.notify, recipient.orcpt)
-        if settings.recipientsperhour and not self._policy.relay:
-            spent = self._context.gate.spend(RECIPIENTS_PER_HOUR, network_of(self._client[0]))
-            self._when(spent, partial(self._rcpt, incoming, recipient))
-        else:
-            self._rcpt(incoming, recipient, True)
+    # --- RCPT: hooks, policy, rates, mailboxes ----------------------------------------
 
-    def _rcpt(self, incoming: Incoming, recipient: Recipient, seldom: bool) -> None:
+    def _on_rcpt(self, event: events.Rcpt) -> None:
+        incoming = self.incoming
+        if incoming is None:
+            self.machine.send(NOT_OURS)
+            return
+        recipient = self._at_home(event.recipient, event.recipient.address)
+        if self._hooks is None or not self._hooks.has("rcpt"):
+            self._judge(incoming, recipient, GO_ON)
+        else:
+            asked = self._hooks.ask("rcpt", recipient, listed=self.standing.policy.takes(recipient.address))
+            self._decide(asked, partial(self._judge, incoming, recipient), self._unwanted)
+
+    def _at_home(self, recipient: Recipient, address: bytes) -> Recipient:
+        """The recipient with that address; ours, where it is the literal of one of this host."""
+        address = at_home(address, self._ours, self._context.settings.localiphost)
+        if address == recipient.address:
+            return recipient
+        return Recipient(address, recipient.notify, recipient.orcpt)
+
+    def _judge(self, incoming: Incoming, recipient: Recipient, decision: Decision) -> None:
+        """Hooks have had their say; what core itself checks comes after them."""
+        settings, policy, gate = self._context.settings, self.standing.policy, self._context.gate
+        if decision.address is not None:
+            recipient = self._at_home(recipient, decision.address)
+        if not decision.skip_checks:
+            sender = None if incoming.unchecked else incoming.mail.sender
+            refusal = policy.judge(sender, recipient.address)
+            if refusal is not None:
+                self._refuse_recipient(refusal)
+                return
+        if policy.suffix:
+            recipient = Recipient(recipient.address + policy.suffix, recipient.notify, recipient.orcpt)
+        login, unchecked = self.standing.login, decision.skip_checks
+        if login is not None and settings.loginrecipientsperhour:
+            spent = gate.spend(RECIPIENTS_OF_LOGIN, login)
+            self._when(spent, partial(self._rcpt, incoming, recipient, unchecked, RECIPIENTS))
+        elif settings.recipientsperhour and not policy.relay:
+            spent = gate.spend(RECIPIENTS_PER_HOUR, network_of(self._client[0]))
+            self._when(spent, partial(self._rcpt, incoming, recipient, unchecked, _TOO_MANY_RECIPIENTS))
+        else:
+            self._rcpt(incoming, recipient, unchecked, RECIPIENTS, True)
+
+    def _rcpt(
+        self, incoming: Incoming, recipient: Recipient, unchecked: bool, otherwise: Reply, seldom: bool
+    ) -> None:
         if self._connection.gone:
             return
         if not seldom:
-            self.machine.send(_TOO_MANY_RECIPIENTS)
-        elif "rcpt" in self._asked:
-            self._decide("rcpt", (incoming.mail.sender, recipient), partial(self._add, incoming, recipient))
-        else:
-            self._add(incoming, recipient)
-
-    def _add(self, incoming: Incoming, recipient: Recipient) -> None:
-        if self._recipients is None:
+            self.machine.send(otherwise)
+        elif self._recipients is None or unchecked:
             self._checked(incoming, recipient, None)
         else:
             verdict = self._recipients.check(recipient.address)
@@ -284,89 +275,36 @@ class Dialogue:
 
     def _checked(self, incoming: Incoming, recipient: Recipient, refusal: Reply | None) -> None:
         if refusal is not None:
-            self._refuse(refusal)
+            self._refuse_recipient(refusal)
             return
         incoming.recipients.append(recipient)
         self.machine.accept()
 
-    def _on_data(self, event: events.Data) -> None:
-        incoming = self.incoming
-        if incoming is None:
-            self.machine.accept()
-        elif "data" in self._asked:
-            envelope = incoming.envelope(self._origin)
-            self._decide("data", (envelope,), partial(self._go_ahead, incoming))
+    def _unwanted(self, refusal: Refusal) -> None:
+        """A hook refuses a recipient."""
+        if isinstance(refusal, HangUp):
+            self._refuse(refusal)
         else:
-            self._go_ahead(incoming)
+            self._refuse_recipient(refusal.reply)
 
-    def _go_ahead(self, incoming: Incoming) -> None:
-        incoming.add(
-            received(
-                helo=self._record.helo,
-                client=self._client[0],
-                name=self._policy.name,
-                by=self._context.settings.me,
-                extended=self._extended,
-                smtputf8=incoming.mail.smtputf8,
-                now=self._context.clock.now(),
-                secured=self._secured._replace(login=self.machine.identity is not None),
-            )
-        )
-        self.machine.accept()
-
-    def _on_chunk(self, event: events.Chunk) -> None:
-        incoming = self.incoming
-        if incoming is not None:
-            incoming.add(event.data)
-            if incoming.pending:
-                self._connection.throttle()
-
-    def _on_end(self, event: events.MessageEnd) -> None:
-        incoming = self.incoming
-        if incoming is None:
-            return
-        if incoming.end() > HOPS:
-            self.forget()
-            self.machine.send(TOO_MANY_HOPS)
-            return
-        self.submitting = True
-        if "message" in self._asked:
-            envelope = incoming.envelope(self._origin)
-            self._decide("message", (envelope, event.size), partial(self._submit, incoming))
+    def _refuse_recipient(self, reply: Reply) -> None:
+        """Later each time, and not without end, where it is for good."""
+        bounds = self.standing.bounds
+        if reply.code < 500:
+            self.machine.send(reply)
+        elif not bounds.refuse():
+            self._part(TOO_MANY_GUESSES)
+        elif delay := bounds.delay:
+            self._loop.call_later(delay, self._refuse_late, reply)
         else:
-            self._submit(incoming)
+            self.machine.send(reply)
 
-    def _submit(self, incoming: Incoming) -> None:
-        try:
-            body = incoming.body()
-        except OpenqmailError as error:
-            self._submitted_badly(error)
-            return
-        future = self._context.submission.submit(incoming.envelope(self._origin), body)
-        future.add_done_callback(partial(self._submitted, incoming))
-
-    def _submitted(self, incoming: Incoming, done: Future[MessageId]) -> None:
-        error = done.exception()
-        if error is None:
-            self.incoming = None
-            self.submitting = False
-            # even when nobody is there any more to be told
-            self._record.accepted(done.result().number, incoming.mail.sender, len(incoming.recipients))
-            if self._connection.gone:
-                return
-            self.machine.accept(b"250 2.0.0 ok message %d\r\n" % done.result().number)
-        else:
-            self._submitted_badly(error)
-            if self._connection.gone:
-                return
-        if self.draining:
-            self.machine.shutdown(LEAVING)
-        self._connection.go_on()
-
-    def _submitted_badly(self, error: BaseException) -> None:
-        self.forget()
+    def _refuse_late(self, reply: Reply) -> None:
         if not self._connection.gone:
-            self.machine.send(_FULL if isinstance(error, QueueFull) else _TROUBLE)
+            self.machine.send(reply)
+            self._connection.go_on()
+
+    # --- the end ----------------------------------------------------------------------
 
     def _on_reset(self, event: events.Reset) -> None:
         self.forget()
@@ -387,76 +325,13 @@ class Dialogue:
         self.half_closed = True
         self._record.end = "eof"
 
-    # --- parts ------------------------------------------------------------------------
-
-    def _refuse(self, reply: Reply) -> None:
-        """Refuse a recipient: later each time, and not without end, where it is for good."""
-        if reply.code < 500:
-            self.machine.send(reply)
-        elif not self._bounds.refuse():
-            self._part(TOO_MANY_GUESSES)
-        elif delay := self._bounds.delay:
-            self._loop.call_later(delay, self._refuse_late, reply)
-        else:
-            self.machine.send(reply)
-
-    def _refuse_late(self, reply: Reply) -> None:
-        if not self._connection.gone:
-            self.machine.send(reply)
-            self._connection.go_on()
-
-    def _part(self, reply: Reply) -> None:
-        """Answer with 421, which ends the session."""
-        self._record.said_last(reply)
-        self.machine.send(reply)
-
-    def _decide(self, step: str, facts: tuple[Any, ...], accepted: Callable[[], None]) -> None:
-        """Go on by `accepted` unless a hook refuses this step, in which some hook has a say."""
-        task = self._loop.create_task(self._ask(step, facts, accepted))
-        self._asking = task
-
-    async def _ask(self, step: str, facts: tuple[Any, ...], accepted: Callable[[], None]) -> None:
-        reply = await self._context.hooks.ask(step, self._session_facts(), *facts)
-        if self._connection.gone:
-            return
-        if reply is None:
-            accepted()
-        elif step == "rcpt":
-            self._refuse(reply)
-        else:
-            self.machine.send(reply)
-        self._connection.go_on()
-
-    def _when(self, answer: "Future[T]", then: Callable[[T], None]) -> None:
-        """Go on by `then` now where the answer is there, which is the rule, else when it comes."""
-        if answer.done():
-            then(answer.result())
-        else:
-            answer.add_done_callback(partial(self._told, then))
-
-    def _told(self, then: Callable[[T], None], answer: "Future[T]") -> None:
-        then(answer.result())
-        self._connection.go_on()
-
-    def _session_facts(self) -> SessionFacts:
-        """What hooks are told; gathered only when there is one to ask."""
-        return SessionFacts(
-            service=self._context.listener.service,
-            client=self._client[0],
-            client_port=self._client[1],
-            server=self._server,
-            relay=self._policy.relay,
-            name=self._policy.name.encode(),
-            helo=self._record.helo,
-            extended=self._extended,
-            tls=self.tls,
-        )
-
 
 ACTIONS: dict[type, Callable[[Dialogue, Any], None]] = {
     events.Hello: Dialogue._on_hello,
-    events.XClientSaid: Dialogue._on_xclient,
     events.StartTls: Dialogue._on_starttls,
+    events.XClientSaid: Dialogue._on_xclient,
+    events.Auth: Dialogue._on_auth,
+    events.AuthResponse: Dialogue._on_auth_response,
     events.Mail: Dialogue._on_mail,
     events.Rcpt: Dialogue._on_rcpt,
     events.Data: Dialogue._on_data,

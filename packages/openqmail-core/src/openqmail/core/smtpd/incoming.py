@@ -10,11 +10,15 @@ from collections.abc import Callable
 from openqmail.core.message.header import hops
 from openqmail.core.ports import LARGE, LargeBody, Submission
 from openqmail.core.smtp.events import Mail
+from openqmail.core.smtpd.fresh import FreshHeader
 from openqmail.core.values import Envelope, OpenqmailError, Origin, Recipient, TemporaryFailure
 
 
 class Incoming:
-    """One mail transaction, from MAIL to the answer to its end of data."""
+    """One mail transaction, from MAIL to the answer to its end of data.
+
+    `unchecked`: its sender is not to be judged.  `head`: lines of ours, before those of the client.  `fresh`:
+    through which what comes from the client goes.  `heard` is told what is kept of that."""
 
     __slots__ = (
         "_hops",
@@ -24,13 +28,21 @@ class Incoming:
         "_size",
         "_submission",
         "error",
+        "fresh",
+        "head",
+        "heard",
         "mail",
         "pending",
         "recipients",
+        "unchecked",
     )
 
     def __init__(self, mail: Mail, submission: Submission, resume: Callable[[], None]) -> None:
         self.mail = mail
+        self.unchecked = False
+        self.head = b""
+        self.fresh: FreshHeader | None = None
+        self.heard: Callable[[bytes], None] | None = None
         self.recipients: list[Recipient] = []
         self._submission = submission
         self._resume = resume
@@ -41,8 +53,24 @@ class Incoming:
         self.pending = 0  # pieces that the disk has not yet taken
         self.error: OpenqmailError | None = None
 
+    def begin(self, head: bytes) -> None:
+        """The body is about to come; `head` is ours, and stands before it."""
+        self.head = head
+        self._take(head)
+
     def add(self, chunk: bytes) -> None:
         """Take the next piece of the body."""
+        if self.fresh is not None:
+            chunk = self.fresh.feed(chunk)
+        if chunk:
+            self._keep(chunk)
+
+    def _keep(self, chunk: bytes) -> None:
+        self._take(chunk)
+        if self.heard is not None:
+            self.heard(chunk)
+
+    def _take(self, chunk: bytes) -> None:
         if self._large is not None:
             self._stream(chunk)
             return
@@ -57,6 +85,8 @@ class Incoming:
 
     def end(self) -> int:
         """No more will come; how often it was handed on, as its first `LARGE` bytes and more tell."""
+        if self.fresh is not None and (rest := self.fresh.end()):
+            self._keep(rest)
         if self._large is None:
             self._hops = hops(self._whole())
         return self._hops

@@ -33,6 +33,7 @@ TALKS_FIRST = Reply(554, b"5.7.1", (b"you talk before you are greeted",))
 LEAVING = Reply(421, b"4.3.2", (b"shutting down, try again later",))
 TOO_MANY_HANDSHAKES = Reply(454, b"4.7.0", (b"too many TLS handshakes just now, try again later",))
 NO_SENDER = Reply(530, b"5.7.0", (b"authentication required",))
+LONG_HEADER = Reply(552, b"5.3.4", (b"the header of the message is too large",))
 TOO_MANY_HOPS = Reply(554, b"5.4.6", (b"too many hops, this message is looping",))
 
 HOPS = 100
@@ -77,9 +78,10 @@ class Policy(msgspec.Struct, frozen=True):
             bool(self.morercpthosts) and _listed(domain, self.morercpthosts)
         )
 
-    def judge(self, sender: bytes, recipient: bytes) -> Reply | None:
-        """The reply that refuses this recipient of this sender, in qmail-smtpd's order."""
-        if self.badmailfrom and _barred(sender, self.badmailfrom):
+    def judge(self, sender: bytes | None, recipient: bytes) -> Reply | None:
+        """The reply that refuses this recipient of this sender, in qmail-smtpd's order; a sender of None
+        is not judged."""
+        if self.badmailfrom and sender is not None and _barred(sender, self.badmailfrom):
             return BAD_SENDER
         if self.badrcptto and _barred(recipient, self.badrcptto):
             return BAD_RECIPIENT

@@ -5,6 +5,7 @@ from openqmail.core.log import SmtpdAccepted, SmtpdRefused, SmtpdSession, SmtpdT
 from openqmail.core.ports import ServiceContext
 from openqmail.core.smtp import tables
 from openqmail.core.smtp.refusals import Refused
+from openqmail.core.smtpd.authentication import LOCKED
 from openqmail.core.smtpd.policy import (
     BUSY,
     CROWDED,
@@ -27,6 +28,7 @@ ENDS: dict[Reply, str] = {
     TOO_MANY_MESSAGES: "enough",
     TOO_MANY_GUESSES: "guesses",
     TOO_OFTEN: "rate",
+    LOCKED: "logins",
     LEAVING: "shutdown",
     tables.TIMEOUT: "timeout",
     tables.TOO_SLOW: "slow",
@@ -36,7 +38,7 @@ ENDS: dict[Reply, str] = {
 
 
 class SessionRecord:
-    """From the connection to its end.  `helo`, `tls` and `end` are set as they become known."""
+    """From the connection to its end.  `helo`, `tls`, `login` and `end` are set as they become known."""
 
     __slots__ = (
         "_began",
@@ -50,6 +52,7 @@ class SessionRecord:
         "_service",
         "end",
         "helo",
+        "login",
         "size",
         "tls",
         "via",
@@ -64,13 +67,14 @@ class SessionRecord:
         self._messages = self._recipients = self._refused = 0
         self.size = 0  # bytes that came
         self.helo = b""
+        self.login: bytes | None = None
         self.tls: TlsFacts | None = None
         self.end = ""
 
     def accepted(self, number: int, sender: bytes, recipients: int) -> None:
         self._messages += 1
         self._recipients += recipients
-        self._log(SmtpdAccepted(number, self._client, self._port, self.helo, sender, recipients))
+        self._log(SmtpdAccepted(number, self._client, self._port, self.helo, sender, recipients, self.login))
 
     def refused(self, commands: list[Refused]) -> None:
         """Takes them out."""

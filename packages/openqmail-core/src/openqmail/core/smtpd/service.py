@@ -6,12 +6,14 @@ timer.  The number of connections is leased from the gate.
 
 import asyncio
 import os
+import time
 from asyncio import AbstractEventLoop
 from functools import lru_cache, partial
 from typing import Protocol
 
 from openqmail.core.control.pem import no_certificate
-from openqmail.core.hooks.interface import STEPS
+from openqmail.core.hooks.interface import INBOUND
+from openqmail.core.message.origination import Stamp
 from openqmail.core.ports import ServiceContext
 from openqmail.core.smtpd.admission import Admission
 from openqmail.core.smtpd.fronts import Front, Fronts, Peer
@@ -56,10 +58,18 @@ class SmtpService:
         self.reconfigure(context)
         self.sessions: set[Held] = set()
         self.handshakes = 0
+        self._stamped = 0
         self.buffer = memoryview(bytearray(READ))
         self.origin = Origin(os.getuid(), os.getpid())
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         self._sweep: asyncio.TimerHandle | None = None
+
+    def stamp(self) -> Stamp:
+        """For a message that begins its way here, now."""
+        self._stamped += 1
+        clock, settings = self.context.clock, self.context.settings
+        unique = b"%d.%d.openqmail" % (self.origin.pid, self._stamped)
+        return Stamp(time.gmtime(clock.now()), unique, settings.idhost or settings.me)
 
     def connect(self) -> SmtpSession | Front:
         return Front(self, self._loop) if self.fronts.proxied else self.session()
@@ -81,7 +91,7 @@ class SmtpService:
         self.recipients: Recipients | None = None
         if context.recipients is not None:
             self.recipients = Recipients(context.recipients, context.settings, context.clock, context.log)
-        self.asked = frozenset([step for step in STEPS if context.hooks.has(step)])
+        self.asked = frozenset([step for step in INBOUND if context.hooks.has(step)])
 
     @property
     def crowded(self) -> bool:

@@ -6,32 +6,27 @@ has let it in, nor between STARTTLS and its handshake.
 """
 
 import asyncio
-from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, TypeVar, cast
+from asyncio import AbstractEventLoop
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from openqmail.core.limits import network_of
-from openqmail.core.ports import CONNECTIONS, CONNECTIONS_OF_NETWORK, CONNECTIONS_PER_HOUR, of
 from openqmail.core.smtp import events, tables
 from openqmail.core.smtp.events import PAUSED
 from openqmail.core.smtp.tables import State
 from openqmail.core.smtp.xclient import XClient
 from openqmail.core.smtpd.bounds import Pace
 from openqmail.core.smtpd.dialogue import ACTIONS, Dialogue
+from openqmail.core.smtpd.entrance import Entrance
 from openqmail.core.smtpd.fronts import Peer
 from openqmail.core.smtpd.handshake import reason, secure
-from openqmail.core.smtpd.policy import BUSY, CROWDED, DENIED, LEAVING, TOO_OFTEN, Policy
+from openqmail.core.smtpd.policy import BUSY, LEAVING, Policy
 from openqmail.core.smtpd.record import SessionRecord
 from openqmail.core.tls import ServerTls, client_names, facts_of
 from openqmail.core.values import Reply
 
 if TYPE_CHECKING:
     from openqmail.core.smtpd.service import SmtpService
-
-T = TypeVar("T")
 
 _NEVER = float("inf")
 
@@ -54,8 +49,7 @@ class SmtpSession(asyncio.BufferedProtocol):
     # How every session begins: what most never change is not set anew for each.
     _transport: asyncio.Transport | None = None
     _dialogue: Dialogue | None = None  # of a client that was let in
-    _known = False  # who it is
-    _crowd = b""  # the counter of its network's connections, while one of them is leased
+    _entrance: Entrance | None = None  # by which it came, once it is known who it is
     _paused = False
     _closing = False
     _lingered = 0
@@ -73,7 +67,6 @@ class SmtpSession(asyncio.BufferedProtocol):
         self._service = service
         self._peer = peer  # for whom a front end speaks
         self._context = service.context
-        self._admit = service.admit
         self._loop = loop
         self._read_into = service.buffer
 
@@ -87,73 +80,34 @@ class SmtpSession(asyncio.BufferedProtocol):
             return
         peer = self._peer
         self._client: tuple[str, int] = client if peer is None else peer.client
-        self._known = True
         self._ciphered = peer is not None and peer.tls is not None
         client = self._client
         self._record = SessionRecord(self._context, client[0], client[1], peer.via if peer else None)
         self._pace = Pace(self._context.settings.mindatarate)
-        if peer is not None and peer.name is not None:
-            self._look_up(peer.name)
-        elif self._service.admission.by_name:
-            self._service.opened(self)
-            self._when(self._service.admission.name_of(client[0]), self._look_up)
-        else:
-            self._look_up("")
+        self._entrance = Entrance(self._service, self, client[0])
+        self._entrance.ask(None if peer is None else peer.name)
         if self._dialogue is None and not self._closing:  # the gate is not so quick
             self._paused = True
             self._transport.pause_reading()
 
-    def _look_up(self, name: str | None) -> None:
-        """What the rules say of it; `name`: of its host."""
-        if self._transport is None or self._closing:
-            return
-        address = self._client[0]
-        policy = self._admit(address, name)
-        if policy is None:
-            self._refuse(DENIED)
-            return
-        self._policy: Policy = policy
+    @property
+    def waiting(self) -> bool:
+        return self._transport is not None and not self._closing
+
+    def opened(self) -> None:
         self._service.opened(self)
-        if self._context.settings.connectionsperhour and not policy.relay:
-            spent = self._context.gate.spend(CONNECTIONS_PER_HOUR, network_of(address))
-            self._when(spent, self._ask_network)
-        else:
-            self._ask_network(True)
 
-    def _ask_network(self, seldom: bool) -> None:
-        if not seldom:
-            self._refuse(TOO_OFTEN)
-        elif self._context.settings.concurrencynetwork and not self._policy.relay:
-            crowd = of(CONNECTIONS_OF_NETWORK, network_of(self._client[0]))
-            self._when(self._context.gate.lease(crowd), partial(self._ask_in, crowd))
-        else:
-            self._ask_in(b"", True)
-
-    def _ask_in(self, crowd: bytes, leased: bool) -> None:
-        if not leased:
-            self._refuse(CROWDED)
-        elif self._transport is not None and not self._closing:
-            self._crowd = crowd
-            self._when(self._context.gate.lease(CONNECTIONS), self._enter)
-        elif crowd:
-            self._context.gate.release(crowd)
-
-    def _enter(self, leased: bool) -> None:
-        if not leased:
-            self._refuse(BUSY)
-            return
-        if self._transport is None or self._closing:  # it left, or was sent away, meanwhile
-            self._context.gate.release(CONNECTIONS)
-            return
+    def enter(self, policy: Policy) -> None:
+        """It is let in, and begins: with the greeting, with a handshake, or where another client left off."""
+        transport = self._transport
+        assert transport is not None
         peer = self._peer
         if peer is None:
-            server = self._transport.get_extra_info("sockname")
+            server = transport.get_extra_info("sockname")
             peer = self._peer = self._service.fronts.peer(self._client, server[0] if server else "")
         if self._expects_tls and self._service.crowded:
-            self._context.gate.release(CONNECTIONS)
-            self._refuse(BUSY)
+            self.refuse(BUSY)
             return
-        policy = self._policy
         if peer.xclient:
             offer = msgspec.structs.replace(policy.offer, xclient=True)
             policy = msgspec.structs.replace(policy, offer=offer)
@@ -167,12 +121,13 @@ class SmtpSession(asyncio.BufferedProtocol):
             peer.server,
         )
         self._record.helo = peer.helo
-        self._dialogue.machine.identity = peer.login or None
         if self._expects_tls:
-            self._secure(self._transport)
+            self._secure(transport)
             return
         if peer.tls is not None:
-            self._dialogue.tls_kept(peer.tls)
+            self._dialogue.standing.tls_kept(peer.tls)
+        if peer.login:
+            self._dialogue.standing.log_in(peer.login)
         self._begin(self._dialogue)
 
     @property
@@ -206,14 +161,7 @@ class SmtpSession(asyncio.BufferedProtocol):
             # uvloop begins to read behind connection_made, although it was told not to in there.
             self._transport.pause_reading()
 
-    def _when(self, answer: "Future[T]", then: Callable[[T], None]) -> None:
-        """Go on by `then` now where the answer is there, which is the rule, else when it comes."""
-        if answer.done():
-            then(answer.result())
-        else:
-            answer.add_done_callback(lambda done: then(done.result()))
-
-    def _refuse(self, reply: Reply) -> None:
+    def refuse(self, reply: Reply) -> None:
         """Say why there is no service, and hang up; who expects TLS first cannot be told."""
         if self._transport is not None and not self._closing:
             self._closing = True
@@ -261,7 +209,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         peer = transport.get_extra_info("ssl_object")
         certificate = getattr(peer, "certificate", b"") or tls.certificate_for("")
         facts = facts_of(peer, True, certificate)
-        dialogue.tls_started(facts, client_names(peer))
+        dialogue.standing.tls_started(facts, client_names(peer))
         self._paused = self._unread = False
         self._heard = True
         self._begin(dialogue)
@@ -277,14 +225,12 @@ class SmtpSession(asyncio.BufferedProtocol):
         self._over = True
         self._transport = None
         self._service.sessions.discard(self)
-        if self._crowd:
-            self._context.gate.release(self._crowd)
-            self._crowd = b""
         if self._dialogue is not None:
-            self._dialogue.forget()
+            self._dialogue.over()
             self._dialogue = None
-            self._context.gate.release(CONNECTIONS)
-        if self._known:
+        if self._entrance is not None:
+            self._entrance.leave()
+            self._entrance = None
             gone = "refused" if self._closing else "eof"
             self._record.ended("lost" if error is not None else gone)
 
@@ -319,7 +265,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         dialogue.machine.receive_data(b"")
         self.go_on()
         # Keep our half open while an answer is owed; TLS ends in both directions.
-        return dialogue.submitting and dialogue.tls is None
+        return dialogue.submitting and dialogue.standing.tls is None
 
     # --- what the service asks for ----------------------------------------------------
 
@@ -335,7 +281,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         elif dialogue is None:
             self._lingered += 1
             if self._lingered > PATIENCE:
-                self._refuse(BUSY)
+                self.refuse(BUSY)
         elif self._crawls(now, dialogue):
             dialogue.machine.timed_out(tables.TOO_SLOW)
             self.go_on()
@@ -357,7 +303,7 @@ class SmtpSession(asyncio.BufferedProtocol):
     def drain(self) -> None:
         """End as soon as no message is under way."""
         if self._dialogue is None:
-            self._refuse(LEAVING)
+            self.refuse(LEAVING)
         else:
             self._dialogue.drain()
             self.go_on()
@@ -387,7 +333,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         if self._paused:
             transport.resume_reading()
         self.connection_lost(None)
-        session = self._service.session(peer.said(said).within(dialogue.tls))
+        session = self._service.session(peer.said(said).within(dialogue.standing.tls))
         transport.set_protocol(session)
         session.connection_made(transport)
 
@@ -399,7 +345,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         machine = dialogue.machine
         event: events.Event = PAUSED
         turn = 0
-        while not self._unread:
+        while not self._unread and not self._closing:
             event = machine.next_event()
             act = ACTIONS.get(type(event))
             if act is None:
@@ -426,6 +372,13 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._secure(transport)
         elif event is PAUSED or self._paused:  # else nothing is left over
             self.throttle()
+
+    def hang_up(self) -> None:
+        if self._dialogue is not None and self._transport is not None:
+            if out := self._dialogue.machine.data_to_send():
+                self._transport.write(out)
+            self._closing = True
+            self._transport.close()
 
     def throttle(self) -> None:
         dialogue, transport = self._dialogue, self._transport

@@ -8,11 +8,8 @@ come from it: that is a HeaderError.  Lines may end with CRLF.  Pure, and light 
 
 from __future__ import annotations
 
+from openqmail.core.message.origination import Field, Stamp
 from openqmail.core.submit.addresses import AddressError, Defaults, mailboxes, plain
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from time import struct_time
 
 _TO_FIELDS = (b"to", b"cc", b"bcc", b"apparently-to")
 _RESENT_TO_FIELDS = (b"resent-to", b"resent-cc", b"resent-bcc")
@@ -24,9 +21,6 @@ _REMOVED = frozenset((b"bcc", b"resent-bcc", b"return-path", b"content-length"))
 _RESENT = frozenset(
     (*_RESENT_TO_FIELDS, b"resent-sender", b"resent-from", b"resent-reply-to", b"resent-date")
 ) | {b"resent-message-id"}
-_MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
-_FROM_LINE = b"From "
-"""What stands for a name where an mbox's own line is."""
 _ATEXT = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~.")
 _WORD = 45
 """Octets that one encoded word holds, so that it stays within 75 characters (RFC 2047 section 2)."""
@@ -34,19 +28,6 @@ _WORD = 45
 
 class HeaderError(ValueError):
     """Recipients were to come from a field that cannot be read; the text names it and says why."""
-
-
-class Field:
-    """One header field: `name` in lower case, `text` all its lines as they were."""
-
-    __slots__ = ("name", "text")
-
-    def __init__(self, name: bytes, text: bytes) -> None:
-        self.name, self.text = name, text
-
-    def body(self) -> int:
-        """The offset behind the colon."""
-        return self.text.index(b":") + 1
 
 
 class Author:
@@ -58,24 +39,6 @@ class Author:
         self.address, self.name = address, name
 
 
-class Stamp:
-    """When (UTC) and where a message is made; `unique` is what no other of this second and `host` has."""
-
-    __slots__ = ("host", "moment", "unique")
-
-    def __init__(self, moment: struct_time, unique: bytes, host: bytes) -> None:
-        self.moment, self.unique, self.host = moment, unique, host
-
-    def date(self) -> bytes:
-        """`24 Nov 2026 18:44:57 -0000`"""
-        at = self.moment
-        day = b"%d %b %d" % (at.tm_mday, _MONTHS[at.tm_mon - 1], at.tm_year)
-        return b"%b %02d:%02d:%02d -0000" % (day, at.tm_hour, at.tm_min, at.tm_sec)
-
-    def message_id(self) -> bytes:
-        return b"<%04d%02d%02d%02d%02d%02d.%b@%b>" % (*self.moment[:6], self.unique, self.host)
-
-
 class Composed:
     """`header` without the empty line that ends it; `recipients` that it names, complete and each
     once; `return_path`: the sender that it brought along, None when it had none that can be read."""
@@ -84,41 +47,6 @@ class Composed:
 
     def __init__(self, header: bytes, recipients: list[bytes], return_path: bytes | None) -> None:
         self.header, self.recipients, self.return_path = header, recipients, return_path
-
-
-def header_size(start: bytes, whole: bool) -> int | None:
-    """How much of a message's start is its header; None when more of it has to be seen.
-
-    A header ends before its first empty line, or before a line that is none of a header's.
-    """
-    place = 0
-    while place < len(start):
-        end = start.find(b"\n", place) + 1
-        if not end:
-            if not whole:
-                return None
-            end = len(start)
-        line = start[place:end]
-        if not _name(line) and not (place and _continues(line)):  # an empty line has no name either
-            return place
-        place = end
-    return place if whole else None
-
-
-def fields(header: bytes) -> list[Field]:
-    """The fields of a header that is as long as `header_size` says."""
-    found: list[Field] = []
-    for line in header.split(b"\n"):  # a CR alone ends no line
-        if not line:
-            break
-        name = _name(line)
-        if found and _continues(line):
-            found[-1].text += line + b"\n"
-        elif name == _FROM_LINE:
-            found.append(Field(name, b"MBOX-Line: " + line + b"\n"))
-        else:
-            found.append(Field(name, line + b"\n"))
-    return found
 
 
 def compose(found: list[Field], author: Author, defaults: Defaults, stamp: Stamp, named: bool) -> Composed:
@@ -235,21 +163,6 @@ def _encoded(name: bytes) -> bytes:
             words.append(b"")
         words[-1] += octets
     return b"\n ".join([b"=?utf-8?B?%b?=" % b2a_base64(word, newline=False) for word in words])
-
-
-def _name(line: bytes) -> bytes:
-    """The field's name in lower case, empty when the line begins no field.
-
-    Blanks before the colon are allowed (RFC 5322 section 4.5); an mbox begins with a line of its own."""
-    name, colon, _ = line.partition(b":")
-    name = name.rstrip(b" \t")
-    if colon and name and all(32 < octet < 127 for octet in name):
-        return name.lower()
-    return _FROM_LINE if line.startswith(b"From ") else b""
-
-
-def _continues(line: bytes) -> bool:
-    return line.startswith((b" ", b"\t"))
 
 
 def _shown(field: Field) -> str:

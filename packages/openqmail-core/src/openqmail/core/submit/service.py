@@ -10,17 +10,27 @@ import asyncio
 import socket
 import struct
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
 
-from openqmail.core.hooks import SessionFacts
-from openqmail.core.hooks.interface import STEPS
-from openqmail.core.log import SubmitAccepted, SubmitRefused
-from openqmail.core.message import qmail_hop
+from openqmail.core.hooks import Conversation, Examined, SessionFacts, examine
+from openqmail.core.hooks.interface import INBOUND, WhyReset
+from openqmail.core.log import Alert, Notice, SubmitAccepted, SubmitRefused
+from openqmail.core.message.trace import qmail_hop
 from openqmail.core.ports import LARGE, LargeBody, ServiceContext
 from openqmail.core.submit import wire
-from openqmail.core.values import Envelope, MessageId, Origin, QueueFull, Recipient, Reply
+from openqmail.core.values import (
+    Decision,
+    Envelope,
+    MessageId,
+    OpenqmailError,
+    Origin,
+    QueueFull,
+    Recipient,
+    Reply,
+)
+from openqmail.core.values.verdict import GO_ON, Refusal
 
 CONNECTIONS = 64
 KEPT_FOR_ROOT = 8
@@ -56,7 +66,7 @@ class SubmitService:
     def reconfigure(self, context: ServiceContext) -> None:
         """For requests that come from now on."""
         self.context = context
-        self.asked = frozenset([step for step in STEPS if context.hooks.has(step)])
+        self.asked = frozenset([step for step in INBOUND if context.hooks.has(step)])
 
     def drain(self) -> None:
         self.draining = True
@@ -111,11 +121,15 @@ class SubmitSession(asyncio.Protocol):
     _pending = 0  # pieces that the disk has not taken yet
     _error: BaseException | None = None
     _hop = b""
+    _message = False  # hooks know of one
+    _behind = 0  # pieces that hooks have not taken yet
 
     def __init__(self, service: SubmitService, loop: AbstractEventLoop) -> None:
         self._service = service
         self._context = service.context
-        self._asked = service.asked
+        self._hooks: Conversation | None = None
+        if service.asked:
+            self._hooks = Conversation(self._context.hooks, service.asked, self._facts)
         self._loop = loop
         settings = self._context.settings
         self._request = wire.RequestDecoder(settings.maxrecipients, settings.databytes)
@@ -141,6 +155,10 @@ class SubmitSession(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._forget()
+        if self._hooks is not None:
+            self._over("abandoned")
+            self._hooks.reset("end")
+            self._hooks = None  # or each would keep the other, until the garbage is collected
         if self._began and not self._submitting:
             self._log_refusal("gone", b"the client went away, or was silent for too long")
         if self._origin is not None:
@@ -192,32 +210,41 @@ class SubmitSession(asyncio.Protocol):
     def _take(self, event: wire.Event) -> None:
         match event:
             case wire.Sender():
-                self._ask("mail", (event.address,), partial(self._set_sender, event.address))
+                self._ask("mail", event.address, partial(self._set_sender, event.address))
             case wire.Recipient():
                 recipient = Recipient(event.address)
-                self._ask("rcpt", (self._sender, recipient), partial(self._recipients.append, recipient))
+                self._ask("rcpt", recipient, partial(self._add_recipient, recipient))
             case wire.Message():
-                self._ask("data", (self._envelope(),), partial(self._begin, event.size))
+                self._ask("data", self._envelope(), partial(self._begin, event.size))
             case wire.Chunk():
                 self._add(event.data)
+                if self._hooks is not None and self._hooks.stream is not None:
+                    self._hooks.stream.feed(event.data)
             case wire.End():
-                self._ask("message", (self._envelope(), self._size), self._submit)
+                self._end()
 
-    def _set_sender(self, address: bytes) -> None:
-        self._sender = address
+    def _set_sender(self, address: bytes, decision: Decision) -> None:
+        self._sender = address if decision.address is None else decision.address
+        self._message = True
 
-    def _begin(self, size: int) -> None:
+    def _add_recipient(self, recipient: Recipient, decision: Decision) -> None:
+        if decision.address is not None:
+            recipient = Recipient(decision.address)
+        self._recipients.append(recipient)
+
+    def _begin(self, size: int, decision: Decision) -> None:
         """The message comes, with our line on top."""
         if self._origin is None:
             return
+        if self._hooks is not None:
+            self._hooks.listen(self._streaming)
         self._size = size
         how = b"by uid %d" % self._origin.uid
         hop = qmail_hop(self._origin.pid, how, self._context.clock.now())
         if len(hop) + size >= LARGE:
             self._large = self._context.submission.large()
             self._add(hop)
-        else:
-            self._hop = hop
+        self._hop = hop
 
     def _add(self, data: bytes) -> None:
         if self._large is None:
@@ -233,25 +260,72 @@ class SubmitSession(asyncio.Protocol):
             self._refused_by_queue(self._error)
         self._throttle()
 
-    def _submit(self) -> None:
+    def _end(self) -> None:
         body = self._large if self._large is not None else self._hop + as_text(b"".join(self._pieces))
-        self._large = None  # from here on it is the queue's
         self._pieces.clear()
-        self._waiting = self._submitting = True
-        self._context.submission.submit(self._envelope(), body).add_done_callback(self._submitted)
+        self._waiting = True
+        if self._hooks is None or not self._hooks.examines:
+            self._submit(self._envelope(), body)
+        else:
+            submission = self._context.submission
+            found = examine(self._hooks, submission, self._envelope(), self._hop, body)
+            if isinstance(found, Examined):
+                self._examined(found)
+            else:
+                self._examining = self._loop.create_task(self._examine(found))
 
-    def _submitted(self, done: Future[MessageId]) -> None:
+    async def _examine(self, examination: Awaitable[Examined]) -> None:
+        """What hooks say of the whole message, and make of it, where that takes its time."""
+        found: Examined | Exception
+        try:
+            found = await examination
+        except (OpenqmailError, OSError) as error:
+            found = error
+        except Exception as error:  # a fault of ours must not leave the client without an answer
+            self._context.log(Alert(f"submit: hooks could not be asked about a message: {error!r}; deferred"))
+            found = error
+        if isinstance(found, Exception):
+            self._refused_by_queue(found)
+        elif not self._open:
+            if not isinstance(found.body, bytes):
+                found.body.abort()
+        else:
+            self._examined(found)
+
+    def _examined(self, found: Examined) -> None:
+        if found.refusal is not None:
+            self._refuse(found.refusal)
+        elif found.drop:
+            self._over("done")
+            self._told = True
+            sender = found.envelope.sender.decode("ascii", "replace")
+            self._context.log(Notice(f"submit: a message from <{sender}> is thrown away, as a hook wants"))
+            self._answer(b"K", b"ok")
+        else:
+            self._submit(found.envelope, found.body)
+
+    def _submit(self, envelope: Envelope, body: bytes | LargeBody) -> None:
+        self._large = None  # from here on it is the queue's
+        self._submitting = True
+        submit = self._context.submission.submit
+        hold = self._hooks.hold if self._hooks is not None else ""
+        future = submit(envelope, body, hold) if hold else submit(envelope, body)
+        future.add_done_callback(partial(self._submitted, envelope))
+
+    def _submitted(self, envelope: Envelope, done: Future[MessageId]) -> None:
         error = _failure(done)
         if error is not None:
             self._refused_by_queue(error)
         elif self._origin is not None:
             number, origin = done.result().number, self._origin
             self._told = True  # even when nobody is there any more to be told
-            count = len(self._recipients)
-            self._context.log(SubmitAccepted(number, origin.uid, origin.pid, self._sender, count))
+            self._over("done")
+            count = len(envelope.recipients)
+            self._context.log(SubmitAccepted(number, origin.uid, origin.pid, envelope.sender, count))
             self._answer(b"K", b"ok message %d qp %d" % (number, origin.pid))
 
     def _refused_by_queue(self, error: BaseException) -> None:
+        self._over("refused")
         self._answer(b"Z", _FULL if isinstance(error, QueueFull) else _TROUBLE)
 
     def _envelope(self) -> Envelope:
@@ -262,24 +336,57 @@ class SubmitSession(asyncio.Protocol):
 
     # --- hooks ------------------------------------------------------------------------
 
-    def _ask(self, step: str, facts: tuple[Any, ...], accepted: Callable[[], None]) -> None:
-        """Go on by `accepted`, at once where no hook has a say."""
-        if step not in self._asked:
-            accepted()
+    def _ask(self, step: str, fact: Any, then: Callable[[Decision], None]) -> None:
+        """Go on by `then` unless a hook refuses, at once where they answer at once."""
+        if self._hooks is None:
+            then(GO_ON)
             return
-        self._waiting = True
-        self._asking = self._loop.create_task(self._decide(step, facts, accepted))
-
-    async def _decide(self, step: str, facts: tuple[Any, ...], accepted: Callable[[], None]) -> None:
-        reply = await self._context.hooks.ask(step, _FACTS, *facts)
-        if not self._open:
-            return
-        self._waiting = False
-        if reply is None:
-            accepted()
-            self._pump()
+        asked = self._hooks.ask(step, fact)
+        if isinstance(asked, Decision):
+            self._decided(then, asked)
         else:
-            self._answer(b"D" if reply.permanent else b"Z", _text(reply))
+            self._waiting = True
+            asked.add_done_callback(partial(self._decided_later, then))
+
+    def _decided(self, then: Callable[[Decision], None], decision: Decision) -> None:
+        if decision.refusal is None:
+            then(decision)
+        else:
+            self._refuse(decision.refusal)
+
+    def _decided_later(self, then: Callable[[Decision], None], asked: "Future[Decision]") -> None:
+        if self._open and not asked.cancelled():
+            self._waiting = False
+            self._decided(then, asked.result())
+            self._pump()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._over("refused")
+        reply = refusal.reply or _HUNG_UP
+        self._answer(b"D" if reply.permanent else b"Z", _text(reply))
+
+    def _streaming(self, behind: bool) -> None:
+        """The hooks have got something of the message to take, or have taken it."""
+        self._behind += 1 if behind else -1
+        self._throttle()
+
+    def _over(self, why: WhyReset) -> None:
+        if self._hooks is not None and self._message:
+            self._message = False
+            self._hooks.reset(why)
+
+    def _facts(self, id: int, listed: bool) -> SessionFacts:
+        """What hooks are told: it comes from this host.  Who it is stands in the envelope's origin."""
+        return SessionFacts(
+            service="submit",
+            client="",
+            client_port=0,
+            server="",
+            relay=True,
+            id=id,
+            sender=self._sender if self._message else None,
+            count=len(self._recipients),
+        )
 
     # --- parts ------------------------------------------------------------------------
 
@@ -291,7 +398,7 @@ class SubmitSession(asyncio.Protocol):
         """The client is read no further while we wait, or the disk is behind."""
         if self._transport is None or not self._open:
             return
-        full = self._waiting or self._pending > 0
+        full = self._waiting or self._pending > 0 or self._behind > 0
         if full != self._paused:
             self._paused = full
             (self._transport.pause_reading if full else self._transport.resume_reading)()
@@ -323,8 +430,8 @@ class SubmitSession(asyncio.Protocol):
 
 _OUTCOMES = {b"D": "failure", b"Z": "deferral"}
 
-_FACTS = SessionFacts(service="submit", client="", client_port=0, server="", relay=True)
-"""What hooks are told: it comes from this host.  Who it is stands in the envelope's origin."""
+_HUNG_UP = Reply(450, b"4.7.0", (b"nothing is taken from you just now",))
+"""For a hook that wants to hang up without a word: a program has to be told something."""
 
 
 def as_text(message: bytes) -> bytes:

@@ -14,14 +14,35 @@ from openqmail.core.values.errors import (
 from openqmail.core.values.ids import MessageId
 from openqmail.core.values.reply import Reply
 from openqmail.core.values.result import Outcome, Result
+from openqmail.core.values.verdict import (
+    Accept,
+    Answer,
+    Decision,
+    Defer,
+    Drop,
+    HangUp,
+    Hold,
+    Next,
+    Reject,
+    Replace,
+    SkipChecks,
+)
 
 __all__ = [
+    "Accept",
+    "Answer",
     "Body",
     "BytesBody",
     "ControlError",
+    "Decision",
+    "Defer",
+    "Drop",
     "Envelope",
+    "HangUp",
+    "Hold",
     "HomeError",
     "MessageId",
+    "Next",
     "OpenqmailError",
     "Origin",
     "Outcome",
@@ -29,7 +50,10 @@ __all__ = [
     "QueueDamaged",
     "QueueFull",
     "Recipient",
+    "Reject",
+    "Replace",
     "Reply",
     "Result",
+    "SkipChecks",
     "TemporaryFailure",
 ]

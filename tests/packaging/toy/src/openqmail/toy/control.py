@@ -1,8 +1,8 @@
-"""A control file of the toy's own."""
+"""Control files of the toy's own."""
 
 from openqmail.core.control import syntax
 from openqmail.core.control.definitions import Definition
-from openqmail.core.control.text import value
+from openqmail.core.control.text import sequence, shown, value
 
 TOYNAME = Definition(
     name="toyname",
@@ -13,3 +13,34 @@ TOYNAME = Definition(
     example="teddy",
     parse=value(syntax.word),
 )
+
+
+def plugin(text: str) -> tuple[str, tuple[bytes, ...]]:
+    """`STEP PATH ARGUMENT...`"""
+    step, *argv = text.split()
+    if not argv:
+        raise ValueError(f"'{shown(text)}' is no plugin; write one like: rcpt /bin/true")
+    return step, tuple(word.encode() for word in argv)
+
+
+TOYPLUGINS = Definition(
+    name="toyplugins",
+    kind="a list of plugins",
+    default="",
+    readers=("toy",),
+    explanation="Programs that toy-plugins runs: a step, a path, arguments.",
+    example="rcpt /bin/true",
+    parse=sequence(plugin),
+)
+
+TOYFILTER = Definition(
+    name="toyfilter",
+    kind="a path",
+    default="/nowhere",
+    readers=("toy",),
+    explanation="The Unix socket of the filter that toy-milter asks.",
+    example="/run/filter",
+    parse=value(str),
+)
+
+DEFINITIONS = (TOYNAME, TOYPLUGINS, TOYFILTER)

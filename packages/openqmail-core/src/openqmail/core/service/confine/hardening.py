@@ -12,7 +12,7 @@ import sys
 import termios
 from contextlib import suppress
 
-MEMORY = {"smtpd": 1 << 30, "remote": 1 << 30, "gate": 256 << 20, "metrics": 256 << 20}
+MEMORY = {"smtpd": 1 << 30, "remote": 1 << 30, "gate": 512 << 20, "metrics": 256 << 20}
 """Bytes; send holds as much as is queued."""
 
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from openqmail.core.service.frames.codec import PREFACE, Decoder, Encoder, FrameError
+from openqmail.core.service.frames.codec import LARGEST, PREFACE, Decoder, Encoder, FrameError
 from openqmail.core.service.frames.rights import Rights, close_all, with_rights
 
 PATIENCE = 2.0
@@ -34,13 +34,14 @@ class BlockingChannel:
         *,
         descriptors: bool = True,
         greeted: bool | None = None,
+        largest: int = LARGEST,
     ) -> None:
         """`greeted`: another program in this process has begun this connection, and whether it has read
-        what the other side begins with; None: nobody has."""
+        what the other side begins with; None: nobody has.  `largest`: bytes of a frame that may come."""
         connection.setblocking(False)
         self.socket = connection
         self._encoder = Encoder()
-        self._decoder = Decoder(messages, greeted=bool(greeted))
+        self._decoder = Decoder(messages, greeted=bool(greeted), largest=largest)
         self._rights = Rights(connection, allowed=descriptors)
         self._gone = False
         self.stalled = False

@@ -32,6 +32,8 @@ def pack(body: Body) -> Packed:
     data = body.data
     if data is not None:
         return len(data), b"", data, ()
+    if isinstance(body, DescriptorBody):
+        return body.size, body.digest, None, (body.duplicate(),)
     if isinstance(body, FileBody):
         descriptor = _open_own(body)
         if descriptor is not None:
@@ -87,6 +89,17 @@ class DescriptorBody:
         finally:
             file.close()
 
+    @property
+    def digest(self) -> bytes:
+        return self._digest
+
+    def duplicate(self) -> int:
+        """A descriptor of the same file, which is the caller's.  Raises TemporaryFailure."""
+        with self._lock:
+            if self._descriptor < 0:
+                raise TemporaryFailure("the file of a message is closed already")
+            return os.dup(self._descriptor)
+
     def close(self) -> None:
         """Whoever reads it in another thread just now may go on."""
         with self._lock:
@@ -95,10 +108,7 @@ class DescriptorBody:
                 self._descriptor = -1
 
     def _open(self) -> PosixFile:
-        with self._lock:
-            if self._descriptor < 0:
-                raise TemporaryFailure("the file of a message is closed already")
-            return PosixFile(os.dup(self._descriptor))
+        return PosixFile(self.duplicate())
 
 
 def _open_own(body: FileBody) -> int | None:

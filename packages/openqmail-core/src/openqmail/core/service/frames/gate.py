@@ -1,4 +1,4 @@
-"""The port Gate as frames: leases of counters, and rates that are spent.
+"""The port Gate as frames: leases of counters, and rates that are spent; logins are in exchanges.py.
 
 Counters that are asked for all the time are leased in batches and ahead, so as a rule a lease is
 there at once and costs no frame; those of networks, too, of which the ones last used are kept.  A
@@ -18,11 +18,14 @@ import msgspec
 
 from openqmail.core.gate import LocalGate
 from openqmail.core.ports.gate import CONNECTIONS, CONNECTIONS_OF_NETWORK
+from openqmail.core.ports.sasl import Exchange, SaslClient
+from openqmail.core.sasl import Facts
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError, understand
+from openqmail.core.service.frames.exchanges import Exchanges, ExchangesServed, FromGate, ToGate
 
-LARGEST = 4096
-"""Bytes of a frame to a gate."""
+LARGEST = 16 * 1024
+"""Bytes of a frame to a gate: a client's longest word in a login, and what else there is to it."""
 
 NAMES = 10_000
 """Counters of which one client may have leases at a time."""
@@ -56,7 +59,7 @@ class Spend(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     count: int
 
 
-ToServer = Lease | Release | Held | Spend
+ToServer = Lease | Release | Held | Spend | ToGate
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -64,7 +67,9 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     yes: bool
 
 
-understand(ToServer, Answer)
+ToClient = Answer | FromGate
+
+understand(ToServer, ToClient)
 
 
 class Batched:
@@ -124,6 +129,7 @@ class GateClient:
         self._idle: dict[bytes, None] = {}  # counters by key that nobody uses, the last used last
         self._singly: dict[bytes, int] = {}
         self._asked: dict[int, tuple[Lease | Spend, Future[bool] | None]] = {}
+        self._exchanges = Exchanges(self._say)
         self._channel: Channel | None = None
         self._closed = False
 
@@ -131,7 +137,8 @@ class GateClient:
         """From now on ask this one."""
         if self._channel is not None:
             self._channel.close()
-        self._channel = Channel(connection, Answer, self._received, self._lost, descriptors=False)
+            self._exchanges.lost()
+        self._channel = Channel(connection, ToClient, self._received, self._lost, descriptors=False)
         held = self._singly | {counter: batch.held for counter, batch in self._batched.items() if batch.held}
         for counter, amount in held.items():
             self._say(Held(counter, amount))
@@ -162,6 +169,13 @@ class GateClient:
             self._ask(Spend(next(self._ids), rate, key, count), answer)
         return answer
 
+    @property
+    def mechanisms(self) -> frozenset[bytes]:
+        return self._exchanges.mechanisms
+
+    def sasl(self, mechanism: bytes, client: SaslClient, facts: Facts) -> Exchange:
+        return self._exchanges.begin(mechanism, client, facts)
+
     def release(self, counter: bytes, count: int = 1) -> None:
         batch = self._batched.get(counter)
         if batch is None:
@@ -187,6 +201,7 @@ class GateClient:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
+        self._exchanges.lost()
         asked, self._asked = self._asked, {}
         for _, answer in asked.values():
             _answer(answer, False)
@@ -271,11 +286,17 @@ class GateClient:
 
     # --- the connection -----------------------------------------------------------------
 
-    def _say(self, message: ToServer) -> None:
-        if self._channel is not None:
-            self._channel.send(message)
+    def _say(self, message: ToServer) -> bool:
+        """False where nobody is there."""
+        if self._channel is None:
+            return False
+        self._channel.send(message)
+        return True
 
     def _received(self, message: Any, descriptors: list[int]) -> None:
+        if not isinstance(message, Answer):
+            self._exchanges.received(message)
+            return
         if message.id not in self._asked:
             raise FrameError("an answer to nothing")
         question, answer = self._asked.pop(message.id)
@@ -292,6 +313,7 @@ class GateClient:
 
     def _lost(self, error: Exception | None) -> None:
         self._channel = None
+        self._exchanges.lost()
 
 
 def _answer(answer: "Future[bool] | None", yes: bool) -> None:
@@ -312,6 +334,11 @@ class GateServer:
     def serve(self, connection: socket.socket) -> None:
         self._talks.add(_Talk(self._gate, connection, self._talks.discard))
 
+    def tell_mechanisms(self) -> None:
+        """To be called when they may have changed."""
+        for talk in list(self._talks):
+            talk.exchanges.tell_mechanisms()
+
     def close(self) -> None:
         """End all connections."""
         for talk in list(self._talks):
@@ -328,16 +355,21 @@ class _Talk:
         self._channel = Channel(
             connection, ToServer, self._received, self._lost, largest=LARGEST, descriptors=False
         )
+        self.exchanges = ExchangesServed(gate, self._channel.send)
+        self.exchanges.tell_mechanisms()
 
     def close(self) -> None:
         self._channel.close()
         self._lost(None)
 
     def _received(self, message: Any, descriptors: list[int]) -> None:
-        if message.count < 1:
-            raise FrameError("leases are counted from one")
         if self._channel.full:
             raise FrameError("does not read its answers")
+        if isinstance(message, ToGate):
+            self.exchanges.received(message)
+            return
+        if message.count < 1:
+            raise FrameError("leases are counted from one")
         match message:
             case Lease(id, counter, count):
                 yes = self._has_room(counter) and self._gate.take(counter, count)
@@ -368,6 +400,7 @@ class _Talk:
             del self._leased[counter]
 
     def _lost(self, error: Exception | None) -> None:
+        self.exchanges.lost()
         leased, self._leased = self._leased, {}
         for counter, count in leased.items():
             self._gate.release(counter, count)

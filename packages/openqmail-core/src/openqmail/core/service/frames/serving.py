@@ -25,6 +25,8 @@ class DeliveryServer(ABC):
         """Deliveries (and syncs) under way."""
         self.on_end: Callable[[], None] = _nothing
         """Called whenever it becomes idle."""
+        self.on_gone: Callable[[], None] = _nothing
+        """Called when nobody is there any more to be answered."""
         self._loop = asyncio.get_running_loop()
         self._messages = messages
         self._channels: set[Channel] = set()
@@ -37,6 +39,8 @@ class DeliveryServer(ABC):
 
         def lost(_: Exception | None) -> None:
             self._channels.discard(channel)
+            if not self._channels:
+                self.on_gone()
             self._look()
 
         channel = Channel(connection, self._messages, received, lost)

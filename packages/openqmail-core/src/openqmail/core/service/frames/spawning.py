@@ -31,6 +31,12 @@ class Kill(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     id: int
 
 
+class StartPrograms(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+    """A worker, please, that runs the programs of hooks; `service/frames/programs.py` is what it is told."""
+
+    id: int
+
+
 class Started(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     """Comes with one descriptor: the worker's connection."""
 
@@ -46,7 +52,7 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     text: bytes
 
 
-ToSpawner = Start | Kill
+ToSpawner = Start | Kill | StartPrograms
 FromSpawner = Started | Refused
 
 understand(ToSpawner, FromSpawner)
@@ -70,6 +76,12 @@ class Spawner:
         self._starts[self._last] = then
         self._channel.send(Start(self._last, local))
         return self._last
+
+    def programs(self, then: Then) -> None:
+        """A worker that runs programs."""
+        self._last += 1
+        self._starts[self._last] = then
+        self._channel.send(StartPrograms(self._last))
 
     def kill(self, id: int) -> None:
         self._channel.send(Kill(id))

@@ -5,7 +5,10 @@ users/cdb.  It tells a worker's uid by that file alone: who asks can name an add
 A worker has a socket to who asked for it and a pipe to the spawner; the end of either ends it.
 Workers of one who is gone are killed and waited for before another is served, so no two
 processes ever deliver the same message.  Who asks by the port `check` gets workers that only tell
-whether there is a mailbox; they are counted by themselves, and nobody waits for them.
+whether there is a mailbox; they are counted by themselves, and nobody waits for them.  Who asks by the
+port `logins`, which is gate, has programs run that check a password (logins.py).  Who asks by the port
+`programs`, which is a front end, gets one that runs the programs of hooks, as the front end's own user,
+and only while control/hooks names any.
 """
 
 import contextlib
@@ -18,9 +21,18 @@ from openqmail.core.control.accounts import Account
 from openqmail.core.control.assign import Users
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.frames.codec import FrameError
-from openqmail.core.service.frames.spawning import Kill, Refused, Start, Started, ToSpawner
+from openqmail.core.service.frames.spawning import (
+    Kill,
+    Refused,
+    Start,
+    Started,
+    StartPrograms,
+    ToSpawner,
+)
 from openqmail.core.service.processes.forking import forked
+from openqmail.core.service.processes.logins import LoginChecks
 from openqmail.core.service.processes.process import Inherited
+from openqmail.core.service.processes.programs import run_programs
 from openqmail.core.service.processes.worker import run_worker
 from openqmail.core.service.supervisor import messages as said
 from openqmail.core.values import OpenqmailError
@@ -31,6 +43,10 @@ MOST = 100
 CHECKERS = 32
 """Workers at once for checks, however many front ends there are."""
 
+RUNNERS = 2
+"""Workers that run programs for one front end: one that ends, and the next."""
+
+_NO_HOOKS = b"No program is run: control/hooks names no hook. (#4.3.5)\n"
 _ROOT = b"Not allowed to perform deliveries as root. (#4.7.0)\n"
 _MANY = b"Too many deliveries run already. (#4.3.0)\n"
 _TROUBLE = b"Trouble reading users/cdb. (#4.3.0)\n"
@@ -41,6 +57,7 @@ class _Client:
     """One who asks, and the pids of the workers that were made for it."""
 
     def __init__(self, connection: socket.socket, port: str) -> None:
+        self.port = port
         self.delivers = port == "local"
         self.channel = BlockingChannel(connection, ToSpawner, descriptors=False)
         self.workers: set[int] = set()
@@ -59,6 +76,7 @@ class Spawner:
         self._alias = inherited.accounts.alias
         self._control = BlockingChannel(control, said.ToChild)
         self._clients: list[_Client] = []
+        self._logins = LoginChecks(self._home, inherited.settings)
         self._uids: dict[int, int] = {}
         self._killed: set[int] = set()
         """Workers for checks whose client is gone: one in a home that does not answer ends late."""
@@ -70,23 +88,28 @@ class Spawner:
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         self._control.send(said.Ready())
-        while not self._leaving or any(client.delivers for client in self._clients):
+        while not self._leaving or self._logins.busy or any(one.delivers for one in self._clients):
             channels = {client.channel.fileno(): client for client in self._clients}
-            watched = [self._control.fileno(), child_ended, *channels]
+            logins = self._logins.watched()
+            watched = [self._control.fileno(), child_ended, *channels, *logins]
             try:
-                readable = select.select(watched, (), ())[0]
+                readable = select.select(watched, (), (), self._logins.patience())[0]
             except InterruptedError:
                 continue
             if child_ended in readable:
                 with contextlib.suppress(BlockingIOError):
                     os.read(child_ended, 4096)
                 self._reap()
+            self._logins.reap()
             if self._control.fileno() in readable and not self._hear():
                 break
             for client in [channels[one] for one in readable if one in channels]:
                 self._answer(client)
+            for asking in [logins[one] for one in readable if one in logins]:
+                self._logins.hear(asking)
         for client in list(self._clients):
             self._end(client)
+        self._logins.close()
         return 0
 
     # --- the supervisor -----------------------------------------------------------------
@@ -100,7 +123,10 @@ class Spawner:
         if heard is None:
             return False
         for message, descriptors in heard:
-            if isinstance(message, said.Peer):
+            if isinstance(message, said.Peer) and message.port == "logins":
+                for one in descriptors:
+                    self._logins.serve(socket.socket(fileno=one))
+            elif isinstance(message, said.Peer):
                 self._clients += [_Client(socket.socket(fileno=one), message.port) for one in descriptors]
             elif isinstance(message, said.Leave | said.Handover):
                 self._leaving = True
@@ -121,7 +147,11 @@ class Spawner:
         for message, _ in asked:
             if isinstance(message, Kill):
                 self._kill(client, message.id)
-            elif not self._start(client, message):
+                continue
+            if isinstance(message, StartPrograms) != (client.port == "programs"):
+                self._end(client)  # who may ask for the one may not ask for the other
+                return
+            if not self._start(client, message):
                 self._end(client)
                 return
 
@@ -132,12 +162,12 @@ class Spawner:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _start(self, client: _Client, asked: Start) -> bool:
+    def _start(self, client: _Client, asked: Start | StartPrograms) -> bool:
         """False when who asked is gone."""
-        account = self._account(asked.local)
+        account = self._account(asked.local) if isinstance(asked, Start) else self._of_programs()
         if isinstance(account, bytes):
             return client.channel.send(Refused(asked.id, account))
-        if self._count(client.delivers) >= (MOST if client.delivers else CHECKERS):
+        if self._many(client):
             return client.channel.send(Refused(asked.id, _MANY))
         try:
             ours, theirs = socket.socketpair()
@@ -147,7 +177,7 @@ class Spawner:
             try:
                 pid = forked(
                     f"worker of uid {account.uid}",
-                    lambda: self._work(theirs, account, client.delivers),
+                    lambda: self._work(theirs, account, client),
                     self._inherited.settings.logformat,
                 )
             except OSError:
@@ -159,10 +189,18 @@ class Spawner:
             self._tell_workers()
             return client.channel.send(Started(asked.id, account.uid, account.gid), (ours.fileno(),))
 
-    def _count(self, delivers: bool) -> int:
-        """Workers that deliver, or those that do not."""
-        running = sum(len(client.workers) for client in self._clients if client.delivers == delivers)
-        return running if delivers else running + len(self._killed)
+    def _many(self, client: _Client) -> bool:
+        """Whether as many workers of that kind run as may."""
+        if client.port == "programs":
+            return len(client.workers) >= RUNNERS
+        running = sum(len(one.workers) for one in self._clients if one.port == client.port)
+        return running >= MOST if client.delivers else running + len(self._killed) >= CHECKERS
+
+    def _of_programs(self) -> Account | bytes:
+        """As whom programs of hooks run: as the front end that asks for them."""
+        if not self._inherited.settings.hooks:
+            return _NO_HOOKS
+        return Account("", *self._home.owner) if self._home.uid else self._inherited.accounts.smtpd
 
     def _account(self, local: bytes) -> Account | bytes:
         """Whose worker an address needs, by users/cdb; or why there can be none."""
@@ -178,14 +216,16 @@ class Spawner:
             return _ROOT
         return Account(os.fsdecode(user.name), user.uid, user.gid)
 
-    def _work(self, connection: socket.socket, account: Account, delivers: bool) -> int:
+    def _work(self, connection: socket.socket, account: Account, client: _Client) -> int:
         """In the worker."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.close(self._life)
         keep = {connection.fileno(), self._life_of_workers}
         life, inherited = self._life_of_workers, self._inherited
-        return run_worker(connection, life, keep, inherited, account, delivers=delivers)
+        if client.port == "programs":
+            return run_programs(connection, life, keep, inherited, account)
+        return run_worker(connection, life, keep, inherited, account, delivers=client.delivers)
 
     # --- ends ---------------------------------------------------------------------------
 
@@ -193,6 +233,9 @@ class Spawner:
         """Workers that deliver must not go on: another may deliver the same messages soon."""
         client.channel.close()
         self._clients.remove(client)
+        if client.port == "programs":  # ends with its connection, and what it runs with it
+            self._killed |= client.workers
+            return
         for pid in client.workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

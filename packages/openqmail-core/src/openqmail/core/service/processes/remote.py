@@ -2,6 +2,7 @@
 
 import asyncio
 
+from openqmail.core.hooks import load_chain
 from openqmail.core.remote import Remote, Timeouts
 from openqmail.core.service.frames.remote import RemoteServer
 from openqmail.core.service.processes.process import Process
@@ -12,8 +13,13 @@ _LOOK_AGAIN = 0.05
 async def serve(process: Process) -> int:
     """Until it is told to leave and its deliveries have ended."""
     inherited = process.inherited
-    timeouts = Timeouts(inherited.tcpto)
-    remote = Remote(process.settings, process.log, timeouts=timeouts, keys=inherited.keys)
+    remote = Remote(
+        process.settings,
+        process.log,
+        timeouts=Timeouts(inherited.tcpto),
+        keys=inherited.keys,
+        hooks=load_chain(process.settings, process.log, process.clock, "remote"),
+    )
     server = RemoteServer(remote)
     process.peers["remote"] = server.serve
     process.work = lambda: server.active

@@ -105,12 +105,12 @@ class _Send:
     def _reload(self) -> None:
         try:
             settings = read_settings(self._process.home)
+            self._queueing.reconfigure(settings)
         except OpenqmailError as error:
             self._process.alert(f"the settings stay as they were: {error}")
             return
         self._process.settings = settings
         self._process.log.form = settings.logformat
-        self._queueing.reconfigure(settings)
 
     def _fatal(self, error: BaseException) -> None:
         self._code = 111

@@ -7,6 +7,7 @@ from openqmail.core.hooks import load_chain
 from openqmail.core.log import Log
 from openqmail.core.ports import ServiceContext
 from openqmail.core.service.frames.gate import GateClient
+from openqmail.core.service.frames.programs import ProgramsClient
 from openqmail.core.service.frames.submission import SubmissionClient
 from openqmail.core.service.listeners import Listeners
 from openqmail.core.service.processes.process import Process, local_client
@@ -26,10 +27,12 @@ async def serve(process: Process) -> int:
     submission, gate = SubmissionClient(), GateClient()
     local = local_client(process.inherited, CHECKERS)
     process.peers |= {"submission": submission.attach, "gate": gate.attach, "check": local.attach}
+    programs = ProgramsClient()
+    process.peers["programs"] = programs.attach
     resolver = client_resolver(settings)
     receptions = Receptions(process.log)
     log: Log = receptions if settings.metrics else process.log
-    hooks = load_chain(settings, log, process.clock)
+    hooks = load_chain(settings, log, process.clock, "smtpd", programs)
 
     def context(listener: Listener) -> ServiceContext:
         return ServiceContext(
@@ -59,5 +62,6 @@ async def serve(process: Process) -> int:
     listeners.abort()
     submission.close()
     await local.close()
+    programs.close()
     gate.close()
     return 0

@@ -12,7 +12,7 @@ from openqmail.core.control.home import Home
 from openqmail.core.control.reader import not_installed, read_settings
 from openqmail.core.control.settings import Listener, Settings
 from openqmail.core.control.strangers import roots_alone
-from openqmail.core.hooks import load_chain
+from openqmail.core.hooks import STEPS, load_chain
 from openqmail.core.log import Log
 from openqmail.core.remote.keys import Keys, has_files
 from openqmail.core.service import sockets
@@ -30,7 +30,8 @@ def proved_settings(home: Home, log: Log, clock: Clock) -> Settings:
     settings = read_settings(home)
     for problem in not_installed(msgspec.structs.asdict(settings)):
         raise problem
-    load_chain(settings, log, clock)
+    for place in STEPS:
+        load_chain(settings, log, clock, place)
     if has_files(home.control) or settings.tlsclientciphers:
         ask_apart(lambda: _load_keys(home, settings))
     return settings

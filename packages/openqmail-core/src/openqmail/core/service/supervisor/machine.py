@@ -23,6 +23,8 @@ LINKS: tuple[tuple[str, Role, Role], ...] = (
     ("submission", "smtpd", "send"),
     ("gate", "smtpd", "gate"),
     ("check", "smtpd", "local"),
+    ("logins", "gate", "local"),
+    ("programs", "smtpd", "local"),
     ("local", "send", "local"),
     ("remote", "send", "remote"),
 )

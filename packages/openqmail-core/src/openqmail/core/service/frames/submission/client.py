@@ -12,8 +12,10 @@ from itertools import count
 from typing import Any
 
 from openqmail.core.ports import LargeBody
+from openqmail.core.service.frames.bodies import DescriptorBody
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
+from openqmail.core.service.frames.rights import close_all
 from openqmail.core.service.frames.submission.messages import (
     GONE,
     KINDS,
@@ -23,12 +25,21 @@ from openqmail.core.service.frames.submission.messages import (
     Bye,
     Chunk,
     Finish,
+    Open,
+    Opened,
     Submit,
     ToClient,
     ToServer,
     Wrote,
 )
-from openqmail.core.values import Envelope, MessageId, OpenqmailError, PermanentFailure, TemporaryFailure
+from openqmail.core.values import (
+    Body,
+    Envelope,
+    MessageId,
+    OpenqmailError,
+    PermanentFailure,
+    TemporaryFailure,
+)
 
 PIECE = 256 * 1024
 """Bytes of a chunk at most."""
@@ -61,13 +72,13 @@ class SubmissionClient:
     def large(self) -> LargeBody:
         return SentBody(self, next(self._ids))
 
-    def submit(self, envelope: Envelope, body: bytes | LargeBody) -> "Future[MessageId]":
+    def submit(self, envelope: Envelope, body: bytes | LargeBody, hold: str = "") -> "Future[MessageId]":
         """As the port says; also PermanentFailure for an envelope that is too large for a frame."""
         answer: Future[MessageId] = self._loop.create_future()
         if isinstance(body, bytes):
-            self.hand(_Small(next(self._ids), envelope, body, answer))
+            self.hand(_Small(next(self._ids), envelope, body, hold, answer))
         elif isinstance(body, SentBody):
-            body.finish(envelope, answer)
+            body.finish(envelope, hold, answer)
         else:
             raise TypeError("a large body comes from this client's large()")
         return answer
@@ -96,7 +107,7 @@ class SubmissionClient:
         if asked in self._waiting:
             self._waiting.remove(asked)
 
-    def future(self) -> "Future[None]":
+    def future(self) -> "Future[Any]":
         return self._loop.create_future()
 
     def gone(self, link: "_Link") -> None:
@@ -112,7 +123,7 @@ class _Link:
         self._client = client
         self._resting = False
         self.asked: dict[int, _Small | SentBody] = {}
-        self.channel = Channel(connection, ToClient, self._received, self._lost, descriptors=False)
+        self.channel = Channel(connection, ToClient, self._received, self._lost)
 
     def rest(self) -> None:
         """Nothing new comes: end when nothing is unanswered."""
@@ -130,11 +141,18 @@ class _Link:
 
     def _received(self, message: Any, descriptors: list[int]) -> None:
         kind = type(message)
+        if len(descriptors) != (kind is Opened):
+            close_all(descriptors)
+            raise FrameError("a descriptor where there should be none, or none")
         if kind is Bye:
             self._leave()
             return
         asked = self.asked.get(message.id)
         if asked is None:  # it was given up meanwhile
+            close_all(descriptors)
+            return
+        if kind is Opened:
+            asked.opened(DescriptorBody(descriptors[0], message.size, b""))
             return
         if kind is Wrote:
             asked.wrote()
@@ -165,16 +183,19 @@ class _Link:
 class _Small:
     """A message that is one frame; it is kept until it is answered."""
 
-    __slots__ = ("_answer", "_body", "_envelope", "_id")
+    __slots__ = ("_answer", "_id", "_message")
 
-    def __init__(self, id: int, envelope: Envelope, body: bytes, answer: "Future[MessageId]") -> None:
-        self._id, self._envelope, self._body, self._answer = id, envelope, body, answer
+    def __init__(
+        self, id: int, envelope: Envelope, body: bytes, hold: str, answer: "Future[MessageId]"
+    ) -> None:
+        self._id, self._answer = id, answer
+        self._message = Submit(id, envelope, body, hold)
 
     def go(self, link: _Link) -> None:
         if self._answer.done():  # nobody wants it any more
             return
         try:
-            link.channel.send(Submit(self._id, self._envelope, self._body))
+            link.channel.send(self._message)
         except FrameError as error:
             self.fail(PermanentFailure(str(error)))
         else:
@@ -182,6 +203,10 @@ class _Small:
 
     def wrote(self) -> None:
         raise FrameError("an answer to another question")
+
+    def opened(self, body: DescriptorBody) -> None:
+        body.close()
+        self.wrote()
 
     def accept(self, message: MessageId) -> None:
         if not self._answer.done():
@@ -204,6 +229,8 @@ class SentBody:
         self._begun = False
         self._unsent: list[ToServer] = [Begin(id)]
         self._writes: deque[Future[None] | None] = deque()
+        self._opening: deque[Future[Body]] = deque()
+        self._opened: list[DescriptorBody] = []
         self._answer: Future[MessageId] | None = None
         self._error: OpenqmailError | None = None
 
@@ -218,14 +245,24 @@ class SentBody:
             future.set_exception(self._error or TemporaryFailure(GONE))
         return future
 
-    def finish(self, envelope: Envelope, answer: "Future[MessageId]") -> None:
+    def so_far(self) -> "Future[Body]":
+        future: Future[Body] = self._client.future()
+        if self._error is None and self._answer is None:
+            self._opening.append(future)
+            self._say(Open(self._id))
+        else:
+            future.set_exception(self._error or TemporaryFailure(GONE))
+        return future
+
+    def finish(self, envelope: Envelope, hold: str, answer: "Future[MessageId]") -> None:
         """Hand it in."""
         if self._error is not None or self._answer is not None:
             answer.set_exception(self._error or TemporaryFailure(GONE))
             return
         self._answer = answer
+        self._close()
         try:
-            self._say(Finish(self._id, envelope))
+            self._say(Finish(self._id, envelope, hold))
         except FrameError as error:
             self._give_up(PermanentFailure(str(error)))
 
@@ -249,6 +286,17 @@ class SentBody:
         future = self._writes.popleft()
         if future is not None and not future.done():
             future.set_result(None)
+
+    def opened(self, body: DescriptorBody) -> None:
+        if not self._opening:
+            body.close()
+            raise FrameError("an answer to nothing")
+        future = self._opening.popleft()
+        if future.done() or self._answer is not None:
+            body.close()
+        else:
+            self._opened.append(body)
+            future.set_result(body)
 
     def accept(self, message: MessageId) -> None:
         if self._answer is None:
@@ -281,10 +329,18 @@ class SentBody:
 
     def _settle(self, error: OpenqmailError) -> None:
         self._error = error
-        for future in [*self._writes, self._answer]:
+        self._close()
+        for future in [*self._writes, *self._opening, self._answer]:
             if future is not None and not future.done():
                 future.set_exception(error)
         self._writes.clear()
+        self._opening.clear()
+
+    def _close(self) -> None:
+        """What was opened is not read any more."""
+        for body in self._opened:
+            body.close()
+        self._opened.clear()
 
     def _say(self, message: ToServer) -> None:
         if self._link is not None:

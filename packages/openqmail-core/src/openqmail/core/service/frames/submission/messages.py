@@ -19,6 +19,7 @@ class Submit(msgspec.Struct, frozen=True, array_like=True, tag=1):
     id: int
     envelope: Envelope
     body: bytes
+    hold: str = ""
 
 
 class Begin(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
@@ -33,13 +34,20 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
 class Finish(msgspec.Struct, frozen=True, array_like=True, tag=4):
     id: int
     envelope: Envelope
+    hold: str = ""
 
 
 class Abort(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
     id: int
 
 
-ToServer = Submit | Begin | Chunk | Finish | Abort
+class Open(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False):
+    """Let me read what I have written."""
+
+    id: int
+
+
+ToServer = Submit | Begin | Chunk | Finish | Abort | Open
 
 
 class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -67,7 +75,14 @@ class Bye(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     """Nothing more is taken, and nothing of what is unanswered was."""
 
 
-ToClient = Accepted | Wrote | Failed | Bye
+class Opened(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
+    """The answer to `Open`, with a descriptor for reading."""
+
+    id: int
+    size: int
+
+
+ToClient = Accepted | Wrote | Failed | Bye | Opened
 
 understand(ToServer, ToClient)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from openqmail.core.ports import LargeBody, Submission
 from openqmail.core.service.frames.addresses import cannot_be
+from openqmail.core.service.frames.bodies import pack
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.submission.messages import (
@@ -25,11 +26,13 @@ from openqmail.core.service.frames.submission.messages import (
     Chunk,
     Failed,
     Finish,
+    Open,
+    Opened,
     Submit,
     ToServer,
     Wrote,
 )
-from openqmail.core.values import Envelope, MessageId, OpenqmailError, TemporaryFailure
+from openqmail.core.values import Body, Envelope, MessageId, OpenqmailError, TemporaryFailure
 
 MOST = 16 << 20
 """Bytes of bodies that wait for the disk, beyond which no more is read."""
@@ -121,7 +124,7 @@ class _Talk:
 
     def _on_submit(self, message: Submit) -> None:
         if not self._server.leaving:
-            self._submit(message.id, message.envelope, message.body, len(message.body))
+            self._submit(message.id, message.envelope, message.body, len(message.body), message.hold)
 
     def _on_begin(self, message: Begin) -> None:
         if message.id in self.bodies:
@@ -140,7 +143,7 @@ class _Talk:
         body = self._body(message.id)
         self.bodies.pop(message.id, None)
         if body is not None:
-            self._submit(message.id, message.envelope, body, 0)
+            self._submit(message.id, message.envelope, body, 0, message.hold)
         self._server.look()
 
     def _on_abort(self, message: Abort) -> None:
@@ -154,13 +157,34 @@ class _Talk:
             raise FrameError("a part of a body that was not begun")
         return self.bodies.get(id)
 
-    def _submit(self, id: int, envelope: Envelope, body: bytes | LargeBody, size: int) -> None:
+    def _on_open(self, message: Open) -> None:
+        body = self._body(message.id)
+        if body is not None:
+            body.so_far().add_done_callback(partial(self._opened, message.id))
+
+    def _opened(self, id: int, done: "Future[Body]") -> None:
+        """A descriptor of the message's own file, which holds nothing else, and for reading alone."""
+        error = _error_of(done)
+        try:
+            if error is not None:
+                raise error
+            size, _, _, descriptors = pack(done.result())
+        except Exception as failure:  # the disk's, the queue's, or a fault of ours
+            self.channel.send(_failed(id, failure))
+            return
+        if descriptors:
+            self.channel.send(Opened(id, size), descriptors)
+        else:
+            self.channel.send(_failed(id, TemporaryFailure("the body is in no file of its own")))
+
+    def _submit(self, id: int, envelope: Envelope, body: bytes | LargeBody, size: int, hold: str) -> None:
         # A front end checks what strangers say; should one be a stranger's now, the queue's files hold.
         if any(map(cannot_be, (envelope.sender, *[one.address for one in envelope.recipients]))):
             raise FrameError("an address with a NUL or a line end, or longer than any is")
         self.owed += 1
         self._server.hold(size)
-        answer = self._server.submission.submit(envelope, body)
+        submit = self._server.submission.submit
+        answer = submit(envelope, body, hold) if hold else submit(envelope, body)
         answer.add_done_callback(partial(self._answered, id, size))
 
     def _answered(self, id: int, size: int, done: "Future[MessageId]") -> None:
@@ -196,6 +220,7 @@ _ACTIONS: dict[type, Callable[[_Talk, Any], None]] = {
     Begin: _Talk._on_begin,
     Chunk: _Talk._on_chunk,
     Finish: _Talk._on_finish,
+    Open: _Talk._on_open,
     Abort: _Talk._on_abort,
 }
 

@@ -1,16 +1,18 @@
-"""Where TLS meets front ends and chunks: a PROXY header ahead of it, XCLIENT and BDAT within it."""
+"""Where TLS and logins meet front ends and chunks: a PROXY header ahead of TLS, XCLIENT, BDAT within."""
 
 import asyncio
+from base64 import b64encode
 from contextlib import suppress
 
 import msgspec
 import pytest
 
 from handshakes import ALICE, AUTHORITY, client_context, loaded, secured
+from logins import PASSWORD
 from openqmail.core import log
 from openqmail.core.control.rules import Rule, Rules
 from openqmail.core.control.settings import Listener
-from openqmail.core.smtpd import SmtpService, SmtpsService
+from openqmail.core.smtpd import SmtpService, SmtpsService, SubmissionService, SubmissionsService
 
 PROXY = b"PROXY TCP4 192.0.2.9 198.51.100.1 4711 465\r\n"
 
@@ -183,5 +185,119 @@ def test_starttls_between_chunks_is_refused_and_the_message_goes_on(running, run
             assert (await client.say(b"BDAT 5 LAST\r\ntwo"))[:3] == b"250"
             [(_, body)] = server.queue.messages
             assert bytes(body).endswith(b"one\ntwo\n")
+
+    run(story())
+
+
+# --- logins -------------------------------------------------------------------------------
+
+
+ALICE_LOGS_IN = b"AUTH PLAIN " + b64encode(b"\0alice\0" + PASSWORD)
+
+
+async def relays(client):
+    """Whether it may send to anywhere."""
+    await client.say(b"RSET")
+    await client.say(b"MAIL FROM:<s@client.example>")
+    return (await client.say(b"RCPT TO:<far@away.example>"))[:3] == b"250"
+
+
+def test_auth_between_chunks_is_refused_and_the_message_goes_on(
+    running, run, settings, control, users
+) -> None:
+    async def story() -> None:
+        async with running(settings, tls=loaded(control), users=users) as server:
+            client, _ = await secured(server)
+            await client.say(b"MAIL FROM:<s@client.example>")
+            await client.say(b"RCPT TO:<alice@a.example>")
+            assert (await client.say(b"BDAT 5\r\none"))[:3] == b"250"
+            assert (await client.say(ALICE_LOGS_IN))[:3] == b"503"
+            assert (await client.say(b"BDAT 5 LAST\r\ntwo"))[:3] == b"250"
+            [(_, body)] = server.queue.messages
+            assert bytes(body).endswith(b"one\ntwo\n") and b"with ESMTPS" in body
+            assert (await client.say(ALICE_LOGS_IN))[:3] == b"235"
+
+    run(story())
+
+
+def test_what_is_a_chunk_is_no_login(running, run, settings, control, users) -> None:
+    """An AUTH in a refused chunk is swallowed with it."""
+
+    async def story() -> None:
+        async with running(settings, tls=loaded(control), users=users) as server:
+            client, _ = await secured(server)
+            assert (await client.say(b"BDAT %d\r\n%b" % (len(ALICE_LOGS_IN) + 2, ALICE_LOGS_IN)))[
+                :3
+            ] == b"503"
+            assert not await relays(client)
+
+    run(story())
+
+
+@pytest.mark.parametrize("kind", [SubmissionService, SubmissionsService])
+def test_a_header_that_comes_in_chunks_is_completed(running, run, settings, control, users, kind) -> None:
+    async def story() -> None:
+        async with running(settings, tls=loaded(control), users=users, kind=kind) as server:
+            client = await opened(server, client_context())
+            assert (await client.say(ALICE_LOGS_IN))[:3] == b"235"
+            await client.say(b"MAIL FROM:<s@client.example>")
+            await client.say(b"RCPT TO:<far@away.example>")
+            for chunk in (b"Subject: ", b"x\r\nBcc: secret", b"@x.example\r\n\r\nBcc: told\r\n"):
+                last = b" LAST" if chunk.endswith(b"\n") else b""
+                client.writer.write(b"BDAT %d%b\r\n%b" % (len(chunk), last, chunk))
+                assert (await client.reply())[:3] == b"250"
+            [(_, body)] = server.queue.messages
+            header, _, text = bytes(body).partition(b"\n\n")
+            assert text == b"Bcc: told\n" and b"secret" not in header
+            assert b"\nSubject: x" in header and b"\nDate: " in header and b"\nMessage-ID: " in header
+
+    run(story())
+
+
+@pytest.mark.parametrize("kind", [SmtpService, SmtpsService])
+def test_a_login_belongs_to_the_client_that_has_it(running, run, settings, control, users, kind) -> None:
+    """A front end's ends with XCLIENT; one that it names holds until another client is named."""
+
+    async def story() -> None:
+        async with running(settings, tls=loaded(control), users=users, kind=kind) as server:
+            listens(server, xclient=("127.0.0.1/32",))
+            client = await opened(server, client_context())
+            assert (await client.say(ALICE_LOGS_IN))[:3] == b"235" and await relays(client)
+            await client.say(b"RSET")
+            await client.say(b"XCLIENT ADDR=192.0.2.8")
+            offered = await client.say(b"EHLO told.example")
+            assert b" SCRAM-SHA-256 PLAIN" in offered and b"-PLUS" not in offered  # it ends at the front end
+            assert not await relays(client)
+            await client.say(b"RSET")
+            assert (await client.say(ALICE_LOGS_IN))[:3] == b"235" and await relays(client)
+            await client.say(b"RSET")
+            await client.say(b"XCLIENT ADDR=192.0.2.9 LOGIN=carol")
+            await client.say(b"EHLO told.example")
+            assert await relays(client)
+            assert (await client.say(b"DATA"))[:3] == b"354"
+            await client.say(b"x\r\n.")
+            await client.say(b"XCLIENT ADDR=192.0.2.10")
+            await client.say(b"EHLO told.example")
+            assert not await relays(client)
+            [accepted] = [one for one in server.log.events if isinstance(one, log.SmtpdAccepted)]
+            assert (accepted.client, accepted.login) == ("192.0.2.9", b"carol")
+            assert b"with ESMTPSA" in server.queue.messages[0][1]
+
+    run(story())
+
+
+def test_starttls_ends_a_login_that_was_named_in_clear(running, run, settings, control, users) -> None:
+    async def story() -> None:
+        async with running(settings, tls=loaded(control), users=users) as server:
+            listens(server, xclient=("127.0.0.1/32",))
+            client = await (await server.client()).hello()
+            await client.say(b"XCLIENT ADDR=192.0.2.9 LOGIN=carol")
+            await client.say(b"EHLO told.example")
+            assert await relays(client)
+            await client.say(b"RSET")
+            assert (await client.say(b"STARTTLS"))[:3] == b"220"
+            await client.start_tls(client_context())
+            await client.say(b"EHLO told.example")
+            assert not await relays(client)
 
     run(story())

@@ -1,0 +1,153 @@
+"""Control files of who logs in, and what a login may send: their parsers and definitions."""
+
+import os
+from collections.abc import Iterable, Mapping
+
+from openqmail.core.control import syntax
+from openqmail.core.control.definition import Definition
+from openqmail.core.control.text import ControlText, integer, shown, value
+from openqmail.core.values import ControlError
+
+PROGRAMS = ("checkpassword", "checkcram", "checktoken")
+SUBMISSION = frozenset({"submission", "submissions"})
+_MANY = 100_000_000
+
+
+def command(text: ControlText) -> tuple[bytes, ...]:
+    """One line, its words; the first is an absolute path.  Empty where there is no line."""
+    entries = list(text.entries())
+    for number, _ in entries[1:]:
+        text.problem(number, "is a second command; keep one, which may try several programs by itself")
+    return (text.parse(*entries[0], _words) or ()) if entries else ()
+
+
+def _words(line: str) -> tuple[bytes, ...]:
+    if not line.startswith("/"):
+        raise ValueError(f"'{shown(line)}' has no absolute path; write one like /usr/bin/checkpw /bin/true")
+    return tuple(word.encode() for word in line.split())
+
+
+def senders(text: ControlText) -> Mapping[bytes, frozenset[bytes]]:
+    """Login -> addresses, and domains with their @, in lower case."""
+    found: dict[bytes, set[bytes]] = {}
+    for number, line in text.entries():
+        entry = text.parse(number, line, _sender)
+        if entry is not None:
+            found.setdefault(entry[0], set()).update(entry[1])
+    return {login: frozenset(some) for login, some in found.items()}
+
+
+def _sender(line: str) -> tuple[bytes, tuple[bytes, ...]]:
+    login, colon, sender = line.partition(":")
+    if not login or not colon or not sender:
+        raise ValueError("is no LOGIN:ADDRESS; write one like alice:alice@example.org or alice:@example.org")
+    local, at, domain = sender.rpartition("@")
+    if not at:
+        raise ValueError(f"'{shown(sender)}' has no @; write an address, or a domain with its @")
+    name = local.lower().encode()
+    return login.encode(), tuple(name + b"@" + one for one in syntax.domain(domain))
+
+
+def doubtful(values: Mapping[str, object]) -> Iterable[ControlError]:
+    """What may be meant, and looks mistaken; `values`: by file."""
+    for name in PROGRAMS:
+        words = values.get(name)
+        if isinstance(words, tuple) and words and not os.access(words[0], os.X_OK):
+            path = os.fsdecode(words[0])
+            yield ControlError(f"control/{name}", 0, f"{path} is no program that can be run; install it")
+    services = {listener.service for listener in values.get("listen") or ()}  # type: ignore[attr-defined]
+    if services & SUBMISSION and values.get("senders") == {}:
+        yield ControlError(
+            "control/senders",
+            0,
+            "is not there, so whoever logs in may send as anybody; write lines like alice:@example.org",
+        )
+
+
+def _program(name: str, what: str) -> Definition:
+    return Definition(
+        name=name,
+        kind="a command: an absolute path, and arguments",
+        default="",
+        readers=("gate", "local"),
+        explanation=(
+            f"A program with the interface of checkpassword that {what} It reads from descriptor 3, exits 0 "
+            "for yes, 1 for no, anything else for: nobody can tell now; and may start the program that its "
+            "arguments name. Run as root in a home of root's, else as its owner, 30 seconds at most."
+        ),
+        example="/usr/bin/checkpw /bin/true"
+        if name == "checkpassword"
+        else f"/usr/local/bin/{name} /bin/true",
+        parse=command,
+    )
+
+
+def _rate(name: str, what: str) -> Definition:
+    return Definition(
+        name=name,
+        kind="a number",
+        default="0",
+        readers=("gate", "smtpd"),
+        explanation=f"How many {what} in an hour; 0: as many as it likes. More are put off (450 4.7.1).",
+        example="500",
+        parse=value(integer(0, _MANY, "a number")),
+    )
+
+
+DEFINITIONS: tuple[Definition, ...] = (
+    _program(
+        "checkpassword",
+        "says whether a password is right (PLAIN and LOGIN), asked where users/smtpauth has said no.",
+    ),
+    _program(
+        "checkcram",
+        "knows passwords in plain, and says whether a response to a challenge is right (CRAM-MD5): the "
+        "response stands where a password would, the challenge behind it.",
+    ),
+    _program(
+        "checktoken",
+        "says whether a token is good (OAUTHBEARER and XOAUTH2): it stands where a password would, and may "
+        "be longer.",
+    ),
+    Definition(
+        name="authplain",
+        kind="0 or 1",
+        default="0",
+        readers=("smtpd",),
+        explanation=(
+            "1: AUTH is offered without TLS too, so that passwords can be heard by whoever listens. 0: only "
+            "under TLS."
+        ),
+        example="1",
+        parse=value(syntax.switch),
+    ),
+    Definition(
+        name="authfailures",
+        kind="a number",
+        default="10",
+        readers=("gate",),
+        explanation=(
+            "After so many failed logins within ten minutes from one network (IPv4 /24, IPv6 /64) nobody can "
+            "log in from there for fifteen minutes but those who have before; a login that so many times ten "
+            "have failed for, from wherever, only from networks where it has before. 0: nobody is locked "
+            "out; failures are answered slowly all the same."
+        ),
+        example="20",
+        parse=value(integer(0, 100_000, "a number of failures")),
+    ),
+    Definition(
+        name="senders",
+        kind="a list of LOGIN:ADDRESS or LOGIN:@DOMAIN",
+        default="",
+        readers=("smtpd",),
+        explanation=(
+            "Which senders a login may use in MAIL, a line each and as many as there are; the empty sender "
+            "of receipts always. A login without a line may use no other. Without any line in the file, "
+            "every login may use every sender."
+        ),
+        example="alice:alice@example.org\nalice:sales@example.org\nnewsletter:@news.example.org",
+        parse=senders,
+    ),
+    _rate("loginmessagesperhour", "messages a login may begin"),
+    _rate("loginrecipientsperhour", "recipients a login may name"),
+)

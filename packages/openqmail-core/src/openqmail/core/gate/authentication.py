@@ -1,0 +1,266 @@
+"""Logging in: a client's attempt as an exchange of SASL, slowed and counted, and what is logged of it.
+
+The machine says what to ask; the back ends say who knows; the guard who may not try at all.  A failure is
+counted although the client did not wait for it.  What is wrong is answered later each time; attempts
+at once are bounded, of one network and in all.
+"""
+
+import asyncio
+from asyncio import Future
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+
+from openqmail.core.gate.back_ends import BackEnds
+from openqmail.core.gate.guard import Guard
+from openqmail.core.limits import network_of
+from openqmail.core.log import AuthAccepted, AuthRefused, Log
+from openqmail.core.ports.sasl import (
+    Denial,
+    Exchange,
+    SaslAnswer,
+    SaslChallenge,
+    SaslClient,
+    SaslDenied,
+    SaslGranted,
+)
+from openqmail.core.sasl import (
+    LATER,
+    WRONG,
+    Answer,
+    Ask,
+    Challenge,
+    Denied,
+    Facts,
+    Granted,
+    Later,
+    No,
+    Query,
+    SaslError,
+    Server,
+    Step,
+    prepared,
+    server_mechanism,
+)
+from openqmail.core.world import Clock
+
+MOST, OF_NETWORK = 1000, 50
+"""Attempts at once: in all, of one network."""
+
+SECONDS = 120.0
+"""That an attempt may take."""
+
+LOOK = 1.0
+"""Seconds between two looks whether users have come or gone."""
+
+
+class Authentication:
+    """Needs a running loop.  `mechanisms` counts from the first `look` on."""
+
+    def __init__(self, back_ends: BackEnds, guard: Guard, clock: Clock, log: Log) -> None:
+        self.back_ends = back_ends
+        self.guard = guard
+        self.clock = clock
+        self.log = log
+        self.changed: Callable[[], None] = lambda: None
+        """Called when the mechanisms are others."""
+        self.loop = asyncio.get_running_loop()
+        self._open: Counter[bytes] = Counter()
+        self._looking: asyncio.Task[None] | None = None
+
+    @property
+    def mechanisms(self) -> frozenset[bytes]:
+        return self.back_ends.mechanisms
+
+    async def start(self) -> None:
+        """Read what is there, and look again every second."""
+        await self.back_ends.look()
+        self._looking = self.loop.create_task(self._look())
+
+    async def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._looking
+        self.back_ends.close()
+
+    def begin(self, mechanism: bytes, client: SaslClient, facts: Facts) -> Exchange:
+        return _Attempt(self, mechanism, client, facts)
+
+    def enter(self, address: str) -> bool:
+        """Take a place for an attempt; False when there is none."""
+        network = network_of(address)
+        if self._open[network] >= OF_NETWORK or self._open.total() >= MOST:
+            return False
+        self._open[network] += 1
+        return True
+
+    def leave(self, address: str) -> None:
+        network = network_of(address)
+        self._open[network] -= 1
+        if not self._open[network]:
+            del self._open[network]
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK)
+            before = self.mechanisms
+            await self.back_ends.look()
+            if self.mechanisms != before:
+                self.changed()
+
+
+class _Attempt:
+    def __init__(self, gate: Authentication, mechanism: bytes, client: SaslClient, facts: Facts) -> None:
+        self._gate, self._mechanism, self._client, self._facts = gate, mechanism, client, facts
+        self._server: Server | None = None
+        self._answer: Future[SaslAnswer] | None = None
+        self._login = b""
+        self._counted = False
+        self._pause = 0.0
+        self._entered = False
+        self._over = False
+        self._gone = False
+        self._asking: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    # --- the client's word --------------------------------------------------------------
+
+    def respond(self, data: bytes | None) -> "Future[SaslAnswer]":
+        answer: Future[SaslAnswer] = self._gate.loop.create_future()
+        if self._over or self._answer is not None:
+            answer.set_result(SaslDenied("malformed"))
+            return answer
+        self._answer = answer
+        if self._server is None:
+            self._start(data)
+        else:
+            self._carry_out(self._server.respond(data or b""))
+        return answer
+
+    def abort(self) -> None:
+        """What is being checked is still counted."""
+        self._gone = True
+        if self._asking is None:
+            self._end()
+
+    def _start(self, initial: bytes | None) -> None:
+        try:
+            if self._mechanism not in self._gate.mechanisms:
+                raise SaslError("nobody can use it")
+            self._server = server_mechanism(self._mechanism, self._facts)
+        except SaslError:
+            self._deny("malformed")
+            return
+        if not self._gate.enter(self._client.address):
+            self._deny("later")
+            return
+        self._entered = True
+        self._timer = self._gate.loop.call_later(SECONDS, self._too_long)
+        self._carry_out(self._server.start(initial))
+
+    # --- the machine's --------------------------------------------------------------------
+
+    def _carry_out(self, step: Step) -> None:
+        match step:
+            case Challenge(data):
+                self._tell(SaslChallenge(data))
+            case Ask(query):
+                self._login = query.login
+                if self._gate.guard.locked(self._client.address, self._name, self._now):
+                    self._deny("locked")
+                else:
+                    self._asking = self._gate.loop.create_task(self._ask(query))
+            case Granted(identity):
+                if self._gate.guard.locked(self._client.address, self._name, self._now):
+                    self._deny("locked")  # by others that it ran beside
+                else:
+                    self._grant(identity)
+            case Denied(reason):
+                self._deny("wrong" if reason == WRONG else "later" if reason == LATER else "malformed")
+
+    async def _ask(self, query: Query) -> None:
+        answer: Answer = Later()
+        try:
+            answer = await self._gate.back_ends.answer(query, self._client.address)
+        finally:
+            self._asking = None
+            if not self._over:
+                self._heard(answer)
+
+    def _heard(self, answer: Answer) -> None:
+        assert self._server is not None
+        if isinstance(answer, No):
+            self._fail()
+        self._carry_out(self._server.answer(answer))
+        if self._gone:  # it does not hear what comes of it
+            self._end()
+
+    # --- the end --------------------------------------------------------------------------
+
+    def _grant(self, identity: bytes) -> None:
+        self._gate.guard.succeeded(self._client.address, self._name)
+        client = self._client
+        self._gate.log(
+            AuthAccepted(
+                identity, self._mechanism, client.address, client.port, client.service, self._facts.tls
+            )
+        )
+        self._tell(SaslGranted(identity))
+        self._end()
+
+    def _deny(self, kind: Denial) -> None:
+        pause = self._fail() if kind == "wrong" else 0.0
+        client = self._client
+        if kind != "malformed":
+            self._gate.log(
+                AuthRefused(
+                    kind,
+                    self._login,
+                    self._mechanism,
+                    client.address,
+                    client.port,
+                    client.service,
+                    self._facts.tls,
+                )
+            )
+        if pause and not self._gone:
+            self._gate.loop.call_later(pause, self._tell, SaslDenied(kind))
+        else:
+            self._tell(SaslDenied(kind))
+        self._end()
+
+    def _fail(self) -> float:
+        """Count it, once; how long to keep the answer back."""
+        if not self._counted:
+            self._counted = True
+            self._pause = self._gate.guard.failed(self._client.address, self._name, self._now)
+        return self._pause
+
+    def _tell(self, answer: SaslAnswer) -> None:
+        future, self._answer = self._answer, None
+        if future is not None and not future.done():
+            future.set_result(answer)
+
+    def _end(self) -> None:
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._entered:
+            self._entered = False
+            self._gate.leave(self._client.address)
+
+    def _too_long(self) -> None:
+        self._timer = None
+        if self._asking is None:
+            self._deny("later")
+
+    @property
+    def _name(self) -> bytes:
+        """The login as it compares."""
+        return prepared(self._login).lower()
+
+    @property
+    def _now(self) -> float:
+        return self._gate.clock.monotonic()

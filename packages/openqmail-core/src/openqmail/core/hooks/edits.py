@@ -1,0 +1,172 @@
+"""What a hook changes in a message: told to an `Edits`, made when the hook has answered.
+
+The next hook sees the message as it is then.  Small messages are edited in memory; a large one is
+read through its edits, whenever it is read, so its memory does not grow.  Whatever line ends a hook
+gives, what is stored has LF.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from openqmail.core.hooks.body import View, head
+from openqmail.core.message.fields import folded, name_of
+from openqmail.core.values import Body, BytesBody, Envelope, Recipient
+
+ADDRESS = 1000
+"""Bytes of an address, as everywhere on the way into the queue."""
+
+Source = bytes | Callable[[], Iterable[bytes]]
+"""A new body: its bytes, or what gives its pieces each time that it is called."""
+
+
+class Edits:
+    """The wishes of one hook at one step.  `sender` and `recipients`: None, or what to put in place of the
+    envelope's; nobody checks whether this client may send there.  Raises ValueError for what no
+    message can hold."""
+
+    __slots__ = ("_body", "_prepended", "_recipients", "_removed", "_sender")
+
+    def __init__(self) -> None:
+        self._prepended: list[bytes] = []
+        self._removed: list[tuple[bytes, int | None]] = []
+        self._body: Source | None = None
+        self._sender: bytes | None = None
+        self._recipients: tuple[Recipient, ...] | None = None
+
+    def prepend(self, field: bytes) -> None:
+        """Put a whole field, `Name: value` with any continuation lines, on top of the header.  Of several
+        the last one is the topmost."""
+        lines = _lines(field)
+        if list(folded(lines)) != [lines] or b"\0" in lines or b"\r" in lines:
+            raise ValueError(f"{field[:60]!r} is not one header field")
+        self._prepended.insert(0, lines)
+
+    def remove(self, name: bytes, index: int | None = None) -> None:
+        """Take the fields of this name out of the header as it came; with an `index` (0: the topmost, -1:
+        the lowest) that one alone."""
+        self._removed.append((name.lower(), index))
+
+    def replace_body(self, body: Source) -> None:
+        """Put this in place of all that stands behind the header's empty line."""
+        self._body = body
+
+    @property
+    def sender(self) -> bytes | None:
+        return self._sender
+
+    @sender.setter
+    def sender(self, address: bytes) -> None:
+        self._sender = checked(address)
+
+    @property
+    def recipients(self) -> tuple[Recipient, ...] | None:
+        return self._recipients
+
+    @recipients.setter
+    def recipients(self, recipients: Iterable[Recipient]) -> None:
+        self._recipients = tuple(recipients)
+        for one in self._recipients:
+            checked(one.address)
+
+    @property
+    def any(self) -> bool:
+        """Whether there is any wish."""
+        return bool(self._prepended or self._removed) or not (
+            self._body is None and self._sender is None and self._recipients is None
+        )
+
+    # --- for the chain ------------------------------------------------------------------
+
+    def envelope(self, envelope: Envelope) -> Envelope:
+        """With the wishes about it."""
+        if self._sender is None and self._recipients is None:
+            return envelope
+        return Envelope(
+            envelope.sender if self._sender is None else self._sender,
+            envelope.recipients if self._recipients is None else self._recipients,
+            envelope.origin,
+            envelope.smtputf8,
+            envelope.ret,
+            envelope.envid,
+        )
+
+    def body(self, body: Body) -> Body:
+        """With the wishes about it; the same when there are none."""
+        if not self._prepended and not self._removed and self._body is None:
+            return body
+        edited = _Edited(body, b"".join(self._prepended), tuple(self._removed), self._body)
+        return edited if body.data is None else BytesBody(b"".join(edited.chunks()))
+
+
+class _Edited(View):
+    """A body as it is read through edits."""
+
+    def __init__(
+        self, base: Body, top: bytes, removed: tuple[tuple[bytes, int | None], ...], body: Source | None
+    ) -> None:
+        super().__init__(base)
+        self._top = top
+        self._removed = removed
+        self._body = body
+
+    def chunks(self) -> Iterator[bytes]:
+        if self._top:
+            yield self._top
+        if self._removed or self._body is not None:
+            yield from self._behind_the_top()
+        else:
+            yield from self.base.chunks()
+
+    def _behind_the_top(self) -> Iterator[bytes]:
+        header, behind = head(self.base)
+        kept = _without(header, self._removed)
+        yield kept
+        if self._body is not None:
+            yield b"\n"
+            yield from _stored(self._body)
+            return
+        skip = len(header)
+        for chunk in (header + behind,) if self.base.data is not None else self.base.chunks():
+            if skip < len(chunk):
+                yield chunk[skip:]
+            skip = max(0, skip - len(chunk))
+
+
+def checked(address: bytes) -> bytes:
+    """The address, when it may stand in the queue's files.  Raises ValueError."""
+    if len(address) > ADDRESS or b"\0" in address or b"\n" in address:
+        raise ValueError("an address with a NUL or a line end, or longer than any is")
+    return address
+
+
+def _without(header: bytes, removed: tuple[tuple[bytes, int | None], ...]) -> bytes:
+    fields = list(folded(header))
+    rest = header[sum(map(len, fields)) :]
+    names = [(name_of(field) or b"").lower() for field in fields]
+    gone: set[int] = set()
+    for name, index in removed:
+        places = [at for at, one in enumerate(names) if one == name]
+        if index is None:
+            gone.update(places)
+        elif -len(places) <= index < len(places):
+            gone.add(places[index])
+    return b"".join(field for at, field in enumerate(fields) if at not in gone) + rest
+
+
+def _lines(text: bytes) -> bytes:
+    """With LF line ends, the last one too."""
+    text = text.replace(b"\r\n", b"\n")
+    return text if text.endswith(b"\n") else text + b"\n"
+
+
+def _stored(source: Source) -> Iterator[bytes]:
+    """Its pieces with LF line ends; a CR may be parted from its LF."""
+    held, last = b"", b"\n"
+    for piece in (source,) if isinstance(source, bytes) else source():
+        data = held + piece
+        held = b"\r" if data.endswith(b"\r") else b""
+        data = data[: len(data) - len(held)].replace(b"\r\n", b"\n")
+        if data:
+            last = data[-1:]
+            yield data
+    if held or last != b"\n":
+        yield held + b"\n"

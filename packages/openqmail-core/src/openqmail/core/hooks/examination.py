@@ -1,0 +1,137 @@
+"""What every front end does with a message that is whole: ask the hooks, and store what they made of it.
+
+A large message is read back from the queue's own file, by a descriptor for reading alone.  Edits of a
+small one are made in memory; an edited large one is streamed into another file of the queue, so the
+disk takes it twice and the memory never.
+"""
+
+import asyncio
+from asyncio import Future
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
+
+import msgspec
+
+from openqmail.core.hooks.body import without
+from openqmail.core.hooks.chain import Message
+from openqmail.core.hooks.conversation import Conversation
+from openqmail.core.ports import LARGE, LargeBody, Submission
+from openqmail.core.values import Body, BytesBody, Decision, Envelope, OpenqmailError, TemporaryFailure
+from openqmail.core.values.verdict import GO_ON, Refusal
+
+T = TypeVar("T")
+
+
+class Examined(msgspec.Struct, frozen=True):
+    """`refusal`: what the client is to be told.  `drop`: the message is taken, and nothing is stored; else
+    `body` is what is to be submitted with `envelope`."""
+
+    refusal: Refusal | None
+    drop: bool
+    envelope: Envelope
+    body: bytes | LargeBody
+
+
+def examine(
+    conversation: Conversation,
+    submission: Submission,
+    envelope: Envelope,
+    head: bytes,
+    body: bytes | LargeBody,
+) -> "Examined | Coroutine[Any, Any, Examined]":
+    """Ask about a message that has come to its end; `head` are the lines of ours that it begins with.
+
+    What is small is there at once where no hook waits; else it is to be awaited, and may raise QueueFull,
+    TemporaryFailure."""
+    asking = _Examination(conversation, submission, envelope, head, body)
+    heard = conversation.stream.end() if conversation.stream is not None else GO_ON
+    if not isinstance(heard, Decision) or not isinstance(body, bytes):
+        return asking.from_the_stream(heard)
+    if heard.refusal is not None or not conversation.has("message"):
+        return asking.unchanged(heard.refusal)
+    sent = BytesBody(body[len(head) :])
+    message = conversation.message(envelope, sent)
+    if isinstance(message, Message) and asking.is_small(message):
+        return asking.small(message, sent)
+    return asking.from_the_message(message, sent)
+
+
+class _Examination:
+    """Of one message."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        submission: Submission,
+        envelope: Envelope,
+        head: bytes,
+        body: bytes | LargeBody,
+    ) -> None:
+        self._conversation = conversation
+        self._submission = submission
+        self._envelope = envelope
+        self._head = head
+        self._body = body
+
+    async def from_the_stream(self, heard: "Decision | Future[Decision]") -> Examined:
+        """All that is left, from the end of what hooks saw on the way."""
+        decision = await _now(heard)
+        if decision.refusal is not None or not self._conversation.has("message"):
+            return self.unchanged(decision.refusal)
+        skip, body = len(self._head), self._body
+        sent = BytesBody(body[skip:]) if isinstance(body, bytes) else without(await body.so_far(), skip)
+        return await self.from_the_message(self._conversation.message(self._envelope, sent), sent)
+
+    async def from_the_message(self, asked: "Message | Future[Message]", sent: Body) -> Examined:
+        """All that is left, from what hooks say of the whole; they were given `sent`."""
+        message = await _now(asked)
+        refusal, dropped = message.decision.refusal, self._conversation.drop
+        if refusal is not None or dropped or message.body is sent:
+            return self._made(refusal, message.envelope, self._body)
+        if self.is_small(message):
+            found = self.small(message, sent)
+        else:
+            stored = await _stored(self._submission, self._head, message.body)
+            found = self._made(None, message.envelope, stored)
+        if not isinstance(self._body, bytes):
+            self._body.abort()
+        return found
+
+    def is_small(self, message: Message) -> bool:
+        data = message.body.data
+        return data is not None and len(self._head) + len(data) < LARGE
+
+    def small(self, message: Message, sent: Body) -> Examined:
+        body = self._body if message.body is sent else self._head + (message.body.data or b"")
+        return self._made(message.decision.refusal, message.envelope, body)
+
+    def unchanged(self, refusal: Refusal | None) -> Examined:
+        return self._made(refusal, self._envelope, self._body)
+
+    def _made(self, refusal: Refusal | None, envelope: Envelope, body: bytes | LargeBody) -> Examined:
+        return Examined(refusal, self._conversation.drop or not envelope.recipients, envelope, body)
+
+
+async def _stored(submission: Submission, head: bytes, body: Body) -> LargeBody:
+    """A large body that hooks have edited, ready to be submitted."""
+    loop = asyncio.get_running_loop()
+    large = submission.large()
+    try:
+        await large.write(head)
+        chunks = iter(body.chunks())
+        while (chunk := await loop.run_in_executor(None, _next, chunks)) is not None:
+            await large.write(chunk)
+    except BaseException as error:
+        large.abort()
+        if isinstance(error, OpenqmailError) or not isinstance(error, Exception):
+            raise
+        raise TemporaryFailure(f"what hooks made of a message could not be read: {error!r}") from error
+    return large
+
+
+async def _now(answer: "T | Future[T]") -> T:
+    return await answer if isinstance(answer, Future) else answer
+
+
+def _next(chunks: Iterator[bytes]) -> bytes | None:
+    return next(chunks, None)

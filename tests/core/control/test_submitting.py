@@ -1,0 +1,81 @@
+"""The control files of who logs in and what a login may send: what they say, and what is wrong in them."""
+
+from pathlib import Path
+
+import pytest
+
+from openqmail.core.control import Home
+from openqmail.core.control.reader import check, read_settings
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    for name in ("control", "users"):
+        (tmp_path / name).mkdir()
+    for name, text in {
+        "me": "a.example",
+        "listen": "submission 127.0.0.1:587",
+        "rcpthosts": "a.example",
+    }.items():
+        (tmp_path / "control" / name).write_text(text + "\n")
+    return Home(str(tmp_path))
+
+
+def write(home: Home, name: str, text: str) -> None:
+    Path(home.control, name).write_text(text)
+
+
+def told(home: Home, name: str) -> list[str]:
+    found = check(home)
+    return [str(one) for one in (*found.errors, *found.warnings) if f"control/{name}" in str(one)]
+
+
+def test_without_any_nobody_is_asked_and_everybody_may_send(home: Home) -> None:
+    settings = read_settings(home)
+    assert settings.checkpassword == settings.checkcram == settings.checktoken == ()
+    assert (settings.authplain, settings.authfailures, settings.senders) == (False, 10, {})
+    assert settings.loginmessagesperhour == settings.loginrecipientsperhour == 0
+
+
+def test_a_command_is_its_words(home: Home) -> None:
+    write(home, "checkpassword", "# asks the system\n/bin/true  /bin/false -x\n")
+    assert read_settings(home).checkpassword == (b"/bin/true", b"/bin/false", b"-x")
+    assert told(home, "checkpassword") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("checkpw /bin/true\n", "no absolute path"),
+        ("/bin/true\n/bin/true\n", "second command"),
+        ("/no/such/program\n", "no program that can be run"),
+        ("/etc/passwd\n", "no program that can be run"),
+    ],
+)
+def test_what_is_no_command_is_told(home: Home, text: str, why: str) -> None:
+    write(home, "checkpassword", text)
+    assert any(why in one for one in told(home, "checkpassword"))
+
+
+def test_senders_of_a_login_add_up_in_lower_case_and_both_spellings(home: Home) -> None:
+    write(home, "senders", "alice:Alice@A.example\nalice:@b\u00fccher.example\nBob@a.example:bob@a.example\n")
+    senders = read_settings(home).senders
+    assert senders[b"alice"] == {
+        b"alice@a.example",
+        "@b\u00fccher.example".encode(),
+        b"@xn--bcher-kva.example",
+    }
+    assert senders[b"Bob@a.example"] == {b"bob@a.example"}
+    assert told(home, "senders") == []
+
+
+@pytest.mark.parametrize("line", ["alice", ":a@a.example", "alice:", "alice:nobody", "alice:a@-bad-"])
+def test_a_line_that_names_no_sender_is_told(home: Home, line: str) -> None:
+    write(home, "senders", line + "\n")
+    assert any(":1" in one or "line 1" in one for one in told(home, "senders"))
+
+
+def test_submission_without_senders_is_warned_of(home: Home) -> None:
+    assert any("send as anybody" in one for one in told(home, "senders"))
+    write(home, "listen", "smtp 127.0.0.1:25\n")
+    assert told(home, "senders") == []

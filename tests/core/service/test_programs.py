@@ -1,0 +1,196 @@
+"""Programs of hooks: run directly, and by a worker behind sockets as the spawner makes it."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from homes import Waiting
+from openqmail.core.hooks import MessageBody
+from openqmail.core.hooks.body import without
+from openqmail.core.ports import OUTPUT
+from openqmail.core.service.frames.bodies import DescriptorBody
+from openqmail.core.service.frames.channel import Channel
+from openqmail.core.service.frames.programs import LOST, ProgramsClient, ProgramsServer
+from openqmail.core.service.frames.spawning import Refused, Started, StartPrograms, ToSpawner
+from openqmail.core.service.programs import ProgramRunner
+from openqmail.core.values import BytesBody
+
+SH = b"/bin/sh"
+
+
+class Spawner:
+    """One in the loop of the test; `refuse`: what it says instead of making a worker."""
+
+    def __init__(self, folder: str, refuse: bytes = b"") -> None:
+        self.folder, self.refuse = folder, refuse
+        self.started: list[ProgramsServer] = []
+        self.connection, theirs = socket.socketpair()
+        self.channel = Channel(theirs, ToSpawner, self._received, lambda _: None)
+
+    def _received(self, message: Any, _: list[int]) -> None:
+        assert isinstance(message, StartPrograms)
+        if self.refuse:
+            self.channel.send(Refused(message.id, self.refuse))
+            return
+        ours, theirs = socket.socketpair()
+        self.started.append(ProgramsServer(ProgramRunner(self.folder)))
+        self.started[-1].serve(ours)
+        self.channel.send(Started(message.id, 1, 1), (theirs.detach(),))
+
+    def close(self) -> None:
+        self.channel.close()
+        for one in self.started:
+            one.close()
+
+
+@asynccontextmanager
+async def _direct(folder: str) -> AsyncIterator[Any]:
+    runner = ProgramRunner(folder)
+    yield runner
+    await runner.close()
+
+
+@asynccontextmanager
+async def _by_frames(folder: str) -> AsyncIterator[Any]:
+    spawner, client = Spawner(folder), ProgramsClient()
+    client.attach(spawner.connection)
+    yield client
+    client.close()
+    spawner.close()
+
+
+@pytest.fixture(params=[_direct, _by_frames], ids=["direct", "frames"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Any]:
+    """Runs a script of sh, and gives the result."""
+
+    def once(script: str, *more: Any, **options: Any) -> Any:
+        async def scene() -> Any:
+            async with request.param(str(tmp_path)) as programs:
+                return await asyncio.wait_for(
+                    programs.run([SH, b"-c", script.encode()], *more, **options), 30
+                )
+
+        return asyncio.run(scene())
+
+    return once
+
+
+def test_what_a_program_says_and_how_it_ends(run: Any, tmp_path: Path) -> None:
+    result = run("pwd; echo no >&2; exit 3")
+    assert (result.code, result.output, result.errors) == (3, b"%s\n" % os.fsencode(tmp_path), b"no\n")
+    assert run("kill -9 $$").code == -9
+
+
+def test_a_program_has_the_environment_that_it_is_given(run: Any) -> None:
+    assert run('echo "$A$HOME"', env={b"A": b"\xff x"}).output == b"\xff x\n"
+    assert run("env").output.startswith(b"P"), "nothing of the service's own"
+
+
+def test_a_program_reads_its_input_and_nothing_else(run: Any, tmp_path: Path) -> None:
+    assert run("cat").output == b""
+    assert run("cat; ls /proc/self/fd | wc -l", b"hello ").output.split() == [b"hello", b"4"]
+    large = b"0123456789" * 100_000
+    file = tmp_path / "large"
+    file.write_bytes(large)
+    body = DescriptorBody(os.open(file, os.O_RDONLY), len(large), b"")
+    for _ in range(2):  # each time from the beginning
+        assert run("wc -c", body).output.split() == [b"1000000"]
+    assert run("head -c 4", MessageBody(without(body, 5))).output == b"5678"
+    assert run("wc -c", MessageBody(BytesBody(b"abc"))).output.split() == [b"3"]
+    body.close()
+
+
+def test_what_it_prints_is_bounded(run: Any) -> None:
+    result = run("head -c 10000000 /dev/zero; echo done >&2")
+    assert (len(result.output), result.errors) == (OUTPUT, b"done\n")
+
+
+def test_a_program_that_takes_too_long_is_killed_with_all_that_it_started(run: Any, tmp_path: Path) -> None:
+    result = run("sleep 100 & echo $! > pid; wait", timeout=0.5)
+    assert result.code is None and "took more than 0.5 seconds" in result.why
+    assert_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_what_a_program_leaves_behind_is_killed(run: Any, tmp_path: Path) -> None:
+    assert run("sleep 100 >/dev/null 2>&1 & echo $! > pid").code == 0
+    assert_gone(int((tmp_path / "pid").read_text()))
+
+
+def assert_gone(pid: int) -> None:
+    """Killed; whoever is its parent now may not have reaped it."""
+    for _ in Waiting(f"process {pid} is gone", 10):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX":
+                return
+        except (FileNotFoundError, ProcessLookupError):
+            return
+
+
+@pytest.mark.parametrize("argv", [[b"/no/such/program"], [b"/dev/null"], [b"/bin/true", b"a\0b"], []])
+def test_what_cannot_be_run_says_why(tmp_path: Path, argv: list[bytes]) -> None:
+    async def scene() -> None:
+        for kind in (_direct, _by_frames):
+            async with kind(str(tmp_path)) as programs:
+                result = await asyncio.wait_for(programs.run(argv), 30)
+                assert result.code is None
+                assert "cannot be run" in result.why
+
+    asyncio.run(scene())
+
+
+def test_a_spawner_that_refuses_is_quoted_and_asked_again(tmp_path: Path) -> None:
+    async def scene() -> None:
+        spawner, client = Spawner(str(tmp_path), b"No hook is named.\n"), ProgramsClient()
+        client.attach(spawner.connection)
+        assert (await client.run([b"/bin/true"])).why == "No hook is named."
+        spawner.refuse = b""
+        assert (await client.run([b"/bin/true"])).code == 0
+        client.close()
+        assert (await client.run([b"/bin/true"])).code is None
+        spawner.close()
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def test_a_worker_that_is_lost_is_told_and_the_next_is_made(tmp_path: Path) -> None:
+    async def scene() -> None:
+        spawner, client = Spawner(str(tmp_path)), ProgramsClient()
+        client.attach(spawner.connection)
+        running = client.run([SH, b"-c", b"touch there; sleep 100"])
+        while not (tmp_path / "there").exists():
+            await asyncio.sleep(0)
+        spawner.started[0].close()
+        assert await running == LOST
+        assert (await client.run([b"/bin/true"])).code == 0
+        assert len(spawner.started) == 2
+        client.close()
+        spawner.close()
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def test_what_runs_ends_with_its_spawner_and_what_comes_goes_to_the_next(tmp_path: Path) -> None:
+    async def scene() -> None:
+        first, second, client = Spawner(str(tmp_path)), Spawner(str(tmp_path)), ProgramsClient()
+        early = client.run([b"/bin/true"])  # before there is anybody
+        client.attach(first.connection)
+        assert (await early).code == 0
+        running = client.run([SH, b"-c", b"touch there; while ! test -e go; do :; done; echo ended"])
+        while not (tmp_path / "there").exists():
+            await asyncio.sleep(0)
+        client.attach(second.connection)
+        assert (await client.run([b"/bin/true"])).code == 0
+        assert len(second.started) == 1
+        (tmp_path / "go").touch()
+        assert (await running).output == b"ended\n"
+        client.close()
+        first.close()
+        second.close()
+
+    asyncio.run(asyncio.wait_for(scene(), 60))
