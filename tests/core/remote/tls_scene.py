@@ -1,6 +1,7 @@
 """Peers with TLS, and the keys of those who send to them."""
 
 import ssl
+import warnings
 
 from openqmail.core.dns import Answer, MailExchanger
 from openqmail.core.remote import Keys
@@ -14,7 +15,9 @@ def server(issued, folder, *, oldest=ssl.TLSVersion.TLSv1_2, newest=ssl.TLSVersi
     context.load_cert_chain(file)
     if oldest < ssl.TLSVersion.TLSv1_2:
         context.set_ciphers("ALL:@SECLEVEL=0")
-    context.minimum_version, context.maximum_version = oldest, newest
+    with warnings.catch_warnings():  # of versions that Python would rather not have
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version, context.maximum_version = oldest, newest
     if ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=ca.decode())

@@ -25,7 +25,7 @@ SUBMISSIONS = 465
 """Where TLS begins with the connection (RFC 8314 section 3.3)."""
 
 
-class Security(msgspec.Struct, frozen=True):
+class Security(msgspec.Struct, frozen=True, cache_hash=True):
     """What has to be so at one host.
 
     `reason`: who says so, a clause for the administrator, "" where nobody does; `key`: of the line of
