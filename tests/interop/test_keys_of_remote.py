@@ -14,7 +14,7 @@ import dovecot_auth
 import postfix
 from certificates import Authority
 from dovecot_auth import DovecotAuth
-from homes import Waiting
+from homes import Place, Waiting
 from postfix import Postfix
 from system_homes import SystemHome, system_home
 
@@ -33,16 +33,17 @@ class Pair(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def pair() -> Iterator[Pair]:
     if why := postfix.why_not() or dovecot_auth.why_not():
         pytest.skip(why)
-    folder = tmp_path_factory.mktemp("there")
-    for above in (folder, *folder.parents):  # Postfix passes as its own user
-        if above.stat().st_uid == os.getuid() and not above.stat().st_mode & 0o001:
-            above.chmod(above.stat().st_mode | 0o011)
-    (folder / "b.pem").write_bytes(CERTIFICATE.pem)
-    (folder / "ca.pem").write_bytes(AUTHORITY.certificate)
-    with system_home("alice") as here, DovecotAuth(folder / "sasl", {"joe": SECRET}, "plain") as sasl:
+    with (
+        Place() as place,
+        system_home("alice") as here,
+        DovecotAuth(place.path / "sasl", {"joe": SECRET}, "plain") as sasl,
+    ):
+        folder = place.path
+        (folder / "b.pem").write_bytes(CERTIFICATE.pem)
+        (folder / "ca.pem").write_bytes(AUTHORITY.certificate)
         settings = {
             **sasl.settings,
             "smtpd_tls_security_level": "encrypt",
