@@ -19,8 +19,10 @@ import postfix
 from certificates import Authority
 from dovecot_auth import DovecotAuth
 from exim import Exim
-from homes import Home, Place, Waiting
+from homes import Home, Place, Waiting, free_port
 from postfix import Postfix
+from submitting import PASSWORD as SUBMITTED
+from submitting import prepare
 
 Program = Callable[[str], str]
 
@@ -269,6 +271,24 @@ def test_a_wrong_password_is_told_and_mail_waits(relayed: Pair) -> None:
     relayed.here.restart()
     relayed.here.run("queue", "flush")
     relayed.here.wait_empty()
+
+
+def test_our_own_server_takes_our_login_bound_to_the_connection() -> None:
+    """By SCRAM-SHA-256-PLUS."""
+    with Place() as place:
+        there = place.home("a.example", "alice", "bob")
+        prepare(there, free_port(), place.path / "files")
+        there.start()
+        here = place.home("c.example", "carol")
+        here.control("smtproutes", f"a.example:{RELAY}:{there.port}")
+        pem = (there.path / "control" / "servercert.pem").read_bytes()
+        put(here, f"tlshosts/{RELAY}.pem", pem[pem.index(b"-----BEGIN CERTIFICATE") :])
+        put(here, "credentials", f"{RELAY} alice {SUBMITTED}\n".encode())
+        here.start()
+        send(here, b"From: alice@a.example\r\nSubject: x\r\n\r\nx\r\n", to="bob@a.example")
+        there.wait_mails("bob", 1)
+        assert b"with ESMTPSA" in there.mails("bob")[0].replace(b"\n", b"")
+        logged(there, "auth: accepted <alice>", "SCRAM-SHA-256-PLUS", "tls yes")
 
 
 # --- openssl ------------------------------------------------------------------------------------
