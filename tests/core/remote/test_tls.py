@@ -2,12 +2,14 @@
 
 import asyncio
 import ssl
+import time
 
 import pytest
 
 from certificates import Authority
 from openqmail.core.control.settings import Route
 from openqmail.core.log import RemoteTls, RemoteTlsFailed
+from openqmail.core.tls import self_signed
 from openqmail.core.values import BytesBody, Outcome
 
 K, Z = Outcome.SUCCESS, Outcome.DEFERRAL
@@ -126,7 +128,17 @@ def test_verify_takes_a_host_that_proves_its_name_and_the_log_says_so(meeting, p
 
 # --- where it does not --------------------------------------------------------------------------
 
+
+class Alone:
+    """A certificate that has signed itself, for `mx.test`."""
+
+    def __init__(self):
+        self.pem = self_signed("mx.test", time.time())
+        self.certificate = self.pem[self.pem.index(b"-----BEGIN CERTIFICATE") :]
+
+
 WRONG = {
+    "signed by itself": lambda ca: Alone(),
     "expired": lambda ca: ca.issue("mx.test", ("mx.test",), days=-1, began=30),
     "not yet good": lambda ca: ca.issue("mx.test", ("mx.test",), began=-1),
     "of another authority": lambda ca: Authority("Foreign").issue("mx.test", ("mx.test",)),
@@ -359,8 +371,10 @@ def test_secure_of_a_relay_wants_the_relays_name(meeting, peer, trusted):
 
 
 def test_a_pin_makes_its_host_prove_itself_by_it_alone(meeting, peer, authority):
-    own, other = authority.issue("whoever"), authority.issue("mx.test", ("mx.test",))
+    own, other, alone = authority.issue("whoever"), authority.issue("mx.test", ("mx.test",)), Alone()
     cases = [
+        (alone, alone.certificate, K),
+        (Alone(), alone.certificate, Z),
         (own, own.certificate, K),  # whatever its names
         (other, own.certificate, Z),
         (other, authority.certificate, K),
