@@ -13,7 +13,7 @@ from openqmail.core.values import Outcome, Result
 
 def check(rig: Any, *recipients: bytes) -> list[Result | None]:
     async def story(local: LocalDeliveries) -> list[Result | None]:
-        return [await local.check(recipient) for recipient in recipients]
+        return [(await local.check((recipient,)))[recipient] for recipient in recipients]
 
     found: list[Result | None] = rig.run(story)
     return found
@@ -55,7 +55,7 @@ def test_what_would_be_deferred_is_told_in_the_words_of_the_delivery(
     spoil(rig)
 
     async def story(local: LocalDeliveries) -> tuple[Result | None, Result]:
-        return await local.check(b"alice@h"), (await local.deliver(rig.job())).result
+        return (await local.check((b"alice@h",)))[b"alice@h"], (await local.deliver(rig.job())).result
 
     told, delivered = rig.run(story)
     assert told == delivered
@@ -79,7 +79,7 @@ def test_a_mailbox_that_comes_or_goes_is_seen_at_once(rig: Any) -> None:
         )
         for change in changes:
             change()
-            found.append(await local.check(b"alice-new@h"))
+            found.append((await local.check((b"alice-new@h",)))[b"alice-new@h"])
         return found
 
     wanted: Callable[[LocalDeliveries], Awaitable[list[Result | None]]] = story
