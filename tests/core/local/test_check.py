@@ -8,7 +8,9 @@ import pytest
 
 from openqmail.core.dotqmail.interpreter import NO_MAILBOX
 from openqmail.core.local import LocalDeliveries
+from openqmail.core.ports import Told
 from openqmail.core.values import Outcome, Result
+from openqmail.core.world import Facts
 
 
 def check(rig: Any, *recipients: bytes) -> list[Result | None]:
@@ -60,6 +62,25 @@ def test_what_would_be_deferred_is_told_in_the_words_of_the_delivery(
     told, delivered = rig.run(story)
     assert told == delivered
     assert told.outcome is Outcome.DEFERRAL
+
+
+def test_several_are_told_of_together_as_long_as_that_takes_no_time(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = (b"alice@h", b"bob@h", b"alice-nothing@h", b"alice@h")
+
+    async def story(local: LocalDeliveries) -> Told:
+        return await local.check(asked)
+
+    assert rig.run(story) == {b"alice@h": None, b"bob@h": NO_MAILBOX, b"alice-nothing@h": NO_MAILBOX}
+    look = rig.disk.stat
+
+    def slow(path: bytes) -> Facts:
+        rig.clock.advance(1.0)
+        return look(path)
+
+    monkeypatch.setattr(rig.disk, "stat", slow)
+    assert rig.run(story) == {b"alice@h": None}
 
 
 def test_nothing_is_delivered_or_written(rig: Any) -> None:

@@ -759,6 +759,63 @@ def test_checks_keep_to_their_number_of_workers_and_to_what_may_wait_for_one(run
     run(story, most=2)
 
 
+def test_those_whose_worker_is_asked_come_along_and_the_others_are_not_told_of(run):
+    async def story(rig):
+        spawner = rig.attach()
+        asked = (b"u1@h", b"u1-x@h", b"u2-x@h", b"trouble@h", b"u1-y@h", b"who@h")
+        assert await rig.client.check(asked) == {b"u1@h": None, b"u1-x@h": NOBODY, b"u1-y@h": NOBODY}
+        assert rig.workers[1001][0].checked == [b"u1@h", b"u1-x@h", b"u1-y@h"]
+        assert spawner.asked == [b"u1"]
+
+    run(story)
+
+
+def test_of_those_that_come_along_only_what_the_worker_tells_is_known(run):
+    async def story(rig):
+        rig.held = True
+        rig.attach()
+        verdict = rig.client.check((b"u1@h", b"u1-x@h", b"u1-y@h"))
+        await until(lambda: rig.workers and rig.workers[1001][0].checks)
+        worker = rig.workers[1001][0]
+        worker.tells = 2
+        worker.tell(0)
+        assert await verdict == {b"u1@h": None, b"u1-x@h": NOBODY}
+
+    run(story)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_of_those_that_came_along_with_a_lost_check_nothing_is_told(run, early):
+    async def story(rig):
+        rig.held = True
+        spawner = rig.attach(slow=early)
+        verdict = rig.client.check((b"u1@h", b"u1-x@h"))
+        await until(lambda: spawner.pending if early else rig.workers and rig.workers[1001][0].checked)
+        await rig.client.close()
+        assert await verdict == {b"u1@h": None}
+
+    run(story)
+
+
+def test_so_many_come_along_that_nobody_waits_long_behind_them(run, monkeypatch):
+    monkeypatch.setattr(local_client, "ALONG", 3)
+
+    async def story(rig):
+        rig.held = True
+        rig.attach()
+        asked = [tuple(b"u1-%d-%d@h" % (at, each) for each in range(3)) for at in range(4)]
+        waiting = [rig.client.check(some) for some in asked]
+        await until(lambda: rig.workers and len(rig.workers[1001][0].checks) == 4)
+        worker = rig.workers[1001][0]
+        for at in range(4):
+            worker.tell(at)
+        assert [len(await verdict) for verdict in waiting] == [3, 2, 1, 1]
+        worker.held = False
+        assert len(await rig.client.check(asked[0])) == 3, "they have left"
+
+    run(story)
+
+
 @pytest.mark.parametrize(
     "message",
     [Deliver(1, 1, MessageId(1, b"k"), 1, b"", b"u@h", 0, False, False, 2, b"", b"x\n"), Sync(1, ())],
@@ -819,6 +876,19 @@ def test_a_worker_that_answers_what_was_not_asked_is_cut_off_and_its_jobs_deferr
         liar.worker.send(wrong)
         assert (await answer).result == Result(Outcome.DEFERRAL, CRASHED)
         await until(lambda: liar.lost)
+
+    run(story)
+
+
+def test_a_worker_that_tells_of_more_mailboxes_than_were_asked_for_is_cut_off(run):
+    async def story(rig):
+        liar = Liar(rig.client)
+        verdict = rig.client.check((b"u1@h", b"u1-x@h"))
+        await until(lambda: liar.heard)
+        assert liar.heard == [Check(1, b"u1@h", (b"u1-x@h",))]
+        liar.worker.send(Checked(1, "K", b"", (("K", b""), ("K", b""))))
+        await until(lambda: liar.lost)
+        assert await verdict == {b"u1@h": None}
 
     run(story)
 

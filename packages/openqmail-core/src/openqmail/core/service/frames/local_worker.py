@@ -201,9 +201,10 @@ class Worker:
                     self._owner.wrote(self, report.written)
                 answer.set_result(report)
         elif isinstance(message, Checked):
-            recipients, verdict = self._checks.pop(message.id, ((), None))
+            recipients, verdict = self._checks.get(message.id, ((), None))
             if verdict is None or len(message.along) >= len(recipients):
                 raise FrameError("a word on a mailbox that was not asked for")
+            del self._checks[message.id]
             self.along -= len(recipients) - 1
             words = ((message.outcome, message.text), *message.along)
             tell(verdict, {one: _result_of(*word) for one, word in zip(recipients, words, strict=False)})
