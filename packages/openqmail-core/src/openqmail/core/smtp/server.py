@@ -192,10 +192,9 @@ class ServerSession:
         """Those of the RCPT commands that came behind the one that waits for its answer, up to any other
         line: at most `most`, and no more than could be accepted.  Their turn is still to come."""
         found: list[Recipient] = []
-        if type(self._pending) is Rcpt:
-            most = min(most, self._offer.max_recipients - self._recipients - 1)
-        else:
-            most = 0
+        if type(self._pending) is not Rcpt:
+            return found
+        most = min(most, self._offer.max_recipients - self._recipients - 1)
         buffer, at = self._buffer, self._position
         while len(found) < most and (end := buffer.find(b"\n", at, at + COMMAND_LINE) + 1):
             rcpt = self._rcpt_on(buffer[at:end])

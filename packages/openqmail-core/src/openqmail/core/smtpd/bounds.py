@@ -9,7 +9,7 @@ from openqmail.core.control.settings import Settings
 FREE = 3
 """Refused recipients whose refusal is not delayed: anybody may mistype an address."""
 
-AHEAD = 100
+AHEAD = 250
 """Recipients that are looked up together at most."""
 
 LONGEST = 30.0

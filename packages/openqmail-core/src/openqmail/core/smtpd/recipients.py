@@ -23,7 +23,7 @@ from openqmail.core.world import Clock
 FRESH = 5.0
 """Seconds for which an answer holds."""
 
-MOST = 1024
+MOST = 4096
 """Answers that are remembered, and routes; then all are forgotten."""
 
 PATIENCE = 10.0

@@ -37,7 +37,7 @@ everybody's results wait for a sync."""
 CHECKS = 256
 """Checks that may wait for one worker."""
 
-ALONG = 256
+ALONG = 1000
 """Addresses that may wait with them at one worker, because others wanted to know of them soon."""
 
 CHECKERS = 64
@@ -119,7 +119,7 @@ class LocalClient:
             tell(verdict, {first: None})
             return verdict
         worker = worker or self._want(key, local)
-        others = recipients[1 : 1 + max(0, ALONG - worker.along)]
+        others = recipients[1 : 1 + ALONG - worker.along]
         along = [one for one in others if self._key(_local_part(one)) == key]
         worker.check((first, *along), verdict)
         if not worker.running:

@@ -111,7 +111,7 @@ class Worker:
             self.deliver(job, answer)
         checks, self._early_checks = self._early_checks, []
         for recipients, verdict in checks:
-            self._ask(recipients, verdict)
+            self._ask(self._channel, recipients, verdict)
 
     def deliver(self, job: LocalJob, answer: Answer) -> None:
         channel = self._channel
@@ -166,12 +166,9 @@ class Worker:
         if self._channel is None:
             self._early_checks.append((recipients, verdict))
         else:
-            self._ask(recipients, verdict)
+            self._ask(self._channel, recipients, verdict)
 
-    def _ask(self, recipients: Sequence[bytes], verdict: Verdict) -> None:
-        channel = self._channel
-        if channel is None:
-            return
+    def _ask(self, channel: Channel, recipients: Sequence[bytes], verdict: Verdict) -> None:
         if not self._checks:
             self.heard = self._loop.time()
         number = self._last = self._last + 1
