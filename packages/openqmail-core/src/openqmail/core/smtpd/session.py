@@ -187,7 +187,7 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._record.ended("lost" if error is not None else gone)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._read_into  # one for all sessions: what was read is copied before another reads
+        return self._service.room  # one for all sessions: what was read is copied before another reads
 
     def buffer_updated(self, count: int) -> None:
         dialogue = self._dialogue
