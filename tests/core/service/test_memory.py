@@ -76,6 +76,12 @@ def test_what_tells_figures_is_imported_where_nobody_wants_them() -> None:
         assert f"openqmail.core.service.{only}" not in modules
 
 
+def test_what_finds_add_ons_stays_in_memory() -> None:
+    modules = output(THE_SERVICE).split()
+    assert "openqmail.core.smtpd.service" in modules, "what was found is loaded"
+    assert not {"importlib.metadata", "zipfile", "csv", "email"} & set(modules)
+
+
 @LINUX
 def test_a_loop_takes_memory_for_a_buffer_that_it_does_not_use() -> None:
     loop = new_loop()
