@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 
+import idna
 import pytest
 
 from openqmail.core.service.loops import new_loop
@@ -80,6 +83,15 @@ def test_what_finds_add_ons_stays_in_memory() -> None:
     modules = output(THE_SERVICE).split()
     assert "openqmail.core.smtpd.service" in modules, "what was found is loaded"
     assert not {"importlib.metadata", "zipfile", "csv", "email"} & set(modules)
+
+
+@pytest.mark.parametrize(("mode", "early"), [(0o755, False), (0o711, True), (0o700, True)])
+def test_names_beyond_ascii_are_loaded_before_nobody_can_read_them(mode: int, early: bool) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, mode)
+        shutil.copytree(os.path.dirname(idna.__file__), os.path.join(folder, "idna"))
+        modules = output(f"import sys; sys.path.insert(0, {folder!r})\n" + THE_SERVICE).split()
+    assert ("idna.uts46data" in modules) is early
 
 
 @LINUX
