@@ -26,6 +26,23 @@ made = [bytes(31) for _ in range(100)]
 print(len({id(one) // 4096 for one in made}), gc.get_freeze_count() > 1000)
 """
 
+A_LIBRARY = """
+import _ssl
+from openqmail.core.service.processes.forking import share_memory
+
+def present():
+    with open("/proc/self/smaps") as smaps:
+        areas = smaps.read().split("VmFlags")
+    crypto = [area.split() for area in areas if "libcrypto" in area and " r-xp " in area]
+    return sum(int(words[words.index("Rss:") + 1]) for words in crypto)
+
+before = present()
+share_memory()
+after = present()
+import ssl
+print(before, after, ssl.create_default_context().minimum_version.name)
+"""
+
 ONE_COMMAND = """
 import sys
 from openqmail.core.commands.main import main
@@ -63,6 +80,15 @@ def test_a_process_writes_into_gaps_of_the_memory_that_all_share() -> None:
     pages, frozen = output(AFTER_IMPORTS).split()
     assert int(pages) <= 5, "6,400 bytes that were made together lie in the gaps of that many pages"
     assert frozen == "True", "a collection looks at what is imported"
+
+
+@LINUX
+def test_code_that_only_the_start_needed_stays_in_memory() -> None:
+    before, after, version = output(A_LIBRARY).split()
+    if before == "0":
+        pytest.skip("this Python has libcrypto in itself")
+    assert int(after) < int(before)
+    assert version.startswith("TLS"), "what was given back is not there again when it is wanted"
 
 
 def test_a_command_imports_the_others() -> None:
