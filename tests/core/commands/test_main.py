@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from openqmail.core.__about__ import __version__
-from openqmail.core.commands import main as main_module
+from openqmail.core.commands.line import COMMANDS
 from openqmail.core.commands.manual import pages
 from openqmail.core.control import Home, all_definitions, extensions
 from openqmail.core.control.extensions import Entry
@@ -173,7 +173,7 @@ def test_the_manual_pages_are_current() -> None:
 
 def test_the_manual_names_all_there_is() -> None:
     made = pages()
-    for name in main_module.COMMANDS:
+    for name in COMMANDS:
         assert f".B {name}\n" in made["openqmail.1"]
     for definition in all_definitions():
         assert f".B {definition.name}\n" in made["openqmail-control.5"]

@@ -54,6 +54,15 @@ except SystemExit:
 """
 
 
+A_SERVICE = """
+import sys
+from openqmail.core.commands.main import main
+from openqmail.core.service import run
+
+run.run = lambda home, salvage: print(home.path, salvage, *sys.modules)
+main(sys.argv[1:])
+"""
+
 THE_SERVICE = """
 import sys
 from openqmail.core.service.run import _import_all
@@ -63,8 +72,10 @@ print(*sys.modules)
 """
 
 
-def output(program: str) -> str:
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+def output(program: str, *words: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=True
+    ).stdout
 
 
 def present(begin: int, size: int) -> int:
@@ -95,6 +106,18 @@ def test_a_command_imports_the_others() -> None:
     modules = output(ONE_COMMAND).split()
     assert "openqmail.core.commands.run" in modules
     assert "openqmail.core.commands.mailbox" not in modules
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--home", "{}", "run"), ("--home={}", "run"), ("--home", "{}", "run", "--salvage")],
+)
+def test_a_service_has_the_parser_of_the_command_line_in_memory(tmp_path, words: tuple[str, ...]) -> None:
+    (tmp_path / "control").mkdir()
+    path, salvage, *modules = output(A_SERVICE, *(word.format(tmp_path) for word in words)).split()
+    assert path == str(tmp_path)
+    assert salvage == str("--salvage" in words)
+    assert "argparse" not in modules
 
 
 def test_what_tells_figures_is_imported_where_nobody_wants_them() -> None:
