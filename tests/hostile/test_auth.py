@@ -3,6 +3,7 @@
 import base64
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -103,6 +104,39 @@ def test_a_line_without_end_ends_the_session_and_nothing_else(served: Home, begi
     with suppress(OSError):
         talk(served, begin + b"A" * 1_000_000)
     assert codes(talk(served, b"AUTH PLAIN " + RIGHT + b"\r\nQUIT\r\n")) == [b"235", b"221"]
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "login"),
+    [
+        (b"PLAIN", b"x>, wrong: client 192.0.2.1:1\r\nauth: accepted <root"),
+        (b"LOGIN", b"x>\nnew msg 1"),
+        (b"LOGIN", b"\x1b]2;x\x07\xc2\x85"),
+        (b"SCRAM-SHA-256", b"x>\nnew msg 1"),
+    ],
+)
+def test_a_login_writes_nothing_into_the_log_but_itself(served: Home, mechanism: bytes, login: bytes) -> None:
+    said = {
+        b"PLAIN": [b"AUTH PLAIN " + base64.b64encode(b"\0" + login + b"\0guess")],
+        b"LOGIN": [b"AUTH LOGIN", base64.b64encode(login), base64.b64encode(b"guess")],
+        b"SCRAM-SHA-256": [
+            b"AUTH SCRAM-SHA-256 " + base64.b64encode(b"n,,n=" + login + b",r=nonce"),
+            base64.b64encode(b"c=biws,r=nonce,p=" + base64.b64encode(bytes(32))),
+        ],
+    }[mechanism]
+    before = served.log.stat().st_size
+    answers = codes(talk(served, b"\r\n".join(said) + b"\r\nQUIT\r\n"))
+    assert b"235" not in answers
+    for _ in Waiting("the session is over"):
+        log = served.log.read_bytes()[before:]
+        if b"session quit" in log:
+            break
+    assert b"auth: accepted" not in log and b"\nnew msg" not in log
+    assert all(0x20 <= code < 0x7F or code == 0x0A for code in log)
+    told = re.compile(
+        rb"[^ ]+ auth: refused <[^ ]*>, [a-z]+: client 127\.0\.0\.1:[0-9]+ service submission .*"
+    )
+    assert all(told.fullmatch(line) for line in log.splitlines() if b"auth: refused" in line)
 
 
 def test_those_who_hang_up_in_the_midst_of_it_leave_room_for_others(served: Home) -> None:

@@ -181,16 +181,28 @@ def test_a_browser_that_was_sent_here_hands_nothing_in(served: Served, verb: byt
     served.assert_well()
 
 
-def test_a_message_that_tls_ends_in_the_midst_of_is_nobodys(served: Served) -> None:
+ENVELOPE = [part + b"\r\n" for part in MAIL.split(b"\r\n")[:2]]
+HALF = {
+    "behind DATA": [*ENVELOPE, b"DATA\r\n", b"Subject: half\r\n\r\n"],
+    "in a chunk": [*ENVELOPE, b"BDAT 100\r\nSubject: half\r\n\r\n"],
+    "in the last chunk": [*ENVELOPE, b"BDAT 100 LAST\r\nSubject: half\r\n\r\n"],
+    "between chunks": [*ENVELOPE, b"BDAT 17\r\nSubject: half\r\n\r\n", b""],
+}
+
+
+@pytest.mark.parametrize("where", HALF)
+@pytest.mark.parametrize("end", ["close_notify", "the connection alone"])
+def test_a_message_that_tls_ends_in_the_midst_of_is_nobodys(served: Served, where: str, end: str) -> None:
+    *lines, half = HALF[where]
     with served.connect(served.home.port) as peer:
         greeted(peer, HELLO)
         say(peer, b"STARTTLS\r\n")
         with context().wrap_socket(peer) as secured:
-            for line in (HELLO, *(part + b"\r\n" for part in MAIL.split(b"\r\n")[:3])):
+            for line in (HELLO, *lines):
                 assert say(secured, line)[:1] in (b"2", b"3")
-            secured.sendall(b"Subject: half\r\n\r\n")
+            secured.sendall(half)
             with contextlib.suppress(OSError):
-                secured.unwrap()
+                secured.unwrap() if end == "close_notify" else secured.shutdown(socket.SHUT_RDWR)
     served.assert_well()
 
 

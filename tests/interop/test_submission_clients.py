@@ -14,11 +14,26 @@ Program = Callable[[str], str]
 LETTER = b"From: alice@a.example\r\nBcc: secret@a.example\r\nSubject: %s\r\n\r\nhello\r\n"
 
 
+TOKENS = """\
+#!/bin/sh
+# Says whether a token is good, as a checkpassword program says it of a password.
+{ tr '\\0' '\\n' <&3; } | {
+    read -r login && read -r token
+    [ "$login:$token" = "alice:a.token.of-alice" ] && exit 0
+    exit 1
+}
+"""
+
+
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
     with Place() as place:
         home, submissions = place.home("a.example", "alice", "bob"), free_port()
         prepare(home, submissions, place.path / "files")
+        tokens = place.path / "files" / "tokens"
+        tokens.write_text(TOKENS)
+        tokens.chmod(0o755)
+        home.control("checktoken", str(tokens))
         home_user(home, "add", "carol", "carols", "--plain")
         home.start()
         yield Served(home, submissions, place.path / "files")
@@ -50,18 +65,27 @@ def arrived(served: Served, subject: str) -> bytes:
     return mail
 
 
+CURL = {
+    "PLAIN": ["--user", f"alice:{PASSWORD}"],
+    "LOGIN": ["--user", f"alice:{PASSWORD}"],
+    "CRAM-MD5": ["--user", "carol:carols"],
+    "XOAUTH2": ["--user", "alice", "--oauth2-bearer", "a.token.of-alice"],
+    "OAUTHBEARER": ["--user", "alice", "--oauth2-bearer", "a.token.of-alice"],
+}
+
+
 @pytest.mark.parametrize("scheme", ["smtp", "smtps"])
-@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
+@pytest.mark.parametrize("mechanism", CURL)
 def test_curl_logs_in_and_submits(served: Served, program: Program, scheme: str, mechanism: str) -> None:
     port = served.submissions if scheme == "smtps" else served.home.port
-    login, password = ("carol", "carols") if mechanism == "CRAM-MD5" else ("alice", PASSWORD)
     subject = f"curl {scheme} {mechanism}"
     (served.folder / "letter").write_bytes(LETTER % subject.encode())
-    for said, code in ((password, 0), ("another", 67)):  # login denied
+    *words, right = CURL[mechanism]
+    for who, code in ((right, 0), (f"{right}x", 67)):  # login denied
         ran = run(
             served, program("curl"), "--silent", "--show-error", "--ssl-reqd", "--cacert",
             served.folder / "ca.pem", "--resolve", f"a.example:{port}:127.0.0.1",
-            f"{scheme}://a.example:{port}/c.example", "--user", f"{login}:{said}",
+            f"{scheme}://a.example:{port}/c.example", *words, who,
             "--login-options", f"AUTH={mechanism}", "--mail-from", "alice@a.example",
             "--mail-rcpt", "bob@a.example", "--upload-file", served.folder / "letter",
         )  # fmt: skip

@@ -239,9 +239,19 @@ def test_chunks_that_were_sent_ahead_of_a_refusal_are_swallowed_however_many() -
     assert not peer.machine.closing
 
 
-@pytest.mark.parametrize("command", [b"MAIL FROM:<t@x>", b"RCPT TO:<t@x>", b"DATA"])
-def test_within_a_message_of_chunks_no_other_begins(command: bytes) -> None:
-    peer = talk()
+OTHERS = [
+    b"MAIL FROM:<t@x>",
+    b"RCPT TO:<t@x>",
+    b"DATA",
+    b"STARTTLS",
+    b"AUTH PLAIN AGEAYg==",
+    b"XCLIENT PORT=1",
+]
+
+
+@pytest.mark.parametrize("command", OTHERS)
+def test_within_a_message_of_chunks_nothing_else_begins(command: bytes) -> None:
+    peer = talk(msgspec.structs.replace(OFFER, starttls=True, auth=(b"PLAIN",), xclient=True))
     assert peer.say(chunk(b"one\r\n") + command + b"\r\n" + chunk(b"two\r\n", True)) == [250, 503, 250]
     assert peer.mails == [b"one\ntwo\n"]
 

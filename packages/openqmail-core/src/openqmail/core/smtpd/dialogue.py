@@ -174,7 +174,7 @@ class Dialogue(Handover):
         elif not standing.bounds.begin():
             self._part(TOO_MANY_MESSAGES)
         elif standing.listed is not None:
-            self._when(standing.listed, partial(self._mail_of, event))
+            self._connection.when(standing.listed, partial(self._mail_of, event))
         else:
             self._mail_of(event, standing.policy.refusal)
 
@@ -187,10 +187,10 @@ class Dialogue(Handover):
             self.machine.send(refusal)
         elif login is not None and settings.loginmessagesperhour:
             spent = gate.spend(MESSAGES_OF_LOGIN, login)
-            self._when(spent, partial(self._mail, event, MESSAGES))
+            self._connection.when(spent, partial(self._mail, event, MESSAGES))
         elif settings.messagesperhour and not self.standing.policy.relay:
             spent = gate.spend(MESSAGES_PER_HOUR, network_of(self._client[0]))
-            self._when(spent, partial(self._mail, event, _TOO_MUCH))
+            self._connection.when(spent, partial(self._mail, event, _TOO_MUCH))
         else:
             self._mail(event, _TOO_MUCH, True)
 
@@ -225,40 +225,48 @@ class Dialogue(Handover):
             return
         recipient = self._at_home(event.recipient, event.recipient.address)
         if self._hooks is None or not self._hooks.has("rcpt"):
-            self._judge(incoming, recipient, GO_ON)
+            self._checks(incoming, recipient, GO_ON)
         else:
             asked = self._hooks.ask("rcpt", recipient, listed=self.standing.policy.takes(recipient.address))
-            self._decide(asked, partial(self._judge, incoming, recipient), self._unwanted)
+            self._decide(asked, partial(self._checks, incoming, recipient), self._unwanted)
 
     def _at_home(self, recipient: Recipient, address: bytes) -> Recipient:
         """The recipient with that address; ours, where it is the literal of one of this host."""
-        address = at_home(address, self._ours, self._context.settings.localiphost)
-        if address == recipient.address:
-            return recipient
-        return Recipient(address, recipient.notify, recipient.orcpt)
+        return _with(recipient, at_home(address, self._ours, self._context.settings.localiphost))
 
-    def _judge(self, incoming: Incoming, recipient: Recipient, decision: Decision) -> None:
+    def _checks(self, incoming: Incoming, recipient: Recipient, decision: Decision) -> None:
         """Hooks have had their say; what core itself checks comes after them."""
-        settings, policy, gate = self._context.settings, self.standing.policy, self._context.gate
         if decision.address is not None:
             recipient = self._at_home(recipient, decision.address)
+        address: bytes | Reply = recipient.address + self.standing.policy.suffix
         if not decision.skip_checks:
-            sender = None if incoming.unchecked else incoming.mail.sender
-            refusal = policy.judge(sender, recipient.address)
-            if refusal is not None:
-                self._refuse_recipient(refusal)
-                return
-        if policy.suffix:
-            recipient = Recipient(recipient.address + policy.suffix, recipient.notify, recipient.orcpt)
-        login, unchecked = self.standing.login, decision.skip_checks
-        if login is not None and settings.loginrecipientsperhour:
-            spent = gate.spend(RECIPIENTS_OF_LOGIN, login)
-            self._when(spent, partial(self._rcpt, incoming, recipient, unchecked, RECIPIENTS))
-        elif settings.recipientsperhour and not policy.relay:
-            spent = gate.spend(RECIPIENTS_PER_HOUR, network_of(self._client[0]))
-            self._when(spent, partial(self._rcpt, incoming, recipient, unchecked, _TOO_MANY_RECIPIENTS))
-        else:
+            address = self._judge(incoming, recipient.address)
+        if isinstance(address, Reply):
+            self._refuse_recipient(address)
+            return
+        recipient, unchecked, counted = _with(recipient, address), decision.skip_checks, self._counted
+        if counted is None:
             self._rcpt(incoming, recipient, unchecked, RECIPIENTS, True)
+        else:
+            counter, key, otherwise = counted
+            spent = self._context.gate.spend(counter, key)
+            self._connection.when(spent, partial(self._rcpt, incoming, recipient, unchecked, otherwise))
+
+    def _judge(self, incoming: Incoming, address: bytes) -> bytes | Reply:
+        """The address as it stands in the envelope, or the reply that refuses it."""
+        sender, policy = None if incoming.unchecked else incoming.mail.sender, self.standing.policy
+        return policy.judge(sender, address) or address + policy.suffix
+
+    @property
+    def _counted(self) -> tuple[bytes, bytes, Reply] | None:
+        """By which counter each recipient is counted in an hour, under which name, and what is said when
+        there are too many."""
+        login, settings = self.standing.login, self._context.settings
+        if login is not None and settings.loginrecipientsperhour:
+            return RECIPIENTS_OF_LOGIN, login, RECIPIENTS
+        if settings.recipientsperhour and not self.standing.policy.relay:
+            return RECIPIENTS_PER_HOUR, network_of(self._client[0]), _TOO_MANY_RECIPIENTS
+        return None
 
     def _rcpt(
         self, incoming: Incoming, recipient: Recipient, unchecked: bool, otherwise: Reply, seldom: bool
@@ -270,8 +278,18 @@ class Dialogue(Handover):
         elif self._recipients is None or unchecked:
             self._checked(incoming, recipient, None)
         else:
-            verdict = self._recipients.check(recipient.address)
-            self._when(verdict, partial(self._checked, incoming, recipient))
+            verdict = self._recipients.check(recipient.address, partial(self._ahead, incoming))
+            self._connection.when(verdict, partial(self._checked, incoming, recipient))
+
+    def _ahead(self, incoming: Incoming) -> list[bytes]:
+        """The recipients behind the one that waits for its answer, that came with it and will be looked up
+        in their turn; none where that is only known when a hook or the gate was asked."""
+        if self._counted is not None or (self._hooks is not None and self._hooks.has("rcpt")):
+            return []
+        most = self.standing.bounds.ahead(len(incoming.recipients))
+        homed = [self._at_home(one, one.address) for one in self.machine.recipients_ahead(most)]
+        judged = [self._judge(incoming, one.address) for one in homed]
+        return [one for one in judged if isinstance(one, bytes)]
 
     def _checked(self, incoming: Incoming, recipient: Recipient, refusal: Reply | None) -> None:
         if refusal is not None:
@@ -324,6 +342,13 @@ class Dialogue(Handover):
         """The client sends no more; an answer that it is owed is still given."""
         self.half_closed = True
         self._record.end = "eof"
+
+
+def _with(recipient: Recipient, address: bytes) -> Recipient:
+    """The same by another address."""
+    if address == recipient.address:
+        return recipient
+    return Recipient(address, recipient.notify, recipient.orcpt)
 
 
 ACTIONS: dict[type, Callable[[Dialogue, Any], None]] = {

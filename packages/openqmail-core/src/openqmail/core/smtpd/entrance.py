@@ -29,6 +29,10 @@ class Guest(Protocol):
         """It has neither left nor been sent away."""
         ...
 
+    def when(self, answer: "Future[T]", then: Callable[[T], None]) -> None:
+        """Go on by `then` now where the answer is there, else when it comes."""
+        ...
+
     def opened(self) -> None:
         """The rules let it in, or its name is looked up: from now on it takes part in the service's life."""
         ...
@@ -63,7 +67,7 @@ class Entrance:
             self._look_up(name)
         elif self._service.admission.by_name:
             self._guest.opened()
-            self._when(self._service.admission.name_of(self._address), self._look_up)
+            self._guest.when(self._service.admission.name_of(self._address), self._look_up)
         else:
             self._look_up("")
 
@@ -88,7 +92,7 @@ class Entrance:
         self._guest.opened()
         if self._context.settings.connectionsperhour and not policy.relay:
             spent = self._context.gate.spend(CONNECTIONS_PER_HOUR, network_of(self._address))
-            self._when(spent, self._ask_network)
+            self._guest.when(spent, self._ask_network)
         else:
             self._ask_network(True)
 
@@ -97,16 +101,16 @@ class Entrance:
             self._guest.refuse(TOO_OFTEN)
         elif self._context.settings.concurrencynetwork and not self._policy.relay:
             network = of(CONNECTIONS_OF_NETWORK, network_of(self._address))
-            self._when(self._context.gate.lease(network), partial(self._ask_in, network))
+            self._guest.when(self._context.gate.lease(network), partial(self._ask_in, network))
         else:
-            self._when(self._context.gate.lease(CONNECTIONS), self._enter)
+            self._guest.when(self._context.gate.lease(CONNECTIONS), self._enter)
 
     def _ask_in(self, network: bytes, leased: bool) -> None:
         if not leased:
             self._guest.refuse(CROWDED)
         elif self._guest.waiting:
             self._network = network
-            self._when(self._context.gate.lease(CONNECTIONS), self._enter)
+            self._guest.when(self._context.gate.lease(CONNECTIONS), self._enter)
         else:
             self._context.gate.release(network)
 
@@ -118,9 +122,3 @@ class Entrance:
             self._guest.enter(self._policy)
         else:
             self._context.gate.release(CONNECTIONS)
-
-    def _when(self, answer: "Future[T]", then: Callable[[T], None]) -> None:
-        if answer.done():
-            then(answer.result())
-        else:
-            answer.add_done_callback(lambda done: then(done.result()))

@@ -46,6 +46,10 @@ class Connection(Protocol):
         """An answer that was owed has been given."""
         ...
 
+    def when(self, answer: "Future[T]", then: Callable[[T], None]) -> None:
+        """Go on by `then` now where the answer is there, else when it comes."""
+        ...
+
     def begin_anew(self, said: XClient) -> None:
         """The session is over, and one for another client begins."""
         ...
@@ -312,17 +316,6 @@ class Handover:
         """Answer with 421, which ends the session."""
         self._record.said_last(reply)
         self.machine.send(reply)
-
-    def _when(self, answer: "Future[T]", then: Callable[[T], None]) -> None:
-        """Go on by `then` now where the answer is there, which is the rule, else when it comes."""
-        if answer.done():
-            then(answer.result())
-        else:
-            answer.add_done_callback(partial(self._told, then))
-
-    def _told(self, then: Callable[[T], None], answer: "Future[T]") -> None:
-        then(answer.result())
-        self._connection.go_on()
 
     def _session_facts(self, id: int, listed: bool) -> SessionFacts:
         """What hooks are told; gathered only when there is one to ask."""

@@ -6,8 +6,10 @@ has let it in, nor between STARTTLS and its handshake.
 """
 
 import asyncio
-from asyncio import AbstractEventLoop
-from typing import TYPE_CHECKING, cast
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 
@@ -27,6 +29,8 @@ from openqmail.core.values import Reply
 
 if TYPE_CHECKING:
     from openqmail.core.smtpd.service import SmtpService
+
+T = TypeVar("T")
 
 _NEVER = float("inf")
 
@@ -235,7 +239,7 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._record.ended("lost" if error is not None else gone)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._read_into  # one for all sessions: what was read is copied before another reads
+        return self._service.room  # one for all sessions: what was read is copied before another reads
 
     def buffer_updated(self, count: int) -> None:
         dialogue = self._dialogue
@@ -321,6 +325,17 @@ class SmtpSession(asyncio.BufferedProtocol):
     @property
     def gone(self) -> bool:
         return self._transport is None
+
+    def when(self, answer: "Future[T]", then: Callable[[T], None]) -> None:
+        """Go on by `then` now where the answer is there, which is the rule, else when it comes."""
+        if answer.done():
+            then(answer.result())
+        else:
+            answer.add_done_callback(partial(self._told, then))
+
+    def _told(self, then: Callable[[T], None], answer: "Future[T]") -> None:
+        then(answer.result())
+        self.go_on()
 
     def begin_anew(self, said: XClient) -> None:
         """A front end has said for whom it speaks: this session is over, and that client's begins."""
