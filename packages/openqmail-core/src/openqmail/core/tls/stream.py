@@ -20,7 +20,8 @@ class TlsStream:
     def __init__(self, context: ssl.SSLContext, server_name: str = "") -> None:
         """`server_name`: for SNI, "" for none."""
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._object = context.wrap_bio(self._in, self._out, server_hostname=server_name or None)
+        name = server_name.encode("ascii") or None  # as text Python would load what IDNA needs
+        self._object = context.wrap_bio(self._in, self._out, server_hostname=name)
         self.opened = False
         self.closed = False
 
