@@ -7,6 +7,7 @@ would serve; they try it beside a service that runs.  Root only.
 import importlib.util
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +22,7 @@ from openqmail.core.service.confine import landlock, walls_of
 from openqmail.core.service.processes import worker
 from openqmail.core.service.processes.process import Inherited
 from openqmail.core.service.supervisor import children
+from openqmail.core.tls import self_signed
 from system_homes import SystemHome, system_home
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes users and becomes them")
@@ -28,15 +30,19 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes users
 METRICS = importlib.util.find_spec("prometheus_client") is not None
 USERS = {"metrics": "gate"}
 """Whose user a role has that has none of its own."""
-SECRETS = {"control/clientcert.pem": "remote", "users/smtpauth": "gate"}
+SECRETS = {
+    "control/clientcert.pem": ("remote", self_signed("a.example", time.time())),
+    "control/credentials": ("remote", b"relay.example joe secret\n"),
+    "users/smtpauth": ("gate", b"secret\n"),
+}
 
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[SystemHome]:
     """Serves, with secrets, a worker for alice, and a message in the queue's own files."""
     with system_home("alice", "bob") as home:
-        for name, role in SECRETS.items():
-            (home.path / name).write_text("secret\n")
+        for name, (role, secret) in SECRETS.items():
+            (home.path / name).write_bytes(secret)
             (home.path / name).chmod(0o400)
             os.chown(home.path / name, home.account(role).pw_uid, 0)
         home.write("bob", ".qmail-open", "# anybody may read this\n")

@@ -179,6 +179,7 @@ TABLE: dict[str, tuple[Act, ...]] = {
             "smtpd gate send remote worker", "metrics"),
         Act("`control/servercert.pem`", lambda s: _open(s.home / "control/servercert.pem")),
         Act("`control/clientcert.pem`", lambda s: _open(s.home / "control/clientcert.pem"), "remote"),
+        Act("`control/credentials`", lambda s: _open(s.home / "control/credentials"), "remote"),
         Act("`users/smtpauth`", lambda s: _open(s.home / "users/smtpauth"), "gate", "metrics"),
         Act("`users/cdb`", lambda s: _open(s.home / "users/cdb"), "smtpd gate send worker", "remote metrics"),
         Act("a message in the queue", lambda s: _open(s.message), "send"),
