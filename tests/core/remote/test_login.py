@@ -186,6 +186,20 @@ def test_a_wrong_password_defers(relay, send, trusted):
         assert b"535" in send(peer).text and not peer.logins and not peer.messages
 
 
+@pytest.mark.parametrize("quoted", [b"%b", b"AUTH PLAIN %b is wrong"])
+@pytest.mark.parametrize(
+    "said", [PASSWORD, base64.b64encode(PASSWORD), base64.b64encode(b"\0joe\0" + PASSWORD)]
+)
+def test_a_relay_that_says_our_password_back_does_not_bring_it_into_the_log(
+    relay, send, trusted, said, quoted
+):
+    peer = relay(b"PLAIN", AUTH=b"535 5.7.8 " + quoted % said + b"\r\n")
+    result = send(peer)
+    assert (
+        result.outcome is Z and b"535 5.7.8 (it quotes our login)" in result.text and said not in result.text
+    )
+
+
 @pytest.mark.parametrize(
     "answer",
     [b"334 ?\r\n", b"334 YQ\r\n", b"250 ok\r\n", b"220 go\r\n", b"334-YQ==\r\n334 YQ==\r\n", b"235\n"],

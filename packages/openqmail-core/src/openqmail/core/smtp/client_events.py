@@ -1,5 +1,6 @@
 """What the client machine reports, and what it is asked to do: small values."""
 
+import binascii
 from collections.abc import Mapping
 from typing import Literal
 
@@ -66,6 +67,14 @@ class Login(Hidden, frozen=True, gc=False):
     in_clear: bool = False
     host: bytes = b""
     port: int = 0
+
+    def hidden_in(self, reply: Reply) -> Reply:
+        """The same without its text where that says our password back, as servers do who quote a command."""
+        spoken = (self.password, b"\0%b\0%b" % (self.name, self.password))
+        text = b"\n".join(reply.lines)
+        if any(one in text or binascii.b2a_base64(one, newline=False) in text for one in spoken):
+            return Reply(reply.code, reply.enhanced, (b"(it quotes our login)",))
+        return reply
 
 
 class Terms(msgspec.Struct, frozen=True, gc=False):

@@ -286,7 +286,8 @@ class Opening:
                 return
             self._open()
         elif reply.code >= 400:
-            self._next = Refused("auth", reply)
+            login = self._terms.login
+            self._next = Refused("auth", login.hidden_in(reply) if login else reply)
         else:
             self._end("the peer answered AUTH with a reply that is none", "auth")
 
