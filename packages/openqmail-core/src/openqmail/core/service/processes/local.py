@@ -15,7 +15,7 @@ import signal
 import socket
 
 from openqmail.core.control.accounts import Account
-from openqmail.core.control.assign import Users
+from openqmail.core.control.assign import Users, owner_of
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.spawning import Kill, Refused, Start, Started, ToSpawner
@@ -23,7 +23,7 @@ from openqmail.core.service.processes.forking import forked
 from openqmail.core.service.processes.process import Inherited
 from openqmail.core.service.processes.worker import run_worker
 from openqmail.core.service.supervisor import messages as said
-from openqmail.core.values import OpenqmailError
+from openqmail.core.values import Result
 
 MOST = 100
 """Workers at once that deliver; who asks keeps to less."""
@@ -31,9 +31,7 @@ MOST = 100
 CHECKERS = 32
 """Workers at once for checks, however many front ends there are."""
 
-_ROOT = b"Not allowed to perform deliveries as root. (#4.7.0)\n"
 _MANY = b"Too many deliveries run already. (#4.3.0)\n"
-_TROUBLE = b"Trouble reading users/cdb. (#4.3.0)\n"
 _NO_FORK = b"Unable to fork qmail-local. (#4.3.0)\n"
 
 
@@ -56,7 +54,7 @@ class Spawner:
         self._inherited = inherited
         self._home = inherited.home
         self._users = Users(os.path.join(self._home.users, "cdb"))
-        self._alias = inherited.accounts.alias
+        self._alias = inherited.accounts.alias_in(self._home)
         self._control = BlockingChannel(control, said.ToChild)
         self._clients: list[_Client] = []
         self._uids: dict[int, int] = {}
@@ -135,8 +133,8 @@ class Spawner:
     def _start(self, client: _Client, asked: Start) -> bool:
         """False when who asked is gone."""
         account = self._account(asked.local)
-        if isinstance(account, bytes):
-            return client.channel.send(Refused(asked.id, account))
+        if isinstance(account, Result):
+            return client.channel.send(Refused(asked.id, account.text))
         if self._count(client.delivers) >= (MOST if client.delivers else CHECKERS):
             return client.channel.send(Refused(asked.id, _MANY))
         try:
@@ -164,19 +162,12 @@ class Spawner:
         running = sum(len(client.workers) for client in self._clients if client.delivers == delivers)
         return running if delivers else running + len(self._killed)
 
-    def _account(self, local: bytes) -> Account | bytes:
+    def _account(self, local: bytes) -> Account | Result:
         """Whose worker an address needs, by users/cdb; or why there can be none."""
         if self._home.uid:
             return Account("", *self._home.owner)
-        try:
-            user = self._users.find(local)
-        except (OSError, OpenqmailError):
-            return _TROUBLE
-        if user is None:
-            return self._alias
-        if user.uid == 0:
-            return _ROOT
-        return Account(os.fsdecode(user.name), user.uid, user.gid)
+        user = owner_of(local, self._users, self._alias)
+        return user if isinstance(user, Result) else Account(os.fsdecode(user.name), user.uid, user.gid)
 
     def _work(self, connection: socket.socket, account: Account, delivers: bool) -> int:
         """In the worker."""
