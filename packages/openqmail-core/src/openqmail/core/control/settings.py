@@ -23,8 +23,10 @@ METRICS = "metrics"
 
 
 class Listener(msgspec.Struct, frozen=True):
-    """A line of `control/listen`; `host` without brackets.
+    """Something that listens; `host` without brackets.
 
+    `kind`: `service`, which is a line of `control/listen`; `metrics`, one of `control/metrics`; or
+    `submit`, the socket of local submission, which no line names.
     `proxy`, `xclient`: the networks of the front ends that say whose connection they pass on, by a
     header of HAProxy's PROXY protocol, or by XCLIENT."""
 
@@ -33,11 +35,12 @@ class Listener(msgspec.Struct, frozen=True):
     port: int
     proxy: tuple[str, ...] = ()
     xclient: tuple[str, ...] = ()
+    kind: Literal["service", "metrics", "submit"] = "service"
 
     @property
     def place(self) -> "Listener":
         """The same without options: what a socket is bound for."""
-        return Listener(self.service, self.host, self.port)
+        return Listener(self.service, self.host, self.port, kind=self.kind)
 
 
 class Route(msgspec.Struct, frozen=True):
