@@ -27,12 +27,12 @@ def _default_delivery(text: ControlText) -> bytes | None:
     return "\n".join(lines).encode() + b"\n"
 
 
-def _host(name: str, reader: str, explanation: str) -> Definition:
+def _host(name: str, readers: tuple[str, ...], explanation: str) -> Definition:
     return Definition(
         name=name,
         kind="a host's name",
         default="me",
-        readers=(reader,),
+        readers=readers,
         explanation=explanation,
         example="mail.example.org",
         parse=value(syntax.host),
@@ -50,7 +50,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="me",
         kind="a host's name",
         default=None,
-        readers=("all",),
+        readers=("smtpd", "send", "local", "remote", "sendmail"),
         explanation=(
             "The full name of this host. It is what other files fall back to, what stands in Received "
             "lines and in the names of files in Maildirs. Nothing runs without it."
@@ -62,7 +62,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="accounts",
         kind="a list of ROLE USER",
         default="",
-        readers=("service",),
+        readers=("supervisor",),
         explanation=(
             "The system's users that the processes run as in a home of root's, a line each: smtpd, gate, "
             "send, remote, and alias, who gets the mail of nobody else. A role without a line has qmail's: "
@@ -76,7 +76,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="listen",
         kind="a list of SERVICE ADDRESS:PORT [proxy=NETWORK]... [xclient=NETWORK]...",
         default="",
-        readers=("service",),
+        readers=("supervisor", "smtpd", "remote"),
         explanation=(
             "The listeners, one a line: the name of a service, then an address and a port. An IPv6 address "
             "stands in brackets. Without any, nothing is received from the network. proxy= names a network "
@@ -139,7 +139,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         0,
         2**62,
         "a number of bytes",
-        reader="smtpd",
+        readers=("smtpd",),
         explanation="The largest message that is accepted, in bytes; 0 sets no limit. The limit is announced "
         "to clients (SIZE), and a larger message is refused for good.",
         example=20_000_000,
@@ -150,7 +150,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         100,
         COUNT,
         "a number of recipients",
-        reader="smtpd",
+        readers=("smtpd",),
         explanation="How many recipients one message may have; more are put off with 452, as RFC 5321 "
         "section 4.5.3.1.10 says. At least 100.",
     ),
@@ -160,7 +160,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         1,
         COUNT,
         "a number of connections",
-        reader="smtpd",
+        readers=("gate",),
         explanation="How many connections from the network are served at once, over all listeners.",
     ),
     _number(
@@ -169,7 +169,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         1,
         64,
         "a number of processes",
-        reader="supervisor",
+        readers=("supervisor",),
         explanation="How many processes serve clients. One is enough for a few thousand connections; more "
         "use more processors.",
     ),
@@ -179,7 +179,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         0,
         MANY,
         "a number of connections",
-        reader="smtpd",
+        readers=("smtpd", "gate"),
         explanation="How many connections a client's network (/24 of IPv4, /64 of IPv6) may open in an hour; "
         "more are turned away with 421. 0 sets no limit. Clients with RELAYCLIENT are not counted.",
         example=600,
@@ -190,7 +190,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         0,
         MANY,
         "a number of messages",
-        reader="smtpd",
+        readers=("smtpd", "gate"),
         explanation="How many messages a client's network (/24 of IPv4, /64 of IPv6) may begin in an hour, "
         "taken or not; more are put off with 450. 0 sets no limit. Clients with RELAYCLIENT are not counted.",
         example=1000,
@@ -201,7 +201,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         1,
         86_400,
         "seconds",
-        reader="smtpd",
+        readers=("smtpd",),
         explanation="Seconds that an SMTP client may be silent before its connection is ended.",
     ),
     *receiving.HOW_MUCH,
@@ -235,14 +235,14 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     _host(
         "envnoathost",
-        "send",
+        ("smtpd", "send"),
         "The domain that is put behind a recipient without an @.",
     ),
     Definition(
         name="percenthack",
         kind="a list of domains",
         default="",
-        readers=("send",),
+        readers=("smtpd", "send"),
         explanation="Domains for which user%host@domain means user@host.",
         example="example.org",
         parse=members(syntax.domain),
@@ -251,7 +251,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="locals",
         kind="a list of domains",
         default="me",
-        readers=("send",),
+        readers=("smtpd", "send"),
         explanation="The domains whose mail is delivered on this host. An empty file: none.",
         example="mail.example.org\nexample.org",
         parse=members(syntax.domain),
@@ -260,7 +260,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="virtualdomains",
         kind="a list of DOMAIN:PREFIX",
         default="",
-        readers=("send",),
+        readers=("smtpd", "send"),
         explanation=(
             "Domains that belong to a user: mail to box@DOMAIN goes to the local address PREFIX-box. The key "
             "may be a full address, a domain, a .suffix, or empty for all that is not local; an empty prefix "
@@ -275,7 +275,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         0,
         COUNT,
         "a number of deliveries",
-        reader="send",
+        readers=("send",),
         explanation="How many local deliveries run at once; 0 holds them all back.",
     ),
     _number(
@@ -284,7 +284,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         0,
         COUNT,
         "a number of deliveries",
-        reader="send",
+        readers=("send", "remote"),
         explanation="How many remote deliveries run at once; 0 holds them all back.",
     ),
     _number(
@@ -293,7 +293,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         1,
         COUNT,
         "a number of deliveries",
-        reader="send",
+        readers=("send", "remote"),
         explanation="How many remote deliveries to one domain run at once at most, so that no other waits "
         "behind it. A new domain gets five, more as they succeed, fewer as its host fails; one that fails "
         "twice in a row is left alone for a minute, then for longer, up to an hour.",
@@ -304,7 +304,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         0,
         2**31,
         "seconds",
-        reader="send",
+        readers=("send",),
         explanation="Seconds that a message may stay in the queue. It is tried once more after that; what "
         "fails for the time being then fails for good.",
     ),
@@ -317,7 +317,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         example="MAILER-DAEMON",
         parse=value(syntax.local_part),
     ),
-    _host("bouncehost", "send", "What stands behind the @ in the From line of a bounce."),
+    _host("bouncehost", ("send",), "What stands behind the @ in the From line of a bounce."),
     Definition(
         name="doublebounceto",
         kind="the user's part of an address",
@@ -328,14 +328,16 @@ DEFINITIONS: tuple[Definition, ...] = (
         parse=value(syntax.local_part),
     ),
     _host(
-        "doublebouncehost", "send", "The domain of the user who gets the bounces that could not be delivered."
+        "doublebouncehost",
+        ("send",),
+        "The domain of the user who gets the bounces that could not be delivered.",
     ),
     *reports.DEFINITIONS,
     Definition(
         name="logformat",
         kind="qmail or json",
         default="qmail",
-        readers=("service",),
+        readers=("supervisor", "smtpd", "send", "local", "remote", "gate", "metrics"),
         explanation=(
             "How the log is written. qmail: qmail-send's lines, which multilog and qmailanalog's matchup "
             "know, and lines of the same kind for SMTP sessions and local submission. json: an object a "
@@ -348,7 +350,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="metrics",
         kind="a list of ADDRESS:PORT",
         default="",
-        readers=("service",),
+        readers=("supervisor", "smtpd"),
         explanation=(
             "Where a process tells what is counted, at http://ADDRESS:PORT/metrics, for Prometheus and what "
             "reads its format. Whoever can connect there reads it, without a password, so the address should "
@@ -372,19 +374,19 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     _host(
         "defaultdomain",
-        "sendmail",
+        ("sendmail",),
         "The domain that sendmail puts behind a host without a dot. The environment's QMAILDEFAULTDOMAIN "
         "goes before it.",
     ),
     _host(
         "plusdomain",
-        "sendmail",
+        ("sendmail",),
         "The domain that sendmail puts in place of a + at the end of a host. The environment's "
         "QMAILPLUSDOMAIN goes before it.",
     ),
     _host(
         "idhost",
-        "sendmail",
+        ("sendmail",),
         "The host in the Message-ID that sendmail gives to a message without one. The environment's "
         "QMAILIDHOST goes before it.",
     ),
@@ -397,7 +399,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         example="./Maildir/",
         parse=_default_delivery,
     ),
-    _host("helohost", "remote", "The name that this host gives in HELO and EHLO to other hosts."),
+    _host("helohost", ("remote",), "The name that this host gives in HELO and EHLO to other hosts."),
     Definition(
         name="smtproutes",
         kind="a list of DOMAIN:RELAY[:PORT]",
@@ -420,7 +422,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="resolvers",
         kind="a list of ADDRESS[:PORT] [trusted]",
         default="",
-        readers=("remote",),
+        readers=("smtpd", "remote"),
         explanation=(
             "The DNS servers to ask, in this order; without any, those of the system. They have to be "
             "resolvers. One that is silent goes behind the others for a minute. trusted: it validates, and "
@@ -437,7 +439,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         1,
         86_400,
         "seconds",
-        reader="remote",
+        readers=("remote",),
         explanation="Seconds to wait for another host to take a connection.",
     ),
     _number(
@@ -446,7 +448,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         1,
         86_400,
         "seconds",
-        reader="remote",
+        readers=("remote",),
         explanation="Seconds that another host's SMTP server may be silent.",
     ),
     Definition(

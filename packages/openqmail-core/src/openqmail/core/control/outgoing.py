@@ -141,7 +141,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="bindings",
         kind="a list of KEY:V4:V6:HELO",
         default="",
-        readers=("remote",),
+        readers=("send", "remote"),
         explanation=(
             "From which addresses of this host mail goes out, and under which name, by its sender. The key "
             "is the sender's address, else its domain, else a .suffix of that, else * for all; <> is the "
@@ -158,7 +158,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="domainbindings",
         kind="a list of DOMAIN:ADDRESS",
         default="",
-        readers=("remote",),
+        readers=("send", "remote"),
         explanation=(
             "indimail-mta's, read where control/bindings has no line: from which address mail goes out, by "
             "its sender's address, domain or .suffix; an empty key is everybody, an empty address the "
@@ -172,7 +172,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="domainips",
         kind="a list of DOMAIN:ADDRESS[%INTERFACE][|HELO]",
         default="",
-        readers=("remote",),
+        readers=("send", "remote"),
         explanation=(
             "s/qmail's, read where control/bindings has no line: from which address, and with which name "
             "in HELO, mail goes out, by its sender's domain or .suffix; an empty key or * is everybody. With "
@@ -186,7 +186,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="outgoingip",
         kind="an address",
         default="",
-        readers=("remote",),
+        readers=("send", "remote"),
         explanation=(
             "Read where control/bindings has no line: the address from which mail goes out whose sender is "
             "in neither control/domainbindings nor control/domainips. 0.0.0.0 is the system's choice. The "

@@ -50,6 +50,21 @@ def read_settings(home: Home) -> Settings:
     return Settings(**values, added=added)  # type: ignore[arg-type]  # each parser makes what its field wants
 
 
+def defaults(me: bytes, **changes: object) -> Settings:
+    """What holds in a home that has `control/me` and no other control file, but for these fields.
+
+    Raises ControlError for a `me` that is no host's name."""
+    values: dict[str, object] = {}
+    for definition in DEFINITIONS:
+        if definition.name != MORE_CDB:
+            default = me if definition.default in (None, "me") else definition.default.encode()
+            text = ControlText(f"control/{definition.name}", default)
+            values[definition.name] = definition.parse(text)
+            if text.problems:
+                raise text.problems[0]
+    return Settings(**values | changes)  # type: ignore[arg-type]  # as above
+
+
 def all_definitions() -> tuple[Definition, ...]:
     """Core's and those of installed add-ons; raises OpenqmailError for a broken add-on."""
     found = list(DEFINITIONS)

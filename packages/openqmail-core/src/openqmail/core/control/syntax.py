@@ -197,7 +197,7 @@ def network(text: str) -> str:
 def metrics(text: str) -> Listener:
     """`ADDRESS:PORT`; an empty address: all of them."""
     address, number = _address_and_port(text, None)
-    return Listener(service=METRICS, host=address, port=port(number, 0))
+    return Listener(METRICS, address, port(number, 0), kind="metrics")
 
 
 def resolver(text: str) -> Resolver:

@@ -14,7 +14,7 @@ from contextlib import suppress
 import msgspec
 
 from openqmail.core.control.accounts import Account, Accounts, as_send
-from openqmail.core.control.assign import FILE, Assignment, Users, line_of
+from openqmail.core.control.assign import FILE, Assignment, Users, line_of, owner_of
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import load_late
 from openqmail.core.control.places import place_of
@@ -33,9 +33,6 @@ from openqmail.core.values import OpenqmailError, Outcome, Reply, Result, Tempor
 from openqmail.core.world import PosixDisk
 
 codecs.lookup("ascii")  # which a user may not be able to load whom this process becomes
-
-_TROUBLE = Result(Outcome.DEFERRAL, b"Trouble reading users/cdb. (#4.3.0)\n")
-_ROOT = Result(Outcome.DEFERRAL, b"This address belongs to root, whose mail nobody may deliver. (#4.3.5)\n")
 
 
 class Explained(msgspec.Struct, frozen=True):
@@ -90,23 +87,26 @@ _MEANS = {
 
 
 def _local(home: Home, settings: Settings, accounts: Accounts, routed: Routed) -> Explanation:
-    local = routed.address.rpartition(b"@")[0]
-    try:
-        entry = Users(os.path.join(home.users, "cdb")).entry(local)
-    except TemporaryFailure as error:
-        return Explanation((Step("users/cdb", str(error)),), _TROUBLE)
-    if entry is None:
-        step = Step(FILE, f"nobody has {_shown(local)}: it is an alias, looked for in {home.alias}")
-        account, where = accounts.alias, (os.fsencode(home.alias), b"-", local)
-    else:
-        user = entry.user
-        step = Step(_place(home, entry), f"{_shown(user.name)}, uid {user.uid}, home {_shown(user.home)}")
-        account, where = Account(os.fsdecode(user.name), user.uid, user.gid), (user.home, user.dash, user.ext)
-    if home.uid == 0 and account.uid == 0:
-        return Explanation((step,), _ROOT)
-    default = settings.defaultdelivery
-    found = _asked(account, lambda: explain_local(PosixDisk(), *where, default))
+    local, users = routed.address.rpartition(b"@")[0], Users(os.path.join(home.users, "cdb"))
+    step = _assigned(home, users, local)
+    user = owner_of(local, users, accounts.alias_in(home), own=home.uid != 0)
+    if isinstance(user, Result):
+        return Explanation((step,), user)
+    account, where = Account(os.fsdecode(user.name), user.uid, user.gid), (user.home, user.dash, user.ext)
+    found = _asked(account, lambda: explain_local(PosixDisk(), *where, settings.defaultdelivery))
     return Explanation((step, *found.trail), found.result, found.forwards)
+
+
+def _assigned(home: Home, users: Users, local: bytes) -> Step:
+    """What users/cdb has of a local part."""
+    try:
+        entry = users.entry(local)
+    except TemporaryFailure as error:
+        return Step("users/cdb", str(error))
+    if entry is None:
+        return Step(FILE, f"nobody has {_shown(local)}: it is an alias, looked for in {home.alias}")
+    user = entry.user
+    return Step(_place(home, entry), f"{_shown(user.name)}, uid {user.uid}, home {_shown(user.home)}")
 
 
 def _place(home: Home, entry: Assignment) -> str:

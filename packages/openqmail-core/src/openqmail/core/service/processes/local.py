@@ -3,8 +3,9 @@
 It runs as root in a home of root's, so it has no loop and no thread and looks at nothing but
 users/cdb.  It tells a worker's uid by that file alone: who asks can name an address, not a user.
 A worker has a socket to who asked for it and a pipe to the spawner; the end of either ends it.
-Workers of one who is gone are killed and waited for before another is served, so no two
-processes ever deliver the same message.  Who asks by the port `check` gets workers that only tell
+Workers of one who is gone are killed, and their users have no other before they have ended, so no two
+processes ever deliver the same message; one that cannot end, in a home on a server that does not
+answer, keeps nobody else waiting.  Who asks by the port `check` gets workers that only tell
 whether there is a mailbox; they are counted by themselves, and nobody waits for them.
 """
 
@@ -13,9 +14,10 @@ import os
 import select
 import signal
 import socket
+import time
 
 from openqmail.core.control.accounts import Account
-from openqmail.core.control.assign import Users
+from openqmail.core.control.assign import Users, owner_of
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.spawning import Kill, Refused, Start, Started, ToSpawner
@@ -23,7 +25,7 @@ from openqmail.core.service.processes.forking import forked
 from openqmail.core.service.processes.process import Inherited
 from openqmail.core.service.processes.worker import run_worker
 from openqmail.core.service.supervisor import messages as said
-from openqmail.core.values import OpenqmailError
+from openqmail.core.values import Result
 
 MOST = 100
 """Workers at once that deliver; who asks keeps to less."""
@@ -31,9 +33,12 @@ MOST = 100
 CHECKERS = 32
 """Workers at once for checks, however many front ends there are."""
 
-_ROOT = b"Not allowed to perform deliveries as root. (#4.7.0)\n"
+PATIENCE = 5.0
+"""Seconds in which a worker that was killed ends, as a rule: who wants another of its user waits so
+long, and is refused then."""
+
+_STUCK = b"An earlier delivery to this user does not end. (#4.3.0)\n"
 _MANY = b"Too many deliveries run already. (#4.3.0)\n"
-_TROUBLE = b"Trouble reading users/cdb. (#4.3.0)\n"
 _NO_FORK = b"Unable to fork qmail-local. (#4.3.0)\n"
 
 
@@ -56,10 +61,14 @@ class Spawner:
         self._inherited = inherited
         self._home = inherited.home
         self._users = Users(os.path.join(self._home.users, "cdb"))
-        self._alias = inherited.accounts.alias
+        self._alias = inherited.accounts.alias_in(self._home)
         self._control = BlockingChannel(control, said.ToChild)
         self._clients: list[_Client] = []
         self._uids: dict[int, int] = {}
+        self._ending: dict[int, float] = {}
+        """Workers that delivered and were killed -> until when their end is waited for."""
+        self._waiting: list[tuple[_Client, Start]] = []
+        """Who wants a worker of a user that has such a one."""
         self._killed: set[int] = set()
         """Workers for checks whose client is gone: one in a home that does not answer ends late."""
         self._life_of_workers, self._life = os.pipe2(os.O_CLOEXEC)
@@ -74,7 +83,7 @@ class Spawner:
             channels = {client.channel.fileno(): client for client in self._clients}
             watched = [self._control.fileno(), child_ended, *channels]
             try:
-                readable = select.select(watched, (), ())[0]
+                readable = select.select(watched, (), (), self._patience())[0]
             except InterruptedError:
                 continue
             if child_ended in readable:
@@ -85,8 +94,14 @@ class Spawner:
                 break
             for client in [channels[one] for one in readable if one in channels]:
                 self._answer(client)
+            self._try_again()
         for client in list(self._clients):
             self._end(client)
+        while self._ending and (left := max(self._ending.values()) - time.monotonic()) > 0:
+            select.select([child_ended], (), (), left)
+            with contextlib.suppress(BlockingIOError):
+                os.read(child_ended, 4096)
+            self._reap()
         return 0
 
     # --- the supervisor -----------------------------------------------------------------
@@ -129,14 +144,30 @@ class Spawner:
         """One of who asks; what it was is reaped as any other that ends."""
         pid = client.asked.get(asked)
         if pid in client.workers:
+            client.workers.discard(pid)
+            self._kill_all({pid}, client.delivers)
+
+    def _kill_all(self, workers: set[int], deliver: bool) -> None:
+        """They belong to nobody any more, and count until they have ended."""
+        for pid in workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        if deliver:
+            self._ending |= dict.fromkeys(workers, time.monotonic() + PATIENCE)
+        else:
+            self._killed |= workers
+        self._reap()
 
     def _start(self, client: _Client, asked: Start) -> bool:
         """False when who asked is gone."""
         account = self._account(asked.local)
-        if isinstance(account, bytes):
-            return client.channel.send(Refused(asked.id, account))
+        if isinstance(account, Result):
+            return client.channel.send(Refused(asked.id, account.text))
+        if client.delivers and (until := self._ends_of(account.uid)):
+            if max(until) <= time.monotonic():
+                return client.channel.send(Refused(asked.id, _STUCK))
+            self._waiting.append((client, asked))
+            return True
         if self._count(client.delivers) >= (MOST if client.delivers else CHECKERS):
             return client.channel.send(Refused(asked.id, _MANY))
         try:
@@ -162,21 +193,31 @@ class Spawner:
     def _count(self, delivers: bool) -> int:
         """Workers that deliver, or those that do not."""
         running = sum(len(client.workers) for client in self._clients if client.delivers == delivers)
-        return running if delivers else running + len(self._killed)
+        return running + len(self._ending if delivers else self._killed)
 
-    def _account(self, local: bytes) -> Account | bytes:
+    def _ends_of(self, uid: int) -> list[float]:
+        """Until when the workers of a user that were killed are waited for; none when all have ended."""
+        return [until for pid, until in self._ending.items() if self._uids.get(pid) == uid]
+
+    def _patience(self) -> float | None:
+        """Seconds until the first of those who wait for such a one may be refused."""
+        if not self._waiting:
+            return None
+        now = time.monotonic()
+        return max(0.0, min((until for until in self._ending.values() if until > now), default=now) - now)
+
+    def _try_again(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for client, asked in waiting:
+            if client in self._clients and not self._start(client, asked):
+                self._end(client)
+
+    def _account(self, local: bytes) -> Account | Result:
         """Whose worker an address needs, by users/cdb; or why there can be none."""
         if self._home.uid:
             return Account("", *self._home.owner)
-        try:
-            user = self._users.find(local)
-        except (OSError, OpenqmailError):
-            return _TROUBLE
-        if user is None:
-            return self._alias
-        if user.uid == 0:
-            return _ROOT
-        return Account(os.fsdecode(user.name), user.uid, user.gid)
+        user = owner_of(local, self._users, self._alias)
+        return user if isinstance(user, Result) else Account(os.fsdecode(user.name), user.uid, user.gid)
 
     def _work(self, connection: socket.socket, account: Account, delivers: bool) -> int:
         """In the worker."""
@@ -193,27 +234,18 @@ class Spawner:
         """Workers that deliver must not go on: another may deliver the same messages soon."""
         client.channel.close()
         self._clients.remove(client)
-        for pid in client.workers:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if not client.delivers:
-            self._killed |= client.workers
-            self._reap()
-            return
-        for pid in client.workers:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-            self._uids.pop(pid, None)
-        self._tell_workers()
+        self._kill_all(client.workers, client.delivers)
 
     def _reap(self) -> None:
-        for workers in (*(client.workers for client in self._clients), self._killed):
-            for pid in list(workers):
-                with contextlib.suppress(ChildProcessError):
-                    if os.waitpid(pid, os.WNOHANG)[0] == 0:
-                        continue
-                workers.discard(pid)
-                self._uids.pop(pid, None)
+        for pid in list(self._uids):
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                    continue
+            del self._uids[pid]
+            self._ending.pop(pid, None)
+            self._killed.discard(pid)
+            for client in self._clients:
+                client.workers.discard(pid)
         self._tell_workers()
 
     def _tell_workers(self) -> None:
