@@ -16,7 +16,7 @@ import msgspec
 
 from openqmail.core.control.bindings import ANY, Source
 from openqmail.core.control.settings import Route, Settings
-from openqmail.core.dns import Answer, LookupFailed, MailExchanger, Resolver, look_up_hosts
+from openqmail.core.dns import Answer, LookupFailed, MailExchanger, Resolver, behalf, look_up_hosts
 from openqmail.core.log.escaping import escape
 from openqmail.core.remote import report
 from openqmail.core.remote.own import canonical, own_addresses
@@ -117,6 +117,7 @@ class Pathfinder:
 
     async def find(self, domain: bytes) -> Directions | Result:
         """Directions, or the result for every recipient at that domain."""
+        behalf.set(domain)
         route = find_route(domain, self._settings.smtproutes)
         try:
             if route is not None and route.hosts:
