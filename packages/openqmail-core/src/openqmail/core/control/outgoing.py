@@ -154,7 +154,7 @@ DEFINITIONS: tuple[Definition, ...] = (
             "is the sender's address, else its domain, else a .suffix of that, else * for all; <> is the "
             "sender of bounces. V4 is an address, V6 one in brackets; - means that this family is not used, "
             "* that the system chooses. HELO may be empty: then control/helohost holds. Without a line for "
-            "its sender mail goes out as the system chooses; where there is the file, even without a line, "
+            "its sender mail goes out as the system chooses; beside this file, be it without a line, "
             "domainbindings, domainips and outgoingip have no effect. When an address cannot be bound, the mail "
             "waits and the log has an alert; it never goes out from another one. 'openqmail check' tells "
             "of addresses that this host does not have."

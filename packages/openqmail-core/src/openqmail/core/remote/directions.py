@@ -95,9 +95,7 @@ def by_turns(addresses: Iterable[str]) -> Iterator[str]:
 
 
 class Pathfinder:
-    """Finds directions for a domain; `port` is where mail exchangers listen.
-
-    `tell` is told why a lookup failed: that is for the administrator, and nothing for a bounce."""
+    """Finds directions for a domain; `port` is where mail exchangers listen."""
 
     def __init__(
         self,
@@ -105,13 +103,11 @@ class Pathfinder:
         resolver: Resolver,
         own: Callable[[], frozenset[str]] = own_addresses,
         port: int = 25,
-        tell: Callable[[str], object] = str,
     ) -> None:
         self._settings = settings
         self._resolver = resolver
         self._own = own
         self._port = port
-        self._tell = tell
         self._ours: frozenset[str] = frozenset()
         self._ours_until = float("-inf")
 
@@ -130,8 +126,7 @@ class Pathfinder:
                 return Directions(transport, (((Stop(domain, address, port),),),), float("inf"))
             return await self._by_exchangers(domain, transport, port)
         except LookupFailed as error:
-            self._tell(f"mail for {escape(domain).decode()} waits: {error}")
-            return report.LOOKUP_FAILED
+            return report.lookup_failed(f"mail for {escape(domain).decode()} waits: {error}")
 
     async def _routed(self, route: Route) -> Directions | Result:
         # In the order in which the administrator wrote them: each its own preference.
