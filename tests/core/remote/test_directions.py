@@ -329,6 +329,12 @@ def test_another_port_of_this_host_is_another_service_unless_we_listen_there(sce
     assert find(scene, b"[%s]" % OURS.encode(), smtproutes=routes, listen=listen).text == LOOP
 
 
+def test_port_25_of_this_host_is_this_host_wherever_the_exchangers_of_the_world_listen(scene):
+    routes = {b"": Route("smtp", (), 25)}
+    pathfinder = Pathfinder(scene.settings(smtproutes=routes), scene.Nowhere(), lambda: {OURS}, port=2525)
+    assert asyncio.run(pathfinder.find(b"[192.0.2.100]")).text == LOOP
+
+
 def test_the_interfaces_of_this_host_are_known():
     ours = own_addresses()
     assert {"127.0.0.1", "0.0.0.0", "::1"} <= ours

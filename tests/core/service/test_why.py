@@ -2,10 +2,10 @@
 root's, where users' files are looked at as the users."""
 
 import json
-import socket
 import os
 import signal
 import smtplib
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

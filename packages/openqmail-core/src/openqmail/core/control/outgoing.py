@@ -155,9 +155,9 @@ DEFINITIONS: tuple[Definition, ...] = (
             "sender of bounces. V4 is an address, V6 one in brackets; - means that this family is not used, "
             "* that the system chooses. HELO may be empty: then control/helohost holds. Without a line for "
             "its sender mail goes out as the system chooses; beside this file, be it without a line, "
-            "domainbindings, domainips and outgoingip have no effect. When an address cannot be bound, the mail "
-            "waits and the log has an alert; it never goes out from another one. 'openqmail check' tells "
-            "of addresses that this host does not have."
+            "domainbindings, domainips and outgoingip have no effect. When an address cannot be bound, "
+            "the mail waits and the log has an alert; it never goes out from another one. 'openqmail "
+            "check' tells of addresses that this host does not have."
         ),
         example="example.org:192.0.2.1:[2001:db8::1]:mx.example.org\n<>:192.0.2.2:-:\n*:*:*:",
         parse=_where_given(lines(bound)),

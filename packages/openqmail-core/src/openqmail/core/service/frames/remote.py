@@ -169,12 +169,14 @@ class _Asked:
             raise FrameError("results of a delivery that was not asked for")
         del self._under_way[message.id]
         if not answer.done():
-            answer.set_result(tuple(
+            answer.set_result(
+                tuple(
                     [
                         Result(OUTCOMES[letter], text, host, dsn, why)
                         for letter, text, host, dsn, why in message.results
                     ]
-                ))
+                )
+            )
         if self._leaving and not self._under_way:
             self.close()
 
