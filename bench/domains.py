@@ -1,11 +1,12 @@
 """W10: mail to many domains of which some are sick: what the healthy ones have to suffer from it.
 
 Every tenth domain is dead, every tenth is slow (see `net`), and all are found by their MX.  Messages
-come in by SMTP, to one domain after the other: first those to sick domains, which then are in the queue and in the slots; then those
-to healthy ones, and the time runs from the first of these until the last has arrived.  A round does
-that without the sick ones, then with them, each in a new home.  Memory is the most that all processes
-had (PSS), at any time.  openqmail alone: no peer is measured.  W10g is one message to 10,000 recipients
-at 100 of the healthy ones: how many messages these get for it.
+come in by SMTP, to one domain after the other: first those to sick domains, which then are in the
+queue and in the slots; then those to healthy ones, and the time runs from the first of these until
+the last has arrived.  A round does that without the sick ones, then with them, each in a new home.
+Memory is the most that all processes had (PSS), at any time.  openqmail alone: no peer is measured.
+W10g is one message to 10,000 recipients at 100 of the healthy ones: how many messages these get for
+it.
 """
 
 import socket
