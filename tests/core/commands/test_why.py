@@ -1,6 +1,7 @@
 """`openqmail why ADDRESS` where no service runs: which lines and files decide; nothing is changed."""
 
 import asyncio
+import fcntl
 import importlib.util
 import json
 import os
@@ -112,9 +113,51 @@ def test_what_keeps_mail_waiting_is_told_and_to_a_client_only_that_it_waits(made
     (made / "mail/alice/Maildir").rename(made / "mail/alice/gone")
     found, steps, code = why(run, made, "alice@a.example")
     assert code == 111 and found["text"] == "Unable to chdir to maildir. (#4.2.1)\n"
+    assert (f"{made}/mail/alice/Maildir/", "it is not there") in steps
     (made / "users/cdb").unlink()
     found, steps, code = why(run, made, "alice@a.example")
     assert code == 111 and steps[1][0] == "users/cdb"
+
+
+def test_what_only_a_delivery_meets_is_not_told_to_a_client(made: Path, run: Run) -> None:
+    """RCPT looks for what the .qmail files say, and not into a Maildir."""
+    control(made, "checkrcpt", "1")
+    box = made / "mail/alice"
+    (box / "half").mkdir()
+    (box / "file").write_text("")
+    for line, trouble in (
+        ("./Nodir/", "it is not there"),
+        ("./half/", "tmp/ in it: it is not there"),
+        ("./file/", "it is not a folder, or is in none"),
+        ("./no/mbox", f"it is not there, and {box}/no: it is not there"),
+        ("./Maildir", "it is not a regular file; only with a / at its end a line names a Maildir"),
+    ):
+        qmail(made, ".qmail", f"{line}\n")
+        _, steps, code = why(run, made, "alice@a.example")
+        assert code == 111 and steps[-1][1] == "RCPT is accepted"
+        assert (f"{box}/{line[2:]}", trouble) in steps
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="its owner may do everything")
+def test_a_maildir_that_its_user_cannot_write_to_is_told_apart(made: Path, run: Run) -> None:
+    if made.stat().st_uid == 0:
+        pytest.skip("a home whose users root would be")
+    (made / "mail/alice/Maildir/tmp").chmod(0o500)
+    _, steps, code = why(run, made, "alice@a.example")
+    assert code == 111 and steps[-1][1] == "RCPT is accepted"
+    assert (f"{made}/mail/alice/Maildir/", "this user cannot write to tmp/ in it") in steps
+
+
+def test_a_locked_mbox_is_told_by_its_path(made: Path, run: Run) -> None:
+    box = made / "mail/alice/box"
+    box.touch(0o600)
+    os.chown(box, made.stat().st_uid, made.stat().st_gid)
+    qmail(made, ".qmail", "./box\n")
+    with box.open() as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        found, steps, code = why(run, made, "alice@a.example")
+        assert code == 111 and "locked" in found["text"] and "locked" in dict(steps)[str(box)]
+    assert why(run, made, "alice@a.example")[2] == 0
 
 
 def test_an_mbox_that_is_no_file_keeps_mail_waiting(made: Path, run: Run) -> None:
@@ -128,7 +171,7 @@ def test_an_mbox_that_is_no_file_keeps_mail_waiting(made: Path, run: Run) -> Non
     for name in ("folder", "fifo"):
         qmail(made, ".qmail-odd", f"./{name}\n")
         found, steps, code = why(run, made, "alice-odd@a.example")
-        assert (f"{alice}/{name}", "it is not a regular file") in steps
+        assert any(what == f"{alice}/{name}" and "it is not a regular file" in text for what, text in steps)
         assert (code, found["outcome"]) == (111, "deferral")
         assert found["text"] == f"Unable to open ./{name}: not a regular file. (#4.2.1)\n"
 
