@@ -1,5 +1,6 @@
 """A queued message as `openqmail queue list` tells it: pure, and quick enough for a long queue.
 
+qmail's files tell of a recipient only that he is done with; that it was a failure stands in `bounce/N`.
 Also serves the commands that look at a queue while no service runs.
 """
 
@@ -26,6 +27,7 @@ def summarize(
     (local, remote), channels = stored.due, stored.channels
     mark = routes.mark(envelope.sender)
     recipients = []
+    failures = _failures(stored.bounce) if stored.channels else {}
     left = waits = begun = False
     for position, (recipient, progress) in enumerate(zip(envelope.recipients, stored.progress, strict=True)):
         channel = channels[position] if channels else routes.route(recipient.address).channel
@@ -40,6 +42,9 @@ def summarize(
                 waits = True
             else:
                 due = None
+        elif failures and (texts := failures.get(routes.of(stored, position).plain.replace(b"\n", b"_"))):
+            state, begun = "failed", True
+            report = texts.pop(0)
         elif progress.outcome is _SUCCESS:
             state, begun = "done", True
         else:
@@ -58,6 +63,16 @@ def summarize(
         tuple(recipients),
         stored.held,
     )
+
+
+def _failures(bounce: bytes) -> dict[bytes, list[bytes]]:
+    """What the paragraphs of `bounce/N` say of each address."""
+    found: dict[bytes, list[bytes]] = {}
+    for paragraph in bounce.split(b"\n\n"):
+        head, _, text = paragraph.lstrip(b"\n").partition(b"\n")
+        if head.startswith(b"<") and head.endswith(b">:"):
+            found.setdefault(head[1:-2], []).append(text)
+    return found
 
 
 def _state(stored: Stored, left: bool, begun: bool) -> Literal["new", "deferred", "held", "bouncing"]:
