@@ -60,6 +60,11 @@ EXAMPLES: list[tuple[str, list[log.Event]]] = [
             log.Notice("took the new settings"),
             log.Notice("message 1705211 deleted by the administrator", 1705211),
             log.Warn("mail for bob@a.example is put off: Home_directory_is_writable._(#4.7.0)"),
+            log.Warn(
+                "msg 1705211: mail for d.example waits: looking up MX of d.example failed: "
+                "192.0.2.53:53 says SERVFAIL",
+                1705211,
+            ),
             log.Alert("smtpd, pid 4240, ended by signal 9; it is started anew"),
         ],
     ),

@@ -175,6 +175,34 @@ def test_only_failures_in_a_row_count_and_other_deferrals_are_none(play: Plays) 
     assert world.manager.destination(b"far.test").failures == 1
 
 
+def test_a_window_does_not_grow_by_what_is_put_off(play: Plays) -> None:
+    """450 says that the host is there, and not that it wants more of this."""
+    world = play()
+    for number in range(200):
+        world.accept(number, [b"a@far.test"])
+    for _ in range(100):
+        assert len(world.starts) == OPENING
+        world.report(next(iter(world.starts)), Z)
+        world.write_all()
+        world.load_all()
+    assert world.manager.destination(b"far.test").limit == OPENING
+
+
+def test_a_probe_that_is_put_off_opens_nothing_and_the_next_failure_is_the_next_rest(play: Plays) -> None:
+    world = play()
+    dead(world, 20)
+    wake(world)
+    for _ in range(5):
+        assert len(world.starts) == 1
+        world.report(next(iter(world.starts)), Z)
+        world.write_all()
+        world.load_all()
+    assert world.manager.destination(b"dead.test").resting_until is None
+    fail_all(world)
+    state = world.manager.destination(b"dead.test")
+    assert not world.starts and state.resting_until >= world.now + LEAST
+
+
 def test_nothing_else_waits_for_a_host_that_rests(play: Plays) -> None:
     world = play()
     for number in range(100):

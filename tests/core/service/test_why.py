@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import smtplib
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,21 @@ def test_a_bounce_a_deferral_and_what_an_administrator_does(home: Home, sink: Si
     bounce = next(one["child"] for one in found["lives"][0] if one["event"] == "made")
     first = wait_for(home, bounce, "accepted")["lives"][0][0]
     assert (first["made"], first["parent"], first["sender"]) == ("bounce", number, "")
+
+
+def test_why_a_name_could_not_be_looked_up_stands_in_the_log_and_in_the_record(home: Home) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]  # where nobody listens in a moment
+    home.control("resolvers", f"127.0.0.1:{port}\n")
+    home.start()
+    number = send(home, "x@far.example")
+    found = wait_for(home, number, "warning")
+    told = next(one["text"] for one in found["lives"][-1] if one["event"] == "warning")
+    asked = f"looking up MX of far.example failed: 127.0.0.1:{port} cannot be asked: Connection refused"
+    assert told == f"msg {number}: mail for far.example waits: {asked}"
+    assert f"warning: {told}" in home.tail()
+    assert asked in home.run("why", "--message", number).stdout
 
 
 def test_the_record_outlives_the_service_and_a_restart_goes_on_with_it(home: Home, sink: Sink) -> None:

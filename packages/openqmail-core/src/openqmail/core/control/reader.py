@@ -126,7 +126,7 @@ def _text(home: Home, definition: Definition) -> ControlText:
     if definition.default is None:
         raise _missing(home, definition)
     if definition.default != "me":
-        return ControlText(file, definition.default.encode())
+        return ControlText(file, definition.default.encode(), given=False)
     me = content(home, "me")
     if me is None:
         raise _missing(home, DEFINITIONS[0])
@@ -230,7 +230,7 @@ def _contradictions(values: dict[str, object]) -> Iterable[ControlError]:
                 "figures; write one like 127.0.0.1:9099, or let a firewall say who may",
             )
     for older in ("domainbindings", "domainips", "outgoingip"):
-        if values.get("bindings") and values.get(older):
+        if values.get("bindings") is not None and values.get(older):
             yield ControlError(
                 f"control/{older}", 0, "has no effect beside control/bindings; move its lines there"
             )

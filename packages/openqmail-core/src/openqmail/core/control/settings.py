@@ -133,7 +133,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timeoutremote: int
     chunkingremote: bool = False
     # from which address, by the sender
-    bindings: Mapping[bytes, Source] = {}
+    bindings: Mapping[bytes, Source] | None = None
     domainbindings: Mapping[bytes, Source] = {}
     domainips: Mapping[bytes, Source] = {}
     outgoingip: Mapping[bytes, Source] = {}
@@ -151,6 +151,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     added: Mapping[str, object] = {}
 
     def sources(self) -> Bindings:
-        """What `control/bindings` says; when it has no line, what the older files say, the more
+        """What `control/bindings` says; when there is no such file, what the older ones say, the more
         particular of them first."""
-        return Bindings(self.bindings or {**self.outgoingip, **self.domainips, **self.domainbindings})
+        if self.bindings is not None:
+            return Bindings(self.bindings)
+        return Bindings({**self.outgoingip, **self.domainips, **self.domainbindings})

@@ -16,7 +16,7 @@ import msgspec
 
 from openqmail.core.control.bindings import ANY, Source
 from openqmail.core.control.settings import Route, Settings
-from openqmail.core.dns import Answer, LookupFailed, MailExchanger, Resolver, look_up_hosts
+from openqmail.core.dns import Answer, LookupFailed, MailExchanger, Resolver, behalf, look_up_hosts
 from openqmail.core.log.escaping import escape
 from openqmail.core.remote import report
 from openqmail.core.remote.own import canonical, own_addresses
@@ -95,9 +95,7 @@ def by_turns(addresses: Iterable[str]) -> Iterator[str]:
 
 
 class Pathfinder:
-    """Finds directions for a domain; `port` is where mail exchangers listen.
-
-    `tell` is told why a lookup failed: that is for the administrator, and nothing for a bounce."""
+    """Finds directions for a domain; `port` is where mail exchangers listen."""
 
     def __init__(
         self,
@@ -105,18 +103,17 @@ class Pathfinder:
         resolver: Resolver,
         own: Callable[[], frozenset[str]] = own_addresses,
         port: int = 25,
-        tell: Callable[[str], object] = str,
     ) -> None:
         self._settings = settings
         self._resolver = resolver
         self._own = own
         self._port = port
-        self._tell = tell
         self._ours: frozenset[str] = frozenset()
         self._ours_until = float("-inf")
 
     async def find(self, domain: bytes) -> Directions | Result:
         """Directions, or the result for every recipient at that domain."""
+        behalf.set(domain)
         route = find_route(domain, self._settings.smtproutes)
         try:
             if route is not None and route.hosts:
@@ -129,8 +126,7 @@ class Pathfinder:
                 return Directions(transport, (((Stop(domain, address, port),),),), float("inf"))
             return await self._by_exchangers(domain, transport, port)
         except LookupFailed as error:
-            self._tell(f"mail for {escape(domain).decode()} waits: {error}")
-            return report.LOOKUP_FAILED
+            return report.lookup_failed(f"mail for {escape(domain).decode()} waits: {error}")
 
     async def _routed(self, route: Route) -> Directions | Result:
         # In the order in which the administrator wrote them: each its own preference.

@@ -14,9 +14,6 @@ MOST_OF_A_REPLY = 5000
 NOT_CONNECTED = Result(
     Outcome.DEFERRAL, b"Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n", host=True
 )
-LOOKUP_FAILED = Result(
-    Outcome.DEFERRAL, b"Sorry, I couldn't find any host by that name. (#4.1.2)\n", host=True
-)
 NO_EXCHANGER = Result(Outcome.FAILURE, b"Sorry, I couldn't find a mail exchanger or IP address. (#5.4.4)\n")
 THIS_HOST = Result(
     Outcome.FAILURE,
@@ -38,6 +35,12 @@ _STAGES = {
 }
 _OF_THE_MESSAGE = frozenset(("rcpt", "data", "body", "message", "chunk", "nothing"))
 """Stages of a session (see `smtp.client`) after MAIL has been answered."""
+
+
+def lookup_failed(why: str) -> Result:
+    """The DNS gave no answer; `why` names the server, and is nothing for a bounce."""
+    text = b"Sorry, I couldn't find any host by that name. (#4.1.2)\n"
+    return Result(Outcome.DEFERRAL, text, host=True, why=why)
 
 
 def no_host(name: bytes) -> Result:

@@ -20,6 +20,7 @@ from openqmail.core.log import (
     MessageEnded,
     Status,
     TripleBounce,
+    Warn,
 )
 from openqmail.core.queue.store import Change, Due, Stored
 from openqmail.core.send.backlog import Backlog
@@ -236,7 +237,7 @@ class Work:
         recipients = message.stored.envelope.recipients
         message.running -= 1
         counts = self.tally.deliveries[delivery.channel]
-        done, failed = 0, None
+        done, failed, why = 0, None, ""
         for index, (position, _) in enumerate(delivery.items):
             result = event.results[index] if index < len(event.results) else _NO_REPORT
             outcome, text = result.outcome, result.text
@@ -248,6 +249,9 @@ class Work:
                 outcome, text = delivery.verdict(result)
             out.append(DeliveryEnded(event.delivery + index, outcome, text, message.number))
             counts[outcome] += 1
+            if result.why and result.why != why:  # once, however many recipients it concerns
+                why = result.why
+                out.append(Warn(f"msg {message.number}: {why}", message.number))
             if result.host:
                 failed = result
             if outcome is not _DEFERRAL:
