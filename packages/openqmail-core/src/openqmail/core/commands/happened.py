@@ -22,7 +22,7 @@ from openqmail.core.values import TemporaryFailure
 
 def tell(home: Home, number: int, *, all_lives: bool, as_json: bool) -> int:
     """Print it; the exit code.  Raises OpenqmailError."""
-    present, trouble = _present(home, number)
+    present, trouble, running = _present(home, number)
     passed_over: list[str] = []
     try:
         with as_send(home):
@@ -42,7 +42,7 @@ def tell(home: Home, number: int, *, all_lives: bool, as_json: bool) -> int:
             print("\n".join(_life(number, life)))
         if present is not None:
             print("now in the queue:")
-            print(for_people(present))
+            print(for_people(present, running=running))
         elif trouble:
             print(f"now: {clean(trouble)}")
         elif lives:
@@ -58,8 +58,8 @@ def tell(home: Home, number: int, *, all_lives: bool, as_json: bool) -> int:
     return NONE
 
 
-def _present(home: Home, number: int) -> tuple[dict[str, Any] | None, str]:
-    """As `queue list` has it, and why that cannot be told."""
+def _present(home: Home, number: int) -> tuple[dict[str, Any] | None, str, bool]:
+    """As `queue list` has it, why that cannot be told, and whether a service runs."""
     from openqmail.core.commands import offline  # noqa: PLC0415  # as commands.queue does
 
     for queue in (client, offline):
@@ -69,10 +69,10 @@ def _present(home: Home, number: int) -> tuple[dict[str, Any] | None, str]:
         except client.Stopped:
             continue
         except TemporaryFailure as error:
-            return None, str(error)
+            return None, str(error), queue is client
         found = msgspec.json.Decoder(dict[str, Any]).decode_lines(lines)
-        return (found[0] if found else None), ""
-    return None, "the service has just ended; ask again"
+        return (found[0] if found else None), "", queue is client
+    return None, "the service has just ended; ask again", False
 
 
 def _days(home: Home) -> int:

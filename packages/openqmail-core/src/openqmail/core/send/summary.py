@@ -4,10 +4,10 @@ qmail's files tell of a recipient only that he is done with; that it was a failu
 Also serves the commands that look at a queue while no service runs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
-from openqmail.core.ports import MessageSummary, RecipientSummary
+from openqmail.core.ports import DestinationState, MessageSummary, RecipientSummary
 from openqmail.core.queue.store import Stored
 from openqmail.core.send.routing import Routes
 from openqmail.core.values import Outcome
@@ -19,10 +19,14 @@ _NOTHING: Mapping[bytes, int] = {}
 
 
 def summarize(
-    stored: Stored, routes: Routes, now: float, resting: Mapping[bytes, int] = _NOTHING
+    stored: Stored,
+    routes: Routes,
+    now: float,
+    resting: Mapping[bytes, int] = _NOTHING,
+    state_of: Callable[[bytes], DestinationState | None] = lambda name: None,
 ) -> MessageSummary:
     """A message in the form of `openqmail queue list --json`, at `now` (seconds UTC); `resting`: until
-    when which destinations are left alone."""
+    when which destinations are left alone; `state_of` tells more of one."""
     envelope = stored.envelope
     (local, remote), channels = stored.due, stored.channels
     mark = routes.mark(envelope.sender)
@@ -31,13 +35,15 @@ def summarize(
     left = waits = begun = False
     for position, (recipient, progress) in enumerate(zip(envelope.recipients, stored.progress, strict=True)):
         channel = channels[position] if channels else routes.route(recipient.address).channel
-        report, due = progress.text, None
+        report, due, destination = progress.text, None, None
         state: Literal["todo", "done", "failed"] = "todo"
         if progress.outcome is None:
             left = True
             due = local if channel == "local" else remote
             if resting and channel == "remote":
-                due = max(due, resting.get(routes.of(stored, position).domain + mark, 0))
+                name = routes.of(stored, position).domain + mark
+                if name in resting:
+                    due, destination = max(due, resting[name]), state_of(name)
             if progress.attempts or due > now:
                 waits = True
             else:
@@ -51,7 +57,9 @@ def summarize(
             state, begun = "failed", True
             report = report.partition(b"\n")[2].removesuffix(b"\n")  # behind the address
         address, last = _text(recipient.address), _text(report) if report else None
-        recipients.append(RecipientSummary(address, channel, state, progress.attempts, due, last))
+        recipients.append(
+            RecipientSummary(address, channel, state, progress.attempts, due, last, destination)
+        )
     return MessageSummary(
         stored.id.number,
         stored.id.key.hex(),
