@@ -181,12 +181,30 @@ def test_a_route_a_source_address_and_no_service_to_ask(made: Path, run: Run) ->
     control(made, "bindings", "a.example:127.0.0.2:-:out.a.example\n*:*:*:\n")
     found, steps, code = why(run, made, "bob@b.example", "--sender", "alice@a.example")
     assert dict(steps)["control/smtproutes line 2"] == "goes to [127.0.0.1] port 2599"
-    assert dict(steps)["control/bindings, line 1"] == "IPv4 from 127.0.0.2; HELO out.a.example"
+    assert dict(steps)["control/bindings line 1"] == "IPv4 from 127.0.0.2; HELO out.a.example"
     assert ("way", "1: [127.0.0.1] at 127.0.0.1 port 2599") in steps
     assert steps[-1] == ("destination", "not known: no service runs")
     assert (code, found["channel"], found["destination"]) == (0, "remote", None)
     _, steps, _ = why(run, made, "bob@b.example")
-    assert dict(steps)["control/bindings, line 2"].startswith("IPv6 from any address, IPv4 from any address")
+    assert dict(steps)["control/bindings line 2"].startswith("IPv6 from any address, IPv4 from any address")
+
+
+def test_a_wrong_line_stops_only_what_goes_by_it(made: Path, run: Run) -> None:
+    control(made, "smtproutes", "b.example:::1\n")
+    _, steps, code = why(run, made, "alice@a.example")
+    assert code == 0
+    assert steps[-1][0] == "besides" and steps[-1][1].startswith("control/smtproutes, line 1: '::1' is IPv6")
+    ran = run("--home", made, "why", "bob@b.example")
+    assert ran.code == 100 and "control/smtproutes, line 1" in ran.err and ran.out == ""
+    control(made, "locals", "a..b\n")
+    assert run("--home", made, "why", "alice@a.example").code == 100
+
+
+def test_whose_mail_it_would_be_is_said_when_nobody_was_named(made: Path, run: Run) -> None:
+    asked = "(a bounce's; --sender asks for another)"
+    assert asked in run("--home", made, "why", "alice@a.example").out.splitlines()[0]
+    assert asked not in run("--home", made, "why", "alice@a.example", "--sender", "<>").out
+    assert "an empty name" in run("--home", made, "why", "alice@").out
 
 
 def test_a_source_address_that_this_host_does_not_have(made: Path, run: Run) -> None:
@@ -264,6 +282,7 @@ def test_what_the_dns_says_and_what_is_proved(made: Path, run: Run, nameserver: 
         ("back.b.test", "A"): ["198.51.100.2"],
         ("ours.test", "MX"): ["10 mx.b.test.", "20 us.test.", "20 back.b.test."],
         ("us.test", "A"): ["127.0.0.1"],
+        ("loop.test", "MX"): ["10 us.test."],
         ("null.test", "MX"): ["0 ."],
         ("broken.test", "MX"): "SERVFAIL",
     }
@@ -279,10 +298,17 @@ def test_what_the_dns_says_and_what_is_proved(made: Path, run: Run, nameserver: 
     ]
     assert code == 0
     _, steps, code = why(run, made, "bob@ours.test")
-    assert code == 0 and sorted(text.split()[0] for what, text in steps if what == "no way") == [
-        "back.b.test",
-        "us.test",
+    assert code == 0 and [text for what, text in steps if what == "no way"] == [
+        "us.test is this host itself: 127.0.0.1 is an address of it",
+        "back.b.test is no better an exchanger than this host",
     ]
+    _, steps, code = why(run, made, "bob@loop.test")
+    assert code == 100
+    assert ("no way", "us.test is this host itself: 127.0.0.1 is an address of it") in steps
+    ran = run("--home", made, "why", "bob@loop.test")
+    assert "or A for that host, it isn't in my control/locals file" in ran.out
+    _, steps, code = why(run, made, "bob@[127.0.0.2]")
+    assert dict(steps)["control/smtproutes"] == "no line for this domain: mail goes to that address"
     found, steps, code = why(run, made, "bob@null.test")
     assert code == 100 and "null" in dict(steps)["MX of null.test"] and "5.1.10" in found["text"]
     found, steps, code = why(run, made, "bob@broken.test")
@@ -336,6 +362,20 @@ def test_somebody_else_is_told_nothing(made: Path, run: Run) -> None:
     finally:
         os.seteuid(0)
     assert ran.code == 100 and "become its owner" in ran.err
+
+
+def test_a_result_names_its_recipient_and_what_came_by_smtp_is_said(made: Path, run: Run) -> None:
+    folder = made / "queue/history"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / "2026-11-28.jsonl").write_text(
+        '{"msg":7,"time":1.0,"event":"accepted","bytes":5,"sender":"a@b","uid":4242,"pid":9}\n'
+        '{"msg":7,"time":1.0,"event":"starting","delivery":3,"channel":"remote","recipient":"x@y"}\n'
+        '{"msg":7,"time":1.5,"event":"delivery","delivery":3,"outcome":"deferral","text":"one\\ntwo\\n"}\n'
+    )
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, made.stat().st_uid, made.stat().st_gid)
+    ran = run("--home", made, "why", "--message", "7")
+    assert "delivery 3 to x@y, deferral after 0.50 s: one two" in ran.out
 
 
 def test_odd_things_in_the_record_hold_nobody_up_and_are_told_once(made: Path, run: Run) -> None:

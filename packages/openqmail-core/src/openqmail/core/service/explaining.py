@@ -72,7 +72,7 @@ def _route(home: Home, settings: Settings, address: bytes) -> tuple[Routed, list
 
     routed = route(address, settings, tell)
     if routed.channel == "remote":
-        what, domain = "control/locals, control/virtualdomains", _shown(routed.domain)
+        what, domain = "control/locals, control/virtualdomains", _shown(routed.domain) or "an empty name"
         text = f"no line makes {domain} a domain of this host: it belongs to another"
         trail.append(Step(what, text))
     return routed, trail
@@ -96,7 +96,7 @@ def _local(home: Home, settings: Settings, accounts: Accounts, routed: Routed) -
     except TemporaryFailure as error:
         return Explanation((Step("users/cdb", str(error)),), _TROUBLE)
     if entry is None:
-        step = Step(FILE, f"nobody has {_shown(local)}: it is an alias, looked for in {home.alias}")
+        step = Step(FILE, f"no entry for {_shown(local)}: it is an alias, looked for in {home.alias}")
         account, where = accounts.alias, (os.fsencode(home.alias), b"-", local)
     else:
         user = entry.user

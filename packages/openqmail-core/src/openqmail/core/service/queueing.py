@@ -154,7 +154,8 @@ class Queueing:
             await ending.wait(self.store.settle())
         left = self.store.unsettled() if settle else 0
         if left:
-            self._log(Notice(f"{left} messages stay in the journal; 'openqmail queue settle' moves them"))
+            stay, them = ("messages stay", "them") if left > 1 else ("message stays", "it")
+            self._log(Notice(f"{left} {stay} in the journal; 'openqmail queue settle' moves {them}"))
         await self.store.close()
         await ending.wait(self._history.close())
         return not left
