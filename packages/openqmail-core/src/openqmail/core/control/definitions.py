@@ -393,7 +393,11 @@ DEFINITIONS: tuple[Definition, ...] = (
         kind="instructions of dot-qmail(5)",
         default="./Maildir/",
         readers=("local",),
-        explanation="What is done with mail for a user who has no .qmail file.",
+        explanation=(
+            "What is done with mail for a user who has no .qmail file. A path that begins with ./ or / is a "
+            "Maildir when it ends with /, else an mbox: a file that is locked for each message, for which "
+            "half a minute is waited. &address forwards."
+        ),
         example="./Maildir/",
         parse=_default_delivery,
     ),
