@@ -1,11 +1,12 @@
 """W10: mail to many domains of which some are sick: what the healthy ones have to suffer from it.
 
 Every tenth domain is dead, every tenth is slow (see `net`), and all are found by their MX.  Messages
-come in by SMTP, to one domain after the other: first those to sick domains, which then are in the queue and in the slots; then those
-to healthy ones, and the time runs from the first of these until the last has arrived.  A round does
-that without the sick ones, then with them, each in a new home.  Memory is the most that all processes
-had (PSS), at any time.  openqmail alone: no peer is measured.  W10g is one message to 10,000 recipients
-at 100 of the healthy ones: how many messages these get for it.
+come in by SMTP, to one domain after the other: first those to sick domains, which then are in the
+queue and in the slots; then those to healthy ones, and the time runs from the first of these until
+the last has arrived.  A round does that without the sick ones, then with them, each in a new home.
+Memory is the most that all processes had (PSS), at any time.  openqmail alone: no peer is measured.
+W10g is one message to 10,000 recipients at 100 of the healthy ones: how many messages these get for
+it.
 """
 
 import socket
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
 
-from load import CONNECTIONS, SENDER, SIZE, TIMEOUT, LoadError, memory_of
+from load import CONNECTIONS, SENDER, SIZE, TIMEOUT, LoadError, cpu_of_one, memory_of
 from net import Net, kind_of
 from peers import INCOMING, Ground
 
@@ -39,14 +40,15 @@ _PATIENCE = 600.0
 
 
 class Figure(NamedTuple):
-    """One run: seconds until the healthy ones had their messages, MiB, and messages that slow ones had
-    by then."""
+    """One run: seconds until the healthy ones had their messages, MiB, messages that slow ones had by
+    then, and seconds of CPU of each process meanwhile."""
 
     messages: int
     healthy: int
     seconds: float
     memory: float
     slow: int
+    cpu: dict[str, float]
 
 
 class Group(NamedTuple):
@@ -88,7 +90,7 @@ class Comparison(NamedTuple):
         return max(each.memory for each in (*self.alone, *self.beside))
 
     def show(self) -> str:
-        head = ("W10", "messages", "healthy", "seconds", "healthy/s", "MiB", "slow by then")
+        head = ("W10", "messages", "healthy", "seconds", "healthy/s", "MiB", "slow by then", "CPU s")
         rows = []
         for name, figures in (("healthy alone", self.alone), ("beside sick ones", self.beside)):
             if not figures:
@@ -103,6 +105,7 @@ class Comparison(NamedTuple):
                     f"{figures[0].healthy / seconds:.0f}",
                     f"{max(each.memory for each in figures):.0f}",
                     f"{statistics.median(each.slow for each in figures):.0f}",
+                    f"{statistics.median(sum(each.cpu.values()) for each in figures):.1f}",
                 )
             )
         told = (
@@ -141,7 +144,8 @@ def compare(place: Ground, messages: int, domains: int, rounds: int, parts: Sequ
             what = "beside sick ones" if part == "beside" else "healthy alone"
             say(
                 f"round {number + 1} of {rounds}  W10 {what:<16} "
-                f"{figure.seconds:6.2f} s  {figure.memory:4.0f} MiB"
+                f"{figure.seconds:6.2f} s  {figure.memory:4.0f} MiB  CPU s "
+                + "  ".join(f"{role} {seconds:.1f}" for role, seconds in figure.cpu.items() if seconds >= 0.1)
             )
     return found
 
@@ -205,6 +209,8 @@ def _measure(home: SystemHome, net: Net, ill: list[int], healthy: list[int]) -> 
     service = home.process.pid
     _all_ended(_clients(home.port, ill))
     before, memory = net.taken()[0], memory_of(service)
+    pids = home.pids()
+    cpu = {role: cpu_of_one(pid) for role, pid in pids.items()}
     began = looked = time.monotonic()
     clients = _clients(home.port, healthy)
     while (taken := net.taken())[0] - before < len(healthy):
@@ -216,8 +222,10 @@ def _measure(home: SystemHome, net: Net, ill: list[int], healthy: list[int]) -> 
             _all_ended(clients)
             raise LoadError(f"healthy domains got {taken[0] - before} of {len(healthy)}: {home.tail(500)}")
     seconds = time.monotonic() - began
+    spent = {role: cpu_of_one(pid) - cpu[role] for role, pid in pids.items()}
     _all_ended(clients)
-    return Figure(len(ill) + len(healthy), len(healthy), seconds, max(memory, memory_of(service)), taken[1])
+    memory = max(memory, memory_of(service))
+    return Figure(len(ill) + len(healthy), len(healthy), seconds, memory, taken[1], spent)
 
 
 def _clients(port: int, domains: list[int]) -> "list[_Client]":

@@ -236,6 +236,16 @@ def test_an_address_that_was_silent_is_left_alone(made: Path, run: Run) -> None:
     silent(2, 60)
     [way], code = ways("x@b.example")
     assert code == 111 and "it was silent, and is left alone" in way
+    six = bytes(15) + b"\1" + bytes([2, 0, 0, 0]) + int(time.time() - 60).to_bytes(4, "little") + bytes(8)
+    (made / "queue/lock/tcpto").write_bytes(bytes(1024) + six)
+    control(
+        made,
+        "smtproutes",
+        "b.example:[127.0.0.9]:2599\nc.example:[127.0.0.9],[127.0.0.8]:2599\nsix.example:[::1]:2599\n",
+    )
+    [way], code = ways("x@six.example")
+    assert code == 111 and "it was silent, and is left alone" in way
+    silent(2, 60)
     first, second = ways("x@c.example")[0]
     assert "left alone" in first and "left alone" not in second
     assert ways("x@c.example")[1] == 0

@@ -10,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from threading import Event
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -136,6 +137,25 @@ class LockedFile:
             self._disk.waited_for.set()
             assert self._disk.let_go.wait(60)
         return self._disk.let_go.is_set() and self._file.lock(seconds)
+
+
+def test_the_lock_of_another_is_waited_for_half_a_minute_and_then_the_message_is_put_off(
+    tmp_path, monkeypatch
+):
+    now = [1000.0]
+
+    def sleep(seconds):
+        assert 0 < seconds <= 1
+        now[0] += seconds
+
+    world = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
+    monkeypatch.setattr("openqmail.core.world.posix_disk.time", world)
+    with (tmp_path / "box").open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        result = put(PosixDisk(), os.fsencode(tmp_path / "box"), BytesBody(b"x\n"))
+    assert result.outcome is Outcome.DEFERRAL and b"locked for 30 seconds" in result.text
+    assert 30.0 <= now[0] - 1000.0 <= 31.0
+    assert (tmp_path / "box").read_bytes() == b""
 
 
 def test_only_one_message_waits_for_a_locked_mbox(tmp_path):

@@ -136,6 +136,11 @@ def too_slow(host: bytes) -> Result:
     return Result(Outcome.DEFERRAL, text, host=True)
 
 
+def taken_too_slowly(host: bytes) -> Result:
+    """The peer wanted the message, and took it piece by piece in more time than any line needs."""
+    return Result(Outcome.DEFERRAL, b"Connected to %s but it took the message too slowly. (#4.4.2)\n" % host)
+
+
 def unfit(reason: str) -> Result:
     """No SMTP can carry this message; `reason` goes on with "it holds …"."""
     text = f"Sorry, SMTP cannot carry this message: {reason}. (#5.6.0)\n"
