@@ -104,7 +104,6 @@ class Openqmail:
             self._home.control(name, str(CONNECTIONS) if name == "concurrencydestination" else limit)
         self._home.control("maxrecipients", str(RECIPIENTS))
         self._home.control("concurrencyincoming", str(INCOMING))
-        self._home.control("checkrcpt", "0")  # as Postfix's smtpd here, which asks no delivery agent
         self._home.control("smtproutes", f"{SINK}:[127.0.0.1]:{sink}")
         self.log = self._home.log
         self._home.start()

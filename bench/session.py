@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from asyncio import Future
+from collections.abc import Sequence
 from typing import Any
 
 from openqmail.core.control.rules import Rule, Rules
@@ -19,7 +20,7 @@ from openqmail.core.control.settings import Listener, Settings
 from openqmail.core.gate import LocalGate, limits_of
 from openqmail.core.hooks import HookChain
 from openqmail.core.log import MemoryLog
-from openqmail.core.ports import ServiceContext
+from openqmail.core.ports import ServiceContext, Told
 from openqmail.core.service.frames.gate import GateClient, GateServer
 from openqmail.core.smtpd import SmtpService
 from openqmail.core.values import MessageId, Outcome, Result
@@ -64,9 +65,9 @@ class Queue:
 
 
 class Mailboxes:
-    def check(self, recipient: bytes) -> "Future[Result | None]":
-        future: Future[Result | None] = asyncio.get_running_loop().create_future()
-        future.set_result(Result(Outcome.SUCCESS, b""))
+    def check(self, recipients: Sequence[bytes]) -> "Future[Told]":
+        future: Future[Told] = asyncio.get_running_loop().create_future()
+        future.set_result({recipients[0]: Result(Outcome.SUCCESS, b"")})
         return future
 
 

@@ -15,7 +15,7 @@ import figures
 import security
 
 from openqmail.core.commands import manual
-from openqmail.core.commands.main import COMMANDS
+from openqmail.core.commands.line import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 MAN = ROOT / "docs" / "man"

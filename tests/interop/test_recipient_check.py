@@ -60,6 +60,26 @@ def test_who_has_a_mailbox_is_taken_and_who_has_none_gets_550(home: SystemHome) 
     assert told(home, *refused) == [NOBODY] * len(refused)
 
 
+def test_recipients_of_many_users_that_come_together_are_told_of_in_their_order(home: SystemHome) -> None:
+    some = {
+        home.address("alice", "shop-ham"): 250,
+        home.address("bob"): 250,
+        home.address("alice", "nowhere"): 550,
+        "anybody@far.example": 250,
+        home.address("bob", "broken"): 451,
+        "nowhere@a.example": 550,
+        "postmaster@a.example": 250,
+        "x@elsewhere.example": 250,
+        "none@lists.example": 550,
+        home.address("alice"): 250,
+    }
+    with smtplib.SMTP("127.0.0.1", home.port, "client.example", 20) as client:
+        client.ehlo()
+        client.mail("s@client.example")
+        client.send("".join(f"RCPT TO:<{one}>\r\n" for one in some))
+        assert {one: client.getreply()[0] for one in some} == some
+
+
 def test_what_is_broken_is_put_off_and_the_log_says_why(home: SystemHome) -> None:
     ((code, text),) = told(home, home.address("bob", "broken"))
     assert (code, b"blank" in text) == (451, False)

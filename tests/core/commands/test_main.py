@@ -4,16 +4,16 @@ import json
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from openqmail.core.__about__ import __version__
-from openqmail.core.commands import main as main_module
+from openqmail.core.commands.line import COMMANDS
 from openqmail.core.commands.manual import pages
 from openqmail.core.control import Home, all_definitions, extensions
+from openqmail.core.control.extensions import Entry
 
 Run = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[3]
@@ -102,8 +102,8 @@ def test_an_add_on_brings_a_command(run: Run, made: Path, monkeypatch: pytest.Mo
             return 7
 
     points = {
-        "toy": EntryPoint("toy", "toys:toy", "openqmail.commands"),
-        "bad": EntryPoint("bad", "no:x", ""),
+        "toy": Entry("openqmail.commands", "toy", "toys:toy"),
+        "bad": Entry("openqmail.commands", "bad", "no:x"),
     }
     monkeypatch.setattr(extensions, "registered", lambda group: points)
     load = extensions.load
@@ -173,7 +173,7 @@ def test_the_manual_pages_are_current() -> None:
 
 def test_the_manual_names_all_there_is() -> None:
     made = pages()
-    for name in main_module.COMMANDS:
+    for name in COMMANDS:
         assert f".B {name}\n" in made["openqmail.1"]
     for definition in all_definitions():
         assert f".B {definition.name}\n" in made["openqmail-control.5"]

@@ -5,14 +5,15 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from openqmail.core.control import extensions
+from openqmail.core.control.extensions import Entry
 from openqmail.core.values import ControlError, OpenqmailError
 
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     points = {
-        "good": EntryPoint("good", "collections:OrderedDict", "openqmail.hooks"),
-        "broken": EntryPoint("broken", "no.such.module:thing", "openqmail.hooks"),
+        "good": Entry("openqmail.hooks", "good", "collections:OrderedDict"),
+        "broken": Entry("openqmail.hooks", "broken", "no.such.module:thing"),
     }
     monkeypatch.setattr(extensions, "registered", lambda group: points if group == "openqmail.hooks" else {})
 
@@ -33,3 +34,9 @@ def test_an_unknown_name_says_what_there_is() -> None:
 def test_a_broken_add_on_is_named() -> None:
     with pytest.raises(ControlError, match=r"the hook 'broken' \(no.such.module:thing\) cannot be loaded"):
         extensions.load("openqmail.hooks", "broken")
+
+
+@pytest.mark.parametrize("value", ["os", "os:path.join", "os : path.join", "os:path.join [extra]"])
+def test_an_entry_point_is_loaded_as_importlib_does_it(value: str) -> None:
+    point = EntryPoint("x", value, "openqmail.hooks")
+    assert Entry(point.group, point.name, point.value).load() is point.load()

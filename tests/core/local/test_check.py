@@ -8,12 +8,14 @@ import pytest
 
 from openqmail.core.dotqmail.interpreter import NO_MAILBOX
 from openqmail.core.local import LocalDeliveries
+from openqmail.core.ports import Told
 from openqmail.core.values import Outcome, Result
+from openqmail.core.world import Facts
 
 
 def check(rig: Any, *recipients: bytes) -> list[Result | None]:
     async def story(local: LocalDeliveries) -> list[Result | None]:
-        return [await local.check(recipient) for recipient in recipients]
+        return [(await local.check((recipient,)))[recipient] for recipient in recipients]
 
     found: list[Result | None] = rig.run(story)
     return found
@@ -55,11 +57,30 @@ def test_what_would_be_deferred_is_told_in_the_words_of_the_delivery(
     spoil(rig)
 
     async def story(local: LocalDeliveries) -> tuple[Result | None, Result]:
-        return await local.check(b"alice@h"), (await local.deliver(rig.job())).result
+        return (await local.check((b"alice@h",)))[b"alice@h"], (await local.deliver(rig.job())).result
 
     told, delivered = rig.run(story)
     assert told == delivered
     assert told.outcome is Outcome.DEFERRAL
+
+
+def test_several_are_told_of_together_as_long_as_that_takes_no_time(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = (b"alice@h", b"bob@h", b"alice-nothing@h", b"alice@h")
+
+    async def story(local: LocalDeliveries) -> Told:
+        return await local.check(asked)
+
+    assert rig.run(story) == {b"alice@h": None, b"bob@h": NO_MAILBOX, b"alice-nothing@h": NO_MAILBOX}
+    look = rig.disk.stat
+
+    def slow(path: bytes) -> Facts:
+        rig.clock.advance(1.0)
+        return look(path)
+
+    monkeypatch.setattr(rig.disk, "stat", slow)
+    assert rig.run(story) == {b"alice@h": None}
 
 
 def test_nothing_is_delivered_or_written(rig: Any) -> None:
@@ -79,7 +100,7 @@ def test_a_mailbox_that_comes_or_goes_is_seen_at_once(rig: Any) -> None:
         )
         for change in changes:
             change()
-            found.append(await local.check(b"alice-new@h"))
+            found.append((await local.check((b"alice-new@h",)))[b"alice-new@h"])
         return found
 
     wanted: Callable[[LocalDeliveries], Awaitable[list[Result | None]]] = story

@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 
+import idna
 import pytest
 
 from openqmail.core.service.loops import new_loop
@@ -23,6 +26,23 @@ made = [bytes(31) for _ in range(100)]
 print(len({id(one) // 4096 for one in made}), gc.get_freeze_count() > 1000)
 """
 
+A_LIBRARY = """
+import _ssl
+from openqmail.core.service.processes.forking import share_memory
+
+def present():
+    with open("/proc/self/smaps") as smaps:
+        areas = smaps.read().split("VmFlags")
+    crypto = [area.split() for area in areas if "libcrypto" in area and " r-xp " in area]
+    return sum(int(words[words.index("Rss:") + 1]) for words in crypto)
+
+before = present()
+share_memory()
+after = present()
+import ssl
+print(before, after, ssl.create_default_context().minimum_version.name)
+"""
+
 ONE_COMMAND = """
 import sys
 from openqmail.core.commands.main import main
@@ -34,6 +54,15 @@ except SystemExit:
 """
 
 
+A_SERVICE = """
+import sys
+from openqmail.core.commands.main import main
+from openqmail.core.service import run
+
+run.run = lambda home, salvage: print(home.path, salvage, *sys.modules)
+main(sys.argv[1:])
+"""
+
 THE_SERVICE = """
 import sys
 from openqmail.core.service.run import _import_all
@@ -43,8 +72,10 @@ print(*sys.modules)
 """
 
 
-def output(program: str) -> str:
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+def output(program: str, *words: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=True
+    ).stdout
 
 
 def present(begin: int, size: int) -> int:
@@ -62,10 +93,31 @@ def test_a_process_writes_into_gaps_of_the_memory_that_all_share() -> None:
     assert frozen == "True", "a collection looks at what is imported"
 
 
+@LINUX
+def test_code_that_only_the_start_needed_stays_in_memory() -> None:
+    before, after, version = output(A_LIBRARY).split()
+    if before == "0":
+        pytest.skip("this Python has libcrypto in itself")
+    assert int(after) < int(before)
+    assert version.startswith("TLS"), "what was given back is not there again when it is wanted"
+
+
 def test_a_command_imports_the_others() -> None:
     modules = output(ONE_COMMAND).split()
     assert "openqmail.core.commands.run" in modules
     assert "openqmail.core.commands.mailbox" not in modules
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--home", "{}", "run"), ("--home={}", "run"), ("--home", "{}", "run", "--salvage")],
+)
+def test_a_service_has_the_parser_of_the_command_line_in_memory(tmp_path, words: tuple[str, ...]) -> None:
+    (tmp_path / "control").mkdir()
+    path, salvage, *modules = output(A_SERVICE, *(word.format(tmp_path) for word in words)).split()
+    assert path == str(tmp_path)
+    assert salvage == str("--salvage" in words)
+    assert "argparse" not in modules
 
 
 def test_what_tells_figures_is_imported_where_nobody_wants_them() -> None:
@@ -74,6 +126,21 @@ def test_what_tells_figures_is_imported_where_nobody_wants_them() -> None:
     assert "prometheus_client" not in modules
     for only in ("exposition", "scraping", "processes.metrics"):
         assert f"openqmail.core.service.{only}" not in modules
+
+
+def test_what_finds_add_ons_stays_in_memory() -> None:
+    modules = output(THE_SERVICE).split()
+    assert "openqmail.core.smtpd.service" in modules, "what was found is loaded"
+    assert not {"importlib.metadata", "zipfile", "csv", "email"} & set(modules)
+
+
+@pytest.mark.parametrize(("mode", "early"), [(0o755, False), (0o711, True), (0o700, True)])
+def test_names_beyond_ascii_are_loaded_before_nobody_can_read_them(mode: int, early: bool) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, mode)
+        shutil.copytree(os.path.dirname(idna.__file__), os.path.join(folder, "idna"))
+        modules = output(f"import sys; sys.path.insert(0, {folder!r})\n" + THE_SERVICE).split()
+    assert ("idna.uts46data" in modules) is early
 
 
 @LINUX

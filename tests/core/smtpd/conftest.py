@@ -23,7 +23,7 @@ from openqmail.core.dns import Answer, NoSuchName
 from openqmail.core.gate import LocalGate, limits_of
 from openqmail.core.hooks import HookChain
 from openqmail.core.log import MemoryLog
-from openqmail.core.ports import CONNECTIONS, LargeBody, ServiceContext
+from openqmail.core.ports import CONNECTIONS, LargeBody, ServiceContext, Told
 from openqmail.core.service.frames.gate import GateClient, GateServer
 from openqmail.core.service.frames.local_client import LocalClient
 from openqmail.core.service.frames.submission import SubmissionClient, SubmissionServer
@@ -83,27 +83,33 @@ class ListQueue:
 
 class Mailboxes:
     """Serves the port RecipientCheck: who begins with `no` has none, who begins with `later` none just
-    now; `hold` leaves it open."""
+    now; `hold` leaves it open.  Of others that come along it tells so many."""
 
     def __init__(self) -> None:
         self.asked: list[bytes] = []
-        self.answers: list[Future[Result | None]] = []
+        self.along: list[list[bytes]] = []
+        self.answers: list[Future[Told]] = []
         self.hold = False
+        self.tells = 1000
 
-    def check(self, recipient: bytes) -> "Future[Result | None]":
-        self.asked.append(recipient)
+    def check(self, recipients: Sequence[bytes]) -> "Future[Told]":
+        self.asked.append(recipients[0])
+        self.along.append(list(recipients[1:]))
         self.answers.append(asyncio.get_running_loop().create_future())
         if not self.hold:
             self.answer(len(self.asked) - 1)
         return self.answers[-1]
 
     def answer(self, at: int) -> None:
-        name, result = self.asked[at], None
+        told = (self.asked[at], *self.along[at][: self.tells])
+        self.answers[at].set_result({name: self._result(name) for name in told})
+
+    def _result(self, name: bytes) -> Result | None:
         if name.startswith(b"no"):
-            result = Result(Outcome.FAILURE, b"Sorry, no mailbox here by that name. (#5.1.1)\n")
-        elif name.startswith(b"later"):
-            result = Result(Outcome.DEFERRAL, b"Unable to switch to /home/later: access denied. (#4.3.0)\n")
-        self.answers[at].set_result(result)
+            return Result(Outcome.FAILURE, b"Sorry, no mailbox here by that name. (#5.1.1)\n")
+        if name.startswith(b"later"):
+            return Result(Outcome.DEFERRAL, b"Unable to switch to /home/later: access denied. (#4.3.0)\n")
+        return None
 
 
 class Names:

@@ -67,15 +67,20 @@ class Worker:
         self.holds_syncs = False
         self.syncs = []
         self.checked, self.checks = [], []
+        self.tells = 1000
 
-    def check(self, recipient):
+    def check(self, recipients):
         """Only addresses without a dash have a mailbox."""
-        self.checked.append(recipient)
+        self.checked += recipients
         future = asyncio.get_running_loop().create_future()
-        self.checks.append(future)
+        self.checks.append((recipients, future))
         if not self.held:
-            future.set_result(NOBODY if b"-" in recipient else None)
+            self.tell(len(self.checks) - 1)
         return future
+
+    def tell(self, at):
+        recipients, future = self.checks[at]
+        future.set_result({one: NOBODY if b"-" in one else None for one in recipients[: self.tells]})
 
     def deliver(self, job):
         self.jobs.append(job)
@@ -122,6 +127,16 @@ class Rig:
         worker.held, worker.holds_syncs = self.held, self.holds_syncs
         self.workers.setdefault(uid, []).append(worker)
         return worker
+
+    def check(self, recipient):
+        """Of it alone."""
+        asked = self.client.check((recipient,))
+        verdict = asyncio.get_running_loop().create_future()
+        if asked.done():
+            verdict.set_result(asked.result()[recipient])
+        else:
+            asked.add_done_callback(lambda done: verdict.set_result(done.result()[recipient]))
+        return verdict
 
     def deliver(self, local=b"u1", body=b"x\n"):
         body = BytesBody(body) if isinstance(body, bytes) else body
@@ -657,9 +672,7 @@ def test_wherever_a_worker_is_cut_off_each_job_has_an_end_and_only_what_was_sync
 def test_a_check_is_asked_of_the_user_of_the_address_and_answered(run):
     async def story(rig):
         spawner = rig.attach()
-        found = await asyncio.gather(
-            *[rig.client.check(one) for one in (b"u1@h", b"u2-x@h", b"who@h", b"u1")]
-        )
+        found = await asyncio.gather(*[rig.check(one) for one in (b"u1@h", b"u2-x@h", b"who@h", b"u1")])
         assert found == [None, NOBODY, None, None]
         assert {uid: worker.checked for uid, (worker,) in rig.workers.items()} == {
             1001: [b"u1@h", b"u1"],
@@ -675,7 +688,7 @@ def test_what_a_delivery_would_be_told_before_it_has_a_worker_is_told_of_a_check
     async def story(rig):
         spawner = rig.attach()
         for local in (b"trouble", b"root"):
-            assert await rig.client.check(local + b"@h") == (await rig.deliver(local)).result
+            assert await rig.check(local + b"@h") == (await rig.deliver(local)).result
         assert not spawner.asked
 
     run(story)
@@ -688,7 +701,7 @@ def test_a_check_that_is_lost_says_that_nobody_can_tell(run, lost):
     async def story(rig):
         rig.held = True
         spawner = rig.attach(slow=early)
-        verdict = rig.client.check(b"u1@h")
+        verdict = rig.check(b"u1@h")
         await until(lambda: spawner.pending if early else rig.workers and rig.workers[1001][0].checked)
         if lost == "worker":
             spawner.kill(rig.server(1001))
@@ -702,7 +715,7 @@ def test_a_check_that_is_lost_says_that_nobody_can_tell(run, lost):
             await rig.client.close()
         assert await verdict is None
         if lost == "closed":
-            assert await rig.client.check(b"u1@h") is None
+            assert await rig.check(b"u1@h") is None
 
     run(story)
 
@@ -713,15 +726,15 @@ def test_a_worker_that_does_not_answer_is_asked_no_more_when_enough_wait_for_it(
     async def story(rig):
         rig.held = True
         rig.attach()
-        waiting = [rig.client.check(b"u1-%d@h" % at) for at in range(5)]
+        waiting = [rig.check(b"u1-%d@h" % at) for at in range(5)]
         assert [verdict.done() for verdict in waiting] == [False] * 3 + [True] * 2
         assert {verdict.result() for verdict in waiting[3:]} == {None}
         await until(lambda: rig.workers and len(rig.workers[1001][0].checked) == 3)
-        assert rig.client.check(b"u1-6@h").done()
+        assert rig.check(b"u1-6@h").done()
         rig.held = False
-        assert await rig.client.check(b"u2-x@h") == NOBODY, "another user's are told"
-        for future in rig.workers[1001][0].checks:
-            future.set_result(NOBODY)
+        assert await rig.check(b"u2-x@h") == NOBODY, "another user's are told"
+        for at in range(3):
+            rig.workers[1001][0].tell(at)
         assert [await verdict for verdict in waiting[:3]] == [NOBODY] * 3
 
     run(story)
@@ -733,17 +746,74 @@ def test_checks_keep_to_their_number_of_workers_and_to_what_may_wait_for_one(run
     async def story(rig):
         rig.held = True
         spawner = rig.attach()
-        waiting = [rig.client.check(b"u%d-x@h" % at) for at in range(1, 9)]
+        waiting = [rig.check(b"u%d-x@h" % at) for at in range(1, 9)]
         await until(lambda: len(rig.workers) == 2 and all(one[0].checked for one in rig.workers.values()))
         assert [verdict.done() for verdict in waiting] == [False] * 6 + [True] * 2
         assert len(spawner.asked) == 2
         rig.held = False
         for uid in (1001, 1002):
-            rig.workers[uid][0].checks[0].set_result(NOBODY)
+            rig.workers[uid][0].tell(0)
         assert [await verdict for verdict in waiting] == [NOBODY] * 6 + [None] * 2
         assert rig.running() <= 2
 
     run(story, most=2)
+
+
+def test_those_whose_worker_is_asked_come_along_and_the_others_are_not_told_of(run):
+    async def story(rig):
+        spawner = rig.attach()
+        asked = (b"u1@h", b"u1-x@h", b"u2-x@h", b"trouble@h", b"u1-y@h", b"who@h")
+        assert await rig.client.check(asked) == {b"u1@h": None, b"u1-x@h": NOBODY, b"u1-y@h": NOBODY}
+        assert rig.workers[1001][0].checked == [b"u1@h", b"u1-x@h", b"u1-y@h"]
+        assert spawner.asked == [b"u1"]
+
+    run(story)
+
+
+def test_of_those_that_come_along_only_what_the_worker_tells_is_known(run):
+    async def story(rig):
+        rig.held = True
+        rig.attach()
+        verdict = rig.client.check((b"u1@h", b"u1-x@h", b"u1-y@h"))
+        await until(lambda: rig.workers and rig.workers[1001][0].checks)
+        worker = rig.workers[1001][0]
+        worker.tells = 2
+        worker.tell(0)
+        assert await verdict == {b"u1@h": None, b"u1-x@h": NOBODY}
+
+    run(story)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_of_those_that_came_along_with_a_lost_check_nothing_is_told(run, early):
+    async def story(rig):
+        rig.held = True
+        spawner = rig.attach(slow=early)
+        verdict = rig.client.check((b"u1@h", b"u1-x@h"))
+        await until(lambda: spawner.pending if early else rig.workers and rig.workers[1001][0].checked)
+        await rig.client.close()
+        assert await verdict == {b"u1@h": None}
+
+    run(story)
+
+
+def test_so_many_come_along_that_nobody_waits_long_behind_them(run, monkeypatch):
+    monkeypatch.setattr(local_client, "ALONG", 3)
+
+    async def story(rig):
+        rig.held = True
+        rig.attach()
+        asked = [tuple(b"u1-%d-%d@h" % (at, each) for each in range(3)) for at in range(4)]
+        waiting = [rig.client.check(some) for some in asked]
+        await until(lambda: rig.workers and len(rig.workers[1001][0].checks) == 4)
+        worker = rig.workers[1001][0]
+        for at in range(4):
+            worker.tell(at)
+        assert [len(await verdict) for verdict in waiting] == [3, 2, 1, 1]
+        worker.held = False
+        assert len(await rig.client.check(asked[0])) == 3, "they have left"
+
+    run(story)
 
 
 @pytest.mark.parametrize(
@@ -806,6 +876,19 @@ def test_a_worker_that_answers_what_was_not_asked_is_cut_off_and_its_jobs_deferr
         liar.worker.send(wrong)
         assert (await answer).result == Result(Outcome.DEFERRAL, CRASHED)
         await until(lambda: liar.lost)
+
+    run(story)
+
+
+def test_a_worker_that_tells_of_more_mailboxes_than_were_asked_for_is_cut_off(run):
+    async def story(rig):
+        liar = Liar(rig.client)
+        verdict = rig.client.check((b"u1@h", b"u1-x@h"))
+        await until(lambda: liar.heard)
+        assert liar.heard == [Check(1, b"u1@h", (b"u1-x@h",))]
+        liar.worker.send(Checked(1, "K", b"", (("K", b""), ("K", b""))))
+        await until(lambda: liar.lost)
+        assert await verdict == {b"u1@h": None}
 
     run(story)
 

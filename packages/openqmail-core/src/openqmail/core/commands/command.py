@@ -9,10 +9,11 @@ with a sentence where it cannot go on.
 import argparse
 from typing import Any, NoReturn, Protocol
 
+from openqmail.core.commands.codes import CANNOT, DONE, LATER, NONE
 from openqmail.core.control.home import Home
 from openqmail.core.values import HomeError
 
-DONE, NONE, CANNOT, LATER = 0, 1, 100, 111
+__all__ = ["CANNOT", "DONE", "LATER", "NONE", "Command", "Parser", "example", "needed"]
 
 
 class Command(Protocol):

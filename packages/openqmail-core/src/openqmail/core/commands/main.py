@@ -1,26 +1,17 @@
-"""`openqmail`: the one command for people.  Finds the home and the subcommand, and runs it.
+"""`openqmail`: the one command for people.  An error is one sentence on stderr.
 
-Core's subcommands are in `COMMANDS`; those of installed add-ons are looked for only when the
-word is none of core's, or when all are listed.  An error is one sentence on stderr.
+`run` as services are started is read here.  What else may be said needs argparse, which each process
+of a service would have in its memory for good.
 """
 
-import argparse
 import errno
-import importlib
 import os
 import sys
 from collections.abc import Sequence
 
-from openqmail.core.__about__ import __version__
-from openqmail.core.commands.command import CANNOT, DONE, LATER, Command, Parser, example
-from openqmail.core.control import extensions
+from openqmail.core.commands.codes import CANNOT, LATER
 from openqmail.core.control.home import Home
-from openqmail.core.values import HomeError, OpenqmailError, TemporaryFailure
-
-COMMANDS = ("init", "run", "upgrade", "status", "queue", "why", "mailbox", "user", "control", "check")
-"""Core's, each a module of this folder."""
-
-GROUP = "openqmail.commands"
+from openqmail.core.values import OpenqmailError, TemporaryFailure
 
 PASSING = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EIO),
@@ -45,85 +36,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    chosen = _chosen(words)
-    # One is imported alone: a service has nothing of the others in its memory.
-    commands = core_commands(chosen) if chosen in COMMANDS else core_commands() | _added(chosen)
-    parser = build_parser(commands)
-    if not words:
-        parser.print_help(sys.stderr)
-        return CANNOT
-    args = parser.parse_args(words)
-    if args.command is None:
-        parser.error("no command is named")
-    try:
-        code = commands[args.command].run(_home(args), args)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        # Whoever reads has had enough: `openqmail queue list | head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+    home, rest = _home(words)
+    if rest in (["run"], ["run", "--salvage"]):
+        from openqmail.core.service.run import run as serve  # noqa: PLC0415  # what only a service needs
+
+        return serve(Home.find(home, os.environ), salvage=len(rest) > 1)
+    from openqmail.core.commands import line  # noqa: PLC0415
+
+    return line.run(words)
 
 
-def core_commands(*names: str) -> dict[str, Command]:
-    """These, or all, by name."""
-    modules = {name: f"openqmail.core.commands.{name}" for name in names or COMMANDS}
-    return {name: importlib.import_module(module) for name, module in modules.items()}
-
-
-def build_parser(commands: dict[str, Command]) -> Parser:
-    """The whole command line; the manual page is made from it too."""
-    parser = Parser(prog="openqmail", description="A mail transfer agent in the tradition of qmail.")
-    parser.add_argument("--home", metavar="DIR", help="the home to work on (else OPENQMAIL_HOME)")
-    parser.add_argument("--version", action="version", version=f"openqmail {__version__}")
-    example(parser, "openqmail init mail --me a.example --user alice", "openqmail --home mail run")
-    below = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for name, command in commands.items():
-        text = command.help
-        one = below.add_parser(name, help=text, description=text[:1].upper() + text[1:] + ".")
-        command.arguments(one)
-    return parser
-
-
-def _chosen(words: list[str]) -> str | None:
-    """The subcommand's name: the first word, but for --home and its value; None where another option
-    comes first, which asks for something of all of them."""
-    rest = iter(words)
-    for word in rest:
-        if word == "--home":
-            next(rest, None)
-        elif not word.startswith("--home="):
-            return None if word.startswith("-") else word
-    return None
-
-
-def _added(name: str | None) -> dict[str, Command]:
-    """The command of this name that an add-on brings, or all of them.
-
-    One that cannot be loaded stops only those who name it.
-    """
-    if name is not None:
-        return {name: extensions.load(GROUP, name)} if name in extensions.registered(GROUP) else {}
-    found: dict[str, Command] = {}
-    for one in extensions.registered(GROUP):
-        if one in COMMANDS:
-            continue
-        try:
-            found[one] = extensions.load(GROUP, one)
-        except OpenqmailError as error:
-            print(f"openqmail: {error}", file=sys.stderr)
-    return found
-
-
-def _home(args: argparse.Namespace) -> Home | None:
-    if args.home is None and not os.environ.get("OPENQMAIL_HOME"):
-        return None
-    try:
-        return Home.find(args.home, os.environ)
-    except HomeError:
-        if args.command == "init":  # which may be about to make just this one
-            return None
-        raise
+def _home(words: list[str]) -> tuple[str | None, list[str]]:
+    """The home, if the first words name one, and the other words."""
+    match words:
+        case ["--home", home, *rest] if not home.startswith("-"):
+            return home, rest
+        case [first, *rest] if first.startswith("--home="):
+            return first.removeprefix("--home="), rest
+    return None, words
 
 
 def _failed(error: object, code: int) -> int:

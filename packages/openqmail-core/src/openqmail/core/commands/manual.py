@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 
 from openqmail.core.commands import sendmail
-from openqmail.core.commands.main import build_parser, core_commands
+from openqmail.core.commands.line import build_parser, core_commands
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.definitions import DEFINITIONS
 

@@ -4,13 +4,29 @@ Core's own SMTP service and transport are found in the same way.  Being installe
 nothing: a name does something once a control file, or the command line, names it.
 """
 
-from functools import cache
-from typing import TYPE_CHECKING, Any
+import importlib
+from collections.abc import Iterable
+from functools import cache, reduce
+from typing import Any
+
+import msgspec
 
 from openqmail.core.values import ControlError, OpenqmailError
 
-if TYPE_CHECKING:  # imported where it is used: it costs a start more than all of control/
-    from importlib.metadata import EntryPoint
+
+class Entry(msgspec.Struct, frozen=True):
+    """An entry point, nothing of it imported yet.  `value`: MODULE:ATTRIBUTE, either dotted."""
+
+    group: str
+    name: str
+    value: str
+
+    def load(self) -> Any:
+        """Raises whatever importing it does."""
+        module, _, attribute = self.value.partition("[")[0].partition(":")
+        names = filter(None, attribute.strip().split("."))
+        return reduce(getattr, names, importlib.import_module(module.strip()))
+
 
 GROUPS = {
     "openqmail.services": ("service", "control/listen"),
@@ -22,18 +38,37 @@ GROUPS = {
 """A group -> what one of it is called, and the control file that names it."""
 
 
-@cache
-def registered(group: str) -> "dict[str, EntryPoint]":
-    """The entry points of a group by name.  The first one on the path wins."""
-    from importlib.metadata import entry_points  # noqa: PLC0415
+_told: dict[str, dict[str, Entry]] = {}
+"""By group, what `tell` has been told."""
 
-    found: dict[str, EntryPoint] = {}
+
+def registered(group: str) -> dict[str, Entry]:
+    """The entry points of a group by name.  The first one on the path wins."""
+    return _told.get(group, {}) if _told else _found(group)
+
+
+def everything() -> list[Entry]:
+    """What is registered, in all groups."""
+    return [entry for group in GROUPS for entry in _found(group).values()]
+
+
+def tell(entries: Iterable[Entry]) -> None:
+    """`everything` as another process has found it: nothing is looked for in this one any more."""
+    for entry in entries:
+        _told.setdefault(entry.group, {})[entry.name] = entry
+
+
+@cache
+def _found(group: str) -> dict[str, Entry]:
+    from importlib.metadata import entry_points  # noqa: PLC0415  # costs a start more than all of control/
+
+    found: dict[str, Entry] = {}
     for point in sorted(entry_points(group=group), key=lambda point: point.name):
-        found.setdefault(point.name, point)
+        found.setdefault(point.name, Entry(group, point.name, point.value))
     return found
 
 
-def find(group: str, name: str) -> "EntryPoint":
+def find(group: str, name: str) -> Entry:
     """What is registered under a name, not imported yet.  Raises ControlError where a control
     file names it, else OpenqmailError."""
     kind, file = GROUPS[group]

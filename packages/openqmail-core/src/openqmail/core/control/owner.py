@@ -10,6 +10,7 @@ import pwd
 import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.machinery import PathFinder
 
 from openqmail.core.control import extensions
 from openqmail.core.control.home import Home
@@ -50,10 +51,32 @@ def acting_as(uid: int, gid: int) -> Iterator[None]:
 
 def load_late() -> None:
     """Import what control files may need: the owner may not be able to read where it lies."""
-    load_idna()
+    if not _for_everybody("idna"):  # it takes a MiB: who meets a name beyond ASCII loads it then
+        load_idna()
     for name in extensions.registered("openqmail.control"):
         with suppress(OpenqmailError):  # said when the control files are read
             extensions.load("openqmail.control", name)
+
+
+def _for_everybody(package: str) -> bool:
+    """Whether anybody may read its modules."""
+    spec = PathFinder.find_spec(package)
+    folders = (spec and spec.submodule_search_locations) or ()
+    try:
+        files = [one.path for folder in folders for one in os.scandir(folder) if one.name.endswith(".py")]
+        return bool(files) and all(_open_to_all(os.path.realpath(file)) for file in files)
+    except OSError:
+        return False
+
+
+def _open_to_all(path: str) -> bool:
+    """Whether anybody may read it, by its mode and those of the folders above it."""
+    wanted = 0o4
+    while os.stat(path).st_mode & wanted == wanted:
+        if path == "/":
+            return True
+        path, wanted = os.path.dirname(path), 0o5
+    return False
 
 
 def become_owner(home: Home) -> None:

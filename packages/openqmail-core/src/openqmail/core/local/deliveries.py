@@ -21,7 +21,7 @@ from openqmail.core.local.maildir import Maildirs, host_part, stem
 from openqmail.core.local.mbox import Mboxes
 from openqmail.core.local.plans import Directory, Plans, Task
 from openqmail.core.message import delivered_to, has_line, qmail_hop, return_path
-from openqmail.core.ports import Forward, LocalJob, LocalReport, Written
+from openqmail.core.ports import Forward, LocalJob, LocalReport, Told, Written
 from openqmail.core.values import Body, OpenqmailError, Outcome, Result
 from openqmail.core.world import Clock, Disk, ThreadWorkers, Workers
 
@@ -30,6 +30,9 @@ THREADS = 4
 
 HEADER = 1 << 20
 """Bytes of a large message in which its header is looked for."""
+
+ALONG = 0.05
+"""Seconds that one who is checked waits for others that are checked along."""
 
 LOOPING = Result(Outcome.FAILURE, b"This message is looping: it already has my Delivered-To line. (#5.4.6)\n")
 NO_MAILDIR = Result(Outcome.DEFERRAL, b"Unable to chdir to maildir. (#4.2.1)\n")
@@ -93,11 +96,17 @@ class LocalDeliveries:
         """Make files durable, with their names."""
         return self._syncer.run(self._durability.sync, tuple(written))
 
-    def check(self, recipient: bytes) -> "Future[Result | None]":
+    def check(self, recipients: Sequence[bytes]) -> "Future[Told]":
         """What the plan of a delivery would be, at once."""
-        task = self._plans.task(recipient)
-        future: Future[Result | None] = self._loop.create_future()
-        future.set_result(task.result if task.refused else None)
+        told: dict[bytes, Result | None] = {}
+        until = self._clock.monotonic() + ALONG
+        for recipient in recipients:
+            task = self._plans.task(recipient)
+            told[recipient] = task.result if task.refused else None
+            if self._clock.monotonic() > until:  # the first waits for the others
+                break
+        future: Future[Told] = self._loop.create_future()
+        future.set_result(told)
         return future
 
     async def close(self) -> None:

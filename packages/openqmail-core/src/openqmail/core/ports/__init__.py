@@ -22,6 +22,7 @@ from openqmail.core.ports.delivery import (
     RecipientCheck,
     RemoteDelivery,
     RemoteJob,
+    Told,
     Written,
 )
 from openqmail.core.ports.destination import DestinationState
@@ -68,6 +69,7 @@ __all__ = [
     "ServiceContext",
     "Step",
     "Submission",
+    "Told",
     "Trail",
     "Written",
     "of",

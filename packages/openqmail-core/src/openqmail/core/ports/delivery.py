@@ -1,7 +1,7 @@
 """The ports by which mail goes out: to users of this host, and to other hosts."""
 
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -66,13 +66,18 @@ class LocalDelivery(Protocol):
         ...
 
 
+Told = Mapping[bytes, Result | None]
+"""Of each address what would become of mail for it."""
+
+
 class RecipientCheck(Protocol):
     """Served by local."""
 
-    def check(self, recipient: bytes) -> Future[Result | None]:
-        """What would become of mail for `recipient`, an address as routed: FAILURE when it would be
-        refused for good, DEFERRAL when it could not be delivered just now.  None when it would be
-        taken, and when nobody can tell.  Nothing is delivered or written.  Never raises."""
+    def check(self, recipients: Sequence[bytes]) -> Future[Told]:
+        """What would become of mail for the first of `recipients`, addresses as routed: FAILURE when it
+        would be refused for good, DEFERRAL when it could not be delivered just now.  None when it would
+        be taken, and when nobody can tell.  Of others the same is told where it is no trouble; who is
+        missing then is to be asked for alone.  Nothing is delivered or written.  Never raises."""
         ...
 
 

@@ -34,7 +34,14 @@ def _give_back_zeros(begin: int, size: int) -> None:
     zeros = bytes(page)
     for at in range(-(-begin // page) * page, begin + size - page + 1, page):
         if ctypes.string_at(at, page) == zeros:
-            _madvise(at, page, mmap.MADV_DONTNEED)
+            give_back(at, page)
+
+
+def give_back(begin: int, size: int) -> None:
+    """Give these whole pages back to the system.  One that is looked at again is as it was at first: of
+    zeros, or as its file has it."""
+    if _madvise is not None:
+        _madvise(begin, size, mmap.MADV_DONTNEED)
 
 
 def close_all_but(keep: Iterable[int]) -> None:

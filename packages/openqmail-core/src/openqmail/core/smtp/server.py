@@ -48,7 +48,7 @@ from openqmail.core.smtp.receiving import ChunkedBody, DataBody
 from openqmail.core.smtp.refusals import Refused, of_event, of_line
 from openqmail.core.smtp.tables import COUNTED, NO_SERVICE, TABLE, Refusal, State
 from openqmail.core.smtp.xclient import read_xclient
-from openqmail.core.values import Reply
+from openqmail.core.values import Recipient, Reply
 
 __all__ = ["Offer", "ServerSession"]
 
@@ -187,6 +187,22 @@ class ServerSession:
     def ahead(self) -> bool:
         """Something came that has not had its turn yet."""
         return bool(self._buffer)
+
+    def recipients_ahead(self, most: int) -> list[Recipient]:
+        """Those of the RCPT commands that came behind the one that waits for its answer, up to any other
+        line: at most `most`, and no more than could be accepted.  Their turn is still to come."""
+        found: list[Recipient] = []
+        if type(self._pending) is not Rcpt:
+            return found
+        most = min(most, self._offer.max_recipients - self._recipients - 1)
+        buffer, at = self._buffer, self._position
+        while len(found) < most and (end := buffer.find(b"\n", at, at + COMMAND_LINE) + 1):
+            rcpt = self._rcpt_on(buffer[at:end])
+            if rcpt is None:
+                break
+            found.append(rcpt.recipient)
+            at = end
+        return found
 
     def timed_out(self, reply: Reply = tables.TIMEOUT) -> None:
         """The client was silent for too long, or too slow."""
@@ -349,7 +365,7 @@ class ServerSession:
             after = _ROWS[type(event)].get(self.state)
             if type(after) is State and (found := self._take(event, after)) is not None:
                 return found
-        if end - start == 1 or line.find(b"\r") != len(line) - 2 or 0 in line:
+        if _is_bare(line):
             self._violated("line", tables.BARE_IN_COMMAND)
             return None
         try:
@@ -374,8 +390,7 @@ class ServerSession:
         return event
 
     def _obey(self, line: bytes) -> Event | None:
-        verb, _, argument = line.rstrip(b" \t\r\n").partition(b" ")  # section 4.1.1
-        verb = verb.upper()
+        verb, argument = _words(line)
         row = TABLE.get(verb)
         if row is None:
             raise Refusal(tables.NOT_IMPLEMENTED if verb in tables.STANDARD else tables.UNKNOWN)
@@ -412,10 +427,24 @@ class ServerSession:
         return self._wait(event, answers.MAIL_OK, after)
 
     def _rcpt(self, argument: bytes, after: State) -> Event | None:
-        event = read_rcpt(argument, self._extended, self._smtputf8, self._offer.dsn)
+        event = self._read_rcpt(argument)
         if self._recipients >= self._offer.max_recipients:
             raise Refusal(tables.TOO_MANY_RECIPIENTS)
         return self._wait(event, answers.RCPT_OK, after)
+
+    def _read_rcpt(self, argument: bytes) -> Rcpt:
+        return read_rcpt(argument, self._extended, self._smtputf8, self._offer.dsn)
+
+    def _rcpt_on(self, line: bytes) -> Rcpt | None:
+        """The RCPT command that a line is, where nothing is wrong with it."""
+        event = common(line) if len(line) <= SHORT_LINE else None
+        if event is not None or _is_bare(line):
+            return event if type(event) is Rcpt else None
+        verb, argument = _words(line)
+        try:
+            return self._read_rcpt(argument) if verb == b"RCPT" else None
+        except Refusal:
+            return None
 
     def _data(self, argument: bytes, after: State) -> Event | None:
         _no_argument(argument)
@@ -546,6 +575,17 @@ class ServerSession:
             self.state = _READY
         self._take_leave()
         return Reset(reply.lines[0]) if sender is not None and self._next is None else None
+
+
+def _words(line: bytes) -> tuple[bytes, bytes]:
+    """The verb of a command in upper case, and what stands behind it (section 4.1.1)."""
+    verb, _, argument = line.rstrip(b" \t\r\n").partition(b" ")
+    return verb.upper(), argument
+
+
+def _is_bare(line: bytes) -> bool:
+    """Whether CR or LF do not come in pairs, at its end alone, or there is a NUL."""
+    return len(line) == 1 or line.find(b"\r") != len(line) - 2 or 0 in line
 
 
 def _no_argument(argument: bytes) -> None:

@@ -9,6 +9,9 @@ from openqmail.core.control.settings import Settings
 FREE = 3
 """Refused recipients whose refusal is not delayed: anybody may mistype an address."""
 
+AHEAD = 250
+"""Recipients that are looked up together at most."""
+
 LONGEST = 30.0
 """Seconds that a refusal is delayed at most."""
 
@@ -36,6 +39,15 @@ class Bounds:
         """One more recipient is refused for good; False when the session has had enough of them."""
         self._refused += 1
         return not 0 < self._most_refused <= self._refused
+
+    def ahead(self, accepted: int) -> int:
+        """How many recipients may be looked up before their turn, in a message that has so many: no more
+        than came to something or may still fail, so who never takes his turn has won little by it."""
+        if self.delay:
+            return 0
+        if not self._most_refused:
+            return AHEAD
+        return min(AHEAD, accepted + self._most_refused - self._refused)
 
     @property
     def delay(self) -> float:

@@ -56,6 +56,10 @@ class Connection(Protocol):
         """An answer that was owed has been given."""
         ...
 
+    def when(self, answer: "Future[T]", then: Callable[[T], None]) -> None:
+        """Go on by `then` now where the answer is there, else when it comes."""
+        ...
+
     def begin_anew(self, said: XClient) -> None:
         """The session is over, and one for another client begins."""
         ...
@@ -165,7 +169,7 @@ class Dialogue:
         if not self._bounds.begin():
             self._part(TOO_MANY_MESSAGES)
         elif self._listed is not None:
-            self._when(self._listed, partial(self._mail_of, event))
+            self._connection.when(self._listed, partial(self._mail_of, event))
         else:
             self._mail_of(event, self._policy.refusal)
 
@@ -177,7 +181,7 @@ class Dialogue:
             self.machine.send(refusal)
         elif self._context.settings.messagesperhour and not self._policy.relay:
             spent = self._context.gate.spend(MESSAGES_PER_HOUR, network_of(self._client[0]))
-            self._when(spent, partial(self._mail, event))
+            self._connection.when(spent, partial(self._mail, event))
         else:
             self._mail(event, True)
 
@@ -200,20 +204,27 @@ class Dialogue:
         if incoming is None:
             self.machine.accept()
             return
-        settings = self._context.settings
-        address = at_home(recipient.address, self._ours, settings.localiphost)
-        refusal = self._policy.judge(incoming.mail.sender, address)
-        if refusal is not None:
-            self._refuse(refusal)
+        address = self._judge(incoming.mail.sender, recipient.address)
+        if isinstance(address, Reply):
+            self._refuse(address)
             return
-        address += self._policy.suffix
         if address != recipient.address:
             recipient = Recipient(address, recipient.notify, recipient.orcpt)
-        if settings.recipientsperhour and not self._policy.relay:
+        if self._counted:
             spent = self._context.gate.spend(RECIPIENTS_PER_HOUR, network_of(self._client[0]))
-            self._when(spent, partial(self._rcpt, incoming, recipient))
+            self._connection.when(spent, partial(self._rcpt, incoming, recipient))
         else:
             self._rcpt(incoming, recipient, True)
+
+    def _judge(self, sender: bytes, recipient: bytes) -> bytes | Reply:
+        """`recipient` as it stands in the envelope, or the reply that refuses it."""
+        address = at_home(recipient, self._ours, self._context.settings.localiphost)
+        return self._policy.judge(sender, address) or address + self._policy.suffix
+
+    @property
+    def _counted(self) -> bool:
+        """Each recipient counts against what its network may send in an hour."""
+        return bool(self._context.settings.recipientsperhour) and not self._policy.relay
 
     def _rcpt(self, incoming: Incoming, recipient: Recipient, seldom: bool) -> None:
         if self._connection.gone:
@@ -229,8 +240,17 @@ class Dialogue:
         if self._recipients is None:
             self._checked(incoming, recipient, None)
         else:
-            verdict = self._recipients.check(recipient.address)
-            self._when(verdict, partial(self._checked, incoming, recipient))
+            verdict = self._recipients.check(recipient.address, partial(self._ahead, incoming))
+            self._connection.when(verdict, partial(self._checked, incoming, recipient))
+
+    def _ahead(self, incoming: Incoming) -> list[bytes]:
+        """The recipients behind the one that waits for its answer, that came with it and will be looked up
+        in their turn; none where that is only known when a hook or the gate was asked."""
+        if self._counted or "rcpt" in self._asked:
+            return []
+        sender, most = incoming.mail.sender, self._bounds.ahead(len(incoming.recipients))
+        judged = [self._judge(sender, one.address) for one in self.machine.recipients_ahead(most)]
+        return [one for one in judged if isinstance(one, bytes)]
 
     def _checked(self, incoming: Incoming, recipient: Recipient, refusal: Reply | None) -> None:
         if refusal is not None:
@@ -374,17 +394,6 @@ class Dialogue:
             self._refuse(reply)
         else:
             self.machine.send(reply)
-        self._connection.go_on()
-
-    def _when(self, answer: "Future[T]", then: Callable[[T], None]) -> None:
-        """Go on by `then` now where the answer is there, which is the rule, else when it comes."""
-        if answer.done():
-            then(answer.result())
-        else:
-            answer.add_done_callback(partial(self._told, then))
-
-    def _told(self, then: Callable[[T], None], answer: "Future[T]") -> None:
-        then(answer.result())
         self._connection.go_on()
 
     def _session_facts(self) -> SessionFacts:

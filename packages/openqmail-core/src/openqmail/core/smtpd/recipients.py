@@ -9,20 +9,21 @@ where no answer comes soon, the recipient is taken, as without a check, and its 
 import asyncio
 import re
 from asyncio import Future, TimerHandle
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 
 from openqmail.core.control.routing import route
 from openqmail.core.control.settings import Settings
 from openqmail.core.log import Log, Warn
 from openqmail.core.log.escaping import escape
-from openqmail.core.ports import RecipientCheck
+from openqmail.core.ports import RecipientCheck, Told
 from openqmail.core.values import Outcome, Reply, Result
 from openqmail.core.world import Clock
 
 FRESH = 5.0
 """Seconds for which an answer holds."""
 
-MOST = 1024
+MOST = 4096
 """Answers that are remembered, and routes; then all are forgotten."""
 
 PATIENCE = 10.0
@@ -30,6 +31,8 @@ PATIENCE = 10.0
 
 _PUT_OFF = b"this mailbox cannot take mail just now, try again later"
 _CODE = re.compile(rb" *\(#([45]\.[0-9]{1,3}\.[0-9]{1,3})\)$")
+
+_NEVER = 0.0, None
 
 Verdict = Future[Reply | None]
 
@@ -43,52 +46,87 @@ class Recipients:
         self._clock = clock
         self._log = log
         self._route = lru_cache(MOST)(partial(route, settings=settings))
-        self._taken = self._done(None)
+        self._taken: Verdict = self._loop.create_future()
+        self._taken.set_result(None)
         self._known: dict[bytes, tuple[float, Verdict]] = {}
+        self._foreseen: dict[bytes, tuple[float, Result | None]] = {}
+        """What was told along with others and nobody has asked for yet."""
         self._waiting: dict[bytes, Verdict] = {}
 
-    def check(self, recipient: bytes) -> Verdict:
+    def check(self, recipient: bytes, ahead: "Callable[[], Iterable[bytes]]" = tuple) -> Verdict:
         """The reply that refuses `recipient`, as it stands in the envelope; None when it is to be
-        taken.  There at once when nobody need be asked; never to be cancelled."""
+        taken.  There at once when nobody need be asked; never to be cancelled.  `ahead` gives others that
+        will be asked for soon; they are looked up along with it where it has to be."""
         routed = self._route(recipient)
         if routed.channel != "local":
             return self._taken
         address = routed.address
-        until, verdict = self._known.get(address, (0.0, self._taken))
-        if self._clock.monotonic() < until:
+        now = self._clock.monotonic()
+        until, verdict = self._known.get(address, _NEVER)
+        if verdict is not None and now < until:
             return verdict
-        return self._waiting.get(address) or self._ask(address)
+        until, result = self._foreseen.pop(address, _NEVER)
+        if now < until:
+            return self._remember(address, until, self._done(self._reply(address, result)))
+        return self._waiting.get(address) or self._ask(address, ahead())
 
-    def _ask(self, address: bytes) -> Verdict:
-        asked = self._check.check(address)
+    def _ask(self, address: bytes, ahead: Iterable[bytes]) -> Verdict:
+        asked = self._check.check((address, *self._unknown(ahead, address)))
         if asked.done():
-            return self._remember(address, self._done(self._reply(address, asked.result())))
+            result = self._foresee(address, asked.result())
+            return self._remember(address, self._soon(), self._done(self._reply(address, result)))
         verdict: Verdict = self._loop.create_future()
         self._waiting[address] = verdict
         timer = self._loop.call_later(PATIENCE, self._settle, address, verdict, None)
         asked.add_done_callback(partial(self._answered, address, verdict, timer))
         return verdict
 
-    def _answered(
-        self, address: bytes, verdict: Verdict, timer: TimerHandle, asked: "Future[Result | None]"
-    ) -> None:
+    def _unknown(self, recipients: Iterable[bytes], besides: bytes) -> Iterable[bytes]:
+        """The addresses, each once, about which somebody would have to be asked."""
+        found: dict[bytes, None] = {}
+        now = self._clock.monotonic()
+        for recipient in recipients:
+            routed = self._route(recipient)
+            address = routed.address
+            until = max(self._known.get(address, _NEVER)[0], self._foreseen.get(address, _NEVER)[0])
+            if routed.channel == "local" and until <= now and address not in self._waiting:
+                found[address] = None
+        found.pop(besides, None)
+        return found
+
+    def _answered(self, address: bytes, verdict: Verdict, timer: TimerHandle, asked: "Future[Told]") -> None:
         timer.cancel()
-        self._settle(address, verdict, asked.result())
+        if not verdict.done():  # else this answer came too late
+            self._settle(address, verdict, self._foresee(address, asked.result()))
+
+    def _foresee(self, address: bytes, told: Told) -> Result | None:
+        """What is told of `address`; what is told of others is kept."""
+        until = self._soon()
+        for one, result in told.items():
+            if one != address:
+                if len(self._foreseen) >= MOST:
+                    self._foreseen.clear()
+                self._foreseen[one] = until, result
+        return told[address]
 
     def _settle(self, address: bytes, verdict: Verdict, result: Result | None) -> None:
-        if verdict.done():  # this answer came too late
-            return
         del self._waiting[address]
         verdict.set_result(self._reply(address, result))
-        self._remember(address, verdict)
+        self._remember(address, self._soon(), verdict)
 
-    def _remember(self, address: bytes, verdict: Verdict) -> Verdict:
+    def _soon(self) -> float:
+        """Until when what is told now holds."""
+        return self._clock.monotonic() + FRESH
+
+    def _remember(self, address: bytes, until: float, verdict: Verdict) -> Verdict:
         if len(self._known) >= MOST:
             self._known.clear()
-        self._known[address] = self._clock.monotonic() + FRESH, verdict
+        self._known[address] = until, verdict
         return verdict
 
     def _done(self, reply: Reply | None) -> Verdict:
+        if reply is None:
+            return self._taken
         future: Verdict = self._loop.create_future()
         future.set_result(reply)
         return future

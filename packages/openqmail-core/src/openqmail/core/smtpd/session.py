@@ -85,7 +85,7 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._look_up(peer.name)
         elif self._service.admission.by_name:
             self._service.opened(self)
-            self._when(self._service.admission.name_of(client[0]), self._look_up)
+            self.when(self._service.admission.name_of(client[0]), self._look_up)
         else:
             self._look_up("")
         if self._dialogue is None and not self._closing:  # the gate is not so quick
@@ -105,7 +105,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         self._service.opened(self)
         if self._context.settings.connectionsperhour and not policy.relay:
             spent = self._context.gate.spend(CONNECTIONS_PER_HOUR, network_of(address))
-            self._when(spent, self._ask_network)
+            self.when(spent, self._ask_network)
         else:
             self._ask_network(True)
 
@@ -114,7 +114,7 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._refuse(TOO_OFTEN)
         elif self._context.settings.concurrencynetwork and not self._policy.relay:
             crowd = of(CONNECTIONS_OF_NETWORK, network_of(self._client[0]))
-            self._when(self._context.gate.lease(crowd), partial(self._ask_in, crowd))
+            self.when(self._context.gate.lease(crowd), partial(self._ask_in, crowd))
         else:
             self._ask_in(b"", True)
 
@@ -123,7 +123,7 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._refuse(CROWDED)
         elif self._transport is not None and not self._closing:
             self._crowd = crowd
-            self._when(self._context.gate.lease(CONNECTIONS), self._enter)
+            self.when(self._context.gate.lease(CONNECTIONS), self._enter)
         elif crowd:
             self._context.gate.release(crowd)
 
@@ -162,13 +162,6 @@ class SmtpSession(asyncio.BufferedProtocol):
         self._dialogue.greet()
         self.go_on()
 
-    def _when(self, answer: "Future[T]", then: Callable[[T], None]) -> None:
-        """Go on by `then` now where the answer is there, which is the rule, else when it comes."""
-        if answer.done():
-            then(answer.result())
-        else:
-            answer.add_done_callback(lambda done: then(done.result()))
-
     def _refuse(self, reply: Reply) -> None:
         """Say why there is no service, and hang up."""
         if self._transport is not None and not self._closing:
@@ -194,7 +187,7 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._record.ended("lost" if error is not None else gone)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._read_into  # one for all sessions: what was read is copied before another reads
+        return self._service.room  # one for all sessions: what was read is copied before another reads
 
     def buffer_updated(self, count: int) -> None:
         dialogue = self._dialogue
@@ -277,6 +270,17 @@ class SmtpSession(asyncio.BufferedProtocol):
     @property
     def gone(self) -> bool:
         return self._transport is None
+
+    def when(self, answer: "Future[T]", then: Callable[[T], None]) -> None:
+        """Go on by `then` now where the answer is there, which is the rule, else when it comes."""
+        if answer.done():
+            then(answer.result())
+        else:
+            answer.add_done_callback(partial(self._told, then))
+
+    def _told(self, then: Callable[[T], None], answer: "Future[T]") -> None:
+        then(answer.result())
+        self.go_on()
 
     def begin_anew(self, said: XClient) -> None:
         """A front end has said for whom it speaks: this session is over, and that client's begins."""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-CHUNK = 64 * 1024
+CHUNK = 128 * 1024
 
 
 class Body(Protocol):

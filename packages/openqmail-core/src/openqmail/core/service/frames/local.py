@@ -7,11 +7,12 @@ and learns nothing but whether there is a mailbox.  The client's side is `local_
 
 from asyncio import Future
 from functools import partial
+from itertools import takewhile
 from typing import Any, Protocol
 
 import msgspec
 
-from openqmail.core.ports import LocalDelivery, LocalJob, LocalReport, RecipientCheck, Written
+from openqmail.core.ports import LocalDelivery, LocalJob, LocalReport, RecipientCheck, Told, Written
 from openqmail.core.service.frames.bodies import release, unpack
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError, understand
@@ -50,10 +51,11 @@ class Sync(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
 
 
 class Check(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
-    """What would become of mail for this address, as routed?"""
+    """What would become of mail for this address, as routed?  And for those that come along?"""
 
     id: int
     recipient: bytes
+    along: tuple[bytes, ...] = ()
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -73,12 +75,17 @@ class Synced(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     durable: tuple[bool, ...]
 
 
+Word = tuple[Letter, bytes]
+"""On one address; K, without a text: it would be taken, or nobody can tell."""
+
+
 class Checked(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
-    """The answer to a `Check`; K, without a text: it would be taken, or nobody can tell."""
+    """The answer to a `Check`: a `Word`, and one for each of the first so many that came along."""
 
     id: int
     outcome: Letter
     text: bytes
+    along: tuple[Word, ...] = ()
 
 
 ToWorker = Deliver | Sync | Check
@@ -102,15 +109,17 @@ class CheckServer(DeliveryServer):
         if descriptors:
             close_all(descriptors)
             raise FrameError("a check comes without descriptors")
-        checking = self._begin(self._checks.check, message.recipient)
-        checking.add_done_callback(partial(self._checked, channel, message.id))
+        checking = self._begin(self._checks.check, (message.recipient, *message.along))
+        checking.add_done_callback(partial(self._checked, channel, message))
 
-    def _checked(self, channel: Channel, number: int, done: "Future[Result | None]") -> None:
-        result = self._end(done)
-        if result is None:
-            channel.send(Checked(number, "K", b""))
-        else:
-            channel.send(Checked(number, LETTERS[result.outcome], result.text))
+    def _checked(self, channel: Channel, asked: Check, done: "Future[Told]") -> None:
+        told = self._end(done) or {}
+        along = tuple([_word(told[one]) for one in takewhile(told.__contains__, asked.along)])
+        channel.send(Checked(asked.id, *_word(told.get(asked.recipient)), along))
+
+
+def _word(result: Result | None) -> Word:
+    return ("K", b"") if result is None else (LETTERS[result.outcome], result.text)
 
 
 class LocalServer(CheckServer):

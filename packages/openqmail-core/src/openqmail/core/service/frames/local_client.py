@@ -37,6 +37,9 @@ everybody's results wait for a sync."""
 CHECKS = 256
 """Checks that may wait for one worker."""
 
+ALONG = 1000
+"""Addresses that may wait with them at one worker, because others wanted to know of them soon."""
+
 CHECKERS = 64
 """Workers that may be waited for, by checks."""
 
@@ -81,7 +84,7 @@ class LocalClient:
 
     def deliver(self, job: LocalJob) -> Answer:
         answer: Answer = self._loop.create_future()
-        local = job.recipient.rpartition(b"@")[0] if b"@" in job.recipient else job.recipient
+        local = _local_part(job.recipient)
         key = self._key(local)
         if isinstance(key, Result):
             settle(answer, key)
@@ -102,19 +105,23 @@ class LocalClient:
         syncing.all_asked()
         return syncing.future
 
-    def check(self, recipient: bytes) -> Verdict:
+    def check(self, recipients: Sequence[bytes]) -> Verdict:
+        """Others come along when the worker of the first is theirs, too, and few do so already."""
         verdict: Verdict = self._loop.create_future()
-        local = recipient.rpartition(b"@")[0] if b"@" in recipient else recipient
+        first = recipients[0]
+        local = _local_part(first)
         key = self._key(local)
         if isinstance(key, Result):
-            tell(verdict, None if key is STOPPED else key)
+            tell(verdict, {first: None if key is STOPPED else key})
             return verdict
         worker = self._workers.get(key)
         if len(self._wanted) >= CHECKERS if worker is None else worker.checks >= CHECKS:
-            tell(verdict, None)
+            tell(verdict, {first: None})
             return verdict
         worker = worker or self._want(key, local)
-        worker.check(recipient, verdict)
+        others = recipients[1 : 1 + ALONG - worker.along]
+        along = [one for one in others if self._key(_local_part(one)) == key]
+        worker.check((first, *along), verdict)
         if not worker.running:
             self._go_on()
         return verdict
@@ -354,6 +361,10 @@ class _Syncing:
         self._open -= 1
         if not self._open and not self.future.done():
             self.future.set_result(tuple(self.flags))
+
+
+def _local_part(address: bytes) -> bytes:
+    return address.rpartition(b"@")[0] if b"@" in address else address
 
 
 def _idle_since(worker: Worker) -> float:

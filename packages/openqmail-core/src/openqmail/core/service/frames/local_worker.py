@@ -12,18 +12,25 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Protocol
 
-from openqmail.core.ports import Forward, LocalJob, LocalReport, Written
+from openqmail.core.ports import Forward, LocalJob, LocalReport, Told, Written
 from openqmail.core.service.frames.addresses import cannot_be
 from openqmail.core.service.frames.bodies import pack
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.local import Check, Checked, Deliver, FromWorker, Report, Sync
-from openqmail.core.service.frames.results import LOCAL_LOST, OUTCOMES, STOPPED, TOO_LARGE, UNREADABLE
+from openqmail.core.service.frames.results import (
+    LOCAL_LOST,
+    OUTCOMES,
+    STOPPED,
+    TOO_LARGE,
+    UNREADABLE,
+    Letter,
+)
 from openqmail.core.service.frames.spawning import Spawner
 from openqmail.core.values import OpenqmailError, Result
 
 Answer = Future[LocalReport]
-Verdict = Future[Result | None]
+Verdict = Future[Told]
 Key = tuple[int, int]
 """uid and gid."""
 
@@ -65,12 +72,14 @@ class Worker:
         """Of whom it was asked for, and by which id."""
         self.files: dict[bytes, Written] = {}
         """What it has written and was not asked to sync yet, by path."""
+        self.along = 0
+        """Addresses that were asked along with the checks under way."""
         self._owner = owner
         self._early: list[tuple[LocalJob, Answer]] = []
-        self._early_checks: list[tuple[bytes, Verdict]] = []
+        self._early_checks: list[tuple[Sequence[bytes], Verdict]] = []
         self._jobs: dict[int, Answer] = {}
         self._syncs: dict[int, tuple[int, Durable]] = {}
-        self._checks: dict[int, Verdict] = {}
+        self._checks: dict[int, tuple[Sequence[bytes], Verdict]] = {}
         self._last = 0
         self._loop = asyncio.get_running_loop()
         self._channel: Channel | None = None
@@ -101,8 +110,8 @@ class Worker:
         for job, answer in early:
             self.deliver(job, answer)
         checks, self._early_checks = self._early_checks, []
-        for recipient, verdict in checks:
-            self.check(recipient, verdict)
+        for recipients, verdict in checks:
+            self._ask(self._channel, recipients, verdict)
 
     def deliver(self, job: LocalJob, answer: Answer) -> None:
         channel = self._channel
@@ -151,16 +160,20 @@ class Worker:
         self._syncs[number] = len(written), durable
         channel.send(Sync(number, tuple([(file.path, file.size) for file in written])))
 
-    def check(self, recipient: bytes, verdict: Verdict) -> None:
-        channel = self._channel
-        if channel is None:
-            self._early_checks.append((recipient, verdict))
-            return
+    def check(self, recipients: Sequence[bytes], verdict: Verdict) -> None:
+        """Of the first it is told whatever happens, of the others when that is known."""
+        self.along += len(recipients) - 1
+        if self._channel is None:
+            self._early_checks.append((recipients, verdict))
+        else:
+            self._ask(self._channel, recipients, verdict)
+
+    def _ask(self, channel: Channel, recipients: Sequence[bytes], verdict: Verdict) -> None:
         if not self._checks:
             self.heard = self._loop.time()
         number = self._last = self._last + 1
-        self._checks[number] = verdict
-        channel.send(Check(number, recipient))
+        self._checks[number] = recipients, verdict
+        channel.send(Check(number, recipients[0], tuple(recipients[1:])))
 
     def close(self, result: Result = STOPPED) -> None:
         """It may go; what is under way, or waits, gets this result."""
@@ -185,10 +198,13 @@ class Worker:
                     self._owner.wrote(self, report.written)
                 answer.set_result(report)
         elif isinstance(message, Checked):
-            verdict = self._checks.pop(message.id, None)
-            if verdict is None:
+            recipients, verdict = self._checks.get(message.id, ((), None))
+            if verdict is None or len(message.along) >= len(recipients):
                 raise FrameError("a word on a mailbox that was not asked for")
-            tell(verdict, _result_of(message))
+            del self._checks[message.id]
+            self.along -= len(recipients) - 1
+            words = ((message.outcome, message.text), *message.along)
+            tell(verdict, {one: _result_of(*word) for one, word in zip(recipients, words, strict=False)})
         else:
             count, durable = self._syncs.get(message.id, (-1, None))
             if durable is None or count != len(message.durable):
@@ -213,11 +229,11 @@ class Worker:
         self._jobs.clear()
         for answer in answers:
             settle(answer, result)
-        verdicts = [verdict for _, verdict in self._early_checks] + list(self._checks.values())
+        checks = self._early_checks + list(self._checks.values())
         self._early_checks.clear()
         self._checks.clear()
-        for verdict in verdicts:
-            tell(verdict, None)
+        for recipients, verdict in checks:
+            tell(verdict, {recipients[0]: None})
 
 
 def settle(answer: Answer, result: Result) -> None:
@@ -233,13 +249,13 @@ def _can_be(message: Report) -> bool:
     return message.outcome == "K" and bool(recipients) and not any(map(cannot_be, (sender, *recipients)))
 
 
-def tell(verdict: Verdict, result: Result | None) -> None:
+def tell(verdict: Verdict, told: Told) -> None:
     if not verdict.done():
-        verdict.set_result(result)
+        verdict.set_result(told)
 
 
-def _result_of(message: Checked) -> Result | None:
-    return None if message.outcome == "K" else Result(OUTCOMES[message.outcome], message.text)
+def _result_of(outcome: Letter, text: bytes) -> Result | None:
+    return None if outcome == "K" else Result(OUTCOMES[outcome], text)
 
 
 def _report_of(message: Report) -> LocalReport:

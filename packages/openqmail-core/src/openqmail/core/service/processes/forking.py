@@ -4,9 +4,10 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from openqmail.core.log import Alert, Form, LogWriter
-from openqmail.core.service.loops import GARBAGE
+from openqmail.core.service.loops import GARBAGE, give_back
 from openqmail.core.world import SystemClock
 
 _BLOCKS = (48, 513, 16)
@@ -42,6 +43,7 @@ def share_memory() -> None:
     parent and children share is copied because one of them writes to it.
 
     A process writes where it makes objects, and, until Python 3.12, wherever it looks at one."""
+    _give_back_files()
     gc.collect()
     gc.freeze()  # what is imported stays: no collection looks at it
     gc.set_threshold(*GARBAGE)
@@ -49,6 +51,21 @@ def share_memory() -> None:
         sys._clear_type_cache()  # what it has of the imports would be let go of name by name
     for size in range(*_BLOCKS):
         _plug(size)
+
+
+def _give_back_files() -> None:
+    """Keep nothing of programs and libraries in memory that only the start has needed: what is wanted
+    again comes from the file."""
+    with suppress(OSError), open("/proc/self/smaps") as areas:
+        for line in areas:
+            name, *words = line.split()
+            if not name.endswith(":"):  # where it begins and ends, what may be done with it, ..., its file
+                begin, end = (int(one, 16) for one in name.split("-"))
+                read, untouched = words[0] in ("r-xp", "r--p") and words[-1].startswith("/"), 0
+            elif name in ("Anonymous:", "Swap:"):
+                untouched += words[0] == "0"  # else the linker has written there
+            elif name == "VmFlags:" and read and untouched == 2:
+                give_back(begin, end - begin)
 
 
 def _plug(size: int) -> None:
