@@ -40,6 +40,7 @@ EXAMPLES: list[tuple[str, list[log.Event]]] = [
         [
             log.NewMessage(1705211),
             log.MessageInfo(1705211, 4386, ALICE, 4240, 7791),
+            log.MessageInfo(1705213, 5120, b"", 4240, 7791, parent=1705211),
             log.DeliveryStarted(17, 1705211, "local", BOB),
             log.DeliveryEnded(17, Outcome.SUCCESS, b"did 1+0+0\n", 1705211),
             log.DeliveryEnded(18, Outcome.DEFERRAL, b"CNAME lookup failed temporarily. (#4.4.3)\n", 1705211),
@@ -49,6 +50,16 @@ EXAMPLES: list[tuple[str, list[log.Event]]] = [
             log.Bounced(1705211, 4240),
             log.TripleBounce(1705211),
             log.MessageEnded(1705211),
+        ],
+    ),
+    (
+        "Hosts that fail",
+        [
+            log.DestinationRests(
+                b"d.example", 87, 2, b"Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"
+            ),
+            log.DestinationAnswers(b"d.example"),
+            log.Warn("msg 1705211: no connection: 198.51.100.7 port 25: connection refused", 1705211),
         ],
     ),
     (

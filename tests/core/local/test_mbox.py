@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openqmail.core.local.mbox import AWAITED, HELD, LOCKED, REPLACED, Mboxes, from_line, quoted
+from openqmail.core.local.mbox import HELD, LOCKED, REPLACED, Mboxes, awaited, from_line, quoted
 from openqmail.core.values import BytesBody, Outcome, QueueDamaged
 from openqmail.core.world import PosixDisk, SimulatedClock
 from openqmail.core.world.simulated import SimulatedDisk
@@ -170,7 +170,7 @@ def test_only_one_message_waits_for_a_locked_mbox(tmp_path):
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(append, "box")
         assert disk.waited_for.wait(60)
-        assert [append("box") for _ in range(30)] == [AWAITED] * 30
+        assert [append("box") for _ in range(30)] == [awaited(b"./box")] * 30
         assert append("other") is None
         disk.let_go.set()
         assert first.result(60) is None

@@ -58,6 +58,27 @@ def test_a_host_that_fails_is_left_alone_and_what_waits_for_it_is_numbers(play: 
     )
 
 
+def test_the_log_says_when_a_host_is_left_alone_and_when_it_answers_again(play: Plays) -> None:
+    world = play()
+    dead(world, 20)
+    state = world.manager.destination(b"dead.test")
+    told = [line for line in world.log.lines() if line.startswith(b"destination")]
+    seconds = int(state.resting_until - world.now)
+    assert told == [b"destination dead.test rests: seconds %d failures 2 text no_connection/" % seconds]
+    row = summarize(
+        world.queue[19], Routes(world.settings), world.now, world.manager.resting(), world.manager.destination
+    ).recipients[0]
+    assert (row.next, row.destination) == (state.resting_until, state)
+    wake(world)
+    world.report(next(iter(world.starts)), K)
+    told = [line for line in world.log.lines() if line.startswith(b"destination")]
+    assert told[1:] == [b"destination dead.test answers again"]
+    while world.starts:
+        world.report(next(iter(world.starts)), K)
+        world.write_all()
+    assert sum(line.startswith(b"destination") for line in world.log.lines()) == 2
+
+
 def test_while_it_rests_nothing_of_it_is_loaded_or_told(play: Plays) -> None:
     world = play()
     dead(world, 1000)

@@ -300,6 +300,7 @@ def test_after_a_stop_nothing_starts_and_what_runs_is_recorded(play: Plays) -> N
     world.accept(1, [b"bob@example.test"])
     world.accept(2, [b"bob@example.test"])
     world.tell(Stop())
+    assert world.log.lines()[-1] == b"status: local 1/1 remote 0/20 exitasap"  # at once: it may take its time
     assert not world.manager.idle
     assert not started(world.report(1, D))
     world.write_all()

@@ -173,7 +173,8 @@ def test_a_record_that_cannot_be_written_holds_no_mail_up(home: Home) -> None:
 
 
 def test_a_destination_that_rests_is_told(home: Home) -> None:
-    home.control("smtproutes", f"dead.example:[127.0.0.1]:{free_port()}")
+    port = free_port()
+    home.control("smtproutes", f"dead.example:[127.0.0.1]:{port}")
     home.start()
     found = why(home, "x@dead.example")
     assert found["outcome"] == "success" and found["destination"] is None
@@ -185,9 +186,40 @@ def test_a_destination_that_rests_is_told(home: Home) -> None:
             break
     assert found["destination"]["resting_until"]
     assert "left alone until" in found["steps"][-1]["text"]
+    number = send(home, "late@dead.example")
+    present = why(home, "--message", number)["queue"]["recipients"][0]
+    assert present["destination"]["name"] == "dead.example" and present["attempts"] == 0
+    told = home.run("why", "--message", number).stdout
+    assert "dead.example is left alone until" in told and "since it failed 2 times: Sorry, I wasn't" in told
+    assert "destination dead.example rests: seconds " in home.tail()
+    first = next(one["id"] for one in home.queue() if one["recipients"][0]["attempts"])
+    assert f"no connection: 127.0.0.1 port {port}: connection refused" in (
+        home.run("why", "--message", first).stdout
+    )
     ran = home.run("why", "x@dead.example", check=False)
     assert ran.returncode == 111
     assert home.run("why", "x@other.example", check=False).stdout.count("destination: nothing") == 1
+
+
+def test_what_the_service_has_not_taken_yet_is_told(home: Home) -> None:
+    home.start()
+    file = home.path / "control/defaultdelivery"
+    taken = json.loads(home.run("status", "--json").stdout)["settings"]
+    assert not [one for one in why(home, "alice@a.example")["steps"] if "not yet taken" in one["text"]]
+    for _ in Waiting("a change that is surely younger"):
+        file.write_text("./Maildir/\n")
+        if file.stat().st_ctime > taken + 1:
+            break
+    steps = why(home, "alice@a.example")["steps"]
+    assert {
+        "what": "control/defaultdelivery",
+        "text": "is not yet taken by the service: send it a HUP",
+    } in steps
+    home.signal(signal.SIGHUP)
+    for _ in Waiting("it is taken"):
+        steps = why(home, "alice@a.example")["steps"]
+        if not [one for one in steps if "not yet taken" in one["text"]]:
+            break
 
 
 @pytest.fixture

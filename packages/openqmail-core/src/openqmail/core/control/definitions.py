@@ -395,7 +395,11 @@ DEFINITIONS: tuple[Definition, ...] = (
         kind="instructions of dot-qmail(5)",
         default="./Maildir/",
         readers=("local",),
-        explanation="What is done with mail for a user who has no .qmail file.",
+        explanation=(
+            "What is done with mail for a user who has no .qmail file. A path that begins with ./ or / is a "
+            "Maildir when it ends with /, else an mbox: a file that is locked for each message, for which "
+            "half a minute is waited. &address forwards."
+        ),
         example="./Maildir/",
         parse=_default_delivery,
     ),
@@ -408,12 +412,12 @@ DEFINITIONS: tuple[Definition, ...] = (
         explanation=(
             "Where mail for a domain goes instead of to its MX. The domain may be a .suffix, or empty for "
             "all that no other line names. The relay is a host's name or an address in brackets, several of "
-            "them with commas between, or empty for the domain's own MX; TRANSPORT! before it "
-            "names another way than smtp: lmtp (RFC 2033, port 24) is here, add-ons bring others. A relay is "
-            "looked up by its addresses only, never by MX."
+            "them with commas between and one port behind the last, or empty for the domain's own MX; "
+            "TRANSPORT! before it names another way than smtp: lmtp (RFC 2033, port 24) is here, add-ons "
+            "bring others. A relay is looked up by its addresses only, never by MX."
         ),
         example=(
-            "example.net:relay.example.org:2525\n.example.com:[192.0.2.1]\n"
+            "example.net:relay.example.org:2525\n.example.com:[192.0.2.1],[2001:db8::1]:2525\n"
             "lists.example.org:lmtp!store.example.org\n:smarthost.example.org"
         ),
         parse=mapping(syntax.route),

@@ -121,7 +121,7 @@ class Pathfinder:
             transport, port = ("smtp", self._port) if route is None else (route.transport, route.port)
             address = literal(domain)
             if address is not None:
-                if self._is_this_host(address, port):
+                if self.is_this_host(address, port):
                     return report.THIS_HOST
                 return Directions(transport, (((Stop(domain, address, port),),),), float("inf"))
             return await self._by_exchangers(domain, transport, port)
@@ -168,7 +168,7 @@ class Pathfinder:
             (
                 exchanger.preference
                 for exchanger, host in zip(exchangers, hosts, strict=True)
-                if any(self._is_this_host(stop.address, stop.port) for stop in host)
+                if any(self.is_this_host(stop.address, stop.port) for stop in host)
             ),
             default=1 << 16,
         )
@@ -205,8 +205,8 @@ class Pathfinder:
         answer = await self._resolver.addresses(wire_domain(host))
         return Answer(tuple(map(canonical, answer.records)), answer.ttl)
 
-    def _is_this_host(self, address: str, port: int) -> bool:
-        """One of our addresses, and a port where mail comes in: 25, or one that we listen on."""
+    def is_this_host(self, address: str, port: int) -> bool:
+        """It is one of our addresses, and a port where mail comes in: 25, or one that we listen on."""
         listeners = self._settings.listen
         if port not in (25, self._port) and all(port != each.port for each in listeners):
             return False

@@ -17,6 +17,8 @@ from openqmail.core.log import (
     Bounced,
     DeliveryEnded,
     DeliveryStarted,
+    DestinationAnswers,
+    DestinationRests,
     MessageEnded,
     Status,
     TripleBounce,
@@ -273,7 +275,7 @@ class Work:
                 if failed is not None:
                     self._failed(delivery, failed)
                 elif done:
-                    self.remote.succeeded(delivery.destination, self.now - delivery.began)
+                    self._succeeded(delivery)
                 else:
                     self.remote.answered(delivery.destination)
         out.append(self.status())
@@ -281,10 +283,20 @@ class Work:
 
     # --- hosts that fail ------------------------------------------------------------------
 
+    def _succeeded(self, delivery: Delivery) -> None:
+        """A remote delivery, which is over, got through to its host."""
+        if self.remote.succeeded(delivery.destination, self.now - delivery.began):
+            self.out.append(DestinationAnswers(domain_of(delivery.destination)))
+
     def _failed(self, delivery: Delivery, result: Result) -> None:
         """The whole host of a remote delivery, which is over, has failed."""
-        if self.remote.failed(delivery.destination, result.text[:REPORT]):
-            self._rest(delivery.destination, delivery.message)
+        name = delivery.destination
+        if self.remote.failed(name, result.text[:REPORT]):
+            self._rest(name, delivery.message)
+            state = self.remote.state(name)
+            if state is not None and state.resting_until is not None:
+                seconds = state.resting_until - int(self.now)
+                self.out.append(DestinationRests(domain_of(name), seconds, state.failures, result.text))
 
     def _rest(self, name: bytes, failed: Message) -> None:
         """Leave a destination alone; what was in line for it waits as numbers.  `failed`, whose

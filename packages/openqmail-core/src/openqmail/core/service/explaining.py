@@ -69,7 +69,7 @@ def _route(home: Home, settings: Settings, address: bytes) -> tuple[Routed, list
 
     routed = route(address, settings, tell)
     if routed.channel == "remote":
-        what, domain = "control/locals, control/virtualdomains", _shown(routed.domain)
+        what, domain = "control/locals, control/virtualdomains", _shown(routed.domain) or "an empty name"
         text = f"no line makes {domain} a domain of this host: it belongs to another"
         trail.append(Step(what, text))
     return routed, trail
@@ -94,7 +94,7 @@ def _local(home: Home, settings: Settings, accounts: Accounts, routed: Routed) -
         return Explanation((step,), user)
     account, where = Account(os.fsdecode(user.name), user.uid, user.gid), (user.home, user.dash, user.ext)
     found = _asked(account, lambda: explain_local(PosixDisk(), *where, settings.defaultdelivery))
-    return Explanation((step, *found.trail), found.result, found.forwards)
+    return msgspec.structs.replace(found, trail=(step, *found.trail))
 
 
 def _assigned(home: Home, users: Users, local: bytes) -> Step:
@@ -104,7 +104,7 @@ def _assigned(home: Home, users: Users, local: bytes) -> Step:
     except TemporaryFailure as error:
         return Step("users/cdb", str(error))
     if entry is None:
-        return Step(FILE, f"nobody has {_shown(local)}: it is an alias, looked for in {home.alias}")
+        return Step(FILE, f"no entry for {_shown(local)}: it is an alias, looked for in {home.alias}")
     user = entry.user
     return Step(_place(home, entry), f"{_shown(user.name)}, uid {user.uid}, home {_shown(user.home)}")
 
@@ -162,7 +162,7 @@ def _at_rcpt(
         return trail
     if not settings.checkrcpt:
         return [*trail, Step("control/checkrcpt", "is off: RCPT does not ask whether there is a mailbox")]
-    reply = reply_of(None if found.result is None else found.result)
+    reply = reply_of(None if found.late else found.result)
     text = "RCPT is accepted" if reply is None else f"RCPT is answered: {_reply(reply)}"
     return [*trail, Step(place_of(home, "checkrcpt"), text)]
 
@@ -182,6 +182,7 @@ class _Told(msgspec.Struct, frozen=True):
     outcome: bytes
     text: bytes
     forwards: tuple[bytes, ...]
+    late: bool
 
 
 def _asked(account: Account, look: Callable[[], Explanation]) -> Explanation:
@@ -190,14 +191,14 @@ def _asked(account: Account, look: Callable[[], Explanation]) -> Explanation:
     def work() -> bytes:
         found = look()
         outcome, text = (found.result.outcome.value, found.result.text) if found.result else (b"", b"")
-        return msgspec.msgpack.encode(_Told(found.trail, outcome, text, found.forwards))
+        return msgspec.msgpack.encode(_Told(found.trail, outcome, text, found.forwards, found.late))
 
     try:
         told = msgspec.msgpack.decode(ask_as(account, work), type=_Told)
         result = Result(Outcome(told.outcome), told.text) if told.outcome else None
     except (OpenqmailError, msgspec.DecodeError, ValueError) as error:
         return Explanation((Step(f"as {account.name}", f"cannot be told: {error}"),), None)
-    return Explanation(told.trail, result, told.forwards)
+    return Explanation(told.trail, result, told.forwards, told.late)
 
 
 def _shown(raw: bytes) -> str:
