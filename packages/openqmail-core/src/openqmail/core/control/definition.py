@@ -33,7 +33,7 @@ def number(
     high: int,
     what: str,
     *,
-    reader: str,
+    readers: tuple[str, ...],
     explanation: str,
     example: int = 0,
 ) -> Definition:
@@ -42,7 +42,7 @@ def number(
         name=name,
         kind="a number",
         default=str(default),
-        readers=(reader,),
+        readers=readers,
         explanation=explanation,
         example=str(example or default),
         parse=value(integer(low, high, what)),

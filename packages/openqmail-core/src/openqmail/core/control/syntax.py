@@ -165,6 +165,8 @@ def _address_and_port(text: str, usual: str | None) -> tuple[str, str]:
         address, colon, number = inner, rest[:1], rest[1:]
     elif text.count(":") > 1 and usual is not None:
         address, colon, number = text, "", ""
+    elif text.count(":") > 1:
+        raise ValueError(f"'{shown(text)}' is IPv6 without brackets; write one like [::1]:25")
     else:
         address, colon, number = text.partition(":")
     if not colon and usual is None:
@@ -211,7 +213,7 @@ def network(text: str) -> str:
 def metrics(text: str) -> Listener:
     """`ADDRESS:PORT`; an empty address: all of them."""
     address, number = _address_and_port(text, None)
-    return Listener(service=METRICS, host=address, port=port(number, 0))
+    return Listener(METRICS, address, port(number, 0), kind="metrics")
 
 
 def resolver(text: str) -> Resolver:
@@ -284,7 +286,10 @@ def route(text: str) -> tuple[tuple[bytes, ...], Route]:
     keys = suffix(key) if key else (b"",)
     if rest.count("[") != rest.count("]"):
         raise ValueError("has a bracket that is not closed; write a literal like [::1]")
+    _no_bare_ipv6(rest)
     parts = fields(rest)
+    if len(parts) > 1 and "," in parts[1]:
+        raise ValueError("has a port before a comma; one port holds for all hosts: write it behind the last")
     if len(parts) > 2:
         raise ValueError("has a user and password, but authentication towards relays is not there yet")
     transport, bang, hosts = parts[0].rpartition("!")
@@ -294,7 +299,21 @@ def route(text: str) -> tuple[tuple[bytes, ...], Route]:
     return keys, Route(transport=name, hosts=found, port=number)
 
 
+def _no_bare_ipv6(rest: str) -> None:
+    """Raises ValueError: what stands behind the key is an address of IPv6, whose colons divide nothing."""
+    address = rest.rpartition("!")[2].partition(",")[0]
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError:
+        return
+    raise ValueError(f"'{shown(address)}' is IPv6 without brackets; write [{shown(address)}]")
+
+
 def _relay_host(text: str) -> bytes:
+    if text.startswith("/"):
+        raise ValueError(f"'{shown(text)}' is a path; Unix sockets cannot be named here: write a host")
+    if text.isascii() and text.isdigit():
+        raise ValueError(f"has no relay before {shown(text)}; write DOMAIN:RELAY:PORT, or DOMAIN::PORT")
     if text.replace(".", "").isdigit() and text.isascii():
         return literal(f"[{text}]").encode()
     return host(text)

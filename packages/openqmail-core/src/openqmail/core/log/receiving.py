@@ -34,9 +34,9 @@ class SmtpdAccepted(msgspec.Struct, frozen=True, gc=False):
             self.number,
             _client(self.client, self.port),
             _word(self.helo),
-            _cut(self.sender, ADDRESS),
+            cut(self.sender, ADDRESS),
             self.recipients,
-            b"" if self.login is None else b" login <%s>" % _cut(self.login, ADDRESS),
+            b"" if self.login is None else b" login <%s>" % cut(self.login, ADDRESS),
         )
 
 
@@ -60,12 +60,12 @@ class SmtpdRefused(msgspec.Struct, frozen=True, gc=False):
     def line(self) -> bytes:
         return b"smtpd: refused %s%s: code %d client %s helo %s%s text %s" % (
             self.command.encode(),
-            b" <%s>" % _cut(self.argument, ADDRESS) if self.argument else b"",
+            b" <%s>" % cut(self.argument, ADDRESS) if self.argument else b"",
             self.code,
             _client(self.client, self.port),
             _word(self.helo),
-            b" from <%s>" % _cut(self.sender, ADDRESS) if self.sender is not None else b"",
-            _cut(self.text, TEXT),
+            b" from <%s>" % cut(self.sender, ADDRESS) if self.sender is not None else b"",
+            cut(self.text, TEXT),
         )
 
 
@@ -130,7 +130,7 @@ class SmtpdTlsFailed(msgspec.Struct, frozen=True, gc=False):
             _client(self.client, self.port),
             _word(self.service.encode()),
             _word(self.helo),
-            _cut(self.text, TEXT),
+            cut(self.text, TEXT),
         )
 
 
@@ -145,7 +145,7 @@ class AuthAccepted(msgspec.Struct, frozen=True, gc=False):
     tls: bool
 
     def line(self) -> bytes:
-        return b"auth: accepted <%s>: %s" % (_cut(self.login, ADDRESS), _how(self))
+        return b"auth: accepted <%s>: %s" % (cut(self.login, ADDRESS), _how(self))
 
 
 class AuthRefused(msgspec.Struct, frozen=True, gc=False):
@@ -164,7 +164,7 @@ class AuthRefused(msgspec.Struct, frozen=True, gc=False):
 
     def line(self) -> bytes:
         return b"auth: refused <%s>, %s: %s" % (
-            _cut(self.login, ADDRESS),
+            cut(self.login, ADDRESS),
             _word(self.why.encode("utf-8", "replace")),
             _how(self),
         )
@@ -193,7 +193,7 @@ class SubmitAccepted(msgspec.Struct, frozen=True, gc=False):
             self.number,
             self.uid,
             self.pid,
-            _cut(self.sender, ADDRESS),
+            cut(self.sender, ADDRESS),
             self.recipients,
         )
 
@@ -215,8 +215,8 @@ class SubmitRefused(msgspec.Struct, frozen=True, gc=False):
             self.outcome.encode(),
             _number(self.uid),
             _number(self.pid),
-            _cut(self.sender, ADDRESS),
-            _cut(self.text, TEXT),
+            cut(self.sender, ADDRESS),
+            cut(self.text, TEXT),
         )
 
 
@@ -228,12 +228,13 @@ def _client(address: str, port: int) -> bytes:
 
 def _word(text: bytes) -> bytes:
     """A name, `-` where there is none."""
-    return _cut(text, HELO) or b"-"
+    return cut(text, HELO) or b"-"
 
 
 def _number(number: int | None) -> bytes:
     return b"-" if number is None else b"%d" % number
 
 
-def _cut(text: bytes, most: int) -> bytes:
+def cut(text: bytes, most: int) -> bytes:
+    """What a stranger said, escaped, at most so many bytes of it."""
     return text.translate(SAFE) if len(text) <= most else text[:most].translate(SAFE) + b"..."

@@ -16,7 +16,7 @@ from openqmail.core.control.extensions import load
 from openqmail.core.control.settings import Route, Settings
 from openqmail.core.dns import NameServer, Resolver, StubResolver
 from openqmail.core.hooks import HookChain
-from openqmail.core.log import Alert, Log, Warn
+from openqmail.core.log import Alert, Log
 from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import report
 from openqmail.core.remote.directions import Directions, Pathfinder, find_route
@@ -69,7 +69,7 @@ class Remote:
         self._known: dict[tuple[bytes, Route | None], tuple[float, Directions]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._resolver = resolver or resolver_of(settings)
-        self._pathfinder = Pathfinder(settings, self._resolver, own, exchanger_port, self._warn)
+        self._pathfinder = Pathfinder(settings, self._resolver, own, exchanger_port)
         self._source_of = _sources(settings)
         self._hooked = self._with(hooks)
 
@@ -101,7 +101,7 @@ class Remote:
         self._settings = settings
         self._source_of = _sources(settings)
         self._known.clear()
-        self._pathfinder = Pathfinder(settings, self._resolver, self._own, self._port, self._warn)
+        self._pathfinder = Pathfinder(settings, self._resolver, self._own, self._port)
         for transport in self._transports.values():
             transport.reconfigure(settings)
 
@@ -175,9 +175,6 @@ class Remote:
     def _fault(self, job: RemoteJob, error: BaseException) -> tuple[Result, ...]:
         self._log(Alert(f"delivery {job.delivery} met a fault in remote: {error!r}"))
         return _all(job, report.FAULT)
-
-    def _warn(self, text: str) -> None:
-        self._log(Warn(text))
 
     def _hand_over(self, job: RemoteJob, directions: Directions) -> Results:
         transport = self._transports.get(directions.transport)
