@@ -25,7 +25,7 @@ STATUS = {
     "queue": {"messages": 2, "recipients": 3, "deferred": 1, "held": 0, "bytes": 5000},
     "running": {"local": 1, "remote": 2},
     "processes": [{"name": "mta", "pid": 4711, "uid": 1, "generation": 1, "rss": 30_000_000, "work": 3}],
-    "refusals": 0, "refusal": "",
+    "refusals": 0, "refusal": "", "settings": 1_700_000_000,
 }  # fmt: skip
 
 MESSAGE = {
