@@ -416,9 +416,9 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     _host(
         "idhost",
-        ("sendmail",),
-        "The host in the Message-ID that sendmail gives to a message without one. The environment's "
-        "QMAILIDHOST goes before it.",
+        ("sendmail", "smtpd"),
+        "The host in the Message-ID that sendmail, or submission, gives to a message without one. The "
+        "environment's QMAILIDHOST goes before it.",
     ),
     Definition(
         name="defaultdelivery",
