@@ -17,8 +17,9 @@ W9s, W9rs  the same two by smtp-source.  W9 and W9r come in with RCPT commands a
      (null_server.py), is timed in each round and printed beneath the table
 W5   memory of all processes, idle, and with 1,000 clients that say nothing (idle.py; its own table)
 W6   50,000 deferred messages: restart, list, memory (deferred.py; a table of its own)
-W10  50,000 messages to 1,000 domains, 100 of them dead and 100 slow: how long the others wait
-     (domains.py; a table of its own, openqmail alone)
+W10  50,000 messages to 1,000 domains, 100 of them dead and 100 slow: how long the others wait; and
+     W10g, one message to 10,000 recipients at 100 domains: in how many transactions
+     (domains.py; a table of its own, openqmail alone; `--part` runs a part)
 
 20 connections, 2 KiB, unless said.  Rounds are interleaved and change who begins; a figure is the
 median of its rounds, a ratio the median of the ratios within a round.  A round counts only when
@@ -58,6 +59,8 @@ ENOUGH = 5
 """Rounds that make a result."""
 WAITING = ("W9s", "W9rs")
 """Works that measure how long smtp-source waits."""
+PARTS = ("alone", "beside", "group")
+"""Of W10: the healthy domains alone, beside the sick ones, and W10g."""
 FIGURES = Path(__file__).resolve().parent.parent / "dist" / "bench.json"
 
 
@@ -239,10 +242,17 @@ def bench(arguments: argparse.Namespace) -> list[str]:
             say("\n" + compared.show())
             short += compared.missed()
         if "W10" in only:
-            suffered = domains.compare(place, arguments.net, arguments.domains, arguments.rounds)
-            told["W10"] = suffered.form()
-            say("\n" + suffered.show())
-            short += suffered.missed()
+            parts = arguments.part or [*PARTS]
+            if "group" in parts:
+                grouped = domains.group(place, arguments.domains)
+                told["W10g"] = grouped._asdict()
+                say(grouped.show())
+                short += grouped.missed()
+            if parts != ["group"]:
+                suffered = domains.compare(place, arguments.net, arguments.domains, arguments.rounds, parts)
+                told["W10"] = suffered.form()
+                say("\n" + suffered.show())
+                short += suffered.missed()
     write(arguments.json, arguments.messages, told, arguments.rounds >= ENOUGH)
     return short
 
@@ -279,6 +289,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=works, help="this work; may be repeated")
     parser.add_argument("--deferred", type=int, default=50_000, help="messages of W6 (50000)")
     parser.add_argument("--net", type=int, default=50_000, help="messages of W10 (50000)")
+    parser.add_argument("--part", action="append", choices=PARTS, help="this part of W10; may be repeated")
     parser.add_argument("--domains", type=int, default=1000, help="domains of W10 (1000)")
     parser.add_argument(
         "--million", type=int, nargs="?", const=1_000_000, help="start with so many deferred, alone"

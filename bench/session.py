@@ -15,8 +15,9 @@ from asyncio import Future
 from collections.abc import Sequence
 from typing import Any
 
+from openqmail.core.control.reader import defaults
 from openqmail.core.control.rules import Rule, Rules
-from openqmail.core.control.settings import Listener, Settings
+from openqmail.core.control.settings import Listener
 from openqmail.core.gate import LocalGate, limits_of
 from openqmail.core.hooks import HookChain
 from openqmail.core.log import MemoryLog
@@ -39,15 +40,8 @@ TURNS = (
 
 NETWORKS = {f"10.{at // 256}.{at % 256}.0/25": Rule(True, {}) for at in range(1000)}
 OFF: dict[str, Any] = {
-    "me": b"a.example", "listen": (), "rules": Rules({}), "rcpthosts": frozenset({b"a.example"}),
-    "smtpgreeting": b"a.example", "databytes": 0, "maxrecipients": 1000, "concurrencyincoming": 100_000,
-    "timeoutsmtpd": 1200, "hooks": (), "envnoathost": b"a.example", "percenthack": frozenset(),
-    "locals": frozenset({b"a.example"}), "virtualdomains": {},
-    "concurrencylocal": 10, "concurrencyremote": 20,
-    "concurrencydestination": 10, "queuelifetime": 1, "bouncefrom": b"x", "bouncehost": b"a.example",
-    "doublebounceto": b"x", "doublebouncehost": b"a.example", "defaultdelivery": b"./Maildir/\n",
-    "helohost": b"a.example", "smtproutes": {}, "resolvers": (), "timeoutconnect": 60, "timeoutremote": 60,
-    "localiphost": b"a.example",
+    "rcpthosts": frozenset({b"a.example"}), "concurrencyincoming": 100_000,
+    "concurrencynetwork": 0, "maxbadrcpt": 0, "tarpit": 0, "mindatarate": 0,
 }  # fmt: skip
 ON: dict[str, Any] = OFF | {
     "rules": Rules(NETWORKS | {"192.": Rule(True, {})}),
@@ -92,7 +86,7 @@ class Side:
     """One way of being configured."""
 
     def __init__(self, values: dict[str, Any], checked: bool) -> None:
-        settings = Settings(**values)
+        settings = defaults(b"a.example", **values)
         ours, theirs = socket.socketpair()
         self.gate = GateClient()
         self.gate.attach(ours)

@@ -131,7 +131,7 @@ def test_a_login_writes_nothing_into_the_log_but_itself(served: Home, mechanism:
         log = served.log.read_bytes()[before:]
         if b"session quit" in log:
             break
-    assert b"auth: accepted" not in log and b"\nnew msg" not in log
+    assert b"auth: accepted <root" not in log and b"\nnew msg" not in log
     assert all(0x20 <= code < 0x7F or code == 0x0A for code in log)
     told = re.compile(
         rb"[^ ]+ auth: refused <[^ ]*>, [a-z]+: client 127\.0\.0\.1:[0-9]+ service submission .*"

@@ -16,8 +16,7 @@ from msgspec import structs
 from watched import WatchedLocal, WatchedStore
 
 from openqmail.core.control.assign import User
-from openqmail.core.control.rules import Rules
-from openqmail.core.control.settings import Settings
+from openqmail.core.control.reader import defaults
 from openqmail.core.log import MemoryLog
 from openqmail.core.queue import Limits
 from openqmail.core.send import Routes, Sender, SendManager, StoredQueue
@@ -36,35 +35,13 @@ SMALL = Limits(segment=20_000, reserve=3_000, journal=100_000, memory=5_000, loo
 FEW = structs.replace(SMALL, numbers=4)
 """Each number comes again soon."""
 
-SETTINGS = Settings(
-    me=b"here.test",
-    listen=(),
-    rules=Rules({}),
-    rcpthosts=frozenset({b"here.test"}),
-    smtpgreeting=b"here.test",
-    databytes=0,
-    maxrecipients=100,
-    concurrencyincoming=20,
-    timeoutsmtpd=1200,
-    hooks=(),
-    envnoathost=b"here.test",
-    percenthack=frozenset(),
-    locals=frozenset({b"here.test"}),
+SETTINGS = defaults(
+    b"here.test",
     virtualdomains={b"virtual.test": b"alice-v"},
     concurrencylocal=4,
     concurrencyremote=4,
     concurrencydestination=4,
     queuelifetime=100_000,
-    bouncefrom=b"MAILER-DAEMON",
-    bouncehost=b"here.test",
-    doublebounceto=b"postmaster",
-    doublebouncehost=b"here.test",
-    defaultdelivery=b"./Maildir/\n",
-    helohost=b"here.test",
-    smtproutes={},
-    resolvers=(),
-    timeoutconnect=60,
-    timeoutremote=1200,
 )
 
 DSN = structs.replace(SETTINGS, bounceformat="dsn")

@@ -64,6 +64,7 @@ EXAMPLES: list[tuple[str, list[log.Event]]] = [
         [
             log.NewMessage(1705211),
             log.MessageInfo(1705211, 4386, ALICE, 4240, 7791),
+            log.MessageInfo(1705213, 5120, b"", 4240, 7791, parent=1705211),
             log.DeliveryStarted(17, 1705211, "local", BOB),
             log.DeliveryEnded(17, Outcome.SUCCESS, b"did 1+0+0\n", 1705211),
             log.DeliveryEnded(18, Outcome.DEFERRAL, b"CNAME lookup failed temporarily. (#4.4.3)\n", 1705211),
@@ -101,6 +102,16 @@ EXAMPLES: list[tuple[str, list[log.Event]]] = [
         ],
     ),
     (
+        "Hosts that fail",
+        [
+            log.DestinationRests(
+                b"d.example", 87, 2, b"Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"
+            ),
+            log.DestinationAnswers(b"d.example"),
+            log.Warn("msg 1705211: no connection: 198.51.100.7 port 25: connection refused", 1705211),
+        ],
+    ),
+    (
         "The service",
         [
             log.Status(1, 10, 0, 20),
@@ -109,6 +120,11 @@ EXAMPLES: list[tuple[str, list[log.Event]]] = [
             log.Notice("took the new settings"),
             log.Notice("message 1705211 deleted by the administrator", 1705211),
             log.Warn("mail for bob@a.example is put off: Home_directory_is_writable._(#4.7.0)"),
+            log.Warn(
+                "msg 1705211: mail for d.example waits: looking up MX of d.example failed: "
+                "192.0.2.53:53 says SERVFAIL",
+                1705211,
+            ),
             log.Alert("smtpd, pid 4240, ended by signal 9; it is started anew"),
         ],
     ),

@@ -126,7 +126,7 @@ def test_control_list(run: Run, made: Path) -> None:
     by_name = {row["name"]: row for row in rows}
     assert by_name["locals"] == {
         "name": "locals", "set": True, "value": ["a.example"],
-        "kind": "a list of domains", "readers": ["send"],
+        "kind": "a list of domains", "readers": ["smtpd", "send"],
     }  # fmt: skip
     assert by_name["databytes"]["value"] == ["0"]
     assert not by_name["databytes"]["set"]

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import re
+import socket
 import struct
 import subprocess
 import sys
@@ -70,6 +71,19 @@ def test_only_addresses_that_were_silent_have_a_line(home: Home, capsys: pytest.
     assert tcpto.show(["--home", str(home)]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"192\.0\.2\.255 timed out 100[01] seconds ago; # recent timeouts: 10", line)
+
+
+def test_addresses_of_ipv6_have_lines_and_are_cleared(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    six = struct.pack(
+        "<16sB3xL8x", socket.inet_pton(socket.AF_INET6, "2001:db8::1"), 3, int(time.time()) - 70
+    )
+    file(home).write_bytes((record("192.0.2.1", 2, 5).ljust(1024, b"\0") + six).ljust(3072, b"\0"))
+    assert tcpto.show(["--home", str(home)]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("192.0.2.1 timed out ")
+    assert re.fullmatch(r"2001:db8::1 timed out 7[01] seconds ago; # recent timeouts: 3", second)
+    assert tcpto.clear(["--home", str(home)]) == 0
+    assert file(home).read_bytes() == bytes(3072)
 
 
 def test_tcpok_clears(home: Home, capsys: pytest.CaptureFixture[str], recorded: dict) -> None:

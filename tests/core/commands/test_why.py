@@ -1,6 +1,7 @@
 """`openqmail why ADDRESS` where no service runs: which lines and files decide; nothing is changed."""
 
 import asyncio
+import fcntl
 import importlib.util
 import json
 import os
@@ -112,9 +113,51 @@ def test_what_keeps_mail_waiting_is_told_and_to_a_client_only_that_it_waits(made
     (made / "mail/alice/Maildir").rename(made / "mail/alice/gone")
     found, steps, code = why(run, made, "alice@a.example")
     assert code == 111 and found["text"] == "Unable to chdir to maildir. (#4.2.1)\n"
+    assert (f"{made}/mail/alice/Maildir/", "it is not there") in steps
     (made / "users/cdb").unlink()
     found, steps, code = why(run, made, "alice@a.example")
     assert code == 111 and steps[1][0] == "users/cdb"
+
+
+def test_what_only_a_delivery_meets_is_not_told_to_a_client(made: Path, run: Run) -> None:
+    """RCPT looks for what the .qmail files say, and not into a Maildir."""
+    control(made, "checkrcpt", "1")
+    box = made / "mail/alice"
+    (box / "half").mkdir()
+    (box / "file").write_text("")
+    for line, trouble in (
+        ("./Nodir/", "it is not there"),
+        ("./half/", "tmp/ in it: it is not there"),
+        ("./file/", "it is not a folder, or is in none"),
+        ("./no/mbox", f"it is not there, and {box}/no: it is not there"),
+        ("./Maildir", "it is not a regular file; only with a / at its end a line names a Maildir"),
+    ):
+        qmail(made, ".qmail", f"{line}\n")
+        _, steps, code = why(run, made, "alice@a.example")
+        assert code == 111 and steps[-1][1] == "RCPT is accepted"
+        assert (f"{box}/{line[2:]}", trouble) in steps
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="its owner may do everything")
+def test_a_maildir_that_its_user_cannot_write_to_is_told_apart(made: Path, run: Run) -> None:
+    if made.stat().st_uid == 0:
+        pytest.skip("a home whose users root would be")
+    (made / "mail/alice/Maildir/tmp").chmod(0o500)
+    _, steps, code = why(run, made, "alice@a.example")
+    assert code == 111 and steps[-1][1] == "RCPT is accepted"
+    assert (f"{made}/mail/alice/Maildir/", "this user cannot write to tmp/ in it") in steps
+
+
+def test_a_locked_mbox_is_told_by_its_path(made: Path, run: Run) -> None:
+    box = made / "mail/alice/box"
+    box.touch(0o600)
+    os.chown(box, made.stat().st_uid, made.stat().st_gid)
+    qmail(made, ".qmail", "./box\n")
+    with box.open() as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        found, steps, code = why(run, made, "alice@a.example")
+        assert code == 111 and "locked" in found["text"] and "locked" in dict(steps)[str(box)]
+    assert why(run, made, "alice@a.example")[2] == 0
 
 
 def test_an_mbox_that_is_no_file_keeps_mail_waiting(made: Path, run: Run) -> None:
@@ -128,7 +171,7 @@ def test_an_mbox_that_is_no_file_keeps_mail_waiting(made: Path, run: Run) -> Non
     for name in ("folder", "fifo"):
         qmail(made, ".qmail-odd", f"./{name}\n")
         found, steps, code = why(run, made, "alice-odd@a.example")
-        assert (f"{alice}/{name}", "it is not a regular file") in steps
+        assert any(what == f"{alice}/{name}" and "it is not a regular file" in text for what, text in steps)
         assert (code, found["outcome"]) == (111, "deferral")
         assert found["text"] == f"Unable to open ./{name}: not a regular file. (#4.2.1)\n"
 
@@ -138,12 +181,30 @@ def test_a_route_a_source_address_and_no_service_to_ask(made: Path, run: Run) ->
     control(made, "bindings", "a.example:127.0.0.2:-:out.a.example\n*:*:*:\n")
     found, steps, code = why(run, made, "bob@b.example", "--sender", "alice@a.example")
     assert dict(steps)["control/smtproutes line 2"] == "goes to [127.0.0.1] port 2599"
-    assert dict(steps)["control/bindings, line 1"] == "IPv4 from 127.0.0.2; HELO out.a.example"
+    assert dict(steps)["control/bindings line 1"] == "IPv4 from 127.0.0.2; HELO out.a.example"
     assert ("way", "1: [127.0.0.1] at 127.0.0.1 port 2599") in steps
     assert steps[-1] == ("destination", "not known: no service runs")
     assert (code, found["channel"], found["destination"]) == (0, "remote", None)
     _, steps, _ = why(run, made, "bob@b.example")
-    assert dict(steps)["control/bindings, line 2"].startswith("IPv6 from any address, IPv4 from any address")
+    assert dict(steps)["control/bindings line 2"].startswith("IPv6 from any address, IPv4 from any address")
+
+
+def test_a_wrong_line_stops_only_what_goes_by_it(made: Path, run: Run) -> None:
+    control(made, "smtproutes", "b.example:::1\n")
+    _, steps, code = why(run, made, "alice@a.example")
+    assert code == 0
+    assert steps[-1][0] == "besides" and steps[-1][1].startswith("control/smtproutes, line 1: '::1' is IPv6")
+    ran = run("--home", made, "why", "bob@b.example")
+    assert ran.code == 100 and "control/smtproutes, line 1" in ran.err and ran.out == ""
+    control(made, "locals", "a..b\n")
+    assert run("--home", made, "why", "alice@a.example").code == 100
+
+
+def test_whose_mail_it_would_be_is_said_when_nobody_was_named(made: Path, run: Run) -> None:
+    asked = "(a bounce's; --sender asks for another)"
+    assert asked in run("--home", made, "why", "alice@a.example").out.splitlines()[0]
+    assert asked not in run("--home", made, "why", "alice@a.example", "--sender", "<>").out
+    assert "an empty name" in run("--home", made, "why", "alice@").out
 
 
 def test_how_much_tls_mail_needs_and_who_says_so(made: Path, run: Run) -> None:
@@ -197,6 +258,16 @@ def test_an_address_that_was_silent_is_left_alone(made: Path, run: Run) -> None:
     silent(2, 60)
     [way], code = ways("x@b.example")
     assert code == 111 and "it was silent, and is left alone" in way
+    six = bytes(15) + b"\1" + bytes([2, 0, 0, 0]) + int(time.time() - 60).to_bytes(4, "little") + bytes(8)
+    (made / "queue/lock/tcpto").write_bytes(bytes(1024) + six)
+    control(
+        made,
+        "smtproutes",
+        "b.example:[127.0.0.9]:2599\nc.example:[127.0.0.9],[127.0.0.8]:2599\nsix.example:[::1]:2599\n",
+    )
+    [way], code = ways("x@six.example")
+    assert code == 111 and "it was silent, and is left alone" in way
+    silent(2, 60)
     first, second = ways("x@c.example")[0]
     assert "left alone" in first and "left alone" not in second
     assert ways("x@c.example")[1] == 0
@@ -243,6 +314,7 @@ def test_what_the_dns_says_and_what_is_proved(made: Path, run: Run, nameserver: 
         ("back.b.test", "A"): ["198.51.100.2"],
         ("ours.test", "MX"): ["10 mx.b.test.", "20 us.test.", "20 back.b.test."],
         ("us.test", "A"): ["127.0.0.1"],
+        ("loop.test", "MX"): ["10 us.test."],
         ("null.test", "MX"): ["0 ."],
         ("broken.test", "MX"): "SERVFAIL",
     }
@@ -258,10 +330,17 @@ def test_what_the_dns_says_and_what_is_proved(made: Path, run: Run, nameserver: 
     ]
     assert code == 0
     _, steps, code = why(run, made, "bob@ours.test")
-    assert code == 0 and sorted(text.split()[0] for what, text in steps if what == "no way") == [
-        "back.b.test",
-        "us.test",
+    assert code == 0 and [text for what, text in steps if what == "no way"] == [
+        "us.test is this host itself: 127.0.0.1 is an address of it",
+        "back.b.test is no better an exchanger than this host",
     ]
+    _, steps, code = why(run, made, "bob@loop.test")
+    assert code == 100
+    assert ("no way", "us.test is this host itself: 127.0.0.1 is an address of it") in steps
+    ran = run("--home", made, "why", "bob@loop.test")
+    assert "or A for that host, it isn't in my control/locals file" in ran.out
+    _, steps, code = why(run, made, "bob@[127.0.0.2]")
+    assert dict(steps)["control/smtproutes"] == "no line for this domain: mail goes to that address"
     found, steps, code = why(run, made, "bob@null.test")
     assert code == 100 and "null" in dict(steps)["MX of null.test"] and "5.1.10" in found["text"]
     found, steps, code = why(run, made, "bob@broken.test")
@@ -315,6 +394,20 @@ def test_somebody_else_is_told_nothing(made: Path, run: Run) -> None:
     finally:
         os.seteuid(0)
     assert ran.code == 100 and "become its owner" in ran.err
+
+
+def test_a_result_names_its_recipient_and_what_came_by_smtp_is_said(made: Path, run: Run) -> None:
+    folder = made / "queue/history"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / "2026-11-28.jsonl").write_text(
+        '{"msg":7,"time":1.0,"event":"accepted","bytes":5,"sender":"a@b","uid":4242,"pid":9}\n'
+        '{"msg":7,"time":1.0,"event":"starting","delivery":3,"channel":"remote","recipient":"x@y"}\n'
+        '{"msg":7,"time":1.5,"event":"delivery","delivery":3,"outcome":"deferral","text":"one\\ntwo\\n"}\n'
+    )
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, made.stat().st_uid, made.stat().st_gid)
+    ran = run("--home", made, "why", "--message", "7")
+    assert "delivery 3 to x@y, deferral after 0.50 s: one two" in ran.out
 
 
 def test_odd_things_in_the_record_hold_nobody_up_and_are_told_once(made: Path, run: Run) -> None:

@@ -250,6 +250,15 @@ def test_bindings_alone_counts_where_it_has_a_line(home: Home) -> None:
     }
 
 
+@pytest.mark.parametrize("content", ["", "# all goes out as the system chooses\n", "\n\n"])
+def test_bindings_without_a_line_counts_all_the_same(home: Home, content: str) -> None:
+    write(home, **OLDER, bindings=content)
+    assert not read_settings(home).sources().lines
+    assert {str(one).partition(":")[0] for one in check(home).warnings} == {
+        f"control/{name}" for name in OLDER
+    }
+
+
 def test_without_any_of_the_files_nobody_has_a_source_of_his_own(home: Home) -> None:
     assert not read_settings(home).sources().lines
 

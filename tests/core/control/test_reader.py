@@ -182,7 +182,7 @@ def test_a_missing_me_names_its_remedy(tmp_path: Path) -> None:
         ("listen", "smtp 127.0.0.1\n", 1, "no port"),
         ("listen", "smtp 127.0.0.1:99999\n", 1, "from 0 to 65535"),
         ("listen", "smtp localhost:25\n", 1, "not an address"),
-        ("listen", "smtp ::1:25\n", 1, "not a"),
+        ("listen", "smtp ::1:25\n", 1, "without brackets"),
         ("listen", "smtp [::1:25\n", 1, "not ADDRESS:PORT"),
         ("listen", "smtp 127.0.0.1:25 tls=yes\n", 1, "no option"),
         ("listen", "smtp 127.0.0.1:25 proxy\n", 1, "no option"),
@@ -208,6 +208,12 @@ def test_a_missing_me_names_its_remedy(tmp_path: Path) -> None:
             "no user and password",
         ),
         ("smtproutes", "a.example:b.example:smtp\n", 1, "digits"),
+        ("smtproutes", "a.example:2526\n", 1, "has no relay before 2526; write DOMAIN:RELAY:PORT"),
+        ("smtproutes", "a.example:::1\n", 1, "'::1' is IPv6 without brackets; write [::1]"),
+        ("smtproutes", "a.example:lmtp!2001:db8::1\n", 1, "without brackets"),
+        ("smtproutes", "a.example:[192.0.2.1]:26,[192.0.2.2]\n", 1, "write it behind the last"),
+        ("smtproutes", "a.example:lmtp!/run/x\n", 1, "Unix sockets cannot be named here"),
+        ("metrics", "::1:9099\n", 1, "'::1:9099' is IPv6 without brackets; write one like [::1]"),
         ("smtproutes", "a.example:[::1\n", 1, "bracket"),
         ("smtproutes", "a.example:[1.2.3]\n", 1, "literal"),
         ("smtproutes", "a.example:b,,c\n", 1, "not a domain"),
@@ -279,6 +285,7 @@ def test_what_nothing_installed_provides_is_an_error(make: Make) -> None:
         ("control/smtproutes", "there is no transport 'pigeon'"),
         ("control/hooks", "there is no hook 'nosuch'"),
     ]
+    assert [error.line for error in found.errors] == [1, 1, 1]
 
 
 def test_figures_that_anybody_could_read_are_warned_of(make: Make) -> None:

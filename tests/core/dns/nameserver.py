@@ -19,6 +19,8 @@ class Nameserver(asyncio.DatagramProtocol):
 
     A name without any entry does not exist.  `silent`: names that get no answer at all.
     `truncated`: names whose answers do not fit a datagram.  `follows`: whether it follows aliases.
+    `ttls`: names, or names with a kind, whose records have another TTL than `ttl`.  `zone`: whose SOA
+    comes with what is denied; None: none does.
     `authentic`: names, or names with a kind, of which it says that DNSSEC proves them; `wanted`: of
     the flags AD and DO those that anybody set.
     """
@@ -29,6 +31,8 @@ class Nameserver(asyncio.DatagramProtocol):
         self.silent: set[str] = set()
         self.truncated: set[str] = set()
         self.follows = True
+        self.ttls: dict[str | tuple[str, str], int] = {}
+        self.zone: str | None = "test."
         self.authentic: set[str | tuple[str, str]] = set()
         self.wanted: set[str] = set()
         self.asked: Counter[tuple[str, str, str]] = Counter()
@@ -86,7 +90,8 @@ class Nameserver(asyncio.DatagramProtocol):
     def _fill(self, response: dns.message.Message, name: str, kind: str) -> None:
         alias = self.records.get((name, "CNAME"))
         if alias:
-            response.answer.append(dns.rrset.from_text(name + ".", self.ttl, "IN", "CNAME", *alias))
+            ttl = self._ttl(name, "CNAME")
+            response.answer.append(dns.rrset.from_text(name + ".", ttl, "IN", "CNAME", *alias))
             if self.follows:
                 self._fill(response, alias[0].rstrip("."), kind)
             return
@@ -94,9 +99,13 @@ class Nameserver(asyncio.DatagramProtocol):
         if isinstance(found, str):
             response.set_rcode(dns.rcode.from_text(found))
         elif found:
-            response.answer.append(dns.rrset.from_text(name + ".", self.ttl, "IN", kind, *found))
+            response.answer.append(dns.rrset.from_text(name + ".", self._ttl(name, kind), "IN", kind, *found))
         else:
             if not any(known == name for known, _ in self.records):
                 response.set_rcode(dns.rcode.NXDOMAIN)
             soa = f"ns.invalid. root.invalid. 1 60 60 60 {self.ttl}"
-            response.authority.append(dns.rrset.from_text("test.", self.ttl, "IN", "SOA", soa))
+            if self.zone is not None:
+                response.authority.append(dns.rrset.from_text(self.zone, self.ttl, "IN", "SOA", soa))
+
+    def _ttl(self, name: str, kind: str) -> int:
+        return self.ttls.get((name, kind), self.ttls.get(name, self.ttl))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import socket
 
 import pytest
@@ -17,9 +18,11 @@ from openqmail.core.dns import (
     Patience,
     ServerFailed,
     StubResolver,
+    behalf,
     look_up_hosts,
     servers,
 )
+from openqmail.core.dns import resolver as resolver_module
 
 RECORDS = {
     ("host.test", "A"): ["192.0.2.1"],
@@ -153,6 +156,34 @@ def test_ten_aliases_are_followed_and_no_more(nameserver, follows):
     run(nameserver, work, follows=follows)
 
 
+def test_a_name_that_two_ask_for_at_once_is_asked_on_behalf_of_both(nameserver, monkeypatch):
+    monkeypatch.setattr(resolver_module, "MOST_AT_ONCE", 2)
+
+    async def asks(resolver, owner, name):
+        behalf.set(owner)
+        return await resolver.mx(name)
+
+    async def work(server):
+        resolver = StubResolver([server.address], patience=Patience(a_try=600.0, a_lookup=600.0))
+
+        def start(owner, name):
+            return asyncio.create_task(asks(resolver, owner, name))
+
+        slow = [start(b"evil.test", b"slow.test"), start(b"evil.test", b"slower.test")]
+        while len(server.asked) < 2:
+            await asyncio.sleep(0)
+        more = [start(b"evil.test", name) for name in (b"slowest.test", b"two.test")]
+        await asyncio.sleep(0)
+        good = start(b"good.test", b"two.test")
+        await asyncio.sleep(0)
+        slow[0].cancel()  # one slot is free, for whoever has the fewest
+        assert (await good).records == (await more[1]).records
+        for task in (*slow, *more):
+            task.cancel()
+
+    run(nameserver, work, silent={"slow.test", "slower.test", "slowest.test"})
+
+
 # --- several servers ------------------------------------------------------------------
 
 
@@ -276,6 +307,111 @@ def test_addresses_are_authentic_when_all_that_is_there_is(nameserver):
         assert not (await resolver.addresses(b"alias.test")).authentic
 
     run(nameserver, work, authentic={("host.test", "A"), ("half.test", "A"), ("alias.test", "A")})
+
+
+@pytest.mark.parametrize("follows", [True, False])
+@pytest.mark.parametrize(
+    "proved", [{"alias.test"}, {"alias.test", "more.test"}, {"host.test"}, {"more.test"}]
+)
+def test_what_an_alias_leads_to_is_authentic_only_when_every_step_is(nameserver, follows, proved):
+    async def work(server):
+        resolver = StubResolver([NameServer("127.0.0.1", server.port, trusted=True)])
+        # A server that follows aliases says one word for all that it sends.
+        assert (await resolver.ipv4(b"alias.test")).authentic is (follows and "alias.test" in proved)
+        server.authentic = {"alias.test", "more.test", "host.test"}
+        again = StubResolver([NameServer("127.0.0.1", server.port, trusted=True)])
+        assert (await again.ipv4(b"alias.test")).authentic
+
+    run(nameserver, work, follows=follows, authentic=proved)
+
+
+def test_one_server_that_is_not_trusted_takes_the_proof_from_what_an_alias_leads_to(nameserver):
+    async def work(silent, other):
+        other.follows = silent.follows = False
+        silent.silent = {"more.test", "host.test"}
+        trusted = NameServer("127.0.0.1", silent.port, trusted=True)
+        resolver = StubResolver([trusted, other.address], patience=QUICK)
+        assert (await resolver.mx(b"two.test")).authentic
+        assert not (await resolver.ipv4(b"alias.test")).authentic
+
+    run(nameserver, work, count=2, authentic={"alias.test", "more.test", "host.test", "two.test"})
+
+
+# --- for how long ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("follows", [True, False])
+@pytest.mark.parametrize("shortest", ["alias.test", "more.test", "host.test"])
+def test_what_an_alias_leads_to_holds_no_longer_than_any_step(nameserver, follows, shortest):
+    async def work(server):
+        answer = await StubResolver([server.address]).ipv4(b"alias.test")
+        assert 0 < answer.ttl <= 20
+
+    ttls = {"alias.test": 3000, "more.test": 3000, "host.test": 3000, shortest: 20}
+    run(nameserver, work, follows=follows, ttls=ttls)
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_that_an_alias_leads_nowhere_holds_no_longer_than_the_alias(nameserver, follows):
+    async def work(server):
+        resolver = StubResolver([server.address])
+        for _ in range(2):
+            with pytest.raises(NoSuchName):
+                await resolver.mx(b"gone.test")
+        assert asked(server, "gone.test") == 2
+        assert (await resolver.mx(b"alias.test")).ttl <= 0
+
+    run(nameserver, work, follows=follows, ttls={("gone.test", "CNAME"): 0, ("alias.test", "CNAME"): 0})
+
+
+@pytest.mark.parametrize("kind", ["A", "AAAA"])
+def test_the_addresses_of_a_host_hold_no_longer_than_those_of_either_family(nameserver, kind):
+    async def work(server):
+        assert 0 < (await StubResolver([server.address]).addresses(b"host.test")).ttl <= 20
+
+    run(nameserver, work, ttls={("host.test", kind): 20})
+
+
+@pytest.mark.parametrize(("zone", "kept"), [("test.", 1), (".", 1), (None, 2), ("other.", 2), ("a.test.", 2)])
+def test_what_is_denied_is_believed_again_only_by_the_word_of_its_own_zone(nameserver, zone, kept):
+    """RFC 2308 section 5: without an SOA it must not be; one of another zone says nothing of this."""
+
+    async def work(server):
+        resolver = StubResolver([server.address])
+        for _ in range(2):
+            with pytest.raises(NoSuchName):
+                await resolver.mx(b"nowhere.test")
+            assert (await resolver.mx(b"host.test")).records == ()
+        assert (asked(server, "nowhere.test"), asked(server, "host.test")) == (kept, kept)
+
+    run(nameserver, work, zone=zone)
+
+
+def test_a_lookup_ends_in_its_time_and_says_so_however_long_the_servers_may_take(nameserver):
+    async def work(server, other):
+        patience = Patience(a_try=600.0, a_lookup=0.05)
+        resolver = StubResolver([server.address, other.address], patience=patience)
+        asked = rf"{re.escape(str(server.address))}, {re.escape(str(other.address))}"
+        async with asyncio.timeout(20):  # else it would be the server's ten minutes
+            await ask(resolver, asked)
+
+    async def ask(resolver, asked):
+        with pytest.raises(NoReply, match=rf"^looking up A of host\.test takes too long, asking {asked}$"):
+            await resolver.addresses(b"host.test")
+        with pytest.raises(NoReply, match=r"^looking up MX of two\.test takes too long"):
+            await resolver.mx(b"two.test")
+
+    run(nameserver, work, count=2, silent={"host.test", "two.test"})
+
+
+def test_servers_that_are_silent_are_named(nameserver):
+    async def work(server, other):
+        resolver = StubResolver([server.address, other.address], patience=Patience(a_try=0.02))
+        named = f"looking up MX of two.test failed: no reply from {server.address}, {other.address}"
+        with pytest.raises(NoReply, match=f"^{re.escape(named)}$"):
+            await resolver.mx(b"two.test")
+
+    run(nameserver, work, count=2, silent={"two.test"})
 
 
 # --- many hosts -----------------------------------------------------------------------

@@ -29,6 +29,10 @@ RECORDS = {
     ("half.test", "AAAA"): "SERVFAIL",
     ("softer.test", "AAAA"): "SERVFAIL",
     ("refused.test", "MX"): "REFUSED",
+    ("nearly.test", "A"): "NXDOMAIN",
+    ("nearly.test", "AAAA"): "SERVFAIL",
+    ("crowd.test", "A"): [f"192.0.2.{number}" for number in range(60)],
+    ("crowd.test", "AAAA"): [f"2001:db8::{number}" for number in range(60)],
     ("alias.test", "CNAME"): ["host.test."],
 }
 
@@ -102,6 +106,16 @@ def test_a_name_that_does_not_exist_or_cannot(nameserver, name):
         ask(nameserver, lambda resolver, _: resolver.mx(name))
     with pytest.raises(NoSuchName):
         ask(nameserver, lambda resolver, _: resolver.addresses(name))
+
+
+def test_no_more_than_fifty_addresses_of_each_family(nameserver):
+    records = ask(nameserver, lambda resolver, _: resolver.addresses(b"crowd.test")).records
+    assert [":" in each for each in records] == [False] * 50 + [True] * 50
+
+
+def test_a_host_is_not_gone_while_one_of_its_families_cannot_be_looked_up(nameserver):
+    with pytest.raises(ServerFailed):
+        ask(nameserver, lambda resolver, _: resolver.addresses(b"nearly.test"))
 
 
 def test_a_failing_server_is_temporary(nameserver):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from openqmail.core.local import LocalDeliveries
-from openqmail.core.local.mbox import AWAITED
+from openqmail.core.local.mbox import awaited
 from openqmail.core.values import Outcome
 
 HEAD = b"Return-Path: <bob@example.test>\nDelivered-To: alice@example.test\n"
@@ -234,7 +234,7 @@ def test_a_locked_mbox_holds_up_nobody_elses_mail(rig: Any) -> None:
             while len(waiting) > 1:
                 more, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 told |= more
-            assert {each.result().result for each in told} == {AWAITED}
+            assert {each.result().result for each in told} == {awaited(b"./box")}
         (last,) = waiting
         assert (await last).result.outcome is Outcome.SUCCESS
 

@@ -10,12 +10,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from threading import Event
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openqmail.core.local.mbox import AWAITED, HELD, LOCKED, REPLACED, Mboxes, from_line, quoted
+from openqmail.core.local.mbox import HELD, LOCKED, REPLACED, Mboxes, awaited, from_line, quoted
 from openqmail.core.values import BytesBody, Outcome, QueueDamaged
 from openqmail.core.world import PosixDisk, SimulatedClock
 from openqmail.core.world.simulated import SimulatedDisk
@@ -138,6 +139,25 @@ class LockedFile:
         return self._disk.let_go.is_set() and self._file.lock(seconds)
 
 
+def test_the_lock_of_another_is_waited_for_half_a_minute_and_then_the_message_is_put_off(
+    tmp_path, monkeypatch
+):
+    now = [1000.0]
+
+    def sleep(seconds):
+        assert 0 < seconds <= 1
+        now[0] += seconds
+
+    world = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
+    monkeypatch.setattr("openqmail.core.world.posix_disk.time", world)
+    with (tmp_path / "box").open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        result = put(PosixDisk(), os.fsencode(tmp_path / "box"), BytesBody(b"x\n"))
+    assert result.outcome is Outcome.DEFERRAL and b"locked for 30 seconds" in result.text
+    assert 30.0 <= now[0] - 1000.0 <= 31.0
+    assert (tmp_path / "box").read_bytes() == b""
+
+
 def test_only_one_message_waits_for_a_locked_mbox(tmp_path):
     disk = LockedDisk()
     boxes = mboxes(disk)
@@ -150,7 +170,7 @@ def test_only_one_message_waits_for_a_locked_mbox(tmp_path):
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(append, "box")
         assert disk.waited_for.wait(60)
-        assert [append("box") for _ in range(30)] == [AWAITED] * 30
+        assert [append("box") for _ in range(30)] == [awaited(b"./box")] * 30
         assert append("other") is None
         disk.let_go.set()
         assert first.result(60) is None

@@ -128,6 +128,29 @@ def test_progress_counts_attempts_and_keeps_the_last_report(folder):
     assert moved.id.key == stored.id.key == before.id.key
 
 
+def test_who_is_done_with_is_not_counted_and_has_no_text_of_an_earlier_attempt(folder):
+    many = Envelope(b"a@example", tuple(Recipient(b"%d@other" % at) for at in range(3)))
+
+    async def later(store, found):
+        number = (await store.submit(many, b"x\n")).id.number
+        await store.record(number, (Change(0, Outcome.SUCCESS, b"ok\n"),), (0, 0), False)
+        assert store.totals().recipients == 2
+        await store.record(number, (Change(1, Outcome.DEFERRAL, b"not now\n"),), (1, 1), False)
+        await store.settle()
+        assert store.totals().recipients == 2
+        await store.record(number, (Change(1, Outcome.SUCCESS, b"ok\n"),), (1, 1), False, True)
+        await store.settle()
+        return number
+
+    number = used(folder, later)
+
+    async def again(store, found):
+        assert store.totals().recipients == 1
+        return [each.text for each in store.load(number).progress]
+
+    assert used(folder, again) == [b"", b"", b""]
+
+
 def test_an_ended_message_is_gone_its_number_comes_again_and_its_key_never_does(folder):
     async def work(store, found):
         assert found == []

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 
-from openqmail.core.control.rules import Rules
-from openqmail.core.control.settings import Route, Settings
+from openqmail.core.control.reader import defaults
+from openqmail.core.control.settings import Route
 from openqmail.core.log import MemoryLog, RemoteTls, RemoteTlsFailed, Warn
 from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import LmtpTransport, Remote, SmtpTransport
@@ -134,37 +134,8 @@ class Peer:
 
 
 def settings(**changes):
-    given = {
-        "me": b"mail.example.test",
-        "listen": (),
-        "rules": Rules({}),
-        "rcpthosts": frozenset(),
-        "smtpgreeting": b"mail.example.test",
-        "databytes": 0,
-        "maxrecipients": 0,
-        "concurrencyincoming": 20,
-        "timeoutsmtpd": 1200,
-        "hooks": (),
-        "envnoathost": b"mail.example.test",
-        "percenthack": frozenset(),
-        "locals": frozenset(),
-        "virtualdomains": {},
-        "concurrencylocal": 10,
-        "concurrencyremote": 20,
-        "concurrencydestination": 10,
-        "queuelifetime": 604800,
-        "bouncefrom": b"MAILER-DAEMON",
-        "bouncehost": b"mail.example.test",
-        "doublebounceto": b"postmaster",
-        "doublebouncehost": b"mail.example.test",
-        "defaultdelivery": b"./Maildir/",
-        "helohost": b"mail.example.test",
-        "smtproutes": {},
-        "resolvers": (),
-        "timeoutconnect": 2,
-        "timeoutremote": 2,
-    }
-    return Settings(**{**given, **changes})
+    given = {"timeoutconnect": 2, "timeoutremote": 2}
+    return defaults(b"mail.example.test", **given | changes)
 
 
 def to(*peers_or_hosts, port=None, transport="smtp"):

@@ -241,6 +241,21 @@ def test_nobody_listens(scene):
     assert [(each.outcome, each.text) for each in results] == [(Outcome.DEFERRAL, TEXT_NOT_CONNECTED)] * 2
 
 
+def test_which_addresses_were_tried_and_why_in_vain_is_for_the_administrator(scene):
+    async def main():
+        async with scene.Peer() as peer:
+            port = peer.port
+        routes = {b"": Route("smtp", (b"[127.0.0.1]", b"[127.0.0.2]"), port)}
+        async with scene.remote(scene.settings(smtproutes=routes)) as remote:
+            return (await remote.deliver(scene.job()))[0], port
+
+    result, port = asyncio.run(main())
+    assert result.text == TEXT_NOT_CONNECTED
+    assert result.why == (
+        f"no connection: 127.0.0.1 port {port}: connection refused; 127.0.0.2 port {port}: connection refused"
+    )
+
+
 def test_a_word_nobody_asked_for_ends_a_kept_connection(scene):
     async def main():
         answers = {".": [scene.POLITE["."] + b"421 4.3.2 bye\r\n", scene.POLITE["."]]}

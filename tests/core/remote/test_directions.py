@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from openqmail.core.control.bindings import Source
 from openqmail.core.control.settings import Listener, Route
 from openqmail.core.dns import Answer, LookupFailed, MailExchanger, NameServer, NoSuchName, StubResolver
 from openqmail.core.remote import Directions, Pathfinder, Stop, find_route, own_addresses
+from openqmail.core.remote import directions as directions_module
 from openqmail.core.remote.directions import by_turns
 from openqmail.core.values import Outcome
 
@@ -41,6 +43,8 @@ class Table:
             raise found
         if not exists:
             raise NoSuchName("no")
+        if isinstance(found, Answer):
+            return found
         return Answer(
             tuple(MailExchanger(*each) if isinstance(each, tuple) else each for each in found), 60.0
         )
@@ -149,20 +153,17 @@ def test_what_is_no_name_fails(scene, domain):
 
 
 def test_why_a_lookup_failed_is_told_to_the_administrator_and_to_nobody_else(scene):
-    told = []
     table = Table(mx={b"x.test": LookupFailed("192.0.2.53:53 says SERVFAIL")})
-    pathfinder = Pathfinder(scene.settings(), table, own=frozenset, tell=told.append)
-    assert asyncio.run(pathfinder.find(b"x.test")).text == SOFT
-    assert told == ["mail for x.test waits: 192.0.2.53:53 says SERVFAIL"]
+    result = find(scene, b"x.test", table)
+    assert result.text == SOFT
+    assert result.why == "mail for x.test waits: 192.0.2.53:53 says SERVFAIL"
 
 
 def test_no_domain_looks_like_a_sentence_of_ours_in_the_log(scene):
-    told = []
     table = Table(addresses={b"relay.test": LookupFailed("192.0.2.53:53 says SERVFAIL")})
-    settings = scene.settings(smtproutes={b"": Route("smtp", (b"relay.test",), 25)})
-    pathfinder = Pathfinder(settings, table, own=frozenset, tell=told.append)
-    asyncio.run(pathfinder.find(b"x alert: no space\nend msg 5"))
-    assert told == ["mail for x_alert:_no_space/end_msg_5 waits: 192.0.2.53:53 says SERVFAIL"]
+    routes = {b"": Route("smtp", (b"relay.test",), 25)}
+    result = find(scene, b"x alert: no space\nend msg 5", table, smtproutes=routes)
+    assert result.why == "mail for x_alert:_no_space/end_msg_5 waits: 192.0.2.53:53 says SERVFAIL"
 
 
 # --- exchangers -----------------------------------------------------------------------
@@ -228,6 +229,47 @@ def test_a_failed_lookup_is_never_permanent(scene, table):
     assert (result.outcome, result.text) == (Outcome.DEFERRAL, SOFT)
 
 
+def test_a_null_exchanger_beside_others_is_no_host_and_no_refusal(scene):
+    table = Table(
+        mx={b"x.test": [(0, b""), (10, b"a.test")]},
+        addresses={b"a.test": ["192.0.2.1"], b"": ["192.0.2.66"]},
+    )
+    assert addresses(find(scene, b"x.test", table)) == ["192.0.2.1"]
+
+
+# --- for how long -----------------------------------------------------------------------
+
+
+def lasting(seconds, *records):
+    return Answer(records, seconds)
+
+
+@pytest.mark.parametrize(
+    ("mx", "first", "second", "expected"), [(20, 300, 300, 20), (300, 20, 300, 20), (300, 300, 20, 20)]
+)
+def test_directions_hold_no_longer_than_any_answer_that_they_are_made_of(scene, mx, first, second, expected):
+    table = Table(
+        mx={b"x.test": lasting(mx, MailExchanger(10, b"a.test"), MailExchanger(20, b"b.test"))},
+        addresses={b"a.test": lasting(first, "192.0.2.1"), b"b.test": lasting(second, "192.0.2.2")},
+    )
+    assert find(scene, b"x.test", table).ttl == expected
+
+
+def test_directions_without_a_host_that_could_not_be_looked_up_do_not_hold_long(scene):
+    table = Table(
+        mx={b"x.test": [(5, b"soft.test"), (10, b"a.test")]},
+        addresses={b"soft.test": LookupFailed("later"), b"a.test": ["192.0.2.1"]},
+    )
+    assert find(scene, b"x.test", table).ttl == 30
+
+
+def test_a_route_holds_as_long_as_the_addresses_of_its_hosts(scene):
+    hosts = (b"relay.test", b"[192.0.2.7]")
+    table = Table(addresses={b"relay.test": lasting(20, "192.0.2.1")})
+    assert find(scene, b"x.test", table, smtproutes={b"": Route("smtp", hosts, 25)}).ttl == 20
+    assert find(scene, b"x.test", smtproutes={b"": Route("smtp", hosts[1:], 25)}).ttl == float("inf")
+
+
 # --- this host ------------------------------------------------------------------------
 
 
@@ -254,6 +296,27 @@ def test_this_host_at_the_best_preference_is_a_loop(scene):
         assert (result.outcome, result.text) == (Outcome.FAILURE, LOOP)
 
 
+@pytest.mark.parametrize("address", ["::ffff:192.0.2.100", "192.0.2.100"])
+def test_this_host_is_known_however_its_address_is_written(scene, address):
+    assert find(scene, b"x.test", Table(addresses={b"x.test": [address]})).text == LOOP
+
+
+def test_what_this_hosts_addresses_are_is_asked_again_after_a_minute(scene, monkeypatch):
+    now, ours = [1000.0], {OURS}
+    monkeypatch.setattr(directions_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    table = Table(addresses={b"x.test": ["192.0.2.50"]})
+    pathfinder = Pathfinder(scene.settings(), table, own=lambda: frozenset(ours), port=25)
+
+    def loops():
+        return not isinstance(asyncio.run(pathfinder.find(b"x.test")), Directions)
+
+    assert not loops()
+    ours.add("192.0.2.50")
+    assert not loops()
+    now[0] += 60.0
+    assert loops()
+
+
 def test_an_address_that_we_listen_on_is_ours(scene):
     listen = (Listener("smtp", "192.0.2.1", 2525),)
     assert find(scene, b"[192.0.2.1]", listen=listen).text == LOOP
@@ -264,6 +327,12 @@ def test_another_port_of_this_host_is_another_service_unless_we_listen_there(sce
     assert addresses(find(scene, b"[%s]" % OURS.encode(), smtproutes=routes)) == [OURS]
     listen = (Listener("smtp", "0.0.0.0", 2600),)
     assert find(scene, b"[%s]" % OURS.encode(), smtproutes=routes, listen=listen).text == LOOP
+
+
+def test_port_25_of_this_host_is_this_host_wherever_the_exchangers_of_the_world_listen(scene):
+    routes = {b"": Route("smtp", (), 25)}
+    pathfinder = Pathfinder(scene.settings(smtproutes=routes), scene.Nowhere(), lambda: {OURS}, port=2525)
+    assert asyncio.run(pathfinder.find(b"[192.0.2.100]")).text == LOOP
 
 
 def test_the_interfaces_of_this_host_are_known():

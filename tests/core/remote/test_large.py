@@ -85,6 +85,37 @@ def test_a_peer_that_stops_reading_is_given_up_and_memory_does_not_grow(scene):
     assert chunks_read < whole * 1.9, "the body was read to its end although nobody took it"
 
 
+@pytest.mark.parametrize(("slowly", "outcome"), [(True, Outcome.DEFERRAL), (False, Outcome.SUCCESS)])
+def test_a_peer_that_takes_each_piece_just_in_time_is_given_up_in_bounded_time(
+    scene, monkeypatch, slowly, outcome
+):
+    """Each piece wins it `timeoutremote` again, so 60 MB could hold a slot for days."""
+    monkeypatch.setattr("openqmail.core.remote.connection.SECONDS_TO_TAKE", 0.5 if slowly else 30.0)
+    monkeypatch.setattr("openqmail.core.remote.connection.SLOWEST", 1e12)
+    monkeypatch.setattr("openqmail.core.remote.smtp.IDLE_SECONDS", 1.0)  # so often is the time looked at
+
+    class Slow(scene.Peer):
+        async def _message(self, reader):
+            if not slowly:
+                return await super()._message(reader)
+            while await reader.read(20_000):
+                await asyncio.sleep(0.02)
+            raise ConnectionResetError
+
+    async def main():
+        body = Streamed(60_000_000 if slowly else 2_000_000)
+        async with Slow() as peer:
+            given = scene.settings(smtproutes=scene.to(peer), timeoutremote=40)
+            async with scene.remote(given) as remote:
+                (result,) = await remote.deliver(scene.job(body))
+        return result
+
+    result = asyncio.run(asyncio.wait_for(main(), 60))
+    assert result.outcome is outcome and not result.host
+    if slowly:
+        assert result.text == b"Connected to 127.0.0.1 but it took the message too slowly. (#4.4.2)\n"
+
+
 @pytest.mark.parametrize("last", [b"552 5.3.4 too big\r\n", b"421 4.3.2 going down\r\n"])
 def test_a_refusal_in_the_middle_of_a_body_is_the_result(scene, last):
     class Impatient(scene.Peer):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openqmail.core.commands.tcpto import clear
 from openqmail.core.remote import Timeouts, tcpto
 from openqmail.core.values import Outcome
 
@@ -125,7 +126,7 @@ def test_the_file_is_what_notqmail_writes(timeouts, file, clock):
     timeouts.silent("127.0.0.9")
     ours = file.read_bytes()
     assert ours[: len(theirs)] == theirs
-    assert len(ours) == 1024 and not any(ours[len(theirs) :])
+    assert len(ours) >= 1024 and not any(ours[len(theirs) :])
 
 
 def test_it_takes_over_what_qmail_wrote_and_qmail_sees_what_it_writes(timeouts, file, clock):
@@ -151,6 +152,70 @@ def test_the_65th_address_takes_the_place_of_the_least_worth_keeping(timeouts, c
     assert not timeouts.resting("198.51.100.1"), "the oldest was forgotten"
 
 
+def test_an_address_that_was_silent_often_is_kept_for_the_longer(timeouts, clock):
+    """As in qmail each silence counts as much as 1,024 seconds."""
+    twice(timeouts, clock, A)
+    for number in range(63):
+        clock.now += 10
+        timeouts.silent(f"198.51.100.{number}")
+    clock.now += 10
+    timeouts.silent(B)
+    assert timeouts.resting(A), "the oldest was forgotten, though it was silent twice"
+
+
+def test_silences_are_counted_up_to_ten(timeouts, file, clock):
+    for _ in range(20):
+        timeouts.silent(A)
+        timeouts.silent(SIX)
+        clock.now += 120
+    assert tcpto.silences(str(file.parents[1])) == {
+        each: tcpto.Silence(socket.inet_pton(family, each), tcpto.MOST, clock.now - 120)
+        for family, each in ((socket.AF_INET, A), (socket.AF_INET6, SIX))
+    }
+
+
+def test_what_was_silent_outlives_the_process_in_both_families(queue, timeouts, clock):
+    twice(timeouts, clock, A)
+    twice(timeouts, clock, SIX)
+    timeouts.close()
+    again = Timeouts(tcpto.open_file(str(queue)), clock)
+    assert again.resting(A) and again.resting(SIX)
+    again.close()
+
+
+def test_qmails_own_program_leaves_ipv6_alone_and_ours_forgets_it(queue, timeouts, file, clock):
+    twice(timeouts, clock, A)
+    twice(timeouts, clock, SIX)
+    with file.open("r+b") as theirs:
+        theirs.write(bytes(1024))
+    assert not timeouts.resting(A) and timeouts.resting(SIX)
+    (queue / "queue").symlink_to(".")  # so that the queue is in a home
+    assert clear(["--home", str(queue)]) == 0
+    assert not timeouts.resting(SIX)
+
+
+def test_a_file_of_qmails_gets_room_for_ipv6_and_keeps_its_records(queue, file, clock):
+    record = struct.pack("<4sB3xL4x", bytes([192, 0, 2, 1]), 2, clock.now - 60)
+    file.write_bytes(record + bytes(1008))
+    file.chmod(0o600)
+    timeouts = Timeouts(tcpto.open_file(str(queue)), clock)
+    twice(timeouts, clock, SIX)
+    assert timeouts.resting(A) and timeouts.resting(SIX)
+    assert file.read_bytes()[:1024] == record + bytes(1008)
+    assert file.stat().st_mode & 0o777 == 0o600
+    timeouts.close()
+
+
+def test_what_is_given_back_is_not_used_again(queue, clock):
+    timeouts = Timeouts(tcpto.open_file(str(queue)), clock)
+    timeouts.close()
+    timeouts.close()
+    for address in (A, SIX):
+        twice(timeouts, clock, address)
+        assert timeouts.resting(address)
+    assert not any((queue / "lock" / "tcpto").read_bytes())
+
+
 @given(st.lists(st.tuples(st.integers(0, 80), st.booleans(), st.integers(0, 5000)), max_size=200))
 def test_the_table_never_grows_and_knows_no_address_twice(told):
     clock = Clock()
@@ -166,7 +231,7 @@ def test_the_table_never_grows_and_knows_no_address_twice(told):
         assert all(one.count <= 10 and one.when <= clock.now for one in records)
 
 
-@given(st.binary(max_size=1100), st.sampled_from([A, B, SIX]))
+@given(st.binary(max_size=3200), st.sampled_from([A, B, SIX]))
 def test_any_content_of_the_file_is_survived(tmp_path_factory, content, address):
     folder = tmp_path_factory.mktemp("queue")
     (folder / "lock").mkdir()
@@ -187,7 +252,7 @@ def test_a_missing_file_is_made_with_qmails_mode(queue, file):
     finally:
         os.umask(before)
     os.close(descriptor)
-    assert file.stat().st_mode & 0o777 == 0o644 and file.read_bytes() == bytes(1024)
+    assert file.stat().st_mode & 0o777 == 0o644 and file.read_bytes() == bytes(tcpto.SIZE)
 
 
 @pytest.mark.parametrize("what", ["link", "folder", "fifo", "nothing around it"])

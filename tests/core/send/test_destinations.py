@@ -58,6 +58,27 @@ def test_a_host_that_fails_is_left_alone_and_what_waits_for_it_is_numbers(play: 
     )
 
 
+def test_the_log_says_when_a_host_is_left_alone_and_when_it_answers_again(play: Plays) -> None:
+    world = play()
+    dead(world, 20)
+    state = world.manager.destination(b"dead.test")
+    told = [line for line in world.log.lines() if line.startswith(b"destination")]
+    seconds = int(state.resting_until - world.now)
+    assert told == [b"destination dead.test rests: seconds %d failures 2 text no_connection/" % seconds]
+    row = summarize(
+        world.queue[19], Routes(world.settings), world.now, world.manager.resting(), world.manager.destination
+    ).recipients[0]
+    assert (row.next, row.destination) == (state.resting_until, state)
+    wake(world)
+    world.report(next(iter(world.starts)), K)
+    told = [line for line in world.log.lines() if line.startswith(b"destination")]
+    assert told[1:] == [b"destination dead.test answers again"]
+    while world.starts:
+        world.report(next(iter(world.starts)), K)
+        world.write_all()
+    assert sum(line.startswith(b"destination") for line in world.log.lines()) == 2
+
+
 def test_while_it_rests_nothing_of_it_is_loaded_or_told(play: Plays) -> None:
     world = play()
     dead(world, 1000)
@@ -173,6 +194,34 @@ def test_only_failures_in_a_row_count_and_other_deferrals_are_none(play: Plays) 
         world.write_all()
     assert len(world.starts) == 1
     assert world.manager.destination(b"far.test").failures == 1
+
+
+def test_a_window_does_not_grow_by_what_is_put_off(play: Plays) -> None:
+    """450 says that the host is there, and not that it wants more of this."""
+    world = play()
+    for number in range(200):
+        world.accept(number, [b"a@far.test"])
+    for _ in range(100):
+        assert len(world.starts) == OPENING
+        world.report(next(iter(world.starts)), Z)
+        world.write_all()
+        world.load_all()
+    assert world.manager.destination(b"far.test").limit == OPENING
+
+
+def test_a_probe_that_is_put_off_opens_nothing_and_the_next_failure_is_the_next_rest(play: Plays) -> None:
+    world = play()
+    dead(world, 20)
+    wake(world)
+    for _ in range(5):
+        assert len(world.starts) == 1
+        world.report(next(iter(world.starts)), Z)
+        world.write_all()
+        world.load_all()
+    assert world.manager.destination(b"dead.test").resting_until is None
+    fail_all(world)
+    state = world.manager.destination(b"dead.test")
+    assert not world.starts and state.resting_until >= world.now + LEAST
 
 
 def test_nothing_else_waits_for_a_host_that_rests(play: Plays) -> None:

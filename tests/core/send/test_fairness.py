@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openqmail.core.send.destination import FAILURES, OPENING, Destination
-from openqmail.core.send.fairness import KEPT, WAITING, FairQueue
+from openqmail.core.send.fairness import KEPT, PROBED, WAITING, WAITING_SLOW, FairQueue
 
 
 def items(count: int) -> list[tuple[int, bytes]]:
@@ -312,3 +312,161 @@ def test_strangers_go_before_slow_ones_but_do_not_starve_them() -> None:
         order.append(batch[1])
         queue.release(batch[1])
     assert order.count(b"slow.test") == 10
+
+
+def paced(limit: int = 20, each: int = 20) -> FairQueue:
+    return FairQueue(limit=limit, each=each, random=Random(1), paced=True)
+
+
+def proven(queue: FairQueue, name: bytes, seconds: float = 0.1) -> None:
+    """One delivery there has succeeded, in so many seconds."""
+    assert queue.take_at_once(name)
+    queue.succeeded(name, seconds)
+
+
+def test_the_window_grows_by_one_for_a_whole_window_of_successes_after_the_last_failure() -> None:
+    destination = Destination(b"a.test", OPENING, proven=True)
+    limits = []
+    for _ in range(OPENING + OPENING + 1):
+        destination.succeeded(20, 0.1)
+        limits.append(destination.limit)
+    assert limits == [OPENING] * (OPENING - 1) + [OPENING + 1] * (OPENING + 1) + [OPENING + 2]
+    for _ in range(OPENING + 1):
+        destination.succeeded(20, 0.1)
+    destination.failed(b"no\n")
+    for _ in range(OPENING):
+        destination.succeeded(20, 0.1)
+    assert destination.limit == OPENING + 1, "successes from before the failure counted"
+
+
+def test_a_success_at_a_host_that_is_known_ends_its_run_of_failures() -> None:
+    queue = paced()
+    proven(queue, b"a.test")
+    for _ in range(3 * FAILURES):
+        queue.take_at_once(b"a.test")
+        assert not queue.failed(b"a.test", b"no\n")
+        queue.take_at_once(b"a.test")
+        queue.succeeded(b"a.test", 0.1)
+
+
+def slots_of_others(queue: FairQueue, name: bytes) -> int:
+    """1 when a delivery to this destination counts among those of strangers and slow ones."""
+    assert queue.take_at_once(name)
+    found = queue.others
+    queue.answered(name)
+    return found
+
+
+def test_one_slow_delivery_makes_no_slow_host_and_one_quick_one_no_quick_host() -> None:
+    queue = paced()
+    proven(queue, b"a.test")
+    proven(queue, b"a.test", 3.0)
+    assert slots_of_others(queue, b"a.test") == 0
+    for _ in range(10):
+        proven(queue, b"a.test", 3.0)
+    assert slots_of_others(queue, b"a.test") == 1
+    for _ in range(40):
+        proven(queue, b"a.test", 0.8)  # quicker than slow, slower than quick: it stays what it was
+    assert slots_of_others(queue, b"a.test") == 1
+    for _ in range(10):
+        proven(queue, b"a.test", 0.1)
+    assert slots_of_others(queue, b"a.test") == 0
+
+
+def test_quick_ones_and_strangers_take_turns() -> None:
+    queue = paced(limit=8)
+    proven(queue, b"quick.test")
+    for number in range(40):
+        queue.add(number, b"quick.test", items(1), 1)
+        queue.add(number, b"d%d.test" % number, items(1), 1)
+    order = []
+    for _ in range(8):
+        batch = queue.take()
+        assert batch is not None
+        order.append(batch[1] == b"quick.test")
+        queue.release(batch[1])
+    assert order == [True, False] * 4
+
+
+def test_who_comes_now_does_not_overtake_who_stands_in_line() -> None:
+    queue = paced(limit=2)
+    for name in (b"a.test", b"b.test", b"c.test"):
+        proven(queue, name)
+    queue.add(1, b"a.test", items(1), 1)
+    assert not queue.take_at_once(b"b.test")  # a slot is free, and a.test is first
+    assert queue.take() is not None
+    assert queue.take_at_once(b"b.test")
+    strangers = paced()
+    strangers.add(1, b"a.test", items(1), 1)
+    assert not strangers.take_at_once(b"b.test")
+
+
+def test_a_stranger_gets_no_second_slot_at_once_either_when_they_hold_many() -> None:
+    queue = paced(limit=8)
+    assert queue.take_at_once(b"a.test")
+    assert queue.take_at_once(b"b.test")
+    assert not queue.take_at_once(b"a.test")
+    assert queue.take_at_once(b"c.test")
+
+
+def test_nothing_is_started_at_once_where_the_host_rests() -> None:
+    queue = paced()
+    queue.take_at_once(b"a.test")
+    queue.failed(b"a.test", b"no\n")
+    queue.rest(b"a.test", 100.0, 1)
+    assert not queue.take_at_once(b"a.test")
+
+
+def test_the_line_of_a_stranger_is_short_and_that_of_a_quick_host_long() -> None:
+    queue = paced()
+    proven(queue, b"quick.test")
+    for number in range(WAITING_SLOW):
+        assert not queue.congested(b"new.test")
+        queue.add(number, b"new.test", items(1), 1)
+        queue.add(number, b"quick.test", items(1), 1)
+    assert queue.congested(b"new.test")
+    assert not queue.congested(b"quick.test")
+
+
+def test_what_somebody_wants_tried_now_stands_first_and_stays_when_its_host_is_left_alone() -> None:
+    queue = paced(limit=1)
+    queue.take_at_once(b"a.test")
+    for number in range(3):
+        queue.add(number, b"a.test", items(1), 1)
+    queue.add(7, b"a.test", items(1), 1, urgent=True)
+    queue.failed(b"a.test", b"no\n")
+    withdrawn = queue.rest(b"a.test", 100.0, 99)
+    assert [number for number, _ in withdrawn] == [0, 1, 2]
+    batch = queue.take()
+    assert batch is not None and batch[0] == 7
+    waiting = paced(limit=1)
+    waiting.add(1, b"b.test", items(1), 1)
+    waiting.add(2, b"b.test", items(1), 1, urgent=True)
+    batch = waiting.take()
+    assert batch is not None and batch[0] == 2
+
+
+def test_a_message_for_a_host_that_is_being_probed_is_looked_at_when_the_probe_should_be_over() -> None:
+    queue = paced()
+    queue.take_at_once(b"a.test")
+    queue.failed(b"a.test", b"no\n")
+    queue.rest(b"a.test", 100.0, 1)
+    until = queue.resting_until(b"a.test")
+    assert queue.again([b"a.test"], 100) == until > 100 + PROBED
+    queue.resume(until)
+    queue.add(2, b"a.test", items(1), 1)
+    assert queue.take() is not None  # the probe
+    assert queue.again([b"a.test"], until) == until + PROBED
+    assert queue.again([b"a.test", b"other.test"], until) == until + 1
+
+
+def test_what_is_parked_at_a_host_that_was_forgiven_is_asked_for() -> None:
+    queue = paced()
+    queue.take_at_once(b"a.test")
+    queue.failed(b"a.test", b"no\n")
+    queue.rest(b"a.test", 100.0, 1)
+    for number in range(3):
+        queue.park(number, b"a.test", 50 + number)
+    assert not queue.recalled
+    queue.forgive()
+    assert sorted(number for number, _ in queue.recalled) == [0, 1, 2]

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from openqmail.core.log import Event as LogEvent
+from openqmail.core.log import Warn
 from openqmail.core.queue.store import Change, Progress
 from openqmail.core.send.backlog import LOADS
 from openqmail.core.send.events import (
@@ -299,6 +300,7 @@ def test_after_a_stop_nothing_starts_and_what_runs_is_recorded(play: Plays) -> N
     world.accept(1, [b"bob@example.test"])
     world.accept(2, [b"bob@example.test"])
     world.tell(Stop())
+    assert world.log.lines()[-1] == b"status: local 1/1 remote 0/20 exitasap"  # at once: it may take its time
     assert not world.manager.idle
     assert not started(world.report(1, D))
     world.write_all()
@@ -554,6 +556,22 @@ def test_a_recipient_without_a_report_is_deferred(play: Plays) -> None:
     world.tell(Reported(1, (Result(K, b"ok\n"),)))
     world.write_all()
     assert [progress.outcome for progress in world.queue[1].progress] == [K, None]
+
+
+def test_why_a_delivery_was_put_off_is_told_with_the_number_of_the_message_and_to_no_sender(
+    play: Plays,
+) -> None:
+    world = play(queuelifetime=-1)  # so that there is a bounce as well
+    world.accept(7, [b"a@far.test", b"b@far.test"])
+    world.starts.pop(1)
+    result = Result(Z, b"no host\n", host=True, why="mail for far.test waits: 192.0.2.53:53 says SERVFAIL")
+    world.tell(Reported(1, (result, result)))
+    world.write_all()
+    told = [line for line in world.log.lines() if b"SERVFAIL" in line]
+    assert told == [b"warning: msg 7: mail for far.test waits: 192.0.2.53:53 says SERVFAIL"]
+    assert [event.number for event in world.log.events if isinstance(event, Warn)] == [7]
+    assert len(world.bounces) == 1
+    assert "SERVFAIL" not in repr((world.queue, world.bounces))
 
 
 def test_a_report_is_kept_only_up_to_a_length(play: Plays) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from memory_store import MemoryStore
-from openqmail.core.log import MemoryLog
+from openqmail.core.log import MemoryLog, MessageInfo
 from openqmail.core.ports import Forward, LocalJob, LocalReport, RemoteJob
 from openqmail.core.queue.store import Change, Closes, Progress, Stored
 from openqmail.core.send import Sender, SendManager
@@ -268,6 +268,23 @@ def test_a_notice_that_finds_no_room_is_left_out_and_the_log_says_so(make: Any) 
     store, _, log = story(make(), envelope, refuses=1)
     assert store.came == [] and store.results[0][:2] == (1, (Change(0, K, b"did 1+0+0\n"),))
     assert b"alert: cannot queue a notice for message 1: no room; its sender is not told" in log.lines()
+
+
+def test_what_is_made_of_a_message_names_it_in_the_log(make: Any) -> None:
+    async def main() -> list[MessageInfo]:
+        store, log, settings = Keeping(), MemoryLog(), make()
+        store.put(stored(FAR), BODY)
+        manager = SendManager(settings, 1, 1)
+        sender = Sender(manager, store, Here(), Far(NO), settings, SimulatedClock(), log)  # type: ignore[arg-type]
+        sender.start()
+        async with asyncio.timeout(10):
+            while not (told := [one for one in log.events if isinstance(one, MessageInfo)]):
+                await asyncio.sleep(0)
+            await sender.drain()
+        return told
+
+    (told,) = asyncio.run(main())
+    assert (told.sender, told.parent) == (b"", 1)
 
 
 ALIAS = Envelope(SENDER, (to(b"bob@example.test", b"SUCCESS,DELAY"),), ret=b"HDRS", envid=b"id")

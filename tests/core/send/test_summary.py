@@ -43,6 +43,18 @@ def test_state(make: Any, progress: Any, facts: Any, state: str) -> None:
     assert summarize(stored(*progress, **facts), Routes(make()), NOW).state == state
 
 
+def test_what_bounce_says_of_a_recipient_that_the_lists_have_done_is_a_failure(make: Any) -> None:
+    """qmail's files have one letter for both."""
+    done = Progress(Outcome.SUCCESS, 1)
+    one = stored(done, done, TODO, bounce=FAILED.text, channels=("local", "remote", "remote"))
+    found = summarize(one, Routes(make()), NOW).recipients
+    assert [(each.state, each.last) for each in found] == [
+        ("done", None),
+        ("failed", "no such user"),
+        ("todo", None),
+    ]
+
+
 def test_the_form_that_scripts_rely_on(make: Any) -> None:
     one = stored(TRIED, FAILED, TODO, due=(NOW + 50, NOW - 1), bounce=FAILED.text)
     assert msgspec.json.decode(msgspec.json.encode(summarize(one, Routes(make()), NOW))) == {

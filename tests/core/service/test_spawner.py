@@ -78,9 +78,9 @@ def test_a_spawner_without_room_for_a_socket_refuses_and_goes_on(spawner: local.
 # --- how many there are, and who has ended ---------------------------------------------------
 
 
-def answers(peer: socket.socket) -> list[type]:
-    """What whoever asks has been told; the workers' sockets are closed."""
-    channel, found = BlockingChannel(peer, FromSpawner), []
+def answers(channel: BlockingChannel) -> list[type]:
+    """What whoever asks has been told since; the workers' sockets are closed."""
+    found = []
     while told := channel.receive():
         for message, descriptors in told:
             found.append(type(message))
@@ -108,7 +108,7 @@ def test_there_are_no_more_workers_than_may_be(
     with peer:
         for number in range(4):
             assert spawner._start(client, Start(number, b"alice"))
-        assert answers(peer) == [Started, Started, Refused, Refused]
+        assert answers(BlockingChannel(peer, FromSpawner)) == [Started, Started, Refused, Refused]
         spawner._end(client)
 
 
@@ -128,7 +128,7 @@ def test_workers_for_checks_that_do_not_die_count_until_they_have(
     client, peer = asks(spawner, "check")
     with peer:
         assert spawner._start(client, Start(1, b"alice"))
-        assert answers(peer) == [Refused]
+        assert answers(BlockingChannel(peer, FromSpawner)) == [Refused]
         for pid in workers:
             os.kill(pid, signal.SIGKILL)
         for _ in Waiting("they are reaped"):
@@ -138,25 +138,126 @@ def test_workers_for_checks_that_do_not_die_count_until_they_have(
     client, peer = asks(spawner, "check")
     with peer:
         assert spawner._start(client, Start(1, b"alice"))
-        assert answers(peer) == [Started]
+        assert answers(BlockingChannel(peer, FromSpawner)) == [Started]
         spawner._end(client)
 
 
-def test_no_other_is_served_before_workers_that_deliver_are_no_more(
-    spawner: local.Spawner, patient, monkeypatch
+# --- workers that were killed and have not ended -----------------------------------------------
+
+
+class Kernel:
+    """In which who is killed ends when the test says so: as one that waits for a server's answer."""
+
+    def __init__(self, monkeypatch) -> None:
+        self._kill = os.kill
+        self.killed: list[int] = []
+        monkeypatch.setattr(os, "kill", lambda pid, number: self.killed.append(pid))
+
+    def end(self, spawner: local.Spawner) -> None:
+        while self.killed:
+            self._kill(self.killed.pop(), signal.SIGKILL)
+        for _ in Waiting("they are reaped"):
+            spawner._reap()
+            if not spawner._ending:
+                break
+        spawner._try_again()
+
+
+@pytest.fixture
+def kernel(spawner: local.Spawner, monkeypatch) -> Kernel:
+    """alice and bob have users of their own."""
+    monkeypatch.setattr(
+        spawner, "_account", lambda name: Account("", 5001 if name.startswith(b"alice") else 5002, 5000)
+    )
+    return Kernel(monkeypatch)
+
+
+def test_one_that_does_not_end_keeps_only_its_own_user_waiting(
+    spawner: local.Spawner, patient, kernel: Kernel
 ) -> None:
+    client, peer = asks(spawner)
+    with peer:
+        assert spawner._start(client, Start(1, b"alice"))
+        spawner._end(client)
+    client, peer = asks(spawner)
+    with peer:
+        told = BlockingChannel(peer, FromSpawner)
+        assert spawner._start(client, Start(1, b"alice-x"))
+        assert spawner._start(client, Start(2, b"bob"))
+        assert answers(told) == [Started], "bob's"
+        assert spawner._patience() <= local.PATIENCE
+        spawner._try_again()
+        assert answers(told) == [], "whoever comes next may deliver the same messages"
+        kernel.end(spawner)
+        assert answers(told) == [Started], "alice's, as her first has ended"
+        assert spawner._patience() is None
+        spawner._end(client)
+    kernel.end(spawner)
+
+
+@pytest.mark.parametrize("killed_by", ["the end of who asked", "who asked"])
+def test_after_some_time_who_wants_another_is_refused_and_no_longer_kept_waiting(
+    spawner: local.Spawner, patient, monkeypatch, kernel: Kernel, killed_by: str
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(local, "time", SimpleNamespace(monotonic=lambda: now))
+    client, peer = asks(spawner)
+    with peer:
+        assert spawner._start(client, Start(1, b"alice"))
+        if killed_by == "who asked":
+            spawner._kill(client, 1)
+        else:
+            spawner._end(client)
+    client, peer = asks(spawner)
+    with peer:
+        told = BlockingChannel(peer, FromSpawner)
+        assert spawner._start(client, Start(1, b"alice"))
+        assert answers(told) == []
+        now += local.PATIENCE
+        spawner._try_again()
+        assert spawner._start(client, Start(2, b"alice"))
+        assert answers(told) == [Refused, Refused]
+        kernel.end(spawner)
+        assert spawner._start(client, Start(3, b"alice"))
+        assert answers(told) == [Started]
+        spawner._end(client)
+    kernel.end(spawner)
+
+
+def test_who_asked_and_is_gone_meanwhile_is_given_nothing(
+    spawner: local.Spawner, patient, kernel: Kernel
+) -> None:
+    for _ in range(2):
+        client, peer = asks(spawner)
+        with peer:
+            assert spawner._start(client, Start(1, b"alice"))
+            spawner._end(client)
+    kernel.end(spawner)
+    assert not spawner._uids
+    assert not spawner._waiting
+
+
+def test_who_ends_with_the_service_is_waited_for(spawner: local.Spawner, patient, monkeypatch) -> None:
     """Whoever comes next may deliver the same messages; death comes when the kernel has time for it."""
+    kill = os.kill
+
+    def later(pid: int, number: int) -> None:
+        threading.Timer(0.1, kill, (pid, number)).start()
+
     client, peer = asks(spawner)
     with peer:
         for number in range(2):
             assert spawner._start(client, Start(number, b"alice"))
-        workers, kill = set(client.workers), os.kill
-
-        def later(pid: int, number: int) -> None:
-            threading.Timer(0.1, kill, (pid, number)).start()
-
+        workers = set(client.workers)
         monkeypatch.setattr(os, "kill", later)
-        spawner._end(client)
+        monkeypatch.setattr(spawner, "_hear", lambda: False)
+        wakeup, handler = signal.set_wakeup_fd(-1), signal.getsignal(signal.SIGCHLD)
+        spawner._control.socket.shutdown(socket.SHUT_RD)
+        try:
+            assert spawner.run() == 0
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            signal.signal(signal.SIGCHLD, handler)
     assert len(workers) == 2
     for pid in workers:
         with pytest.raises(ChildProcessError):

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import smtplib
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,21 @@ def test_a_bounce_a_deferral_and_what_an_administrator_does(home: Home, sink: Si
     assert (first["made"], first["parent"], first["sender"]) == ("bounce", number, "")
 
 
+def test_why_a_name_could_not_be_looked_up_stands_in_the_log_and_in_the_record(home: Home) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]  # where nobody listens in a moment
+    home.control("resolvers", f"127.0.0.1:{port}\n")
+    home.start()
+    number = send(home, "x@far.example")
+    found = wait_for(home, number, "warning")
+    told = next(one["text"] for one in found["lives"][-1] if one["event"] == "warning")
+    asked = f"looking up MX of far.example failed: 127.0.0.1:{port} cannot be asked: Connection refused"
+    assert told == f"msg {number}: mail for far.example waits: {asked}"
+    assert f"warning: {told}" in home.tail()
+    assert asked in home.run("why", "--message", number).stdout
+
+
 def test_the_record_outlives_the_service_and_a_restart_goes_on_with_it(home: Home, sink: Sink) -> None:
     home.control("smtproutes", sink.routes())
     home.start()
@@ -157,7 +173,8 @@ def test_a_record_that_cannot_be_written_holds_no_mail_up(home: Home) -> None:
 
 
 def test_a_destination_that_rests_is_told(home: Home) -> None:
-    home.control("smtproutes", f"dead.example:[127.0.0.1]:{free_port()}")
+    port = free_port()
+    home.control("smtproutes", f"dead.example:[127.0.0.1]:{port}")
     home.start()
     found = why(home, "x@dead.example")
     assert found["outcome"] == "success" and found["destination"] is None
@@ -169,9 +186,40 @@ def test_a_destination_that_rests_is_told(home: Home) -> None:
             break
     assert found["destination"]["resting_until"]
     assert "left alone until" in found["steps"][-1]["text"]
+    number = send(home, "late@dead.example")
+    present = why(home, "--message", number)["queue"]["recipients"][0]
+    assert present["destination"]["name"] == "dead.example" and present["attempts"] == 0
+    told = home.run("why", "--message", number).stdout
+    assert "dead.example is left alone until" in told and "since it failed 2 times: Sorry, I wasn't" in told
+    assert "destination dead.example rests: seconds " in home.tail()
+    first = next(one["id"] for one in home.queue() if one["recipients"][0]["attempts"])
+    assert f"no connection: 127.0.0.1 port {port}: connection refused" in (
+        home.run("why", "--message", first).stdout
+    )
     ran = home.run("why", "x@dead.example", check=False)
     assert ran.returncode == 111
     assert home.run("why", "x@other.example", check=False).stdout.count("destination: nothing") == 1
+
+
+def test_what_the_service_has_not_taken_yet_is_told(home: Home) -> None:
+    home.start()
+    file = home.path / "control/defaultdelivery"
+    taken = json.loads(home.run("status", "--json").stdout)["settings"]
+    assert not [one for one in why(home, "alice@a.example")["steps"] if "not yet taken" in one["text"]]
+    for _ in Waiting("a change that is surely younger"):
+        file.write_text("./Maildir/\n")
+        if file.stat().st_ctime > taken + 1:
+            break
+    steps = why(home, "alice@a.example")["steps"]
+    assert {
+        "what": "control/defaultdelivery",
+        "text": "is not yet taken by the service: send it a HUP",
+    } in steps
+    home.signal(signal.SIGHUP)
+    for _ in Waiting("it is taken"):
+        steps = why(home, "alice@a.example")["steps"]
+        if not [one for one in steps if "not yet taken" in one["text"]]:
+            break
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from openqmail.core.gate import Limits, LocalGate
 from openqmail.core.ports import CONNECTIONS, CONNECTIONS_OF_NETWORK, of
 from openqmail.core.service.frames import gate as frames
+from openqmail.core.service.frames import recalls
 from openqmail.core.service.frames.codec import PREFACE, Encoder
-from openqmail.core.service.frames.gate import GateClient, GateServer, Held, Lease, Release, Spend
+from openqmail.core.service.frames.gate import GateClient, GateServer, Held, Lease, Recalled, Release, Spend
 from openqmail.core.world import SimulatedClock
 from spawned import others_tests
 
@@ -26,8 +27,7 @@ def gates():
     @asynccontextmanager
     async def made(counters, rates=None):
         real = LocalGate(Limits(counters, rates or {}), SimulatedClock())
-        # One that leases connections ahead keeps some of them at hand, the other would not get those.
-        server, clients = GateServer(real), [GateClient(), GateClient({})]
+        server, clients = GateServer(real), [GateClient(), GateClient()]
         for client in clients:
             connect(client, server)
         yield real, *clients
@@ -188,10 +188,11 @@ def test_a_newer_gate_takes_over_at_once():
     story(work)
 
 
-def test_two_front_ends_share_a_limit():
+@pytest.mark.parametrize("batches", [None, {}])
+def test_two_front_ends_share_a_limit(batches):
     async def work():
         real = gate(limit=3)
-        server, clients = GateServer(real), [GateClient({}), GateClient({})]
+        server, clients = GateServer(real), [GateClient(batches), GateClient(batches)]
         for client in clients:
             connect(client, server)
         answers = [await soon(clients[number % 2].lease(CONNECTIONS)) for number in range(4)]
@@ -200,6 +201,126 @@ def test_two_front_ends_share_a_limit():
         await turns()
         assert await soon(clients[1].lease(CONNECTIONS))
         clients[1].close()
+        server.close()
+
+    story(work)
+
+
+@pytest.mark.parametrize("many", [2, 14, 16])
+@pytest.mark.parametrize("limit", [1, 20, 200])
+def test_one_of_many_front_ends_has_all_that_the_others_do_not_use(many, limit):
+    async def work():
+        real = gate(limit)
+        server, clients = GateServer(real), [GateClient() for _ in range(many)]
+        for client in clients:
+            connect(client, server)
+        await turns()
+        for client in (clients[-1], clients[0]):
+            answers = await asyncio.gather(*(soon(client.lease(CONNECTIONS)) for _ in range(limit)))
+            assert all(answers)
+            assert not await soon(clients[1].lease(CONNECTIONS))
+            for _ in range(limit):
+                client.release(CONNECTIONS)
+            await turns()
+        for client in clients:
+            client.close()
+        server.close()
+
+    story(work)
+
+
+def test_what_a_front_end_keeps_of_a_network_is_another_s_when_it_wants_it():
+    async def work():
+        real = by_network(4)
+        server, clients = GateServer(real), [GateClient() for _ in range(3)]
+        for client in clients:
+            connect(client, server)
+        for client in clients:
+            assert all([await soon(client.lease(network(1))) for _ in range(4)])
+            assert not await soon(client.lease(network(1)))
+            for _ in range(4):
+                client.release(network(1))
+        for client in clients:
+            client.close()
+        await turns()
+        assert not real._taken
+        server.close()
+
+    story(work)
+
+
+def silent(server, amount):
+    """A front end that has leased some, which it does not use, and reads nothing."""
+    ours, theirs = socket.socketpair()
+    server.serve(theirs)
+    ours.send(PREFACE + Encoder().frame(Held(CONNECTIONS, amount)))
+    return ours
+
+
+def test_who_is_silent_when_called_holds_nobody_up(monkeypatch):
+    monkeypatch.setattr(recalls, "PATIENCE", 0.01)
+
+    async def work():
+        real = gate(limit=5)
+        server, client = GateServer(real), GateClient()
+        other = silent(server, 3)
+        await turns()
+        connect(client, server)
+        answers = await asyncio.gather(*(soon(client.lease(CONNECTIONS)) for _ in range(4)))
+        assert answers == [True, True, False, False]
+        monkeypatch.setattr(recalls, "PATIENCE", 1000)
+        assert not await soon(client.lease(CONNECTIONS)), "nobody waits for him a second time"
+        other.close()
+        await turns()
+        assert all([await soon(client.lease(CONNECTIONS)) for _ in range(3)]), "what he had came back"
+        client.close()
+        server.close()
+
+    story(work)
+
+
+def test_who_is_lost_while_he_is_called_holds_nobody_up():
+    async def work():
+        real = gate(limit=5)
+        server, clients = GateServer(real), [GateClient() for _ in range(2)]
+        other = silent(server, 5)
+        await turns()
+        for client in clients:
+            connect(client, server)
+        waiting = [client.lease(CONNECTIONS) for client in clients]
+        await turns()
+        assert not any(one.done() for one in waiting)
+        clients[1].close()
+        other.close()
+        assert await soon(waiting[0])
+        clients[0].close()
+        await turns()
+        assert not real._taken
+        server.close()
+
+    story(work)
+
+
+def test_at_a_limit_nobody_is_called_for_each_who_is_refused(monkeypatch):
+    called, recall = [], frames._Talk.recall
+    monkeypatch.setattr(
+        frames._Talk, "recall", lambda talk, counter: called.append(counter) or recall(talk, counter)
+    )
+
+    async def work():
+        real = gate(limit=40)
+        server, clients = GateServer(real), [GateClient() for _ in range(8)]
+        for client in clients:
+            connect(client, server)
+        await turns()
+        while await soon(clients[0].lease(CONNECTIONS)):
+            pass
+        before = len(called)
+        for client in clients * 10:
+            assert not await soon(client.lease(CONNECTIONS))
+        assert len(called) - before <= 1, "he who was refused first had not been called himself"
+        for client in clients:
+            client.close()
         server.close()
 
     story(work)
@@ -240,11 +361,12 @@ def test_a_lease_that_nobody_waits_for_any_more_is_given_back():
     "message",
     [
         Release(b"connections", 1),
-        Lease(1, b"connections", 0),
-        Lease(1, b"connections", -5),
+        Lease(1, b"connections", -1, 0),
+        Lease(1, b"connections", 1, -5),
+        Recalled(b"connections"),
         Held(b"connections", -1),
         Spend(1, b"perhour", b"x", -3),
-        Lease(1, b"x" * 20_000, 1),
+        Lease(1, b"x" * 20_000, 1, 0),
     ],
 )
 def test_who_makes_no_sense_is_closed_alone(message):
@@ -256,7 +378,7 @@ def test_who_makes_no_sense_is_closed_alone(message):
         ours, theirs = socket.socketpair()
         server.serve(theirs)
         ours.setblocking(False)
-        ours.send(PREFACE + Encoder().frame(Lease(9, b"other", 3)) + Encoder().frame(message))
+        ours.send(PREFACE + Encoder().frame(Lease(9, b"other", 3, 0)) + Encoder().frame(message))
         loop = asyncio.get_running_loop()
         while await asyncio.wait_for(loop.sock_recv(ours, 4096), 10):
             pass
@@ -419,3 +541,92 @@ def test_what_the_gate_counts_is_what_clients_hold_and_a_few_more(steps, limit, 
         asyncio.run(work())
     finally:
         frames.IDLE = before
+
+
+ACTS = st.sampled_from(["lease", "all", "release", "lose"])
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.integers(2, 16),
+    st.integers(1, 40),
+    st.integers(0, 6),
+    st.lists(st.tuples(st.integers(0, 15), st.booleans(), ACTS), max_size=50),
+)
+def test_through_any_history_many_share_each_limit_to_the_last_and_none_is_refused_before(
+    many, limit, of_network, steps
+):
+    """With what the service leases ahead, of all connections and of those of a network."""
+    limits = {CONNECTIONS: limit, network(1): of_network}
+
+    async def work():
+        real = LocalGate(Limits({CONNECTIONS: limit, CONNECTIONS_OF_NETWORK: of_network}), SimulatedClock())
+        server, clients = GateServer(real), [GateClient() for _ in range(many)]
+        for client in clients:
+            connect(client, server)
+        users = {counter: [] for counter in limits}
+        for number, by_network, act in steps:
+            client, counter = clients[number % many], network(1) if by_network else CONNECTIONS
+            free = limits[counter] - len(users[counter])
+            if act == "release" and users[counter]:
+                users[counter].pop(0).release(counter)
+            elif act == "lose":
+                connect(client, server)
+            elif act in ("lease", "all"):
+                wanted = 1 if act == "lease" else free + 1
+                await turns()  # what is on its way back counts as used
+                answers = await asyncio.gather(*(soon(client.lease(counter)) for _ in range(wanted)))
+                assert answers == [True] * min(wanted, free) + [False] * (wanted - min(wanted, free))
+                users[counter] += [client] * sum(answers)
+            assert all(real.taken(one) <= limits[one] for one in limits)
+        for client in clients:
+            client.close()
+        await turns()
+        assert not real._taken
+        assert not server.recalls._counters, "nothing is kept of whom nobody waits for"
+        server.close()
+
+    asyncio.run(work())
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.integers(2, 16),
+    st.integers(1, 40),
+    st.lists(st.tuples(st.integers(0, 15), st.sampled_from(["lease", "release", "turn"])), max_size=150),
+)
+def test_whatever_crosses_on_its_way_a_limit_is_never_passed_and_all_of_it_is_there_in_the_end(
+    many, limit, steps
+):
+    async def work():
+        real = gate(limit)
+        server, clients = GateServer(real), [GateClient() for _ in range(many)]
+        for client in clients:
+            connect(client, server)
+        waiting, held = [], []
+        for number, act in steps:
+            at = number % many
+            if act == "lease":
+                waiting.append((at, clients[at].lease(CONNECTIONS)))
+            elif act == "release" and held:
+                clients[held.pop(0)].release(CONNECTIONS)
+            elif act == "turn":
+                await turns(1)
+            for one in [each for each in waiting if each[1].done()]:
+                waiting.remove(one)
+                held += [one[0]] * one[1].result()
+            assert len(held) <= limit
+        for at, answer in waiting:
+            held += [at] * await soon(answer)
+        assert len(held) <= limit
+        for at in held:
+            clients[at].release(CONNECTIONS)
+        await turns()
+        assert all(await asyncio.gather(*(soon(clients[0].lease(CONNECTIONS)) for _ in range(limit))))
+        for client in clients:
+            client.close()
+        await turns()
+        assert not real._taken
+        server.close()
+
+    asyncio.run(work())

@@ -93,7 +93,7 @@ def test_a_job_arrives_as_it_was_given(run):
         assert real.jobs == [job]
         given = (
             Result(Outcome.SUCCESS, b"no\xff\n", dsn=True),
-            Result(Outcome.DEFERRAL, b"later\n", host=True),
+            Result(Outcome.DEFERRAL, b"later\n", host=True, why="[2001:db8::53]:53 says SERVFAIL"),
         )
         real.futures[0].set_result(given)
         assert await answer == given

@@ -10,19 +10,19 @@ import msgspec
 
 from openqmail.core.commands import client
 from openqmail.core.commands.command import DONE, NONE
-from openqmail.core.commands.queue import clean, for_people
+from openqmail.core.commands.queue import clean, for_people, sentence
 from openqmail.core.commands.status import in_units
-from openqmail.core.control.accounts import as_send
+from openqmail.core.control.accounts import as_send, find_accounts
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
 from openqmail.core.control.reader import read_settings
 from openqmail.core.log.history import Life, happened
-from openqmail.core.values import TemporaryFailure
+from openqmail.core.values import OpenqmailError, TemporaryFailure
 
 
 def tell(home: Home, number: int, *, all_lives: bool, as_json: bool) -> int:
     """Print it; the exit code.  Raises OpenqmailError."""
-    present, trouble = _present(home, number)
+    present, trouble, running = _present(home, number)
     passed_over: list[str] = []
     try:
         with as_send(home):
@@ -38,11 +38,12 @@ def tell(home: Home, number: int, *, all_lives: bool, as_json: bool) -> int:
         told = {"v": 1, "message": number, "lives": lives, "queue": present}
         print(msgspec.json.encode(told).decode())
     else:
+        smtpd = _smtpd(home) if lives else None
         for life in lives:
-            print("\n".join(_life(number, life)))
+            print("\n".join(_life(number, life, smtpd)))
         if present is not None:
             print("now in the queue:")
-            print(for_people(present))
+            print(for_people(present, running=running))
         elif trouble:
             print(f"now: {clean(trouble)}")
         elif lives:
@@ -58,8 +59,8 @@ def tell(home: Home, number: int, *, all_lives: bool, as_json: bool) -> int:
     return NONE
 
 
-def _present(home: Home, number: int) -> tuple[dict[str, Any] | None, str]:
-    """As `queue list` has it, and why that cannot be told."""
+def _present(home: Home, number: int) -> tuple[dict[str, Any] | None, str, bool]:
+    """As `queue list` has it, why that cannot be told, and whether a service runs."""
     from openqmail.core.commands import offline  # noqa: PLC0415  # as commands.queue does
 
     for queue in (client, offline):
@@ -69,10 +70,20 @@ def _present(home: Home, number: int) -> tuple[dict[str, Any] | None, str]:
         except client.Stopped:
             continue
         except TemporaryFailure as error:
-            return None, str(error)
+            return None, str(error), queue is client
         found = msgspec.json.Decoder(dict[str, Any]).decode_lines(lines)
-        return (found[0] if found else None), ""
-    return None, "the service has just ended; ask again"
+        return (found[0] if found else None), "", queue is client
+    return None, "the service has just ended; ask again", False
+
+
+def _smtpd(home: Home) -> int | None:
+    """The uid of the process that speaks SMTP, where nobody else has it."""
+    if home.uid:
+        return None
+    try:
+        return find_accounts(home).smtpd.uid
+    except OpenqmailError:
+        return None
 
 
 def _days(home: Home) -> int:
@@ -80,14 +91,18 @@ def _days(home: Home) -> int:
         return read_settings(home).historydays
 
 
-def _life(number: int, life: Life) -> list[str]:
-    """A line an event."""
-    began: dict[int, float] = {}
+Began = dict[int, tuple[float, str]]
+"""When deliveries began, and to whom."""
+
+
+def _life(number: int, life: Life, smtpd: int | None) -> list[str]:
+    """A line an event; `smtpd`: the uid by which it is known what came by SMTP."""
+    began: Began = {}
     lines = []
     if life[0]["event"] != "accepted":
         lines.append(f"#{number}  (the begin is not on record)")
     for entry in life:
-        lines.append(f"{_stamp(entry['time'])}  {clean(_words(number, entry, began))}")
+        lines.append(f"{_stamp(entry['time'])}  {clean(_words(number, entry, began, smtpd))}")
     return lines
 
 
@@ -97,20 +112,23 @@ def _stamp(seconds: float) -> str:
     return f"{second}.{thousandths % 1000:03d}"
 
 
-def _words(number: int, entry: dict[str, Any], began: dict[int, float]) -> str:
-    event, delivery, text = entry["event"], entry.get("delivery"), str(entry.get("text", "")).strip()
+def _words(number: int, entry: dict[str, Any], began: Began, smtpd: int | None) -> str:
+    event, delivery, text = entry["event"], entry.get("delivery"), sentence(str(entry.get("text", "")))
     if event == "accepted":
         made = f", a {entry['made']} made of message {entry.get('parent')}" if entry.get("made") else ""
         size, uid = in_units(entry.get("bytes", 0)), entry.get("uid")
         who = f"uid {uid}{_name(uid)}, process {entry.get('pid')}"
+        if uid == smtpd:
+            who += f": by SMTP; 'smtpd: accepted msg {number}' in the log names the client"
         return f"message {number} accepted: {size} from <{entry.get('sender')}>, handed in by {who}{made}"
     if event == "starting":
-        began[delivery or 0] = entry["time"]
+        began[delivery or 0] = entry["time"], str(entry.get("recipient"))
         return f"delivery {delivery} begins: {entry.get('channel')} to {entry.get('recipient')}"
     if event == "delivery":
-        begin = began.pop(delivery or 0, None)
+        begin, recipient = began.pop(delivery or 0, (None, ""))
         took = "" if begin is None else f" after {entry['time'] - begin:.2f} s"
-        return f"delivery {delivery}, {entry.get('outcome')}{took}: {text}"
+        to = f" to {recipient}" if recipient else ""
+        return f"delivery {delivery}{to}, {entry.get('outcome')}{took}: {text}"
     if event == "made":
         return f"a {entry.get('made')} was made of it: message {entry.get('child')}"
     if event == "end":

@@ -153,7 +153,7 @@ def _pem(pem: PemDefinition) -> list[str]:
 
 
 _TCPTO = (
-    "prints a line for each IPv4 address that did not answer when mail was to go there: how many seconds ago "
+    "prints a line for each address that did not answer when mail was to go there: how many seconds ago "
     "that was for the last time, and how often, two minutes or more apart. An address that was silent twice "
     "is left alone for 64 to 97 minutes. One that answers has no line.",
     "When the table cannot be read, the reason stands on standard output, as with qmail.",
@@ -161,8 +161,8 @@ _TCPTO = (
 _TCPOK = (
     "empties the table of addresses that did not answer, so that all of them are tried again. A service that "
     "runs heeds it at once. Mail that waits has its own time; 'openqmail queue flush' has it tried now.",
-    "IPv6 addresses do not fit into the table: the service keeps those in memory, and forgets them "
-    "when it is told to read its control files (a HUP) or starts anew.",
+    "IPv6 addresses do not fit into qmail's table and stand behind it in the same file; the program of that "
+    "name of another qmail does not clear them.",
 )
 
 

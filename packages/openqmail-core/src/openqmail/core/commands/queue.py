@@ -178,7 +178,7 @@ def _do(home: Home, args: argparse.Namespace, queue: Queue, *, running: bool) ->
         return _settle(home, args.json, queue)
     if args.verb in VERBS:
         return _act(home, args, queue, running=running)
-    return _list(queue.messages(home, ()), getattr(args, "json", False))
+    return _list(queue.messages(home, ()), getattr(args, "json", False), running=running)
 
 
 # --- the verbs --------------------------------------------------------------------------
@@ -300,7 +300,7 @@ def _begun(chunks: Iterator[bytes]) -> Iterator[bytes]:
     return all_of_them()
 
 
-def _list(messages: Iterable[bytes], as_json: bool) -> int:
+def _list(messages: Iterable[bytes], as_json: bool, *, running: bool) -> int:
     if as_json:
         for lines in messages:
             sys.stdout.buffer.write(lines)
@@ -308,7 +308,7 @@ def _list(messages: Iterable[bytes], as_json: bool) -> int:
     sums = {"messages": 0, "recipients": 0, "deferred": 0, "held": 0, "bytes": 0}
     try:
         for one in (one for lines in messages for one in _decoded(lines)):
-            print(for_people(one))
+            print(for_people(one, running=running))
             sums["messages"] += 1
             sums["recipients"] += sum(rcpt["state"] == "todo" for rcpt in one["recipients"])
             sums["bytes"] += one["size"]
@@ -328,7 +328,8 @@ def _decoded(lines: bytes) -> list[dict[str, Any]]:
         raise TemporaryFailure("the list is not understood; the service may be of another version") from None
 
 
-def for_people(one: dict[str, Any]) -> str:
+def for_people(one: dict[str, Any], *, running: bool) -> str:
+    """A message as a person reads it; `running`: whether a service works on it."""
     size, sender = in_units(one["size"]), clean(one["sender"])
     lines = [f"#{one['id']}  {one['state']}  {size}  {when(one['born'])}  from <{sender}>"]
     if one.get("held"):
@@ -337,17 +338,40 @@ def for_people(one: dict[str, Any]) -> str:
         text = f"    {recipient['channel']:6}  {recipient['state']}  {clean(recipient['address'])}"
         if recipient["state"] == "todo" and (recipient["attempts"] or recipient["next"] is not None):
             tried = f"{_count(recipient['attempts'], 'attempt')}, " if recipient["attempts"] else ""
-            text += f"  ({tried}next {when(recipient['next'])})"
+            text += f"  ({tried}next {_next(recipient, running=running)})"
         lines.append(text)
         if recipient["last"]:
-            lines.append(f"            {clean(recipient['last'].strip())}")
+            lines.append(f"            {sentence(recipient['last'])}")
+        if rest := recipient.get("destination"):
+            lines.append(f"            {_resting(rest)}")
     return "\n".join(lines)
+
+
+def _next(recipient: dict[str, Any], *, running: bool) -> str:
+    """What was tried, and is due as it was, has its next turn when the message is put aside."""
+    due = recipient["next"]
+    if due is not None and due > time.time():
+        return when(due)
+    if not running:
+        return "when the service starts"
+    return "when the deliveries under way have ended" if recipient["attempts"] else "now"
+
+
+def _resting(state: dict[str, Any]) -> str:
+    text = f"{clean(state['name'])} is left alone until {when(state['resting_until'])}"
+    said = sentence(state["last"] or "")
+    return f"{text}, since it failed {_count(state['failures'], 'time')}: {said}" if said else text
 
 
 def when(seconds: int | None) -> str:
     if seconds is None or seconds < DAY:  # a time before there was any mail: at once
         return "now"
     return time.strftime("%d %b %Y %H:%M:%S UTC", time.gmtime(seconds))
+
+
+def sentence(text: str) -> str:
+    """What a delivery reported: its lines one behind the other."""
+    return clean(text.strip().replace("\n", " "))
 
 
 def clean(text: str) -> str:

@@ -38,6 +38,7 @@ OPTIONS = (
     ("-F NAME", "the name in the From field, when the message has none"),
     ("-bm", "send a message, as without it"),
     ("-B TYPE", "7BIT or 8BITMIME; the message is passed on as it is"),
+    ("-N, -R, -V", "refused: reports of delivery cannot be asked for yet; by SMTP they can"),
     ("-e, -m, -n, -v, -x, -A, -G, -L, -p, -U, -o", "passed over, with their values"),
     ("--", "what follows are recipients"),
     ("--help, --version", "say what this is"),

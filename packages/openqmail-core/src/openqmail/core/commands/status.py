@@ -29,6 +29,7 @@ STOPPED: dict[str, Any] = {
     "processes": [],
     "refusals": 0,
     "refusal": "",
+    "settings": None,
 }
 
 

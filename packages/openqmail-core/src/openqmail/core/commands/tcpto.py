@@ -1,9 +1,9 @@
 """`qmail-tcpto` and `qmail-tcpok`: show and clear the table of addresses that were silent.
 
-Output, sentences and exit codes are qmail's (qmail-tcpto(8), qmail-tcpok(8)): 0 done, 111 not,
-and `qmail-tcpto` says why on standard output.  100 is for misuse.  Root may run them, and whoever
-owns the queue.  What lies in the queue leads root nowhere: below it no link is followed, and who
-keeps the lock for long is not waited for.
+Output, sentences and exit codes are qmail's (qmail-tcpto(8), qmail-tcpok(8)), IPv6 addresses as
+inet_ntop(3) writes them: 0 done, 111 not, and `qmail-tcpto` says why on standard output.  100 is for
+misuse.  Root may run them, and whoever owns the queue.  What lies in the queue leads root nowhere:
+below it no link is followed, and who keeps the lock for long is not waited for.
 """
 
 import errno
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from io import FileIO
 
 from openqmail.core.commands.sendmail import HOMES
-from openqmail.core.remote.tcpto import RECORDS, SIZE, FileTable
+from openqmail.core.remote.tcpto import SIZE, V4, V6, FileTable, address_of
 
 DONE, MISUSE, FAILED = 0, 100, 111
 
@@ -74,7 +74,7 @@ def _show(home: str) -> int:
         with _opened(home) as table:
             now = int(time.time())
             try:
-                records = FileTable(table.fileno()).read()
+                records = [one for form in (V4, V6) for one in FileTable(table.fileno(), form).read()]
             except OSError as error:
                 raise _Failed("read", home, error) from None
     except _Failed as failure:
@@ -83,9 +83,8 @@ def _show(home: str) -> int:
         return FAILED
     for one in records:
         if one.count:
-            address = ".".join(map(str, one.address))
             ago = max(0, now - one.when)
-            print(f"{address} timed out {ago} seconds ago; # recent timeouts: {one.count}")
+            print(f"{address_of(one)} timed out {ago} seconds ago; # recent timeouts: {one.count}")
     return DONE
 
 
@@ -93,7 +92,8 @@ def _clear(home: str) -> int:
     try:
         with _opened(home) as table:
             try:
-                os.pwrite(table.fileno(), bytes(RECORDS * SIZE), 0)
+                size = os.fstat(table.fileno()).st_size  # qmail's own is shorter, and stays so
+                os.pwrite(table.fileno(), bytes(max(V4.end, min(size, SIZE))), 0)
             except OSError as error:
                 raise _Failed("clear", os.path.join(home, "queue/lock/tcpto"), error) from None
     except _Failed as failure:

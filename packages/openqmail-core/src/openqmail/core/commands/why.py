@@ -8,25 +8,39 @@ something is known of it, 1 when nothing is.
 
 import argparse
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from openqmail.core.commands import client, happened
 from openqmail.core.commands.command import CANNOT, DONE, LATER, example, needed
-from openqmail.core.commands.queue import clean, number, when
+from openqmail.core.commands.queue import clean, number, sentence, when
 from openqmail.core.control.accounts import find_accounts
+from openqmail.core.control.definitions import DEFINITIONS
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
-from openqmail.core.control.reader import read_settings
+from openqmail.core.control.reader import read_as_far
 from openqmail.core.ports import DestinationState, Step
 from openqmail.core.send.routing import Routes
-from openqmail.core.values import OpenqmailError, Outcome, Result, TemporaryFailure
+from openqmail.core.values import ControlError, OpenqmailError, Outcome, Result, TemporaryFailure
 
 help = "say how mail for an address would go now, and by which lines; or what happened to a message"
 
 LONGEST = 1000
 """Bytes of an address; qmail's programs take no longer one."""
+
+_NAMES = frozenset(one.name for one in DEFINITIONS)
+_ROUTING = frozenset(
+    (
+        *("me", "envnoathost", "percenthack", "locals", "virtualdomains"),
+        *("rcpthosts", "morercpthosts", "morercpthosts.cdb", "checkrcpt"),
+    )
+)
+_LOCAL = frozenset(("defaultdelivery",))
+_REMOTE = frozenset(one.name for one in DEFINITIONS if "remote" in one.readers) | {"listen"}
+"""The control files that have a say about mail of each kind."""
 
 _CODES = {Outcome.SUCCESS: DONE, Outcome.FAILURE: CANNOT, Outcome.DEFERRAL: LATER}
 _WORDS = {Outcome.SUCCESS: "success", Outcome.FAILURE: "failure", Outcome.DEFERRAL: "deferral"}
@@ -59,7 +73,8 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
         return happened.tell(here, args.message, all_lives=args.all, as_json=args.json)
     if args.all:
         raise OpenqmailError("--all: goes with --message; leave it out")
-    return _explain(here, _address(args.address), _address(args.sender or "<>", empty=True), args.json)
+    sender = _address(args.sender or "<>", empty=True)
+    return _explain(here, _address(args.address), sender, args.json, named=args.sender is not None)
 
 
 def _address(text: str, *, empty: bool = False) -> bytes:
@@ -71,19 +86,22 @@ def _address(text: str, *, empty: bool = False) -> bytes:
     return raw
 
 
-def _explain(home: Home, address: bytes, sender: bytes, as_json: bool) -> int:
+def _explain(home: Home, address: bytes, sender: bytes, as_json: bool, *, named: bool) -> int:
+    """`named`: the sender was asked for."""
     from openqmail.core.service.explaining import explain  # noqa: PLC0415  # only this one needs so much
 
     with as_owner(home):
-        settings, accounts = read_settings(home), find_accounts(home)
+        settings, problems = read_as_far(home)
+        accounts = find_accounts(home)
         found = explain(home, settings, accounts, address, sender)
+        beside = [*_no_matter(problems, found.routed.channel), *_not_taken(home)]
         state, step = (
             _destination(home, found.routed.domain + Routes(settings).mark(sender))
             if found.routed.channel == "remote"
             else (None, None)
         )
     result = found.result
-    steps = (*found.trail, step) if step is not None else found.trail
+    steps = (*found.trail, *([] if step is None else [step]), *beside)
     if result is not None and result.outcome is Outcome.SUCCESS and state and state.resting_until:
         result = Result(Outcome.DEFERRAL, b"Sorry, this destination is left alone for a while. (#4.4.1)\n")
     if as_json:
@@ -101,11 +119,37 @@ def _explain(home: Home, address: bytes, sender: bytes, as_json: bool) -> int:
         }
         print(msgspec.json.encode(told).decode())
     else:
-        print(f"<{clean(_shown(address))}> from <{clean(_shown(sender))}>")
+        whose = "" if named else " (a bounce's; --sender asks for another)"
+        print(f"<{clean(_shown(address))}> from <{clean(_shown(sender))}>{whose}")
         for one in steps:
-            print(f"  {clean(one.what)}: {clean(one.text)}")
+            print(f"  {clean(one.what)}: {sentence(one.text)}")
         print(_verdict(found.routed.channel, result))
     return LATER if result is None else _CODES[result.outcome]
+
+
+def _no_matter(problems: Sequence[ControlError], channel: str) -> list[Step]:
+    """What is wrong in files that have no say here.  Raises the first that has one."""
+    needed = _LOCAL if channel == "local" else _REMOTE
+    for problem in problems:
+        if problem.file.removeprefix("control/") in _ROUTING | needed:
+            raise problem
+    return [Step("besides", f"{problem}; it has no say here") for problem in problems]
+
+
+def _not_taken(home: Home) -> list[Step]:
+    """Control files that are not what a running service goes by."""
+    try:
+        read = client.status(home).get("settings")
+    except (client.Stopped, client.Refused, TemporaryFailure):
+        return []
+    if not read:
+        return []
+    newer = []
+    for name in sorted(os.listdir(home.control)):
+        with suppress(OSError):
+            if os.stat(os.path.join(home.control, name)).st_ctime > read + 1 and name in _NAMES:
+                newer.append(Step(f"control/{name}", "is not yet taken by the service: send it a HUP"))
+    return newer
 
 
 def _destination(home: Home, domain: bytes) -> tuple[DestinationState | None, Step]:
@@ -121,7 +165,7 @@ def _destination(home: Home, domain: bytes) -> tuple[DestinationState | None, St
         return None, Step(what, "nothing is under way and nothing waits for it, nor has it failed lately")
     text = f"{state.running} under way of at most {state.limit}, {state.waiting} waiting"
     if state.failures:
-        text += f"; failures in a row: {state.failures}, the last: {(state.last or '').strip()}"
+        text += f"; failures in a row: {state.failures}, the last: {sentence(state.last or '')}"
     if state.resting_until is not None:
         text += f"; it is left alone until {when(state.resting_until)}"
     return state, Step(what, text)
@@ -130,7 +174,7 @@ def _destination(home: Home, domain: bytes) -> tuple[DestinationState | None, St
 def _verdict(channel: str, result: Result | None) -> str:
     if result is None:
         return "what would become of mail cannot be told"
-    text = clean(_shown(result.text.strip()))
+    text = sentence(_shown(result.text))
     if result.outcome is Outcome.SUCCESS:
         return "mail would be delivered" if channel == "local" else "mail would be tried there now"
     return f"mail would {'be refused for good' if result.outcome is Outcome.FAILURE else 'wait'}: {text}"

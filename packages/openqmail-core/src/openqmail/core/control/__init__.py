@@ -6,7 +6,7 @@ from openqmail.core.control.cdb import Cdb, CdbDamaged, make_cdb
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.definitions import DEFINITIONS
 from openqmail.core.control.home import Home
-from openqmail.core.control.reader import Findings, all_definitions, check, read_settings
+from openqmail.core.control.reader import Findings, all_definitions, check, defaults, read_settings
 from openqmail.core.control.rules import Rule, Rules
 from openqmail.core.control.settings import Listener, Resolver, Route, Settings
 
@@ -31,6 +31,7 @@ __all__ = [
     "all_definitions",
     "check",
     "compile_cdb",
+    "defaults",
     "find_accounts",
     "make_cdb",
     "parse_assign",

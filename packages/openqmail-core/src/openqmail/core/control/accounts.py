@@ -4,6 +4,7 @@ The owner of the home decides: in a home of root's each role has a user of the s
 other all five are its owner.  Names are looked up, nothing is made; root is nobody's account.
 """
 
+import os
 import pwd
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 import msgspec
 
 from openqmail.core.control import syntax
+from openqmail.core.control.assign import User
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import acting_as, as_owner, user_name
 from openqmail.core.control.reader import content
@@ -40,6 +42,11 @@ class Accounts(msgspec.Struct, frozen=True):
 
     def by_role(self) -> dict[str, Account]:
         return {role: getattr(self, role) for role in ACCOUNTS}
+
+    def alias_in(self, home: Home) -> User:
+        """`alias` as one who gets mail."""
+        alias = self.alias
+        return User(os.fsencode(alias.name), alias.uid, alias.gid, os.fsencode(home.alias), b"-", b"")
 
 
 def find_accounts(home: Home) -> Accounts:

@@ -3,19 +3,26 @@
 `=local:user:uid:gid:home:dash:ext:` is for one local part, `+prefix:...:` for all that begin
 so, and a line with a dot ends the file.  `parse_assign` finds every bad line, `compile_cdb`
 makes users/cdb as qmail-newu does, and `Users` looks local parts up in it as qmail-lspawn
-does: the exact one, then the longest prefix that ends at a break character.
+does: the exact one, then the longest prefix that ends at a break character.  `owner_of` decides by it
+whose mail is, for all who ask.
 """
 
 import os
 import time
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 import msgspec
 
 from openqmail.core.control.cdb import Cdb, CdbDamaged, make_cdb
-from openqmail.core.values import ControlError, TemporaryFailure
+from openqmail.core.values import ControlError, OpenqmailError, Outcome, Result, TemporaryFailure
 
 FILE = "users/assign"
+
+NO_USERS = Result(Outcome.DEFERRAL, b"Trouble reading users/cdb. (#4.3.0)\n")
+NOT_AS_ROOT = Result(Outcome.DEFERRAL, b"Not allowed to perform deliveries as root.\n")
+"""What qmail-lspawn reports, for the time being as there: who mends users/assign loses no mail."""
+
 FRESH = 1.0
 """Seconds for which a user that is known is believed without a look at the file."""
 
@@ -32,6 +39,26 @@ class User(msgspec.Struct, frozen=True, gc=False):
     home: bytes
     dash: bytes
     ext: bytes
+
+
+class Directory(Protocol):
+    """Who has a local part; `Users` is one."""
+
+    def find(self, local: bytes) -> User | None: ...
+
+
+def owner_of(local: bytes, users: Directory, alias: User, *, own: bool = False) -> User | Result:
+    """Whose mail for a local part is, or what a delivery is told where it is nobody's.
+
+    `alias`: who gets what belongs to no user, its `ext` being the local part then; `own`: all runs as the
+    owner of a home that is not root's, so uids mean nothing."""
+    try:
+        user = users.find(local)
+    except (OSError, OpenqmailError):
+        return NO_USERS
+    if user is None:
+        user = User(alias.name, alias.uid, alias.gid, alias.home, alias.dash, local)
+    return user if own or user.uid else NOT_AS_ROOT
 
 
 class Assignment(msgspec.Struct, frozen=True):

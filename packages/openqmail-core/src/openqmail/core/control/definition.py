@@ -35,7 +35,7 @@ def number(
     high: int,
     what: str,
     *,
-    reader: str,
+    readers: tuple[str, ...],
     explanation: str,
     example: int = 0,
 ) -> Definition:
@@ -44,7 +44,7 @@ def number(
         name=name,
         kind="a number",
         default=str(default),
-        readers=(reader,),
+        readers=readers,
         explanation=explanation,
         example=str(example or default),
         parse=value(integer(low, high, what)),

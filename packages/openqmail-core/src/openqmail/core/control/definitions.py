@@ -28,12 +28,12 @@ def _default_delivery(text: ControlText) -> bytes | None:
     return "\n".join(lines).encode() + b"\n"
 
 
-def _host(name: str, reader: str, explanation: str) -> Definition:
+def _host(name: str, readers: tuple[str, ...], explanation: str) -> Definition:
     return Definition(
         name=name,
         kind="a host's name",
         default="me",
-        readers=(reader,),
+        readers=readers,
         explanation=explanation,
         example="mail.example.org",
         parse=value(syntax.host),
@@ -51,7 +51,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="me",
         kind="a host's name",
         default=None,
-        readers=("all",),
+        readers=("smtpd", "send", "local", "remote", "sendmail"),
         explanation=(
             "The full name of this host. It is what other files fall back to, what stands in Received "
             "lines and in the names of files in Maildirs. Nothing runs without it."
@@ -63,7 +63,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="accounts",
         kind="a list of ROLE USER",
         default="",
-        readers=("service",),
+        readers=("supervisor",),
         explanation=(
             "The system's users that the processes run as in a home of root's, a line each: smtpd, gate, "
             "send, remote, and alias, who gets the mail of nobody else. A role without a line has qmail's: "
@@ -77,7 +77,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="listen",
         kind="a list of SERVICE ADDRESS:PORT [proxy=NETWORK]... [xclient=NETWORK]...",
         default="",
-        readers=("service",),
+        readers=("supervisor", "smtpd", "remote"),
         explanation=(
             "The listeners, one a line: the name of a service, then an address and a port. An IPv6 address "
             "stands in brackets. smtp and submission offer STARTTLS, smtps and submissions begin with TLS; "
@@ -142,7 +142,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         0,
         2**62,
         "a number of bytes",
-        reader="smtpd",
+        readers=("smtpd",),
         explanation="The largest message that is accepted, in bytes; 0 sets no limit. The limit is announced "
         "to clients (SIZE), and a larger message is refused for good.",
         example=20_000_000,
@@ -153,7 +153,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         100,
         COUNT,
         "a number of recipients",
-        reader="smtpd",
+        readers=("smtpd",),
         explanation="How many recipients one message may have; more are put off with 452, as RFC 5321 "
         "section 4.5.3.1.10 says. At least 100.",
     ),
@@ -163,7 +163,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         1,
         COUNT,
         "a number of connections",
-        reader="smtpd",
+        readers=("gate",),
         explanation="How many connections from the network are served at once, over all listeners.",
     ),
     _number(
@@ -172,7 +172,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         1,
         64,
         "a number of processes",
-        reader="supervisor",
+        readers=("supervisor",),
         explanation="How many processes serve clients. One is enough for a few thousand connections; more "
         "use more processors.",
     ),
@@ -182,7 +182,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         0,
         MANY,
         "a number of connections",
-        reader="smtpd",
+        readers=("smtpd", "gate"),
         explanation="How many connections a client's network (/24 of IPv4, /64 of IPv6) may open in an hour; "
         "more are turned away with 421. 0 sets no limit. Clients with RELAYCLIENT are not counted.",
         example=600,
@@ -193,7 +193,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         0,
         MANY,
         "a number of messages",
-        reader="smtpd",
+        readers=("smtpd", "gate"),
         explanation="How many messages a client's network (/24 of IPv4, /64 of IPv6) may begin in an hour, "
         "taken or not; more are put off with 450. 0 sets no limit. Clients with RELAYCLIENT are not counted.",
         example=1000,
@@ -204,7 +204,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         1,
         86_400,
         "seconds",
-        reader="smtpd",
+        readers=("smtpd",),
         explanation="Seconds that an SMTP client may be silent before its connection is ended.",
     ),
     *receiving.HOW_MUCH,
@@ -265,14 +265,14 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     _host(
         "envnoathost",
-        "send",
+        ("smtpd", "send"),
         "The domain that is put behind a recipient without an @.",
     ),
     Definition(
         name="percenthack",
         kind="a list of domains",
         default="",
-        readers=("send",),
+        readers=("smtpd", "send"),
         explanation="Domains for which user%host@domain means user@host.",
         example="example.org",
         parse=members(syntax.domain),
@@ -281,7 +281,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="locals",
         kind="a list of domains",
         default="me",
-        readers=("send",),
+        readers=("smtpd", "send"),
         explanation="The domains whose mail is delivered on this host. An empty file: none.",
         example="mail.example.org\nexample.org",
         parse=members(syntax.domain),
@@ -290,7 +290,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="virtualdomains",
         kind="a list of DOMAIN:PREFIX",
         default="",
-        readers=("send",),
+        readers=("smtpd", "send"),
         explanation=(
             "Domains that belong to a user: mail to box@DOMAIN goes to the local address PREFIX-box. The key "
             "may be a full address, a domain, a .suffix, or empty for all that is not local; an empty prefix "
@@ -305,7 +305,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         0,
         COUNT,
         "a number of deliveries",
-        reader="send",
+        readers=("send",),
         explanation="How many local deliveries run at once; 0 holds them all back.",
     ),
     _number(
@@ -314,7 +314,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         0,
         COUNT,
         "a number of deliveries",
-        reader="send",
+        readers=("send", "remote"),
         explanation="How many remote deliveries run at once; 0 holds them all back.",
     ),
     _number(
@@ -323,7 +323,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         1,
         COUNT,
         "a number of deliveries",
-        reader="send",
+        readers=("send", "remote"),
         explanation="How many remote deliveries to one domain run at once at most, so that no other waits "
         "behind it. A new domain gets five, more as they succeed, fewer as its host fails; one that fails "
         "twice in a row is left alone for a minute, then for longer, up to an hour.",
@@ -334,7 +334,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         0,
         2**31,
         "seconds",
-        reader="send",
+        readers=("send",),
         explanation="Seconds that a message may stay in the queue. It is tried once more after that; what "
         "fails for the time being then fails for good.",
     ),
@@ -347,7 +347,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         example="MAILER-DAEMON",
         parse=value(syntax.local_part),
     ),
-    _host("bouncehost", "send", "What stands behind the @ in the From line of a bounce."),
+    _host("bouncehost", ("send",), "What stands behind the @ in the From line of a bounce."),
     Definition(
         name="doublebounceto",
         kind="the user's part of an address",
@@ -358,14 +358,16 @@ DEFINITIONS: tuple[Definition, ...] = (
         parse=value(syntax.local_part),
     ),
     _host(
-        "doublebouncehost", "send", "The domain of the user who gets the bounces that could not be delivered."
+        "doublebouncehost",
+        ("send",),
+        "The domain of the user who gets the bounces that could not be delivered.",
     ),
     *reports.DEFINITIONS,
     Definition(
         name="logformat",
         kind="qmail or json",
         default="qmail",
-        readers=("service",),
+        readers=("supervisor", "smtpd", "send", "local", "remote", "gate", "metrics"),
         explanation=(
             "How the log is written. qmail: qmail-send's lines, which multilog and qmailanalog's matchup "
             "know, and lines of the same kind for SMTP sessions and local submission. json: an object a "
@@ -378,7 +380,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="metrics",
         kind="a list of ADDRESS:PORT",
         default="",
-        readers=("service",),
+        readers=("supervisor", "smtpd"),
         explanation=(
             "Where a process tells what is counted, at http://ADDRESS:PORT/metrics, for Prometheus and what "
             "reads its format. Whoever can connect there reads it, without a password, so the address should "
@@ -402,32 +404,36 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     _host(
         "defaultdomain",
-        "sendmail",
+        ("sendmail",),
         "The domain that sendmail puts behind a host without a dot. The environment's QMAILDEFAULTDOMAIN "
         "goes before it.",
     ),
     _host(
         "plusdomain",
-        "sendmail",
+        ("sendmail",),
         "The domain that sendmail puts in place of a + at the end of a host. The environment's "
         "QMAILPLUSDOMAIN goes before it.",
     ),
     _host(
         "idhost",
-        "sendmail",
-        "The host in the Message-ID that sendmail gives to a message without one. The environment's "
-        "QMAILIDHOST goes before it.",
+        ("sendmail", "smtpd"),
+        "The host in the Message-ID that sendmail, or submission, gives to a message without one. The "
+        "environment's QMAILIDHOST goes before it.",
     ),
     Definition(
         name="defaultdelivery",
         kind="instructions of dot-qmail(5)",
         default="./Maildir/",
         readers=("local",),
-        explanation="What is done with mail for a user who has no .qmail file.",
+        explanation=(
+            "What is done with mail for a user who has no .qmail file. A path that begins with ./ or / is a "
+            "Maildir when it ends with /, else an mbox: a file that is locked for each message, for which "
+            "half a minute is waited. &address forwards."
+        ),
         example="./Maildir/",
         parse=_default_delivery,
     ),
-    _host("helohost", "remote", "The name that this host gives in HELO and EHLO to other hosts."),
+    _host("helohost", ("remote",), "The name that this host gives in HELO and EHLO to other hosts."),
     Definition(
         name="smtproutes",
         kind="a list of DOMAIN:RELAY[:PORT[:USER PASSWORD]]",
@@ -436,14 +442,14 @@ DEFINITIONS: tuple[Definition, ...] = (
         explanation=(
             "Where mail for a domain goes instead of to its MX. The domain may be a .suffix, or empty for "
             "all that no other line names. The relay is a host's name or an address in brackets, several of "
-            "them with commas between, or empty for the domain's own MX; TRANSPORT! before it "
-            "names another way than smtp: lmtp (RFC 2033, port 24) is here, add-ons bring others. A relay is "
-            "looked up by its addresses only, never by MX. At port 465 TLS begins with the connection. A "
-            "user and a password behind the port are told to the relay by AUTH; better they stand in "
-            "control/credentials, since others may read this file."
+            "them with commas between and one port behind the last, or empty for the domain's own MX; "
+            "TRANSPORT! before it names another way than smtp: lmtp (RFC 2033, port 24) is here, add-ons "
+            "bring others. A relay is looked up by its addresses only, never by MX. At port 465 TLS begins "
+            "with the connection. A user and a password behind the port are told to the relay by AUTH; "
+            "better they stand in control/credentials, since others may read this file."
         ),
         example=(
-            "example.net:relay.example.org:2525\n.example.com:[192.0.2.1]\n"
+            "example.net:relay.example.org:2525\n.example.com:[192.0.2.1],[2001:db8::1]:2525\n"
             "lists.example.org:lmtp!store.example.org\n:smarthost.example.org"
         ),
         parse=mapping(syntax.route),
@@ -453,7 +459,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="resolvers",
         kind="a list of ADDRESS[:PORT] [trusted]",
         default="",
-        readers=("remote",),
+        readers=("smtpd", "remote"),
         explanation=(
             "The DNS servers to ask, in this order; without any, those of the system. They have to be "
             "resolvers. One that is silent goes behind the others for a minute. trusted: it validates, and "
@@ -470,7 +476,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         1,
         86_400,
         "seconds",
-        reader="remote",
+        readers=("remote",),
         explanation="Seconds to wait for another host to take a connection.",
     ),
     _number(
@@ -479,7 +485,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         1,
         86_400,
         "seconds",
-        reader="remote",
+        readers=("remote",),
         explanation="Seconds that another host's SMTP server may be silent.",
     ),
     Definition(

@@ -1,8 +1,8 @@
 """How the files are written that say from which address mail goes out, and what each means.
 
 `bindings` is openqmail's own.  `domainbindings`, `domainips` and `outgoingip` are those of the
-family (indimail-mta; s/qmail and aQmail; the patch that bears the name), read where `bindings`
-has no line.  An address of theirs is of one family; the other is then not used, as the sender's
+family (indimail-mta; s/qmail and aQmail; the patch that bears the name), read where there is no
+`bindings`.  An address of theirs is of one family; the other is then not used, as the sender's
 mail would otherwise go out from an address that nobody chose.  bindings.py decides.
 """
 
@@ -85,6 +85,13 @@ def lines(parse: Callable[[str], Keyed]) -> Callable[[ControlText], dict[bytes, 
     return read
 
 
+def _where_given(
+    read: Callable[[ControlText], dict[bytes, Source]],
+) -> Callable[[ControlText], dict[bytes, Source] | None]:
+    """None when there is no such file."""
+    return lambda text: read(text) if text.given else None
+
+
 def _keys(text: str) -> tuple[bytes, ...]:
     if text in ("*", "<>"):
         return (text.encode(),)
@@ -141,26 +148,27 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="bindings",
         kind="a list of KEY:V4:V6:HELO",
         default="",
-        readers=("remote",),
+        readers=("send", "remote"),
         explanation=(
             "From which addresses of this host mail goes out, and under which name, by its sender. The key "
             "is the sender's address, else its domain, else a .suffix of that, else * for all; <> is the "
             "sender of bounces. V4 is an address, V6 one in brackets; - means that this family is not used, "
             "* that the system chooses. HELO may be empty: then control/helohost holds. Without a line for "
-            "its sender mail goes out as the system chooses. When an address cannot be bound, the mail "
-            "waits and the log has an alert; it never goes out from another one. 'openqmail check' tells "
-            "of addresses that this host does not have."
+            "its sender mail goes out as the system chooses; beside this file, be it without a line, "
+            "domainbindings, domainips and outgoingip have no effect. When an address cannot be bound, "
+            "the mail waits and the log has an alert; it never goes out from another one. 'openqmail "
+            "check' tells of addresses that this host does not have."
         ),
         example="example.org:192.0.2.1:[2001:db8::1]:mx.example.org\n<>:192.0.2.2:-:\n*:*:*:",
-        parse=lines(bound),
+        parse=_where_given(lines(bound)),
     ),
     Definition(
         name="domainbindings",
         kind="a list of DOMAIN:ADDRESS",
         default="",
-        readers=("remote",),
+        readers=("send", "remote"),
         explanation=(
-            "indimail-mta's, read where control/bindings has no line: from which address mail goes out, by "
+            "indimail-mta's, read where there is no control/bindings: from which address mail goes out, by "
             "its sender's address, domain or .suffix; an empty key is everybody, an empty address the "
             "system's choice. With an address of one family the other is not used. The name in HELO is "
             "control/helohost."
@@ -172,9 +180,9 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="domainips",
         kind="a list of DOMAIN:ADDRESS[%INTERFACE][|HELO]",
         default="",
-        readers=("remote",),
+        readers=("send", "remote"),
         explanation=(
-            "s/qmail's, read where control/bindings has no line: from which address, and with which name "
+            "s/qmail's, read where there is no control/bindings: from which address, and with which name "
             "in HELO, mail goes out, by its sender's domain or .suffix; an empty key or * is everybody. With "
             "an address of one family the other is not used. The interface has no effect. Where "
             "control/domainbindings has the same key, that counts."
@@ -186,9 +194,9 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="outgoingip",
         kind="an address",
         default="",
-        readers=("remote",),
+        readers=("send", "remote"),
         explanation=(
-            "Read where control/bindings has no line: the address from which mail goes out whose sender is "
+            "Read where there is no control/bindings: the address from which mail goes out whose sender is "
             "in neither control/domainbindings nor control/domainips. 0.0.0.0 is the system's choice. The "
             "other family is not used, and the name in HELO is control/helohost."
         ),

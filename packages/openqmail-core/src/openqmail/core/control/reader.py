@@ -41,15 +41,47 @@ class Findings(msgspec.Struct, frozen=True):
 def read_settings(home: Home) -> Settings:
     """Core's files and those of installed add-ons.  Raises ControlError of the first problem,
     OpenqmailError for an add-on that cannot be loaded."""
-    values, problems = _read_all(home, all_definitions())
+    settings, problems = read_as_far(home)
     if problems:
         raise problems[0]
+    return settings
+
+
+def read_as_far(home: Home) -> tuple[Settings, list[ControlError]]:
+    """What the files say without the lines that are wrong, and what is wrong with these: for who only
+    tells.  Raises ControlError where nothing can be said, OpenqmailError as above."""
+    definitions = all_definitions()
+    values, problems = _read_all(home, definitions)
+    broken = {problem.file for problem in problems}
+    for definition in definitions:
+        name, file = definition.name, f"control/{definition.name}"
+        if name in values and (values[name] is not None or file not in broken):
+            continue
+        if definition.default is None or definition.default == "me":
+            raise problems[0]
+        values[name] = definition.parse(ControlText(file, definition.default.encode(), given=False))
     compiled = values.pop(MORE_CDB)
     if _is_newest(home, MORE_CDB, MORE):
         values[MORE] = compiled
     own = {definition.name for definition in DEFINITIONS}
     added = {name: values.pop(name) for name in values.keys() - own}
-    return Settings(**values, added=added)  # type: ignore[arg-type]  # each parser makes what its field wants
+    settings = Settings(**values, added=added)  # type: ignore[arg-type]  # each parser makes what its field wants
+    return settings, problems
+
+
+def defaults(me: bytes, **changes: object) -> Settings:
+    """What holds in a home that has `control/me` and no other control file, but for these fields.
+
+    Raises ControlError for a `me` that is no host's name."""
+    values: dict[str, object] = {}
+    for definition in DEFINITIONS:
+        if definition.name != MORE_CDB:
+            default = me if definition.default in (None, "me") else definition.default.encode()
+            text = ControlText(f"control/{definition.name}", default, given=definition.name == "me")
+            values[definition.name] = definition.parse(text)
+            if text.problems:
+                raise text.problems[0]
+    return Settings(**values | changes)  # type: ignore[arg-type]  # as above
 
 
 def all_definitions() -> tuple[Definition, ...]:
@@ -89,7 +121,7 @@ def check(home: Home) -> Findings:
         errors.append(ControlError("control", 0, str(error)))
     values, problems = _read_all(home, definitions)
     errors += problems
-    errors += not_installed(values)
+    errors += not_installed(values, home)
     errors += _users(home)
     errors += _certificates(home, values)
     errors += _logins(home)
@@ -130,7 +162,7 @@ def _text(home: Home, definition: Definition) -> ControlText:
     if definition.default is None:
         raise _missing(home, definition)
     if definition.default != "me":
-        return ControlText(file, definition.default.encode())
+        return ControlText(file, definition.default.encode(), given=False)
     me = content(home, "me")
     if me is None:
         raise _missing(home, DEFINITIONS[0])
@@ -157,7 +189,7 @@ def _missing(home: Home, definition: Definition) -> ControlError:
     )
 
 
-def not_installed(values: Mapping[str, object]) -> list[ControlError]:
+def not_installed(values: Mapping[str, object], home: Home) -> list[ControlError]:
     """Services, transports, hooks and libraries that a file wants and nothing provides; `values`: by file."""
     listen, routes, hooks = (values.get(name) or () for name in ("listen", "smtproutes", "hooks"))
     wanted = [("openqmail.services", listener.service) for listener in listen]  # type: ignore[attr-defined]
@@ -168,7 +200,7 @@ def not_installed(values: Mapping[str, object]) -> list[ControlError]:
         try:
             extensions.find(group, name)
         except ControlError as error:
-            errors.append(error)
+            errors.append(ControlError(error.file, _line_of(home, error.file, name), error.why))
     if values.get("metrics"):
         from importlib.util import find_spec  # noqa: PLC0415  # seldom
 
@@ -191,6 +223,15 @@ def _certificates(home: Home, values: dict[str, object]) -> Iterable[ControlErro
     for listener in values.get("listen") or ():  # type: ignore[attr-defined]
         if tls is None and listener.service in IMPLICIT:
             yield no_certificate(listener.service)
+
+
+def _line_of(home: Home, file: str, name: str) -> int:
+    """The first line that begins with that word, or has it before a `!`; 0 when none does."""
+    found = content(home, file.removeprefix("control/")) or b""
+    for number, line in ControlText(file, found).entries():
+        if line.split()[0] == name or f":{name}!" in line:
+            return number
+    return 0
 
 
 def _users(home: Home) -> Iterable[ControlError]:
@@ -249,7 +290,7 @@ def _contradictions(values: dict[str, object]) -> Iterable[ControlError]:
                 "figures; write one like 127.0.0.1:9099, or let a firewall say who may",
             )
     for older in ("domainbindings", "domainips", "outgoingip"):
-        if values.get("bindings") and values.get(older):
+        if values.get("bindings") is not None and values.get(older):
             yield ControlError(
                 f"control/{older}", 0, "has no effect beside control/bindings; move its lines there"
             )

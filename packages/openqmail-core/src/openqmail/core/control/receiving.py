@@ -121,7 +121,7 @@ HOW_MUCH = (
         0,
         100_000,
         "a number of connections",
-        reader="smtpd",
+        readers=("smtpd", "gate"),
         explanation="How many connections a client's network (/24 of IPv4, /64 of IPv6) may have open at "
         "once; more are turned away with 421. 0 sets no limit. Clients with RELAYCLIENT are not counted.",
     ),
@@ -131,7 +131,7 @@ HOW_MUCH = (
         0,
         MANY,
         "a number of recipients",
-        reader="smtpd",
+        readers=("smtpd", "gate"),
         explanation="How many recipients a client's network (/24 of IPv4, /64 of IPv6) may name in an hour, "
         "taken or not; more are put off with 450. 0 sets no limit. Clients with RELAYCLIENT are not counted.",
         example=5000,
@@ -142,7 +142,7 @@ HOW_MUCH = (
         0,
         MANY,
         "a number of messages",
-        reader="smtpd",
+        readers=("smtpd",),
         explanation="How many messages a client may begin in one connection; then it is ended with 421, and "
         "the client comes again. 0 sets no limit. Clients with RELAYCLIENT are not counted.",
         example=100,
@@ -153,7 +153,7 @@ HOW_MUCH = (
         1,
         1000,
         "a number of errors",
-        reader="smtpd",
+        readers=("smtpd",),
         explanation="How many commands that cannot be understood or are out of order a client may send in "
         "one connection; then it is ended with 421.",
     ),
@@ -163,7 +163,7 @@ HOW_MUCH = (
         0,
         MANY,
         "a number of recipients",
-        reader="smtpd",
+        readers=("smtpd",),
         explanation="With so many recipients refused for good a connection is ended with 421, so that nobody "
         "can try out addresses. 0 sets no limit. Clients with RELAYCLIENT are not counted.",
     ),
@@ -173,7 +173,7 @@ HOW_MUCH = (
         0,
         60,
         "seconds",
-        reader="smtpd",
+        readers=("smtpd",),
         explanation="From the fourth recipient on that is refused for good, each refusal takes so many "
         "seconds longer than the one before, at most 30. Nobody else waits for it. 0: none. Clients with "
         "RELAYCLIENT never wait.",
@@ -184,7 +184,7 @@ HOW_MUCH = (
         0,
         1_000_000,
         "bytes a second",
-        reader="smtpd",
+        readers=("smtpd",),
         explanation="A message that comes more slowly, over five minutes, ends its connection with 421. 0 "
         "sets no limit.",
     ),
@@ -197,7 +197,7 @@ STRANGERS = (
         0,
         300,
         "seconds",
-        reader="smtpd",
+        readers=("smtpd",),
         explanation="Seconds before a client is greeted. Who talks before, as only programs do that do not "
         "listen, is refused with 554. Clients with RELAYCLIENT are greeted at once; GREETDELAY in "
         "control/rules has its own number for others.",

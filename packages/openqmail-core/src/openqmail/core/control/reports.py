@@ -19,7 +19,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="bounceformat",
         kind="the word qmail or dsn",
         default="qmail",
-        readers=("send", "smtpd"),
+        readers=("smtpd", "send"),
         explanation=(
             "How senders are told what became of their mail. dsn: as RFC 3464 has it, for people and for "
             "programs, and DSN is offered to SMTP clients: they may ask to be told of a delivery, of a "

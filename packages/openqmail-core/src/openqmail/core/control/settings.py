@@ -1,7 +1,7 @@
 """What the control files say, as immutable values: read whole, swapped whole.
 
-`read_settings` (reader.py) makes one from a home; no job reads a file by itself but `sendmail`, which
-is no part of the service.
+`read_settings` (reader.py) makes one from a home, `defaults` one of nothing; no job reads a file by
+itself but `sendmail`, which is no part of the service.
 All names of hosts and domains are lower case.
 """
 
@@ -23,8 +23,10 @@ METRICS = "metrics"
 
 
 class Listener(msgspec.Struct, frozen=True):
-    """A line of `control/listen`; `host` without brackets.
+    """Something that listens; `host` without brackets.
 
+    `kind`: `service`, which is a line of `control/listen`; `metrics`, one of `control/metrics`; or
+    `submit`, the socket of local submission, which no line names.
     `proxy`, `xclient`: the networks of the front ends that say whose connection they pass on, by a
     header of HAProxy's PROXY protocol, or by XCLIENT."""
 
@@ -33,11 +35,12 @@ class Listener(msgspec.Struct, frozen=True):
     port: int
     proxy: tuple[str, ...] = ()
     xclient: tuple[str, ...] = ()
+    kind: Literal["service", "metrics", "submit"] = "service"
 
     @property
     def place(self) -> "Listener":
         """The same without options: what a socket is bound for."""
-        return Listener(self.service, self.host, self.port)
+        return Listener(self.service, self.host, self.port, kind=self.kind)
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -68,7 +71,8 @@ class HookLine(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the jobs need to know.
+    """Everything that the jobs need to know.  What holds without a file is said by its definition alone
+    (`defaults` in reader.py).
 
     `rcpthosts`, `morercpthosts`: domains and `.suffix`es for which anybody may send us mail.
     `badmailfrom`, `badrcptto`: addresses, `@domain`s and `.suffix`es, in lower case.
@@ -87,42 +91,42 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     listen: tuple[Listener, ...]
     rules: Rules
     rcpthosts: frozenset[bytes]
-    morercpthosts: frozenset[bytes] = frozenset()
-    localiphost: bytes = b""
-    badmailfrom: frozenset[bytes] = frozenset()
-    badrcptto: frozenset[bytes] = frozenset()
-    badhelo: tuple[str, ...] = ()
+    morercpthosts: frozenset[bytes]
+    localiphost: bytes
+    badmailfrom: frozenset[bytes]
+    badrcptto: frozenset[bytes]
+    badhelo: tuple[str, ...]
     smtpgreeting: bytes
     databytes: int
     maxrecipients: int
     concurrencyincoming: int
-    connectionsperhour: int = 0
-    messagesperhour: int = 0
+    connectionsperhour: int
+    messagesperhour: int
     timeoutsmtpd: int
-    checkrcpt: bool = True
-    concurrencynetwork: int = 0
-    recipientsperhour: int = 0
-    maxmessages: int = 0
-    maxerrors: int = 20
-    maxbadrcpt: int = 0
-    tarpit: int = 0
-    mindatarate: int = 0
-    greetdelay: int = 0
-    dnsbl: tuple[Blocklist, ...] = ()
-    dnsblscore: int = 1
-    lookupclients: bool = False
-    requirereverse: bool = False
-    tlsserverciphers: str = ""
-    tlsclients: frozenset[str] = frozenset()
+    checkrcpt: bool
+    concurrencynetwork: int
+    recipientsperhour: int
+    maxmessages: int
+    maxerrors: int
+    maxbadrcpt: int
+    tarpit: int
+    mindatarate: int
+    greetdelay: int
+    dnsbl: tuple[Blocklist, ...]
+    dnsblscore: int
+    lookupclients: bool
+    requirereverse: bool
+    tlsserverciphers: str
+    tlsclients: frozenset[str]
     # who logs in, and what a login may send
-    checkpassword: tuple[bytes, ...] = ()
-    checkcram: tuple[bytes, ...] = ()
-    checktoken: tuple[bytes, ...] = ()
-    authplain: bool = False
-    authfailures: int = 10
-    senders: Mapping[bytes, frozenset[bytes]] = {}
-    loginmessagesperhour: int = 0
-    loginrecipientsperhour: int = 0
+    checkpassword: tuple[bytes, ...]
+    checkcram: tuple[bytes, ...]
+    checktoken: tuple[bytes, ...]
+    authplain: bool
+    authfailures: int
+    senders: Mapping[bytes, frozenset[bytes]]
+    loginmessagesperhour: int
+    loginrecipientsperhour: int
     hooks: tuple[HookLine, ...]
     # where mail goes
     envnoathost: bytes
@@ -138,13 +142,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bouncehost: bytes
     doublebounceto: bytes
     doublebouncehost: bytes
-    bounceformat: str = "qmail"
-    bouncemaxbytes: int = 50_000
+    bounceformat: str
+    bouncemaxbytes: int
     # what sendmail puts in; it reads these files by itself
-    defaulthost: bytes = b""
-    defaultdomain: bytes = b""
-    plusdomain: bytes = b""
-    idhost: bytes = b""
+    defaulthost: bytes
+    defaultdomain: bytes
+    plusdomain: bytes
+    idhost: bytes
     # local
     defaultdelivery: bytes
     # remote
@@ -153,28 +157,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     resolvers: tuple[Resolver, ...]
     timeoutconnect: int
     timeoutremote: int
-    chunkingremote: bool = False
-    tlspolicy: Mapping[bytes, str] = {}
-    tlsclientciphers: str = ""
+    chunkingremote: bool
+    tlspolicy: Mapping[bytes, str]
+    tlsclientciphers: str
     # from which address, by the sender
-    bindings: Mapping[bytes, Source] = {}
-    domainbindings: Mapping[bytes, Source] = {}
-    domainips: Mapping[bytes, Source] = {}
-    outgoingip: Mapping[bytes, Source] = {}
+    bindings: Mapping[bytes, Source] | None
+    domainbindings: Mapping[bytes, Source]
+    domainips: Mapping[bytes, Source]
+    outgoingip: Mapping[bytes, Source]
     # as whom the processes run
-    accounts: Mapping[bytes, str] = {}
+    accounts: Mapping[bytes, str]
     # which processes there are
-    smtpdworkers: int = 1
+    smtpdworkers: int
     # how they write their log
-    logformat: Literal["qmail", "json"] = "qmail"
+    logformat: Literal["qmail", "json"]
     # where their figures are told
-    metrics: tuple[Listener, ...] = ()
+    metrics: tuple[Listener, ...]
     # for how many days what happened to messages is kept
-    historydays: int = 14
+    historydays: int
     # what add-ons read
     added: Mapping[str, object] = {}
 
     def sources(self) -> Bindings:
-        """What `control/bindings` says; when it has no line, what the older files say, the more
+        """What `control/bindings` says; when there is no such file, what the older ones say, the more
         particular of them first."""
-        return Bindings(self.bindings or {**self.outgoingip, **self.domainips, **self.domainbindings})
+        if self.bindings is not None:
+            return Bindings(self.bindings)
+        return Bindings({**self.outgoingip, **self.domainips, **self.domainbindings})

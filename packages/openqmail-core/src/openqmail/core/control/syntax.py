@@ -171,6 +171,8 @@ def _address_and_port(text: str, usual: str | None) -> tuple[str, str]:
         address, colon, number = inner, rest[:1], rest[1:]
     elif text.count(":") > 1 and usual is not None:
         address, colon, number = text, "", ""
+    elif text.count(":") > 1:
+        raise ValueError(f"'{shown(text)}' is IPv6 without brackets; write one like [::1]:25")
     else:
         address, colon, number = text.partition(":")
     if not colon and usual is None:
@@ -217,7 +219,7 @@ def network(text: str) -> str:
 def metrics(text: str) -> Listener:
     """`ADDRESS:PORT`; an empty address: all of them."""
     address, number = _address_and_port(text, None)
-    return Listener(service=METRICS, host=address, port=port(number, 0))
+    return Listener(METRICS, address, port(number, 0), kind="metrics")
 
 
 def resolver(text: str) -> Resolver:
@@ -298,8 +300,11 @@ def route_and_login(text: str) -> tuple[tuple[bytes, ...], Route, str]:
     if parts is None:
         raise ValueError("has a bracket that is not closed; write a literal like [::1]")
     relay, number, login = parts.groups("")
-    if " " in relay or "|" in relay or " " in number or "|" in number:
+    if any(mark in relay + number for mark in " |"):
         raise ValueError("has no port before its login; write DOMAIN:RELAY:PORT:USER PASSWORD")
+    _no_bare_ipv6(rest)
+    if "," in number:
+        raise ValueError("has a port before a comma; one port holds for all hosts: write it behind the last")
     transport, bang, hosts = relay.rpartition("!")
     name = word(transport) if bang else "smtp"
     usual = 24 if name == "lmtp" else 25
@@ -329,7 +334,22 @@ def check_login(text: str) -> None:
         raise ValueError(f"has a user or a password of more than {LONGEST_OF_A_LOGIN} bytes; shorten it")
 
 
+def _no_bare_ipv6(rest: str) -> None:
+    """Raises ValueError: what stands behind the key is an address of IPv6, whose colons divide nothing."""
+    address = rest.rpartition("!")[2].partition(",")[0]
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError:
+        return
+    raise ValueError(f"'{shown(address)}' is IPv6 without brackets; write [{shown(address)}]")
+
+
 def relay_host(text: str) -> bytes:
+    """A relay as control/smtproutes and control/credentials have it."""
+    if text.startswith("/"):
+        raise ValueError(f"'{shown(text)}' is a path; Unix sockets cannot be named here: write a host")
+    if text.isascii() and text.isdigit():
+        raise ValueError(f"has no relay before {shown(text)}; write DOMAIN:RELAY:PORT, or DOMAIN::PORT")
     if text.replace(".", "").isdigit() and text.isascii():
         return literal(f"[{text}]").encode()
     return host(text)

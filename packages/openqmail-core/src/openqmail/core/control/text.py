@@ -23,10 +23,12 @@ Line = Callable[[str], T]
 class ControlText:
     """One control file's content, and the problems that were found in it."""
 
-    def __init__(self, file: str, content: bytes, *, binary: bool = False) -> None:
-        """`binary`: it has no lines, `content` is all that there is."""
+    def __init__(self, file: str, content: bytes, *, binary: bool = False, given: bool = True) -> None:
+        """`binary`: it has no lines, `content` is all that there is.  `given`: the file is there; else
+        `content` is what holds without it."""
         self.file = file
         self.content = content
+        self.given = given
         self.problems: list[ControlError] = []
         if binary:
             self._lines = []

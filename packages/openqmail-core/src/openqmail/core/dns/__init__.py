@@ -4,6 +4,7 @@ from openqmail.core.dns.cache import Cache
 from openqmail.core.dns.hosts import look_up_hosts
 from openqmail.core.dns.resolver import StubResolver
 from openqmail.core.dns.servers import Patience
+from openqmail.core.dns.slots import behalf
 from openqmail.core.dns.types import (
     Answer,
     BadReply,
@@ -31,5 +32,6 @@ __all__ = [
     "Resolver",
     "ServerFailed",
     "StubResolver",
+    "behalf",
     "look_up_hosts",
 ]

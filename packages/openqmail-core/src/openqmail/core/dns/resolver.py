@@ -14,6 +14,7 @@ from typing import cast
 from openqmail.core.dns import wire
 from openqmail.core.dns.cache import Cache, Known
 from openqmail.core.dns.servers import Patience, Servers
+from openqmail.core.dns.slots import Slots, Ticket, behalf
 from openqmail.core.dns.types import (
     Answer,
     BadReply,
@@ -44,7 +45,7 @@ class StubResolver:
         self._servers = Servers(nameservers, self._patience)
         self._cache = Cache() if cache is None else cache
         self._flights: dict[tuple[bytes, str], _Flight] = {}
-        self._free = asyncio.Semaphore(MOST_AT_ONCE)
+        self._slots = Slots(MOST_AT_ONCE)
 
     async def mx(self, domain: bytes) -> Answer[MailExchanger]:
         return cast("Answer[MailExchanger]", await self._answer(domain, "MX"))
@@ -85,7 +86,10 @@ class StubResolver:
             return known
         flight = self._flights.get(key)
         if flight is None:
-            flight = self._flights[key] = _Flight(asyncio.create_task(self._fly(key)))
+            ticket = Ticket()
+            flight = self._flights[key] = _Flight(asyncio.create_task(self._fly(key, ticket)), ticket)
+        else:
+            self._slots.join(flight.ticket, behalf.get())
         flight.waiting += 1
         try:
             return await asyncio.shield(flight.task)
@@ -96,18 +100,23 @@ class StubResolver:
                 if self._flights.get(key) is flight:
                     del self._flights[key]
 
-    async def _fly(self, key: tuple[bytes, str]) -> Known:
+    async def _fly(self, key: tuple[bytes, str], ticket: Ticket) -> Known:
         """Ask for it, in bounded time, and remember what came."""
         name, kind = key
         known: Known
-        ttl = self._patience.a_failure
+        ttl, asking = self._patience.a_failure, False
         try:
-            async with asyncio.timeout(self._patience.a_lookup), self._free:
+            async with asyncio.timeout(self._patience.a_lookup):
+                await self._slots.take(ticket, behalf.get())
+                asking = True
                 known, ttl = await self._find(name, kind)
         except TimeoutError:
-            known = NoReply(f"looking up {kind} of {name.decode()} takes too long")
+            why = f"asking {self._servers}" if asking else "too much else is being looked up"
+            known = NoReply(f"looking up {kind} of {name.decode()} takes too long, {why}")
         except LookupFailed as error:
             known = type(error)(f"looking up {kind} of {name.decode()} failed: {error}")
+        finally:
+            self._slots.give_back(ticket)
         self._cache.put(name, kind, known, ttl, time.monotonic())
         return known
 
@@ -141,10 +150,11 @@ class StubResolver:
 class _Flight:
     """A question under way; `waiting`: how many wait for it."""
 
-    __slots__ = ("task", "waiting")
+    __slots__ = ("task", "ticket", "waiting")
 
-    def __init__(self, task: "asyncio.Task[Known]") -> None:
+    def __init__(self, task: "asyncio.Task[Known]", ticket: Ticket) -> None:
         self.task = task
+        self.ticket = ticket
         self.waiting = 0
 
 

@@ -42,6 +42,10 @@ class Servers:
         self._heard: dict[NameServer, float] = {}
         self._silent_until: dict[NameServer, float] = {}
 
+    def __str__(self) -> str:
+        """Those that would be asked now, in their order."""
+        return ", ".join(map(str, self._in_order()))
+
     async def ask(self, question: wire.Question) -> tuple[wire.Reply, NameServer]:
         """A reply that says yes or no, and who said it.  Raises LookupFailed."""
         servers = self._in_order()
@@ -58,7 +62,7 @@ class Servers:
                         failure = error
             if not servers or not isinstance(failure, NoReply | None):
                 break
-        raise failure or NoReply("no name server answers")
+        raise failure or NoReply(f"no reply from {', '.join(map(str, servers))}")
 
     async def _ask_one(self, server: NameServer, question: wire.Question, wait: float) -> wire.Reply | None:
         """Its reply; None when none comes in time."""

@@ -82,11 +82,16 @@ class LocalGate:
 
     def take(self, counter: bytes, count: int = 1) -> bool:
         """Take `count` of what `counter` still has to give; False when that is too much."""
-        limit = self._limits.counters.get(counter.partition(b" ")[0])
-        if limit is not None and self._taken.get(counter, 0) + count > limit:
+        room = self.room(counter)
+        if room is not None and count > room:
             return False
         self.hold(counter, count)
         return True
+
+    def room(self, counter: bytes) -> int | None:
+        """How much it has to give, less than nothing after `hold`; None without a limit."""
+        limit = self._limits.counters.get(counter.partition(b" ")[0])
+        return None if limit is None else limit - self._taken.get(counter, 0)
 
     def hold(self, counter: bytes, count: int) -> None:
         """Count what is held already, as from a gate that is gone, also beyond the limit."""

@@ -13,13 +13,13 @@ from asyncio import Future
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 
-from openqmail.core.control.assign import Users
+from openqmail.core.control.assign import Directory, Users
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Settings
 from openqmail.core.local.durability import Durability
 from openqmail.core.local.maildir import Maildirs, host_part, stem
 from openqmail.core.local.mbox import Mboxes
-from openqmail.core.local.plans import Directory, Plans, Task
+from openqmail.core.local.plans import Plans, Task
 from openqmail.core.message.header import has_line
 from openqmail.core.message.trace import delivered_to, qmail_hop, return_path
 from openqmail.core.ports import Forward, LocalJob, LocalReport, Told, Written

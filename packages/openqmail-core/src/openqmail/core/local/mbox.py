@@ -30,7 +30,6 @@ TRIES = 3
 """Files of a name that are locked one after the other, each replaced by others meanwhile."""
 
 LOCKED = Result(Outcome.DEFERRAL, b"File has been locked for 30 seconds straight. (#4.3.0)\n")
-AWAITED = Result(Outcome.DEFERRAL, b"File is locked, and another message waits for it already. (#4.3.0)\n")
 REPLACED = Result(Outcome.DEFERRAL, b"File has been replaced again and again. (#4.3.0)\n")
 UNREADABLE = Result(Outcome.DEFERRAL, b"Unable to read message. (#4.3.0)\n")
 
@@ -54,11 +53,11 @@ class Mboxes:
         none; durable when it returns None, else why it is not there.  `shown`: the path as the
         user wrote it."""
         if not self._turns.take(path):
-            return AWAITED
+            return awaited(shown)
         try:
             return self._append(path, shown, sender, head, body)
         except OSError as error:
-            return _unable(b"write", shown, error)
+            return unable(b"write", shown, error)
         finally:
             self._turns.leave(path)
 
@@ -68,7 +67,7 @@ class Mboxes:
             try:
                 file = self._disk.open_mbox(path)
             except (OSError, ValueError) as error:
-                return _unable(b"open", shown, error)
+                return unable(b"open", shown, error)
             with closing(file):
                 if not stat.S_ISREG(file.facts().mode):
                     return not_regular(shown)
@@ -152,6 +151,11 @@ class _Turns:
             self._changed.notify_all()
 
 
+def awaited(shown: bytes) -> Result:
+    """What a delivery says that does not wait, since another one does."""
+    return _deferral(b"%s is locked, and another message waits for it already. (#4.3.0)\n" % shown)
+
+
 def not_regular(shown: bytes) -> Result:
     """What a delivery to a FIFO or a device says."""
     return _deferral(b"Unable to open %s: not a regular file. (#4.2.1)\n" % shown)
@@ -200,7 +204,8 @@ def _entry(begin: bytes, chunks: Iterable[bytes]) -> Iterator[bytes]:
     yield b"\n" if last == b"\n" else b"\n\n"
 
 
-def _unable(what: bytes, shown: bytes, error: OSError | ValueError) -> Result:
+def unable(what: bytes, shown: bytes, error: OSError | ValueError) -> Result:
+    """What a delivery says that cannot do `what` with its file, for that reason."""
     word = word_of(error) if isinstance(error, OSError) else b"no path can have that name"
     code = b"#4.2.1" if what == b"open" else b"#4.3.0"
     return _deferral(b"Unable to %s %s: %s. (%s)\n" % (what, shown, word, code))

@@ -8,15 +8,14 @@ that is the same, one stat is all.
 """
 
 from functools import partial
-from typing import Protocol
 
 import msgspec
 
-from openqmail.core.control.assign import User
+from openqmail.core.control.assign import Directory, User, owner_of
 from openqmail.core.dotqmail import Mbox, Plan, interpret
 from openqmail.core.dotqmail.interpreter import names
 from openqmail.core.local.home import check_home, look
-from openqmail.core.values import OpenqmailError, Outcome, Result
+from openqmail.core.values import Outcome, Result
 from openqmail.core.world import Clock, Disk
 
 SETTLED = 2.0
@@ -31,12 +30,6 @@ Where = tuple[bytes, bytes, bytes]
 
 Version = tuple[int, int, int]
 """A home's ctime in nanoseconds, its inode and its device."""
-
-
-class Directory(Protocol):
-    """Who has a local part; `control.Users` is one."""
-
-    def find(self, local: bytes) -> User | None: ...
 
 
 class Box(msgspec.Struct, frozen=True):
@@ -67,7 +60,7 @@ class Plans:
 
     def __init__(self, users: Directory, alias: bytes, disk: Disk, clock: Clock) -> None:
         self._users = users
-        self._alias = alias
+        self._alias = User(b"alias", 0, 0, alias, b"-", b"")
         self._disk = disk
         self._clock = clock
         self._default = b""
@@ -81,11 +74,10 @@ class Plans:
     def task(self, recipient: bytes) -> Task:
         """What to do for an address."""
         local = recipient.rpartition(b"@")[0] if b"@" in recipient else recipient
-        try:
-            user = self._users.find(local)
-        except (OSError, OpenqmailError):
-            return _deferred(b"Trouble reading users/cdb. (#4.3.0)\n")
-        where = (self._alias, b"-", local) if user is None else (user.home, user.dash, user.ext)
+        user = owner_of(local, self._users, self._alias, own=True)
+        if isinstance(user, Result):
+            return Task(user, refused=True)
+        where = (user.home, user.dash, user.ext)
         known = self._remembered.get(where)
         if known is None:
             return self._make(*where)

@@ -11,6 +11,8 @@ import msgspec
 
 from openqmail.core.log.escaping import SAFE
 from openqmail.core.log.receiving import (
+    ADDRESS,
+    TEXT,
     AuthAccepted,
     AuthRefused,
     SmtpdAccepted,
@@ -19,6 +21,7 @@ from openqmail.core.log.receiving import (
     SmtpdTlsFailed,
     SubmitAccepted,
     SubmitRefused,
+    cut,
 )
 from openqmail.core.log.sending import RemoteTls, RemoteTlsFailed
 from openqmail.core.values import Outcome
@@ -53,13 +56,15 @@ class NewMessage(msgspec.Struct, frozen=True, gc=False):
 
 
 class MessageInfo(msgspec.Struct, frozen=True, gc=False):
-    """`size` in bytes as stored; `pid` and `uid` of who handed it in."""
+    """`size` in bytes as stored; `pid` and `uid` of who handed it in; `parent`: the message that it was made
+    of, a bounce, a notice or a forward: qmail-send's line has no room for that."""
 
     number: int
     size: int
     sender: bytes
     pid: int
     uid: int
+    parent: int | None = None
 
     def line(self) -> bytes:
         return b"info msg %d: bytes %d from <%s> qp %d uid %d" % (
@@ -108,6 +113,34 @@ class Bounced(msgspec.Struct, frozen=True, gc=False):
 
     def line(self) -> bytes:
         return b"bounce msg %d qp %d" % (self.number, self.pid)
+
+
+class DestinationRests(msgspec.Struct, frozen=True, gc=False):
+    """A host has failed as a whole: its mail is left alone for so many `seconds`.
+
+    `failures`: in a row; `text`: what the last one said."""
+
+    domain: bytes
+    seconds: int
+    failures: int
+    text: bytes
+
+    def line(self) -> bytes:
+        return b"destination %s rests: seconds %d failures %d text %s" % (
+            cut(self.domain, ADDRESS),
+            self.seconds,
+            self.failures,
+            cut(self.text, TEXT),
+        )
+
+
+class DestinationAnswers(msgspec.Struct, frozen=True, gc=False):
+    """After a rest, or several, a delivery to it has succeeded."""
+
+    domain: bytes
+
+    def line(self) -> bytes:
+        return b"destination %s answers again" % cut(self.domain, ADDRESS)
 
 
 class TripleBounce(msgspec.Struct, frozen=True, gc=False):
@@ -170,6 +203,8 @@ Event = (
     | DeliveryEnded
     | Bounced
     | TripleBounce
+    | DestinationRests
+    | DestinationAnswers
     | MessageEnded
     | Warn
     | Alert

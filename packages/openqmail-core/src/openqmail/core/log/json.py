@@ -22,6 +22,8 @@ NAMES: dict[type, str] = {
     events.DeliveryEnded: "delivery",
     events.Bounced: "bounce",
     events.TripleBounce: "triple_bounce",
+    events.DestinationRests: "destination_rests",
+    events.DestinationAnswers: "destination_answers",
     events.MessageEnded: "end",
     events.Warn: "warning",
     events.Alert: "alert",

@@ -236,4 +236,5 @@ def _number(number: int | None) -> bytes:
 
 
 def cut(text: bytes, most: int) -> bytes:
+    """What a stranger said, escaped, at most so many bytes of it."""
     return text.translate(SAFE) if len(text) <= most else text[:most].translate(SAFE) + b"..."

@@ -9,8 +9,9 @@ from openqmail.core.ports.destination import DestinationState
 from openqmail.core.values import Body
 
 
-class RecipientSummary(msgspec.Struct, frozen=True, gc=False):
-    """`next` and `last` are times in seconds UTC, or None; `address` has bytes beyond UTF-8 as \\xNN."""
+class RecipientSummary(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """`next`: seconds UTC, or None; `last`: what the latest attempt said, or None; `destination`: what this
+    recipient waits for, where that rests (left out otherwise).  Bytes beyond UTF-8 as \\xNN."""
 
     address: str
     channel: Literal["local", "remote"]
@@ -18,6 +19,7 @@ class RecipientSummary(msgspec.Struct, frozen=True, gc=False):
     attempts: int
     next: int | None
     last: str | None
+    destination: DestinationState | None = None
 
 
 class MessageSummary(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -19,8 +19,10 @@ Trail = tuple[Step, ...]
 
 class Explanation(msgspec.Struct, frozen=True):
     """`result`: what a delivery would be told now, as far as it can be known beforehand: a SUCCESS is
-    that it would be tried.  None: nobody can tell.  `forwards`: to whom it would go on."""
+    that it would be tried.  None: nobody can tell.  `forwards`: to whom it would go on.  `late`: only
+    the delivery itself meets the trouble of the result, a check of the recipient does not."""
 
     trail: Trail
     result: Result | None = None
     forwards: tuple[bytes, ...] = ()
+    late: bool = False

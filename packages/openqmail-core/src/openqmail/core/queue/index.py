@@ -56,6 +56,12 @@ class Entry(msgspec.Struct, eq=False):
     pinned: Segment | None = None
 
     @property
+    def left(self) -> int:
+        """Recipients not done with."""
+        done = [one for one in (self.progress or {}).values() if one.outcome is not None]
+        return self.recipients - len(done)
+
+    @property
     def large(self) -> bool:
         return bool(self.digest)
 

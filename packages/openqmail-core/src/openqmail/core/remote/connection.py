@@ -6,7 +6,8 @@ all that a turn of the loop has to say.  A large body is read off the loop, a ch
 than the peer takes it.  It has no timer: its owner calls `expire` now and then, and `deadline` is where
 the machine's patience (RFC 5321 section 4.5.3.2, at most `timeoutremote`) ends.  A host that answers each
 time at the last moment is given up as well: all that comes before the message has `SECONDS_TO_AGREE`, on
-however many connections.
+however many connections; and so is one that takes a large body at the last moment, piece by piece
+(`SECONDS_TO_TAKE`).
 """
 
 import asyncio
@@ -42,6 +43,9 @@ from openqmail.core.tls import TlsError, TlsFacts
 from openqmail.core.values import OpenqmailError, PermanentFailure, Result
 
 SECONDS_TO_LEAVE = 5.0
+SECONDS_TO_TAKE = 600.0
+"""For a large body, and a second more for each `SLOWEST` octets: what a line takes that was slow in 1990."""
+SLOWEST = 1000
 MOST_TRANSACTIONS = 1000
 """A connection that was of use so often makes room for a new one: addresses and policies change."""
 
@@ -83,6 +87,7 @@ class Connection(asyncio.Protocol):
         self._transactions = 0
         self._streaming: asyncio.Task[None] | None = None
         self._writable: asyncio.Future[None] | None = None
+        self._taken_by = inf
 
     # --- what the owner asks for ------------------------------------------------------
 
@@ -275,6 +280,7 @@ class Connection(asyncio.Protocol):
             self.deadline = self._loop.time() + (self._timeout if patience is None else patience)
             if self._attempt is not None and self.deadline > self._attempt.until and self._session.asking:
                 self.deadline = self._attempt.until
+            self.deadline = min(self.deadline, self._taken_by)
 
     def _begin(self) -> None:
         attempt = self._attempt
@@ -313,6 +319,7 @@ class Connection(asyncio.Protocol):
         if attempt is None:
             return
         if attempt.wire is None:
+            self._taken_by = self._loop.time() + SECONDS_TO_TAKE + attempt.size / SLOWEST
             self._streaming = self._loop.create_task(self._stream(attempt))
             return
         self._session.send_whole(attempt.wire)
@@ -341,6 +348,7 @@ class Connection(asyncio.Protocol):
         finally:
             _close(chunks)
         self._streaming = None
+        self._taken_by = inf
         self._session.end_body()
         self._whole_sent = True
         self._flush()
@@ -416,6 +424,8 @@ class Connection(asyncio.Protocol):
             return
         if self._loop.time() >= attempt.until and stage in _BEFORE_THE_MESSAGE and not self._whole_sent:
             died = report.too_slow(self._host)
+        elif self._loop.time() >= self._taken_by:
+            died = report.taken_too_slowly(self._host)
         else:
             died = report.died(self._host, stage, whole_message_sent=self._whole_sent)
         if before == "opening":

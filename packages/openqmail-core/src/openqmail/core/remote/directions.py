@@ -16,7 +16,7 @@ import msgspec
 
 from openqmail.core.control.bindings import ANY, Source
 from openqmail.core.control.settings import Route, Settings
-from openqmail.core.dns import Answer, LookupFailed, MailExchanger, Resolver, look_up_hosts
+from openqmail.core.dns import Answer, LookupFailed, MailExchanger, Resolver, behalf, look_up_hosts
 from openqmail.core.log.escaping import escape
 from openqmail.core.remote import report
 from openqmail.core.remote.keys import Keys
@@ -97,10 +97,8 @@ def by_turns(addresses: Iterable[str]) -> Iterator[str]:
 
 
 class Pathfinder:
-    """Finds directions for a domain; `port` is where mail exchangers listen.
-
-    `tell` is told why a lookup failed: that is for the administrator, and nothing for a bounce.  Without
-    `keys` no host is asked for TLS, and no login is told."""
+    """Finds directions for a domain; `port` is where mail exchangers listen.  Without `keys` no host is asked
+    for TLS, and no login is told."""
 
     def __init__(
         self,
@@ -108,14 +106,12 @@ class Pathfinder:
         resolver: Resolver,
         own: Callable[[], frozenset[str]] = own_addresses,
         port: int = 25,
-        tell: Callable[[str], object] = str,
         keys: Keys | None = None,
     ) -> None:
         self._settings = settings
         self._resolver = resolver
         self._own = own
         self._port = port
-        self._tell = tell
         self._demands = Demands(settings.tlspolicy, keys)
         self._ours: frozenset[str] = frozenset()
         self._ours_until = float("-inf")
@@ -123,6 +119,7 @@ class Pathfinder:
     async def find(self, domain: bytes, route: Route | None = None) -> Directions | Result:
         """Directions, or the result for every recipient at that domain; by this `route`, else by the one
         that control/smtproutes has."""
+        behalf.set(domain)
         routes = self._settings.smtproutes
         key = route_key(domain, routes)
         proposed = None if key is None else routes[key]
@@ -136,15 +133,14 @@ class Pathfinder:
             transport, port = ("smtp", self._port) if route is None else (route.transport, route.port)
             address = literal(domain)
             if address is not None:
-                if self._is_this_host(address, port):
+                if self.is_this_host(address, port):
                     return report.THIS_HOST
                 security = self._demands.of(domain, domain, port)
                 stop = Stop(domain, address, port, 0, security)
                 return Directions(transport, (((stop,),),), float("inf"))
             return await self._by_exchangers(domain, transport, port)
         except LookupFailed as error:
-            self._tell(f"mail for {escape(domain).decode()} waits: {error}")
-            return report.LOOKUP_FAILED
+            return report.lookup_failed(f"mail for {escape(domain).decode()} waits: {error}")
 
     async def _routed(self, domain: bytes, route: Route, key: bytes | None) -> Directions | Result:
         # In the order in which the administrator wrote them: each its own preference.
@@ -187,7 +183,7 @@ class Pathfinder:
             (
                 exchanger.preference
                 for exchanger, host in zip(exchangers, hosts, strict=True)
-                if any(self._is_this_host(stop.address, stop.port) for stop in host)
+                if any(self.is_this_host(stop.address, stop.port) for stop in host)
             ),
             default=1 << 16,
         )
@@ -232,8 +228,8 @@ class Pathfinder:
         answer = await self._resolver.addresses(wire_domain(host))
         return Answer(tuple(map(canonical, answer.records)), answer.ttl)
 
-    def _is_this_host(self, address: str, port: int) -> bool:
-        """One of our addresses, and a port where mail comes in: 25, or one that we listen on."""
+    def is_this_host(self, address: str, port: int) -> bool:
+        """It is one of our addresses, and a port where mail comes in: 25, or one that we listen on."""
         listeners = self._settings.listen
         if port not in (25, self._port) and all(port != each.port for each in listeners):
             return False

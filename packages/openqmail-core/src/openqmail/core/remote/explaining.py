@@ -14,9 +14,9 @@ from openqmail.core.dns import Answer, LookupFailed, MailExchanger, NoSuchName, 
 from openqmail.core.ports import Explanation, Step
 from openqmail.core.remote import report
 from openqmail.core.remote.dialing import NotBound, bound
-from openqmail.core.remote.directions import Directions, Pathfinder, route_key
+from openqmail.core.remote.directions import Directions, Pathfinder, literal, route_key
 from openqmail.core.remote.keys import Keys
-from openqmail.core.remote.own import own_addresses
+from openqmail.core.remote.own import canonical, own_addresses
 from openqmail.core.remote.remote import load_transport, resolver_of
 from openqmail.core.remote.security import PLAIN, Security
 from openqmail.core.remote.tcpto import REST, Silence
@@ -44,10 +44,13 @@ async def explain(
     `keys` nothing is said of TLS."""
     trail = [_routed(domain, settings.smtproutes, partial(place, "smtproutes"))]
     telling = _Telling(resolver or resolver_of(settings), trail)
-    found = await Pathfinder(settings, telling, own, keys=keys).find(domain)
+    pathfinder = Pathfinder(settings, telling, own, keys=keys)
+    found = await pathfinder.find(domain)
     source = settings.sources().source_of(sender)
     trail.append(_bound(source, settings))
     if isinstance(found, Result):
+        if found is report.THIS_HOST:
+            trail += _ourselves(domain, telling, pathfinder.is_this_host)
         return Explanation(tuple(trail), found)
     stops = found.stops(source)
     now = time.time()
@@ -57,12 +60,27 @@ async def explain(
     trail += _secured(stops, partial(place, "tlspolicy"))
     used = {host[0].name for hosts in found.preferences for host in hosts}
     if passed := [_shown(name) for name in telling.exchangers if name not in used]:
-        text = "is this host itself, or no better an exchanger than it"
-        trail += [Step("no way", f"{name} {text}") for name in passed]
+        ours = _ourselves(domain, telling, pathfinder.is_this_host)
+        named = [step.text.partition(" ")[0] for step in ours]
+        text = "is no better an exchanger than this host"
+        trail += ours + [Step("no way", f"{name} {text}") for name in passed if name not in named]
     result = _result(found, stops, source)
     if result is WOULD_TRY and all(_rest(silences.get(stop.address), now).startswith("is") for stop in stops):
         result = report.NOT_CONNECTED
     return Explanation(tuple(trail), result)
+
+
+def _ourselves(domain: bytes, telling: "_Telling", ours: Callable[[str, int], bool]) -> list[Step]:
+    """The hosts that are this one, and by which address."""
+    address = literal(domain)
+    found = telling.found if address is None else {domain: (address,)}
+    steps = []
+    for name, addresses in found.items():
+        for one in addresses:
+            if ours(one, 25):
+                steps.append(Step("no way", f"{_shown(name)} is this host itself: {one} is an address of it"))
+                break
+    return steps
 
 
 def _rest(one: Silence | None, now: float) -> str:
@@ -93,7 +111,10 @@ def _result(found: Directions, stops: tuple[Stop, ...], source: Source) -> Resul
 def _routed(domain: bytes, routes: dict[bytes, Route], place: Callable[[bytes], str]) -> Step:
     key = route_key(domain, routes)
     if key is None:
-        return Step("control/smtproutes", "no line for this domain: its mail exchangers are looked for")
+        then = (
+            "its mail exchangers are looked for" if literal(domain) is None else "mail goes to that address"
+        )
+        return Step("control/smtproutes", f"no line for this domain: {then}")
     route = routes[key]
     hosts = ", ".join(f"{_shown(host)} port {route.port}" for host in route.hosts)
     by = "" if route.transport == "smtp" else f" by {route.transport}"
@@ -105,7 +126,8 @@ def _bound(source: Source, settings: Settings) -> Step:
     families = [("IPv6", source.v6), ("IPv4", source.v4)]
     used = [f"{name} from {address or 'any address'}" for name, address in families if address is not None]
     helo = _shown(source.helo or settings.helohost)
-    return Step(source.place or "control/bindings", f"{', '.join(used)}; HELO {helo}")
+    place = (source.place or "control/bindings").replace(", line", " line")  # as the other steps have it
+    return Step(place, f"{', '.join(used)}; HELO {helo}")
 
 
 def _secured(stops: tuple[Stop, ...], place: Callable[[bytes], str]) -> list[Step]:
@@ -151,6 +173,8 @@ class _Telling:
     def __init__(self, resolver: Resolver, trail: list[Step]) -> None:
         self._resolver = resolver
         self._trail = trail
+        self.found: dict[bytes, tuple[str, ...]] = {}
+        """Addresses of hosts."""
         self.exchangers: list[bytes] = []
         """Those that have addresses."""
         self._wanted: set[bytes] = set()
@@ -178,6 +202,7 @@ class _Telling:
             self._trail.append(Step(what, str(error)))
             raise
         self._trail.append(Step(what, _with_proof(", ".join(answer.records) or "none", answer)))
+        self.found[host] = tuple(map(canonical, answer.records))
         if host in self._wanted and answer.records:
             self.exchangers.append(host)
         return answer

@@ -16,7 +16,7 @@ from openqmail.core.control.extensions import load
 from openqmail.core.control.settings import Route, Settings
 from openqmail.core.dns import NameServer, Resolver, StubResolver
 from openqmail.core.hooks import HookChain
-from openqmail.core.log import Alert, Log, Warn
+from openqmail.core.log import Alert, Log
 from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import report
 from openqmail.core.remote.directions import Directions, Pathfinder, find_route
@@ -185,10 +185,7 @@ class Remote:
         return _all(job, report.FAULT)
 
     def _new_pathfinder(self) -> Pathfinder:
-        return Pathfinder(self._settings, self._resolver, self._own, self._port, self._warn, self._keys)
-
-    def _warn(self, text: str) -> None:
-        self._log(Warn(text))
+        return Pathfinder(self._settings, self._resolver, self._own, self._port, self._keys)
 
     def _hand_over(self, job: RemoteJob, directions: Directions) -> Results:
         transport = self._transports.get(directions.transport)

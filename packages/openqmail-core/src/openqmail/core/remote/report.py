@@ -7,15 +7,17 @@ where each recipient is a delivery of its own.  A peer's reply is quoted up to 5
 
 from collections.abc import Iterable
 
+import msgspec
+
+from openqmail.core.remote.transport import Stop
 from openqmail.core.values import Outcome, Reply, Result
 
 MOST_OF_A_REPLY = 5000
+MOST_WHY = 1000
+"""Characters that are kept of what the administrator is told."""
 
 NOT_CONNECTED = Result(
     Outcome.DEFERRAL, b"Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n", host=True
-)
-LOOKUP_FAILED = Result(
-    Outcome.DEFERRAL, b"Sorry, I couldn't find any host by that name. (#4.1.2)\n", host=True
 )
 NO_EXCHANGER = Result(Outcome.FAILURE, b"Sorry, I couldn't find a mail exchanger or IP address. (#5.4.4)\n")
 THIS_HOST = Result(
@@ -45,6 +47,19 @@ _STAGES = {
 }
 _OF_THE_MESSAGE = frozenset(("rcpt", "data", "body", "message", "chunk", "nothing"))
 """Stages of a session (see `smtp.client`) after MAIL has been answered."""
+
+
+def because(result: Result, stop: Stop, reason: str) -> Result:
+    """The same, and the administrator is told of an address that was of no use."""
+    address = f"[{stop.address}]" if ":" in stop.address else stop.address
+    before = f"{result.why}; " if result.why else "no connection: "
+    return msgspec.structs.replace(result, why=f"{before}{address} port {stop.port}: {reason}"[:MOST_WHY])
+
+
+def lookup_failed(why: str) -> Result:
+    """The DNS gave no answer; `why` names the server, and is nothing for a bounce."""
+    text = b"Sorry, I couldn't find any host by that name. (#4.1.2)\n"
+    return Result(Outcome.DEFERRAL, text, host=True, why=why)
 
 
 def no_host(name: bytes) -> Result:
@@ -140,6 +155,11 @@ def too_slow(host: bytes) -> Result:
     """The peer answered each time, but did not get to the message in the time for that."""
     text = b"Connected to %s but it took too long until it would take a message. (#4.4.2)\n" % host
     return Result(Outcome.DEFERRAL, text, host=True)
+
+
+def taken_too_slowly(host: bytes) -> Result:
+    """The peer wanted the message, and took it piece by piece in more time than any line needs."""
+    return Result(Outcome.DEFERRAL, b"Connected to %s but it took the message too slowly. (#4.4.2)\n" % host)
 
 
 def unfit(reason: str) -> Result:

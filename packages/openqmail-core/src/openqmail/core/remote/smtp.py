@@ -8,6 +8,7 @@ times in the shortest time-out.
 """
 
 import asyncio
+import os
 import socket
 from asyncio import Future
 from collections.abc import Coroutine
@@ -139,14 +140,20 @@ class SmtpTransport:
     async def _open(self, attempt: Attempt) -> None:
         """Connect to the best stop that lets us; the connection then goes on by itself."""
         settings, source = self._settings, attempt.source
-        attempt.stops = tuple(stop for stop in attempt.stops if not self._timeouts.resting(stop.address))
+        left = []
+        for stop in attempt.stops:
+            if self._timeouts.resting(stop.address):
+                attempt.problem = report.because(attempt.problem, stop, "left alone, as it was silent lately")
+            else:
+                left.append(stop)
+        attempt.stops = tuple(left)
         loop = asyncio.get_running_loop()
         while attempt.stops and loop.time() < attempt.until:
             best = equals(attempt.stops)
             worse = attempt.stops[len(best) :]
             try:
                 won = await race(
-                    best, lambda stop: self._dial(stop, source, settings.timeoutconnect), socket.socket.close
+                    best, lambda stop: self._dial(stop, attempt, settings.timeoutconnect), socket.socket.close
                 )
             except NotBound as failure:
                 self._tell(failure, source)
@@ -168,11 +175,16 @@ class SmtpTransport:
             return
         attempt.finish_all(attempt.problem)
 
-    async def _dial(self, stop: Stop, source: Source, patience: float) -> socket.socket:
+    async def _dial(self, stop: Stop, attempt: Attempt, patience: float) -> socket.socket:
         try:
-            return await connect(stop, source, patience)
+            return await connect(stop, attempt.source, patience)
         except TimeoutError:
             self._timeouts.silent(stop.address)
+            attempt.problem = report.because(attempt.problem, stop, "no answer in time")
+            raise
+        except OSError as error:
+            reason = os.strerror(error.errno).lower() if error.errno else str(error)
+            attempt.problem = report.because(attempt.problem, stop, reason)
             raise
 
     def _tell(self, failure: NotBound, source: Source) -> None:

@@ -3,8 +3,9 @@
 An address that was silent twice, two minutes or more apart, is not tried for an hour or one and a
 half; how long is drawn anew for each silence, so that senders do not come back all at once.  One
 that answers is forgotten.  A refused connection is an answer: it costs no time.  The file holds 64
-IPv4 addresses, and `qmail-tcpok` may clear it meanwhile; IPv6 addresses do not fit into it and are
-kept in memory, until the process ends.  A file that cannot be read or written loses only that.
+IPv4 addresses, and `qmail-tcpok` may clear it meanwhile.  IPv6 addresses do not fit into qmail's records:
+64 of them have longer ones behind its 1024 bytes, where qmail does not look, and only our own
+`qmail-tcpok` clears them.  A file that cannot be read or written loses only that.
 """
 
 import contextlib
@@ -20,7 +21,6 @@ from typing import Protocol
 import msgspec
 
 RECORDS = 64
-SIZE = 16
 MODE = 0o644
 """Of the file, as qmail's install makes it."""
 
@@ -33,7 +33,22 @@ APART = 120
 REST = range(60 * 64, 91 * 64 + 1)
 """Seconds for which an address is left alone: what tcpto.c draws by the number of its process."""
 
-_RECORD = struct.Struct("<4sB3xL4x")
+
+class Form(msgspec.Struct, frozen=True):
+    """How the records of one family stand in the file, and where they begin."""
+
+    record: struct.Struct
+    begin: int
+
+    @property
+    def end(self) -> int:
+        return self.begin + RECORDS * self.record.size
+
+
+V4 = Form(struct.Struct("<4sB3xL4x"), 0)
+V6 = Form(struct.Struct("<16sB3xL8x"), V4.end)
+SIZE = V6.end
+"""Of the file; what is shorter is qmail's."""
 
 
 class Silence(msgspec.Struct, frozen=True, gc=False):
@@ -74,14 +89,17 @@ class MemoryTable:
 
 
 class FileTable:
-    """The file, by a descriptor that is open for reading and writing."""
+    """The records of one family in the file, by a descriptor that is open for reading and writing."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, form: Form = V4) -> None:
         self._descriptor = descriptor
+        self._form = form
 
     def read(self) -> list[Silence]:
-        data = os.pread(self._descriptor, RECORDS * SIZE, 0)
-        return [Silence(*fields) for fields in _RECORD.iter_unpack(data[: len(data) // SIZE * SIZE])]
+        record, begin = self._form.record, self._form.begin
+        data = os.pread(self._descriptor, self._form.end - begin, begin)
+        whole = len(data) // record.size * record.size
+        return [Silence(*fields) for fields in record.iter_unpack(data[:whole])]
 
     def change(self, decide: Callable[[list[Silence]], tuple[int, Silence] | None]) -> None:
         # Without waiting: whoever holds the lock must not hold up deliveries.
@@ -90,13 +108,11 @@ class FileTable:
             decided = decide(self.read())
             if decided is not None:
                 place, one = decided
-                data = _RECORD.pack(one.address, one.count, one.when & 0xFFFFFFFF)
-                os.pwrite(self._descriptor, data, place * SIZE)
+                record = self._form.record
+                data = record.pack(one.address, one.count, one.when & 0xFFFFFFFF)
+                os.pwrite(self._descriptor, data, self._form.begin + place * record.size)
         finally:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
 
 
 class Timeouts:
@@ -104,16 +120,18 @@ class Timeouts:
     without one all is kept in memory."""
 
     def __init__(self, descriptor: int | None = None, now: Callable[[], float] = time.time) -> None:
-        self._v4: Table = MemoryTable() if descriptor is None else FileTable(descriptor)
-        self._v6: Table = MemoryTable()
+        self._descriptor = descriptor
+        self._v4: Table = MemoryTable() if descriptor is None else FileTable(descriptor, V4)
+        self._v6: Table = MemoryTable() if descriptor is None else FileTable(descriptor, V6)
         self._now = now
         self._salt = random.getrandbits(64)
 
     def close(self) -> None:
         """Give the descriptor back; from now on all is kept in memory."""
-        if isinstance(self._v4, FileTable):
-            self._v4.close()
-            self._v4 = MemoryTable()
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            self._v4, self._v6 = MemoryTable(), MemoryTable()
+            os.close(descriptor)
 
     def resting(self, address: str) -> bool:
         """Whether it is to be left alone now."""
@@ -183,11 +201,16 @@ def silences(queue: str) -> dict[str, Silence]:
         descriptor = os.open(path_of(queue), flags)
     except FileNotFoundError:
         return {}
-    table = FileTable(descriptor)
     try:
-        return {socket.inet_ntoa(one.address): one for one in table.read() if one.count}
+        records = [one for form in (V4, V6) for one in FileTable(descriptor, form).read()]
     finally:
-        table.close()
+        os.close(descriptor)
+    return {address_of(one): one for one in records if one.count}
+
+
+def address_of(one: Silence) -> str:
+    """As people write it."""
+    return socket.inet_ntop(socket.AF_INET if len(one.address) == 4 else socket.AF_INET6, one.address)
 
 
 def path_of(queue: str) -> str:
@@ -204,9 +227,11 @@ def open_file(queue: str) -> int | None:
         return None
     try:
         length = os.fstat(descriptor).st_size
-        if length < RECORDS * SIZE:
-            os.fchmod(descriptor, MODE)  # whatever the umask is
-            os.pwrite(descriptor, bytes(RECORDS * SIZE - length), length)
+        if length < SIZE:
+            if not length:
+                os.fchmod(descriptor, MODE)  # whatever the umask is
+            with contextlib.suppress(OSError) if length >= V4.end else contextlib.nullcontext():
+                os.pwrite(descriptor, bytes(SIZE - length), length)
     except OSError:  # no plain file, or a full disk
         os.close(descriptor)
         return None

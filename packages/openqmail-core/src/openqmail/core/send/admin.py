@@ -92,7 +92,7 @@ class StoredQueue:
             except OpenqmailError as error:
                 yield Missed(number, f"is left out: {error}")
                 continue
-            yield summarize(stored, routes, now, resting)
+            yield summarize(stored, routes, now, resting, self._deliveries.destination)
 
     def content(self, number: int) -> Body | None:
         try:

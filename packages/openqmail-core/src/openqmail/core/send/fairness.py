@@ -190,9 +190,11 @@ class FairQueue:
 
     # --- what is learnt of a destination ----------------------------------------------------
 
-    def succeeded(self, name: bytes, seconds: float) -> None:
-        """A delivery that took so long got its answer; its slot is free again."""
+    def succeeded(self, name: bytes, seconds: float) -> bool:
+        """A delivery that took so long got its answer; its slot is free again.  True: for the first time
+        since a rest."""
         destination = self._destinations[name]
+        rested = destination.rests > 0
         destination.succeeded(self.each, seconds)
         if destination.quick:
             if destination.seconds > SLOW:
@@ -202,6 +204,7 @@ class FairQueue:
         self.release(name)
         if destination.parked:
             self._recall(destination)
+        return rested and not destination.rests
 
     def answered(self, name: bytes) -> None:
         """The host spoke, only not well of the message; the slot is free again."""

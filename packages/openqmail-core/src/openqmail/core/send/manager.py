@@ -199,7 +199,10 @@ class SendManager:
         self._backlog.due.flush()
 
     def _stop(self, event: Stop) -> None:
-        self._work.stopped = True
+        if not self._work.stopped:
+            self._work.stopped = True
+            if any(self.running()):
+                self._work.out.append(self._work.status())  # "exitasap", and what is waited for
         self._work.abandoned = self._work.abandoned or event.abandon
 
     def _load(self) -> None:

@@ -14,9 +14,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from openqmail.core.control.settings import Settings
 from openqmail.core.hooks import HookChain
-from openqmail.core.log import Alert, Log, Notice
+from openqmail.core.log import Alert, Log, MessageInfo, Notice
 from openqmail.core.ports import (
     DestinationState,
     LargeBody,
@@ -85,7 +87,9 @@ class Sender:
         self._remote = remote
         self._clock = clock
         self._log = log
-        self._made = made
+        self._tell_made = made
+        self._parents: dict[int, int] = {}
+        """Of messages that were made here, until they are told."""
         self._checkpoint = Checkpoint(local.sync)
         self._inbox: deque[events.Event] = deque()
         self._scheduled = False
@@ -259,6 +263,14 @@ class Sender:
             self._loop.call_later(_QUIET, self._if_quiet, self._turns)
 
     # --- actions ----------------------------------------------------------------------
+
+    def _made(self, number: int, child: int, what: str) -> None:
+        self._parents[child] = number
+        self._tell_made(number, child, what)
+
+    def _info(self, event: MessageInfo) -> None:
+        parent = self._parents.pop(event.number, None) if self._parents else None
+        self._log(event if parent is None else msgspec.structs.replace(event, parent=parent))
 
     def _load(self, action: events.Load) -> None:
         try:
@@ -456,5 +468,6 @@ _ACTIONS: dict[type, Callable[[Sender, Any], None]] = {
     events.Notify: Sender._notify,
     events.Taken: Sender._let_go,
     events.WakeAt: Sender._wake,
+    MessageInfo: Sender._info,
 }
 """Any other action is an event for the log."""

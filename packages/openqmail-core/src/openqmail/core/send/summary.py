@@ -1,12 +1,13 @@
 """A queued message as `openqmail queue list` tells it: pure, and quick enough for a long queue.
 
+qmail's files tell of a recipient only that he is done with; that it was a failure stands in `bounce/N`.
 Also serves the commands that look at a queue while no service runs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
-from openqmail.core.ports import MessageSummary, RecipientSummary
+from openqmail.core.ports import DestinationState, MessageSummary, RecipientSummary
 from openqmail.core.queue.store import Stored
 from openqmail.core.send.routing import Routes
 from openqmail.core.values import Outcome
@@ -18,35 +19,47 @@ _NOTHING: Mapping[bytes, int] = {}
 
 
 def summarize(
-    stored: Stored, routes: Routes, now: float, resting: Mapping[bytes, int] = _NOTHING
+    stored: Stored,
+    routes: Routes,
+    now: float,
+    resting: Mapping[bytes, int] = _NOTHING,
+    state_of: Callable[[bytes], DestinationState | None] = lambda name: None,
 ) -> MessageSummary:
     """A message in the form of `openqmail queue list --json`, at `now` (seconds UTC); `resting`: until
-    when which destinations are left alone."""
+    when which destinations are left alone; `state_of` tells more of one."""
     envelope = stored.envelope
     (local, remote), channels = stored.due, stored.channels
     mark = routes.mark(envelope.sender)
     recipients = []
+    failures = _failures(stored.bounce) if stored.channels else {}
     left = waits = begun = False
     for position, (recipient, progress) in enumerate(zip(envelope.recipients, stored.progress, strict=True)):
         channel = channels[position] if channels else routes.route(recipient.address).channel
-        report, due = progress.text, None
+        report, due, destination = progress.text, None, None
         state: Literal["todo", "done", "failed"] = "todo"
         if progress.outcome is None:
             left = True
             due = local if channel == "local" else remote
             if resting and channel == "remote":
-                due = max(due, resting.get(routes.of(stored, position).domain + mark, 0))
+                name = routes.of(stored, position).domain + mark
+                if name in resting:
+                    due, destination = max(due, resting[name]), state_of(name)
             if progress.attempts or due > now:
                 waits = True
             else:
                 due = None
+        elif failures and (texts := failures.get(routes.of(stored, position).plain.replace(b"\n", b"_"))):
+            state, begun = "failed", True
+            report = texts.pop(0)
         elif progress.outcome is _SUCCESS:
             state, begun = "done", True
         else:
             state, begun = "failed", True
             report = report.partition(b"\n")[2].removesuffix(b"\n")  # behind the address
         address, last = _text(recipient.address), _text(report) if report else None
-        recipients.append(RecipientSummary(address, channel, state, progress.attempts, due, last))
+        recipients.append(
+            RecipientSummary(address, channel, state, progress.attempts, due, last, destination)
+        )
     return MessageSummary(
         stored.id.number,
         stored.id.key.hex(),
@@ -58,6 +71,16 @@ def summarize(
         tuple(recipients),
         stored.held,
     )
+
+
+def _failures(bounce: bytes) -> dict[bytes, list[bytes]]:
+    """What the paragraphs of `bounce/N` say of each address."""
+    found: dict[bytes, list[bytes]] = {}
+    for paragraph in bounce.split(b"\n\n"):
+        head, _, text = paragraph.lstrip(b"\n").partition(b"\n")
+        if head.startswith(b"<") and head.endswith(b">:"):
+            found.setdefault(head[1:-2], []).append(text)
+    return found
 
 
 def _state(stored: Stored, left: bool, begun: bool) -> Literal["new", "deferred", "held", "bouncing"]:

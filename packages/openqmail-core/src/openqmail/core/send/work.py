@@ -17,9 +17,12 @@ from openqmail.core.log import (
     Bounced,
     DeliveryEnded,
     DeliveryStarted,
+    DestinationAnswers,
+    DestinationRests,
     MessageEnded,
     Status,
     TripleBounce,
+    Warn,
 )
 from openqmail.core.queue.store import Change, Due, Stored
 from openqmail.core.send.backlog import Backlog
@@ -236,7 +239,7 @@ class Work:
         recipients = message.stored.envelope.recipients
         message.running -= 1
         counts = self.tally.deliveries[delivery.channel]
-        done, failed = 0, None
+        done, failed, why = 0, None, ""
         for index, (position, _) in enumerate(delivery.items):
             result = event.results[index] if index < len(event.results) else _NO_REPORT
             outcome, text = result.outcome, result.text
@@ -248,6 +251,9 @@ class Work:
                 outcome, text = delivery.verdict(result)
             out.append(DeliveryEnded(event.delivery + index, outcome, text, message.number))
             counts[outcome] += 1
+            if result.why and result.why != why:  # once, however many recipients it concerns
+                why = result.why
+                out.append(Warn(f"msg {message.number}: {why}", message.number))
             if result.host:
                 failed = result
             if outcome is not _DEFERRAL:
@@ -269,7 +275,7 @@ class Work:
                 if failed is not None:
                     self._failed(delivery, failed)
                 elif done:
-                    self.remote.succeeded(delivery.destination, self.now - delivery.began)
+                    self._succeeded(delivery)
                 else:
                     self.remote.answered(delivery.destination)
         out.append(self.status())
@@ -277,10 +283,20 @@ class Work:
 
     # --- hosts that fail ------------------------------------------------------------------
 
+    def _succeeded(self, delivery: Delivery) -> None:
+        """A remote delivery, which is over, got through to its host."""
+        if self.remote.succeeded(delivery.destination, self.now - delivery.began):
+            self.out.append(DestinationAnswers(domain_of(delivery.destination)))
+
     def _failed(self, delivery: Delivery, result: Result) -> None:
         """The whole host of a remote delivery, which is over, has failed."""
-        if self.remote.failed(delivery.destination, result.text[:REPORT]):
-            self._rest(delivery.destination, delivery.message)
+        name = delivery.destination
+        if self.remote.failed(name, result.text[:REPORT]):
+            self._rest(name, delivery.message)
+            state = self.remote.state(name)
+            if state is not None and state.resting_until is not None:
+                seconds = state.resting_until - int(self.now)
+                self.out.append(DestinationRests(domain_of(name), seconds, state.failures, result.text))
 
     def _rest(self, name: bytes, failed: Message) -> None:
         """Leave a destination alone; what was in line for it waits as numbers.  `failed`, whose

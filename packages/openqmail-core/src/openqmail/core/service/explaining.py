@@ -14,7 +14,7 @@ from contextlib import suppress
 import msgspec
 
 from openqmail.core.control.accounts import Account, Accounts, as_send
-from openqmail.core.control.assign import FILE, Assignment, Users, line_of
+from openqmail.core.control.assign import FILE, Assignment, Users, line_of, owner_of
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import load_late
 from openqmail.core.control.places import place_of
@@ -34,9 +34,6 @@ from openqmail.core.values import OpenqmailError, Outcome, Reply, Result, Tempor
 from openqmail.core.world import PosixDisk
 
 codecs.lookup("ascii")  # which a user may not be able to load whom this process becomes
-
-_TROUBLE = Result(Outcome.DEFERRAL, b"Trouble reading users/cdb. (#4.3.0)\n")
-_ROOT = Result(Outcome.DEFERRAL, b"This address belongs to root, whose mail nobody may deliver. (#4.3.5)\n")
 
 
 class Explained(msgspec.Struct, frozen=True):
@@ -73,7 +70,7 @@ def _route(home: Home, settings: Settings, address: bytes) -> tuple[Routed, list
 
     routed = route(address, settings, tell)
     if routed.channel == "remote":
-        what, domain = "control/locals, control/virtualdomains", _shown(routed.domain)
+        what, domain = "control/locals, control/virtualdomains", _shown(routed.domain) or "an empty name"
         text = f"no line makes {domain} a domain of this host: it belongs to another"
         trail.append(Step(what, text))
     return routed, trail
@@ -91,23 +88,26 @@ _MEANS = {
 
 
 def _local(home: Home, settings: Settings, accounts: Accounts, routed: Routed) -> Explanation:
-    local = routed.address.rpartition(b"@")[0]
+    local, users = routed.address.rpartition(b"@")[0], Users(os.path.join(home.users, "cdb"))
+    step = _assigned(home, users, local)
+    user = owner_of(local, users, accounts.alias_in(home), own=home.uid != 0)
+    if isinstance(user, Result):
+        return Explanation((step,), user)
+    account, where = Account(os.fsdecode(user.name), user.uid, user.gid), (user.home, user.dash, user.ext)
+    found = _asked(account, lambda: explain_local(PosixDisk(), *where, settings.defaultdelivery))
+    return msgspec.structs.replace(found, trail=(step, *found.trail))
+
+
+def _assigned(home: Home, users: Users, local: bytes) -> Step:
+    """What users/cdb has of a local part."""
     try:
-        entry = Users(os.path.join(home.users, "cdb")).entry(local)
+        entry = users.entry(local)
     except TemporaryFailure as error:
-        return Explanation((Step("users/cdb", str(error)),), _TROUBLE)
+        return Step("users/cdb", str(error))
     if entry is None:
-        step = Step(FILE, f"nobody has {_shown(local)}: it is an alias, looked for in {home.alias}")
-        account, where = accounts.alias, (os.fsencode(home.alias), b"-", local)
-    else:
-        user = entry.user
-        step = Step(_place(home, entry), f"{_shown(user.name)}, uid {user.uid}, home {_shown(user.home)}")
-        account, where = Account(os.fsdecode(user.name), user.uid, user.gid), (user.home, user.dash, user.ext)
-    if home.uid == 0 and account.uid == 0:
-        return Explanation((step,), _ROOT)
-    default = settings.defaultdelivery
-    found = _asked(account, lambda: explain_local(PosixDisk(), *where, default))
-    return Explanation((step, *found.trail), found.result, found.forwards)
+        return Step(FILE, f"no entry for {_shown(local)}: it is an alias, looked for in {home.alias}")
+    user = entry.user
+    return Step(_place(home, entry), f"{_shown(user.name)}, uid {user.uid}, home {_shown(user.home)}")
 
 
 def _place(home: Home, entry: Assignment) -> str:
@@ -166,7 +166,7 @@ def _at_rcpt(
         return trail
     if not settings.checkrcpt:
         return [*trail, Step("control/checkrcpt", "is off: RCPT does not ask whether there is a mailbox")]
-    reply = reply_of(None if found.result is None else found.result)
+    reply = reply_of(None if found.late else found.result)
     text = "RCPT is accepted" if reply is None else f"RCPT is answered: {_reply(reply)}"
     return [*trail, Step(place_of(home, "checkrcpt"), text)]
 
@@ -186,6 +186,7 @@ class _Told(msgspec.Struct, frozen=True):
     outcome: bytes
     text: bytes
     forwards: tuple[bytes, ...]
+    late: bool
 
 
 def _asked(account: Account, look: Callable[[], Explanation]) -> Explanation:
@@ -194,14 +195,14 @@ def _asked(account: Account, look: Callable[[], Explanation]) -> Explanation:
     def work() -> bytes:
         found = look()
         outcome, text = (found.result.outcome.value, found.result.text) if found.result else (b"", b"")
-        return msgspec.msgpack.encode(_Told(found.trail, outcome, text, found.forwards))
+        return msgspec.msgpack.encode(_Told(found.trail, outcome, text, found.forwards, found.late))
 
     try:
         told = msgspec.msgpack.decode(ask_as(account, work), type=_Told)
         result = Result(Outcome(told.outcome), told.text) if told.outcome else None
     except (OpenqmailError, msgspec.DecodeError, ValueError) as error:
         return Explanation((Step(f"as {account.name}", f"cannot be told: {error}"),), None)
-    return Explanation(told.trail, result, told.forwards)
+    return Explanation(told.trail, result, told.forwards, told.late)
 
 
 def _shown(raw: bytes) -> str:

@@ -62,6 +62,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("send", "queue_recipients", "gauge", "Recipients of these that are not done with."),
     Figure("send", "queue_deferred_messages", "gauge", "Messages in the queue that wait for their time."),
     Figure("send", "queue_held_messages", "gauge", "Messages that the administrator holds."),
+    Figure("send", "destinations_resting", "gauge", "Domains that are left alone, as their hosts failed."),
     Figure("send", "queue_bytes", "gauge", "Bytes of the messages in the queue."),
     Figure("send", "journal_bytes", "gauge", "Bytes that the journal takes on the disk."),
     Figure("send", "journal_segments", "gauge", "Files of the journal that are needed still."),

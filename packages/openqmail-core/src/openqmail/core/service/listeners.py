@@ -11,7 +11,7 @@ from openqmail.core.ports import Service, ServiceContext
 from openqmail.core.service.sockets import BACKLOG, KEPT, Bound
 from openqmail.core.submit.service import SubmitService
 
-SUBMIT = Listener("submit", "", 0)
+SUBMIT = Listener("submit", "", 0, kind="submit")
 """Local submission, which no line names."""
 
 

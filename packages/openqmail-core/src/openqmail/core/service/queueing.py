@@ -64,6 +64,7 @@ class QueueFigures:
         self._queueing = queueing
         self._look_again = 0.0
         self._totals = (0,) * 5
+        self._resting = 0
 
     def numbers(self) -> Mapping[str, Sequence[int]]:
         began = time.monotonic()
@@ -71,6 +72,7 @@ class QueueFigures:
         if began >= self._look_again:
             totals = self._queueing.store.totals()
             self._totals = (totals.messages, totals.recipients, totals.deferred, totals.held, totals.bytes)
+            self._resting = len(sender.resting())
             self._look_again = began + (time.monotonic() - began) * _SELDOM
         messages, recipients, deferred, held, size = self._totals
         segments, journal = self._queueing.store.journal()
@@ -80,6 +82,7 @@ class QueueFigures:
             "queue_recipients": (recipients,),
             "queue_deferred_messages": (deferred,),
             "queue_held_messages": (held,),
+            "destinations_resting": (self._resting,),
             "queue_bytes": (size,),
             "journal_bytes": (journal,),
             "journal_segments": (segments,),
@@ -159,7 +162,8 @@ class Queueing:
             await ending.wait(self.store.settle())
         left = self.store.unsettled() if settle else 0
         if left:
-            self._log(Notice(f"{left} messages stay in the journal; 'openqmail queue settle' moves them"))
+            stay, them = ("messages stay", "them") if left > 1 else ("message stays", "it")
+            self._log(Notice(f"{left} {stay} in the journal; 'openqmail queue settle' moves {them}"))
         await self.store.close()
         await ending.wait(self._history.close())
         return not left

@@ -14,7 +14,7 @@ from errno import EACCES, EDQUOT, ENOSPC
 from typing import Any
 
 from openqmail.core.control.home import Home
-from openqmail.core.control.settings import METRICS, Listener
+from openqmail.core.control.settings import Listener
 from openqmail.core.values import ControlError, HomeError, TemporaryFailure
 
 BACKLOG = 1024
@@ -44,8 +44,8 @@ def bind(wanted: Iterable[Listener], have: Bound) -> Bound:
             for one in fresh:
                 one.close()
             where = written(listener.host, listener.port)
-            file = "control/metrics" if listener.service == METRICS else "control/listen"
-            where = where if listener.service == METRICS else f"{listener.service} {where}"
+            file = "control/metrics" if listener.kind == "metrics" else "control/listen"
+            where = where if listener.kind == "metrics" else f"{listener.service} {where}"
             why = f"cannot listen on `{where}`: {os.strerror(error.errno or 0)}"
             remedy = "change the line, or stop what has the port"
             if error.errno == EACCES:

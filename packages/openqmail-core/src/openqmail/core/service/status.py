@@ -11,7 +11,8 @@ from openqmail.core.service.supervisor.messages import Process, State
 
 class Status(msgspec.Struct, frozen=True):
     """`listen`: objects of service and address; `processes`: as the supervisor knows them; `refusals`:
-    upgrades that it has refused, the last one for what `refusal` says."""
+    upgrades that it has refused, the last one for what `refusal` says; `settings`: when the queue's process
+    read the control files that are in force, seconds UTC."""
 
     v: int
     state: str
@@ -24,9 +25,10 @@ class Status(msgspec.Struct, frozen=True):
     processes: list[Process]
     refusals: int = 0
     refusal: str = ""
+    settings: int = 0
 
 
-def status_of(queueing: Queueing, version: str, state: State | None) -> Status:
+def status_of(queueing: Queueing, version: str, state: State | None, settings: int = 0) -> Status:
     """`state`: None when the supervisor does not answer."""
     local, remote = queueing.sender.running
     return Status(
@@ -41,6 +43,7 @@ def status_of(queueing: Queueing, version: str, state: State | None) -> Status:
         processes=list(state.processes) if state else [],
         refusals=state.refusals if state else 0,
         refusal=state.refusal if state else "",
+        settings=settings,
     )
 
 

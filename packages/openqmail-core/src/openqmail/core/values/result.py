@@ -21,9 +21,11 @@ class Result(msgspec.Struct, frozen=True, gc=False):
 
     `host`: it speaks of the whole host or destination (no connection, greeting refused; 421 or
     broken off before it took the sender; no answer from the DNS), not of this message or recipient.
-    `dsn`: the next host has taken over what this recipient's sender wants to be told (RFC 3461)."""
+    `dsn`: the next host has taken over what this recipient's sender wants to be told (RFC 3461).
+    `why`: what the administrator should know of the cause and nobody else, a sentence for the log."""
 
     outcome: Outcome
     text: bytes
     host: bool = False
     dsn: bool = False
+    why: str = ""

@@ -121,7 +121,10 @@ def _progress(recipients: Sequence[Listed], channel: str, extra: Extra | None) -
     found = []
     for place, one in enumerate(recipients):
         attempts, text = tried.get(f"{channel}{place}", (0, ""))
-        found.append(Progress(Outcome.SUCCESS if one.done else None, attempts, bytes_of(text)))
+        if one.done:  # the text is an earlier attempt's
+            found.append(Progress(Outcome.SUCCESS, attempts))
+        else:
+            found.append(Progress(None, attempts, bytes_of(text)))
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-VERSION: Final = 2
+VERSION: Final = 3
 PREFACE: Final = b"OQ" + VERSION.to_bytes(2, "big")
 
 LARGEST: Final = 16 << 20

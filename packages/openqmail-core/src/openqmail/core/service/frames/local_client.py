@@ -17,12 +17,12 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
-from openqmail.core.local.plans import Directory
+from openqmail.core.control.assign import Directory, User, owner_of
 from openqmail.core.ports import LocalJob, Written
 from openqmail.core.service.frames.local_worker import MOST_FILES, Answer, Key, Verdict, Worker, settle, tell
 from openqmail.core.service.frames.results import LOCAL_LOST, LOCAL_SILENT, STOPPED
 from openqmail.core.service.frames.spawning import Refused, Spawner, Started
-from openqmail.core.values import OpenqmailError, Outcome, Result
+from openqmail.core.values import Outcome, Result
 
 MOST = 32
 """Workers at once."""
@@ -43,8 +43,6 @@ ALONG = 1000
 CHECKERS = 64
 """Workers that may be waited for, by checks."""
 
-NO_USERS = Result(Outcome.DEFERRAL, b"Trouble reading users/cdb. (#4.3.0)\n")
-NOT_AS_ROOT = Result(Outcome.FAILURE, b"Not allowed to perform deliveries as root.\n")
 CHANGED = Result(Outcome.DEFERRAL, b"The user of this address has just changed in users/cdb. (#4.3.0)\n")
 
 
@@ -65,7 +63,7 @@ class LocalClient:
         home that is not root's."""
         self._loop = asyncio.get_running_loop()
         self._users = users
-        self._alias = alias
+        self._alias = User(b"alias", *alias, b"", b"-", b"")
         self._own = own
         self._most = most
         self._kept = kept
@@ -164,12 +162,8 @@ class LocalClient:
             return STOPPED
         if self._own is not None:
             return self._own
-        try:
-            user = self._users.find(local)
-        except (OSError, OpenqmailError):
-            return NO_USERS
-        key = self._alias if user is None else (user.uid, user.gid)
-        return key if key[0] else NOT_AS_ROOT
+        user = owner_of(local, self._users, self._alias)
+        return user if isinstance(user, Result) else (user.uid, user.gid)
 
     def _want(self, key: Key, local: bytes) -> Worker:
         """A worker that is to be asked for, once it has something to do."""

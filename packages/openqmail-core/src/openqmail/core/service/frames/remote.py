@@ -32,7 +32,9 @@ from openqmail.core.service.frames.serving import DeliveryServer
 from openqmail.core.values import Body, MessageId, OpenqmailError, Result
 
 Answer = Future[tuple[Result, ...]]
-Wire = tuple[Letter, bytes, bool, bool]
+Wire = tuple[Letter, bytes, bool, bool, str]
+MOST_WHY = 1000
+"""Characters of a reason."""
 """A `Result` as it crosses."""
 
 
@@ -169,7 +171,10 @@ class _Asked:
         if not answer.done():
             answer.set_result(
                 tuple(
-                    [Result(OUTCOMES[letter], text, host, dsn) for letter, text, host, dsn in message.results]
+                    [
+                        Result(OUTCOMES[letter], text, host, dsn, why)
+                        for letter, text, host, dsn, why in message.results
+                    ]
                 )
             )
         if self._leaving and not self._under_way:
@@ -229,9 +234,9 @@ def _settle(answer: Answer, count: int, result: Result) -> None:
 
 def _shortened(results: Sequence[Result]) -> tuple[Wire, ...]:
     """Results that fit into a frame: what became of each is worth more than its words."""
-    most = LARGEST // len(results) - 16
-    return tuple([_wire(each, each.text[:most]) for each in results])
+    most = (LARGEST - 4 * MOST_WHY) // len(results) - 16
+    return tuple([_wire(each, each.text[:most], told=not at) for at, each in enumerate(results)])
 
 
-def _wire(result: Result, text: bytes) -> Wire:
-    return LETTERS[result.outcome], text, result.host, result.dsn
+def _wire(result: Result, text: bytes, *, told: bool = True) -> Wire:
+    return LETTERS[result.outcome], text, result.host, result.dsn, result.why[:MOST_WHY] if told else ""

@@ -3,8 +3,9 @@
 It runs as root in a home of root's, so it has no loop and no thread and looks at nothing but
 users/cdb.  It tells a worker's uid by that file alone: who asks can name an address, not a user.
 A worker has a socket to who asked for it and a pipe to the spawner; the end of either ends it.
-Workers of one who is gone are killed and waited for before another is served, so no two
-processes ever deliver the same message.  Who asks by the port `check` gets workers that only tell
+Workers of one who is gone are killed, and their users have no other before they have ended, so no two
+processes ever deliver the same message; one that cannot end, in a home on a server that does not
+answer, keeps nobody else waiting.  Who asks by the port `check` gets workers that only tell
 whether there is a mailbox; they are counted by themselves, and nobody waits for them.  Who asks by the
 port `logins`, which is gate, has programs run that check a password (logins.py).  Who asks by the port
 `programs`, which is a front end, gets one that runs the programs of hooks, as the front end's own user,
@@ -16,9 +17,10 @@ import os
 import select
 import signal
 import socket
+import time
 
 from openqmail.core.control.accounts import Account
-from openqmail.core.control.assign import Users
+from openqmail.core.control.assign import Users, owner_of
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.spawning import (
@@ -35,7 +37,7 @@ from openqmail.core.service.processes.process import Inherited
 from openqmail.core.service.processes.programs import run_programs
 from openqmail.core.service.processes.worker import run_worker
 from openqmail.core.service.supervisor import messages as said
-from openqmail.core.values import OpenqmailError
+from openqmail.core.values import Outcome, Result
 
 MOST = 100
 """Workers at once that deliver; who asks keeps to less."""
@@ -46,10 +48,13 @@ CHECKERS = 32
 RUNNERS = 2
 """Workers that run programs for one front end: one that ends, and the next."""
 
-_NO_HOOKS = b"No program is run: control/hooks names no hook. (#4.3.5)\n"
-_ROOT = b"Not allowed to perform deliveries as root. (#4.7.0)\n"
+PATIENCE = 5.0
+"""Seconds in which a worker that was killed ends, as a rule: who wants another of its user waits so
+long, and is refused then."""
+
+_NO_HOOKS = Result(Outcome.DEFERRAL, b"No program is run: control/hooks names no hook. (#4.3.5)\n")
+_STUCK = b"An earlier delivery to this user does not end. (#4.3.0)\n"
 _MANY = b"Too many deliveries run already. (#4.3.0)\n"
-_TROUBLE = b"Trouble reading users/cdb. (#4.3.0)\n"
 _NO_FORK = b"Unable to fork qmail-local. (#4.3.0)\n"
 
 
@@ -73,11 +78,15 @@ class Spawner:
         self._inherited = inherited
         self._home = inherited.home
         self._users = Users(os.path.join(self._home.users, "cdb"))
-        self._alias = inherited.accounts.alias
+        self._alias = inherited.accounts.alias_in(self._home)
         self._control = BlockingChannel(control, said.ToChild)
         self._clients: list[_Client] = []
         self._logins = LoginChecks(self._home, inherited.settings)
         self._uids: dict[int, int] = {}
+        self._ending: dict[int, float] = {}
+        """Workers that delivered and were killed -> until when their end is waited for."""
+        self._waiting: list[tuple[_Client, Start]] = []
+        """Who wants a worker of a user that has such a one."""
         self._killed: set[int] = set()
         """Workers for checks whose client is gone: one in a home that does not answer ends late."""
         self._life_of_workers, self._life = os.pipe2(os.O_CLOEXEC)
@@ -93,7 +102,7 @@ class Spawner:
             logins = self._logins.watched()
             watched = [self._control.fileno(), child_ended, *channels, *logins]
             try:
-                readable = select.select(watched, (), (), self._logins.patience())[0]
+                readable = select.select(watched, (), (), self._patience())[0]
             except InterruptedError:
                 continue
             if child_ended in readable:
@@ -107,8 +116,14 @@ class Spawner:
                 self._answer(client)
             for asking in [logins[one] for one in readable if one in logins]:
                 self._logins.hear(asking)
+            self._try_again()
         for client in list(self._clients):
             self._end(client)
+        while self._ending and (left := max(self._ending.values()) - time.monotonic()) > 0:
+            select.select([child_ended], (), (), left)
+            with contextlib.suppress(BlockingIOError):
+                os.read(child_ended, 4096)
+            self._reap()
         self._logins.close()
         return 0
 
@@ -159,14 +174,30 @@ class Spawner:
         """One of who asks; what it was is reaped as any other that ends."""
         pid = client.asked.get(asked)
         if pid in client.workers:
+            client.workers.discard(pid)
+            self._kill_all({pid}, client.delivers)
+
+    def _kill_all(self, workers: set[int], deliver: bool) -> None:
+        """They belong to nobody any more, and count until they have ended."""
+        for pid in workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        if deliver:
+            self._ending |= dict.fromkeys(workers, time.monotonic() + PATIENCE)
+        else:
+            self._killed |= workers
+        self._reap()
 
     def _start(self, client: _Client, asked: Start | StartPrograms) -> bool:
         """False when who asked is gone."""
         account = self._account(asked.local) if isinstance(asked, Start) else self._of_programs()
-        if isinstance(account, bytes):
-            return client.channel.send(Refused(asked.id, account))
+        if isinstance(account, Result):
+            return client.channel.send(Refused(asked.id, account.text))
+        if isinstance(asked, Start) and client.delivers and (until := self._ends_of(account.uid)):
+            if max(until) <= time.monotonic():
+                return client.channel.send(Refused(asked.id, _STUCK))
+            self._waiting.append((client, asked))
+            return True
         if self._many(client):
             return client.channel.send(Refused(asked.id, _MANY))
         try:
@@ -190,31 +221,46 @@ class Spawner:
             return client.channel.send(Started(asked.id, account.uid, account.gid), (ours.fileno(),))
 
     def _many(self, client: _Client) -> bool:
-        """Whether as many workers of that kind run as may."""
+        """Whether as many of that kind run as may; those that were killed do until they have ended."""
         if client.port == "programs":
             return len(client.workers) >= RUNNERS
         running = sum(len(one.workers) for one in self._clients if one.port == client.port)
-        return running >= MOST if client.delivers else running + len(self._killed) >= CHECKERS
+        if client.delivers:
+            return running + len(self._ending) >= MOST
+        return running + len(self._killed) >= CHECKERS
 
-    def _of_programs(self) -> Account | bytes:
+    def _of_programs(self) -> Account | Result:
         """As whom programs of hooks run: as the front end that asks for them."""
         if not self._inherited.settings.hooks:
             return _NO_HOOKS
         return Account("", *self._home.owner) if self._home.uid else self._inherited.accounts.smtpd
 
-    def _account(self, local: bytes) -> Account | bytes:
+    def _ends_of(self, uid: int) -> list[float]:
+        """Until when the workers of a user that were killed are waited for; none when all have ended."""
+        return [until for pid, until in self._ending.items() if self._uids.get(pid) == uid]
+
+    def _patience(self) -> float | None:
+        """Seconds until the first of those who wait for such a one may be refused, or a program that checks a
+        password has had its time."""
+        checks = self._logins.patience()
+        if not self._waiting:
+            return checks
+        now = time.monotonic()
+        until = max(0.0, min((one for one in self._ending.values() if one > now), default=now) - now)
+        return until if checks is None else min(until, checks)
+
+    def _try_again(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for client, asked in waiting:
+            if client in self._clients and not self._start(client, asked):
+                self._end(client)
+
+    def _account(self, local: bytes) -> Account | Result:
         """Whose worker an address needs, by users/cdb; or why there can be none."""
         if self._home.uid:
             return Account("", *self._home.owner)
-        try:
-            user = self._users.find(local)
-        except (OSError, OpenqmailError):
-            return _TROUBLE
-        if user is None:
-            return self._alias
-        if user.uid == 0:
-            return _ROOT
-        return Account(os.fsdecode(user.name), user.uid, user.gid)
+        user = owner_of(local, self._users, self._alias)
+        return user if isinstance(user, Result) else Account(os.fsdecode(user.name), user.uid, user.gid)
 
     def _work(self, connection: socket.socket, account: Account, client: _Client) -> int:
         """In the worker."""
@@ -233,30 +279,21 @@ class Spawner:
         """Workers that deliver must not go on: another may deliver the same messages soon."""
         client.channel.close()
         self._clients.remove(client)
-        if client.port == "programs":  # ends with its connection, and what it runs with it
+        if client.port == "programs":  # they end with their connection, and what they run with them
             self._killed |= client.workers
-            return
-        for pid in client.workers:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if not client.delivers:
-            self._killed |= client.workers
-            self._reap()
-            return
-        for pid in client.workers:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-            self._uids.pop(pid, None)
-        self._tell_workers()
+        else:
+            self._kill_all(client.workers, client.delivers)
 
     def _reap(self) -> None:
-        for workers in (*(client.workers for client in self._clients), self._killed):
-            for pid in list(workers):
-                with contextlib.suppress(ChildProcessError):
-                    if os.waitpid(pid, os.WNOHANG)[0] == 0:
-                        continue
-                workers.discard(pid)
-                self._uids.pop(pid, None)
+        for pid in list(self._uids):
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                    continue
+            del self._uids[pid]
+            self._ending.pop(pid, None)
+            self._killed.discard(pid)
+            for client in self._clients:
+                client.workers.discard(pid)
         self._tell_workers()
 
     def _tell_workers(self) -> None:

@@ -15,7 +15,7 @@ from typing import TypeVar
 from openqmail.core.control.accounts import Accounts
 from openqmail.core.control.assign import Users
 from openqmail.core.control.home import Home
-from openqmail.core.control.settings import METRICS, Listener, Settings
+from openqmail.core.control.settings import Listener, Settings
 from openqmail.core.log import Alert, LogWriter
 from openqmail.core.remote import Keys
 from openqmail.core.service.figures import Counts
@@ -74,11 +74,11 @@ class Inherited:
 
     def services(self) -> dict[Listener, list[socket.socket]]:
         """What smtpd serves."""
-        return {one: some for one, some in self.listening.items() if one.service != METRICS}
+        return {one: some for one, some in self.listening.items() if one.kind == "service"}
 
     def metrics(self) -> list[socket.socket]:
         """Where figures are told."""
-        return [each for one, some in self.listening.items() if one.service == METRICS for each in some]
+        return [each for one, some in self.listening.items() if one.kind == "metrics" for each in some]
 
 
 def local_client(inherited: Inherited, most: int = MOST) -> LocalClient:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from contextlib import suppress
 
 from openqmail.core.__about__ import __version__
@@ -52,6 +53,8 @@ class _Send:
         self._local = local_client(process.inherited)
         self._remote = RemoteClient()
         self._code = 0
+        self._read = int(time.time())
+        """When the settings in force were read: the supervisor did it just now."""
         self._queueing = Queueing(
             home,
             settings,
@@ -103,6 +106,7 @@ class _Send:
             process.log(Exiting())
 
     def _reload(self) -> None:
+        read = int(time.time())
         try:
             settings = read_settings(self._process.home)
             self._queueing.reconfigure(settings)
@@ -110,6 +114,7 @@ class _Send:
             self._process.alert(f"the settings stay as they were: {error}")
             return
         self._process.settings = settings
+        self._read = read
         self._process.log.form = settings.logformat
 
     def _fatal(self, error: BaseException) -> None:
@@ -122,4 +127,4 @@ class _Send:
         with suppress(TimeoutError):
             async with asyncio.timeout(2.0):
                 state = await self._process.ask_state()
-        return status_of(self._queueing, __version__, state)
+        return status_of(self._queueing, __version__, state, self._read)

@@ -28,7 +28,7 @@ def proved_settings(home: Home, log: Log, clock: Clock) -> Settings:
     Raises OpenqmailError."""
     roots_alone(home)
     settings = read_settings(home)
-    for problem in not_installed(msgspec.structs.asdict(settings)):
+    for problem in not_installed(msgspec.structs.asdict(settings), home):
         raise problem
     for place in STEPS:
         load_chain(settings, log, clock, place)

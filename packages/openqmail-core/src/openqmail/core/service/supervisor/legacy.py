@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable, MutableMapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -60,15 +60,16 @@ class BoundLeft(msgspec.Struct, frozen=True, array_like=True):
     port: int
     descriptors: tuple[int, ...]
     given: bool = False
+    kind: Literal["service", "metrics", "submit"] = "service"
 
     @classmethod
     def of(cls, listener: Listener, some: Iterable[socket.socket], given: bool) -> "BoundLeft":
         descriptors = tuple(one.fileno() for one in some)
-        return cls(listener.service, listener.host, listener.port, descriptors, given)
+        return cls(listener.service, listener.host, listener.port, descriptors, given, listener.kind)
 
     @property
     def listener(self) -> Listener:
-        return Listener(self.service, self.host, self.port)
+        return Listener(self.service, self.host, self.port, kind=self.kind)
 
 
 class Legacy(msgspec.Struct, frozen=True, kw_only=True):

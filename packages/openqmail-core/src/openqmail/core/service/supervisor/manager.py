@@ -9,7 +9,7 @@ import time
 from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
 
-from openqmail.core.control.settings import Listener
+from openqmail.core.control.settings import METRICS, Listener
 from openqmail.core.service.sockets import Bound
 
 _FIRST = 3
@@ -29,13 +29,15 @@ class Manager:
     def sockets(self, wanted: Sequence[Listener]) -> Bound:
         """Those that were given, by the service that their name says (`FileDescriptorName=smtp`).
 
-        One takes the place of a line of `control/listen` with its port and address, or without address."""
+        One takes the place of a line of `control/listen` or `control/metrics` with its port and address, or
+        without address."""
         bound: Bound = {}
         for service, given in self._given:
             host, port = given.getsockname()[:2]
             places = [one for one in wanted if (one.service, one.port) == (service, port)]
             fits = [one for one in places if one.host in (host, "")]
-            bound.setdefault(fits[0] if fits else Listener(service, host, port), []).append(given)
+            alone = Listener(service, host, port, kind="metrics" if service == METRICS else "service")
+            bound.setdefault(fits[0] if fits else alone, []).append(given)
         return bound
 
     def tell(self, state: str) -> None:

@@ -1,0 +1,123 @@
+"""For how long it is believed where a domain's mail goes."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from openqmail.core.dns import Answer, MailExchanger
+from openqmail.core.log import MemoryLog
+from openqmail.core.remote import Remote
+from openqmail.core.remote import remote as remote_module
+from openqmail.core.values import Outcome, Result
+
+
+class Resolver:
+    """Each domain has one exchanger, as far as it is asked; `held`: it answers when that is set."""
+
+    def __init__(self, ttl):
+        self.ttl, self.asked, self.address = ttl, [], "192.0.2.1"
+        self.held = asyncio.Event()
+        self.held.set()
+
+    async def mx(self, domain):
+        self.asked.append(domain)
+        address = self.address
+        await self.held.wait()
+        return Answer((MailExchanger(10, address.replace(".", "-").encode() + b".test"),), self.ttl)
+
+    async def addresses(self, host):
+        return Answer((host.removesuffix(b".test").replace(b"-", b".").decode(),), float("inf"))
+
+
+class Transport:
+    """Says to which address it would have gone."""
+
+    def deliver(self, job, stops, source):
+        future = asyncio.get_running_loop().create_future()
+        future.set_result((Result(Outcome.SUCCESS, stops[0].address.encode()),))
+        return future
+
+    def reconfigure(self, settings):
+        pass
+
+    async def close(self):
+        pass
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(remote_module, "time", SimpleNamespace(monotonic=lambda: now.now))
+    return now
+
+
+def play(scene, ttl, story):
+    async def main():
+        resolver = Resolver(ttl)
+        made = Transport()
+        remote = Remote(
+            scene.settings(),
+            MemoryLog(),
+            resolver=resolver,
+            own=frozenset,
+            transports=lambda _: lambda *_: made,
+        )
+        try:
+            await story(remote, resolver)
+        finally:
+            await remote.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("ttl", "seconds"), [(20.0, 20.0), (86400.0, remote_module.MOST_SECONDS)])
+def test_it_is_asked_again_when_the_dns_wants_that_or_after_five_minutes(scene, clock, ttl, seconds):
+    async def story(remote, resolver):
+        for passed, times in ((0.0, 1), (seconds - 1.0, 1), (1.0, 2), (seconds - 1.0, 2)):
+            clock.now += passed
+            await remote.deliver(scene.job())
+            assert len(resolver.asked) == times
+
+    play(scene, ttl, story)
+
+
+def test_a_ttl_of_zero_is_asked_for_each_time(scene, clock):
+    async def story(remote, resolver):
+        for _ in range(3):
+            await remote.deliver(scene.job())
+        assert len(resolver.asked) == 3
+
+    play(scene, 0.0, story)
+
+
+def test_what_is_known_of_many_domains_is_bounded_and_the_oldest_is_forgotten(scene, clock, monkeypatch):
+    monkeypatch.setattr(remote_module, "MOST_KNOWN", 10)
+
+    async def story(remote, resolver):
+        for number in range(11):
+            await remote.deliver(scene.job(domain=b"d%d.test" % number))
+        del resolver.asked[:]
+        for number in (10, 1, 0):
+            await remote.deliver(scene.job(domain=b"d%d.test" % number))
+        assert resolver.asked == [b"d0.test"]
+
+    play(scene, 3600.0, story)
+
+
+def test_what_was_asked_before_new_settings_is_not_believed_after_them(scene, clock):
+    async def story(remote, resolver):
+        assert (await remote.deliver(scene.job()))[0].text == b"192.0.2.1"
+        resolver.address = "192.0.2.2"
+        assert (await remote.deliver(scene.job()))[0].text == b"192.0.2.1"
+        remote.reconfigure(scene.settings())
+        resolver.held.clear()
+        under_way = remote.deliver(scene.job())
+        await asyncio.sleep(0)
+        remote.reconfigure(scene.settings())
+        resolver.address = "192.0.2.3"
+        resolver.held.set()
+        assert (await under_way)[0].text == b"192.0.2.2"
+        assert (await remote.deliver(scene.job()))[0].text == b"192.0.2.3"
+
+    play(scene, 3600.0, story)
