@@ -1,5 +1,6 @@
 """What mail demands of a host: which line decides, and that nothing makes it less than it has to be."""
 
+import asyncio
 import ssl
 
 import msgspec
@@ -8,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openqmail.core.control.credentials import Credential, Credentials
+from openqmail.core.control.settings import Route
+from openqmail.core.remote.directions import Pathfinder
 from openqmail.core.remote.keys import Keys, Pin
 from openqmail.core.remote.security import PLAIN, Demands
 from openqmail.core.smtp.client_events import Terms
@@ -118,3 +121,20 @@ def test_whoever_it_is_will_do_where_nobody_asks() -> None:
     assert found.judged(facts(), b"junk") == facts()
     assert not found.implicit(25) and found.implicit(465)
     assert not msgspec.structs.replace(found, context=None).implicit(465)
+
+
+def test_a_hooks_route_is_told_the_login_of_its_host_and_of_no_line(scene, tls_scene) -> None:
+    line, other = Route("smtp", (b"relay.test",)), Route("smtp", (b"other.test",))
+    jim = Credential(b"jim", b"secret")
+    keys = Keys(ANY, PROVED, credentials=Credentials({b"a.test": JOE}, {b"other.test": jim}))
+    given = scene.settings(smtproutes={b"a.test": line})
+    pathfinder = Pathfinder(given, tls_scene.Zone(), frozenset, 25, keys)
+
+    async def login(route: Route | None) -> bytes | None:
+        (stop,) = (await pathfinder.find(b"a.test", route)).stops()
+        return stop.security.login and stop.security.login.name
+
+    for route, name in ((None, b"joe"), (line, b"joe"), (other, b"jim")):
+        assert asyncio.run(login(route)) == name
+    found = asyncio.run(pathfinder.find(b"a.test", other)).stops()[0].security
+    assert found.policy is Policy.VERIFY and found.references == ("other.test",)
