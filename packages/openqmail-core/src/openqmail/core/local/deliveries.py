@@ -20,9 +20,9 @@ from openqmail.core.local.durability import Durability
 from openqmail.core.local.maildir import Maildirs, host_part, stem
 from openqmail.core.local.mbox import Mboxes
 from openqmail.core.local.plans import Plans, Task
-from openqmail.core.message import delivered_to, has_line, qmail_hop, return_path
+from openqmail.core.message import beginning, delivered_to, has_line, qmail_hop, return_path
 from openqmail.core.ports import Forward, LocalJob, LocalReport, Told, Written
-from openqmail.core.values import Body, OpenqmailError, Outcome, Result
+from openqmail.core.values import OpenqmailError, Outcome, Result
 from openqmail.core.world import Clock, Disk, ThreadWorkers, Workers
 
 THREADS = 4
@@ -124,7 +124,7 @@ class LocalDeliveries:
         message again, as from qmail-local."""
         line = _delivered_to(job.recipient)
         try:
-            if has_line(job.body.data or _header(job.body), line):
+            if has_line(beginning(job.body, HEADER), line):
                 return LocalReport(LOOPING)
         except (OSError, OpenqmailError, KeyError):
             return LocalReport(UNREADABLE)
@@ -166,13 +166,3 @@ class LocalDeliveries:
     def _hop(self) -> bytes:
         """The trace field of a message that is queued by this process."""
         return qmail_hop(self._pid, b"by uid %d" % self._uid, self._clock.now())
-
-
-def _header(body: Body) -> bytes:
-    """The beginning of a large message, with all of its header."""
-    head = b""
-    for chunk in body.chunks():
-        head += chunk
-        if b"\n\n" in head or len(head) > HEADER:
-            break
-    return head

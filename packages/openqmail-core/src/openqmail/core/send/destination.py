@@ -14,6 +14,7 @@ from heapq import heappop
 from random import Random
 from typing import Final
 
+from openqmail.core.log.escaping import readable
 from openqmail.core.ports import DestinationState
 from openqmail.core.send.routing import domain_of
 
@@ -182,11 +183,11 @@ class Destination:
 
     def state(self) -> DestinationState:
         return DestinationState(
-            domain_of(self.name).decode("utf-8", "backslashreplace"),
+            readable(domain_of(self.name)),
             self.running,
             self.limit,
             len(self.lines) + len(self.parked) + self.asked,
             self.failures,
             self.until if self.resting else None,
-            self.text.decode("utf-8", "backslashreplace") if self.failures else None,
+            readable(self.text) if self.failures else None,
         )
