@@ -2,7 +2,7 @@
 
 A small message is delivered to Maildirs at once, on the loop, so its future is done when it is
 handed out; a large one, a repeated one, one whose files are synced and one for an mbox, by
-workers.  `sync` has a worker of its own.  Everything runs as the owner of the home, whatever uid
+workers.  `sync` has a worker of its own.  Everything runs as the user of this process, whatever uid
 users/cdb names.  Texts of reports are qmail-local's.  A delivery that cannot be made is a deferral,
 never an exception.
 """
