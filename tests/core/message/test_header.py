@@ -1,12 +1,9 @@
 """What the scan of a header sees, and that it never looks into the body."""
 
-from collections.abc import Iterator
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openqmail.core.message import beginning, has_line, header_end, hops
-from openqmail.core.values import BytesBody
+from openqmail.core.message import has_line, header_end, hops
 
 
 def test_header_ends_at_the_first_empty_line() -> None:
@@ -14,38 +11,6 @@ def test_header_ends_at_the_first_empty_line() -> None:
     assert header_end(b"\nbody\n") == 0
     assert header_end(b"A: b\n") == 5
     assert header_end(b"") == 0
-
-
-class Pieces:
-    """A body on a disk, which counts what was read of it."""
-
-    data = None
-
-    def __init__(self, *pieces: bytes) -> None:
-        self._pieces = pieces
-        self.size = sum(map(len, pieces))
-        self.read = 0
-
-    def chunks(self) -> Iterator[bytes]:
-        for piece in self._pieces:
-            self.read += 1
-            yield piece
-
-
-def test_the_beginning_of_a_large_message_has_its_whole_header_and_not_its_whole_body() -> None:
-    parted = Pieces(b"A: b\nC: ", b"d\n", b"\nbody", b"more", b"still more")
-    assert beginning(parted, 100) == b"A: b\nC: d\n\nbody"
-    assert parted.read == 3
-    without = Pieces(b"\nbody", b"more")
-    assert beginning(without, 100) == b"\nbody"
-    assert beginning(Pieces(b"A: b\n", b"C: d"), 100) == b"A: b\nC: d"
-    assert beginning(BytesBody(b""), 100) == b""
-
-
-def test_a_header_without_end_is_read_no_further_than_allowed() -> None:
-    endless = Pieces(*[b"A: b\n"] * 100)
-    assert beginning(endless, 20) == b"A: b\n" * 5
-    assert endless.read == 5
 
 
 def test_hops_counts_received_and_delivered_to_in_any_case() -> None:

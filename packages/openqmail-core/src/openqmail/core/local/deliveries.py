@@ -20,7 +20,8 @@ from openqmail.core.local.durability import Durability
 from openqmail.core.local.maildir import Maildirs, host_part, stem
 from openqmail.core.local.mbox import Mboxes
 from openqmail.core.local.plans import Plans, Task
-from openqmail.core.message import beginning, delivered_to, has_line, qmail_hop, return_path
+from openqmail.core.message import delivered_to, has_line, qmail_hop, return_path
+from openqmail.core.message.header import beginning
 from openqmail.core.ports import Forward, LocalJob, LocalReport, Told, Written
 from openqmail.core.values import OpenqmailError, Outcome, Result
 from openqmail.core.world import Clock, Disk, ThreadWorkers, Workers

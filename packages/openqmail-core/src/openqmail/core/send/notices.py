@@ -14,7 +14,7 @@ from hashlib import blake2b
 from openqmail.core import dsn
 from openqmail.core.control.settings import Settings
 from openqmail.core.dsn.multipart import HEADER
-from openqmail.core.message import beginning
+from openqmail.core.message.header import beginning
 from openqmail.core.message.lines import Fitness, unfit
 from openqmail.core.ports import Forward, LargeBody
 from openqmail.core.queue.store import Change, Closes, QueueStore, Stored
