@@ -41,7 +41,7 @@ class Asking:
             finally:
                 os._exit(0)
         theirs.close()
-        self.control = BlockingChannel(ours, said.FromChild)
+        self.control = BlockingChannel(ours, said.from_child("local"))
 
     def connect(self, port: str = "local") -> socket.socket:
         mine, its = socket.socketpair()

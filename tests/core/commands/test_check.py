@@ -1,11 +1,14 @@
 """`openqmail check`: every damage to owners and modes is found, and its remedy mends it."""
 
+import grp
 import json
 import os
 import pwd
+import re
 import shutil
 import stat
 import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,10 @@ from openqmail.core.control import Home, find_accounts
 from system_users import name_of
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a home of root's")
+
+GUIDE = Path(__file__).parents[3] / "docs" / "queue.md"
+QMAILQ, QMAILR, QMAILS = 7794, 7795, 7796
+"""Whose the recorded queue is."""
 
 Run = Callable[..., Any]
 Damage = Callable[[Path], object]
@@ -368,25 +375,38 @@ def owners(folder: Path) -> dict[str, tuple[int, int, int]]:
     return {path: (one.st_uid, one.st_gid, stat.S_IMODE(one.st_mode)) for path, one in found.items()}
 
 
+def put(vectors: Path, queue: Path, whose: dict[int, int], group: int) -> None:
+    """The recorded queue of a notqmail that was stopped, in the place of one; `whose`: who owns there what
+    such a uid owned where it was recorded, qmail's parts a user each (hier.c)."""
+
+    def given(member: tarfile.TarInfo, _: str) -> tarfile.TarInfo:
+        member.uname = member.gname = ""
+        member.uid, member.gid = whose[member.uid], group
+        return member
+
+    shutil.rmtree(queue)
+    with tarfile.open(vectors / "notqmail" / "queue" / "stopped.tar.gz") as archive:
+        archive.extractall(queue.parent, filter=given)
+
+
 @pytest.fixture
-def taken(home: Path) -> Path:
-    """The same with the owners that qmail's install gives (hier.c), and mail; qmailq is `queue`."""
+def taken(home: Path, vectors: Path) -> Path:
+    """The same with a recorded queue; qmailq is `queue`."""
     qmailq = system_users.add("queue", home.parent / "queue")
     accounts = find_accounts(Home(str(home)))
-    queue = home / "queue"
-    (queue / "mess" / "3" / "3").write_text("dear")
-    (queue / "info" / "3" / "3").write_text("Fa@a.example\0")
-    os.mkfifo(queue / "lock" / "trigger")
-    theirs = {"info", "local", "remote", "bounce"}
-    for path in (queue, *queue.rglob("*")):
-        first = path.relative_to(queue).parts[:1]
-        is_send = bool(theirs.intersection(first)) or path.name in ("sendmutex", "trigger")
-        os.chown(path, accounts.send.uid if is_send else qmailq.pw_uid, accounts.send.gid)
-    os.chown(queue / "lock" / "tcpto", accounts.remote.uid, -1)
-    queue.chmod(0o750)
+    whose = {QMAILQ: qmailq.pw_uid, QMAILR: accounts.remote.uid, QMAILS: accounts.send.uid}
+    put(vectors, home / "queue", whose, accounts.send.gid)
     for name in ("mail", "run"):
         (home / name).rmdir()
     return home
+
+
+def guide(beginning: str, queue: Path, **names: str) -> str:
+    """The command of docs/queue.md that begins so, with the names of this place for its own."""
+    [line] = [one.strip() for one in GUIDE.read_text().splitlines() if one.startswith(f"    {beginning}")]
+    for name, ours in {"/srv/mail/queue": str(queue), **names}.items():
+        line = re.sub(rf"(?<=[ ]){name}\b", ours, line)
+    return line
 
 
 @ROOT
@@ -405,6 +425,35 @@ def test_a_takeover_is_one_change_that_a_give_back_undoes(taken: Path, run: Run)
     assert {one[0] for one in owners(taken / "queue").values()} == {pwd.getpwnam(name_of("send")).pw_uid}
     mend([back])
     assert owners(taken / "queue") == before
+
+
+@ROOT
+def test_the_guide_takes_over_and_gives_back_as_check_says(taken: Path, run: Run) -> None:
+    queue, before = taken / "queue", owners(taken / "queue")
+    names = {"qmails": name_of("send"), "qmailq": name_of("queue"), "qmailr": name_of("remote")}
+    over = guide("cd /srv/mail/queue && chown -R qmails", queue, **names)
+    (_, _, remedy), missing = findings(run, taken)
+    assert f"then: {over}; to give it back:" in remedy
+    mend([over, missing[2].partition("or: ")[2]])
+    assert findings(run, taken) == []
+    listed = run("--home", taken, "queue", "list")
+    assert (listed.code, listed.err) == (0, "")
+    assert listed.out.count("\n#") + listed.out.startswith("#") == 2
+    group = grp.getgrgid(find_accounts(Home(str(taken))).send.gid).gr_name
+    back = guide("chown -R qmailq", queue, **names)
+    mend([guide("cd /srv/mail/queue && chgrp", queue, qmail=group) + f" && {back}"])
+    assert owners(queue) == before
+
+
+@ROOT
+def test_the_guide_takes_over_into_a_home_of_somebody_elses(own: Path, run: Run, vectors: Path) -> None:
+    theirs = dict.fromkeys((QMAILQ, QMAILR, QMAILS), 1)
+    put(vectors, own / "queue", theirs, 1)
+    assert findings(run, own)
+    mend([guide("cd /srv/mail/queue && chown -R mailer", own / "queue", mailer="nobody")])
+    assert findings(run, own) == []
+    assert {(uid, gid) for uid, gid, _ in owners(own / "queue").values()} == {Home(str(own)).owner}
+    assert run("--home", own, "queue", "list").code == 0
 
 
 # --- a home of somebody else's ---------------------------------------------------------------

@@ -224,6 +224,33 @@ def test_a_probe_that_is_put_off_opens_nothing_and_the_next_failure_is_the_next_
     assert not world.starts and state.resting_until >= world.now + LEAST
 
 
+def test_a_last_attempt_that_is_put_off_ends_its_message_and_opens_nothing(play: Plays) -> None:
+    """The message fails because it is too old; of the host that says as little as before."""
+    world = play(queuelifetime=3000)
+    dead(world, 20)
+    world.now = BIRTH + 3001
+    wake(world)
+    for ended in range(1, 6):
+        assert len(world.starts) == 1
+        world.report(next(iter(world.starts)), Z)
+        world.write_all()
+        world.load_all()
+        assert len(world.ended) == ended
+    assert world.manager.destination(b"dead.test").limit == 1
+
+
+def test_who_is_refused_for_good_was_answered_by_a_host_that_is_well(play: Plays) -> None:
+    """550 is a host's word on one recipient: what waits for the others may go."""
+    world = play()
+    dead(world, 20)
+    wake(world)
+    (probe,) = world.starts
+    world.report(probe, D)
+    world.write_all()
+    world.load_all()
+    assert len(world.starts) == OPENING
+
+
 def test_nothing_else_waits_for_a_host_that_rests(play: Plays) -> None:
     world = play()
     for number in range(100):

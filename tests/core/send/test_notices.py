@@ -107,7 +107,7 @@ def story(
         clock = SimulatedClock()
         manager = SendManager(settings, 1, 1)
         sender = Sender(manager, store, Here(forward), far, settings, clock, log)  # type: ignore[arg-type]
-        sender._accept = lambda stored: None  # type: ignore[method-assign]
+        sender._offspring._accept = lambda stored: None  # type: ignore[method-assign]
         sender.start()
         async with asyncio.timeout(10):
             while 1 in store.messages:
@@ -209,7 +209,7 @@ def test_paragraphs_that_another_qmail_recorded_are_told_as_well(make: Any) -> N
             SimulatedClock(),
             MemoryLog(),
         )
-        sender._accept = lambda stored: None  # type: ignore[method-assign]
+        sender._offspring._accept = lambda stored: None  # type: ignore[method-assign]
         sender.start()
         async with asyncio.timeout(10):
             while 1 in store.messages:
@@ -328,7 +328,7 @@ def test_a_forward_that_finds_no_room_is_not_told_of(make: Any) -> None:
         settings, log = make(), MemoryLog()
         here: Any = Here(forward)
         sender = Sender(SendManager(settings, 1, 1), store, here, None, settings, SimulatedClock(), log)  # type: ignore[arg-type]
-        sender._accept = lambda stored: None  # type: ignore[method-assign]
+        sender._offspring._accept = lambda stored: None  # type: ignore[method-assign]
         sender.start()
         async with asyncio.timeout(10):
             while not store.results:

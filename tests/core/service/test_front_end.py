@@ -43,7 +43,7 @@ def test_whom_the_kernel_has_let_in_before_it_leaves_is_served(home: Home, loop:
 
     async def story() -> None:
         ours, theirs = socket.socketpair()
-        supervisor = BlockingChannel(ours, said.FromChild)
+        supervisor = BlockingChannel(ours, said.from_child("smtpd"))
         with socket.create_server(("127.0.0.1", 0)) as listening:
             supervisors = listening.dup()  # whom it does not let in stays there for the next one
             listening.setblocking(False)

@@ -48,7 +48,7 @@ def test_who_came_last_is_asked_also_when_it_came_while_the_process_got_ready(tm
         home = Home(str(tmp_path))
         settings: Any = SimpleNamespace(logformat="qmail")
         process = Process("send", theirs, Inherited(home, settings, None, 1, {}, None, None, False))
-        supervisor = BlockingChannel(ours, said.FromChild)
+        supervisor = BlockingChannel(ours, said.from_child("send"))
         asked: list[socket.socket] = []
         peers = [introduce(supervisor)]
         await until(lambda: process._early)

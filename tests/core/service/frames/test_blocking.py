@@ -62,7 +62,7 @@ def test_more_descriptors_than_a_frame_may_have_end_the_connection(ends) -> None
 
 def test_where_none_may_come_none_is_taken(ends) -> None:
     ours, theirs = ends
-    channel = BlockingChannel(ours, said.FromChild, descriptors=False)
+    channel = BlockingChannel(ours, said.from_child("send"), descriptors=False)
     theirs.send(PREFACE)
     before = open_descriptors()
     for _ in range(50):
@@ -89,7 +89,7 @@ def test_descriptors_of_frames_before_one_that_is_not_understood_are_closed(ends
 def test_who_does_not_read_is_told_no_more_but_what_it_has_said_is_heard(ends, monkeypatch) -> None:
     monkeypatch.setattr(blocking, "PATIENCE", 0.05)
     ours, theirs = ends
-    channel = BlockingChannel(ours, said.FromChild)
+    channel = BlockingChannel(ours, said.from_child("send"))
     theirs.send(PREFACE + frame(said.Work(7)))
     while channel.send(said.Leave(1.0)):
         pass
@@ -103,7 +103,7 @@ def test_who_does_not_read_is_told_no_more_but_what_it_has_said_is_heard(ends, m
 
 def test_who_has_closed_is_told_no_more_but_did_not_stall(ends) -> None:
     ours, theirs = ends
-    channel = BlockingChannel(ours, said.FromChild)
+    channel = BlockingChannel(ours, said.from_child("send"))
     theirs.send(PREFACE + frame(said.Work(7)))
     theirs.close()
     assert not channel.send(said.Leave(1.0))
@@ -114,7 +114,7 @@ def test_who_has_closed_is_told_no_more_but_did_not_stall(ends) -> None:
 def test_who_reads_in_sips_is_not_waited_for_longer(ends, monkeypatch) -> None:
     monkeypatch.setattr(blocking, "PATIENCE", 0.2)
     ours, theirs = ends
-    channel = BlockingChannel(ours, said.FromChild)
+    channel = BlockingChannel(ours, said.from_child("send"))
     whole = said.State("serving", 1, 1, (("smtp", "x" * (8 << 20)),), ())
     ended = threading.Event()
 

@@ -14,6 +14,7 @@ from openqmail.core.control.assign import Assignment, User, compile_cdb, parse_a
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import user_name
 from openqmail.core.control.replacing import one_writer, replace
+from openqmail.core.log.escaping import readable
 from openqmail.core.values import ControlError, HomeError
 
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_.+-]{0,62}")
@@ -66,11 +67,7 @@ def written(lines: Sequence[Assignment]) -> bytes:
 def listed(home: Home) -> list[tuple[str, str]]:
     """(name, home) of every mailbox, in the order of users/assign."""
     found, _ = _read(home)
-    return [
-        (one.local.decode("utf-8", "backslashreplace"), one.user.home.decode("utf-8", "backslashreplace"))
-        for one in found
-        if not one.wildcard
-    ]
+    return [(readable(one.local), readable(one.user.home)) for one in found if not one.wildcard]
 
 
 def add(home: Home, names: Sequence[str], made: Made, users: Sequence[Assignment] | None = None) -> None:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NoReturn, TypeVar
 import msgspec
 
 from openqmail.core.control.home import Home, check_socket_paths
+from openqmail.core.log.escaping import readable
 from openqmail.core.ports import Acted, DestinationState
 from openqmail.core.values import OpenqmailError, TemporaryFailure
 
@@ -86,7 +87,7 @@ def show(home: Home, number: int) -> Iterator[bytes]:
 
 def destination(home: Home, domain: bytes) -> DestinationState | None:
     """What the service knows of a remote destination (its domain and `Routes.mark`); None: nothing."""
-    with _asked(home, {"ask": "destination", "domain": domain.decode("utf-8", "backslashreplace")}) as answer:
+    with _asked(home, {"ask": "destination", "domain": readable(domain)}) as answer:
         found = _accepted(_line(answer, home), home).get("destination")
     try:
         return msgspec.convert(found, DestinationState | None)

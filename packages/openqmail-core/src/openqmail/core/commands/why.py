@@ -22,6 +22,7 @@ from openqmail.core.control.definitions import DEFINITIONS
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
 from openqmail.core.control.reader import read_as_far
+from openqmail.core.log.escaping import readable
 from openqmail.core.ports import DestinationState, Step
 from openqmail.core.send.routing import Routes
 from openqmail.core.values import ControlError, OpenqmailError, Outcome, Result, TemporaryFailure
@@ -107,20 +108,20 @@ def _explain(home: Home, address: bytes, sender: bytes, as_json: bool, *, named:
     if as_json:
         told: dict[str, Any] = {
             "v": 1,
-            "address": _shown(address),
-            "sender": _shown(sender),
+            "address": readable(address),
+            "sender": readable(sender),
             "channel": found.routed.channel,
-            "routed": _shown(found.routed.address),
-            "domain": _shown(found.routed.domain),
+            "routed": readable(found.routed.address),
+            "domain": readable(found.routed.domain),
             "steps": steps,
             "destination": state,
             "outcome": None if result is None else _WORDS[result.outcome],
-            "text": "" if result is None else _shown(result.text),
+            "text": "" if result is None else readable(result.text),
         }
         print(msgspec.json.encode(told).decode())
     else:
         whose = "" if named else " (a bounce's; --sender asks for another)"
-        print(f"<{clean(_shown(address))}> from <{clean(_shown(sender))}>{whose}")
+        print(f"<{clean(readable(address))}> from <{clean(readable(sender))}>{whose}")
         for one in steps:
             print(f"  {clean(one.what)}: {sentence(one.text)}")
         print(_verdict(found.routed.channel, result))
@@ -174,11 +175,7 @@ def _destination(home: Home, domain: bytes) -> tuple[DestinationState | None, St
 def _verdict(channel: str, result: Result | None) -> str:
     if result is None:
         return "what would become of mail cannot be told"
-    text = sentence(_shown(result.text))
+    text = sentence(readable(result.text))
     if result.outcome is Outcome.SUCCESS:
         return "mail would be delivered" if channel == "local" else "mail would be tried there now"
     return f"mail would {'be refused for good' if result.outcome is Outcome.FAILURE else 'wait'}: {text}"
-
-
-def _shown(raw: bytes) -> str:
-    return raw.decode("utf-8", "backslashreplace")

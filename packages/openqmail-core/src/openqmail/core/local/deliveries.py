@@ -2,7 +2,7 @@
 
 A small message is delivered to Maildirs at once, on the loop, so its future is done when it is
 handed out; a large one, a repeated one, one whose files are synced and one for an mbox, by
-workers.  `sync` has a worker of its own.  Everything runs as the owner of the home, whatever uid
+workers.  `sync` has a worker of its own.  Everything runs as the user of this process, whatever uid
 users/cdb names.  Texts of reports are qmail-local's.  A delivery that cannot be made is a deferral,
 never an exception.
 """
@@ -20,10 +20,10 @@ from openqmail.core.local.durability import Durability
 from openqmail.core.local.maildir import Maildirs, host_part, stem
 from openqmail.core.local.mbox import Mboxes
 from openqmail.core.local.plans import Plans, Task
-from openqmail.core.message.header import has_line
+from openqmail.core.message.header import beginning, has_line
 from openqmail.core.message.trace import delivered_to, qmail_hop, return_path
 from openqmail.core.ports import Forward, LocalJob, LocalReport, Told, Written
-from openqmail.core.values import Body, OpenqmailError, Outcome, Result
+from openqmail.core.values import OpenqmailError, Outcome, Result
 from openqmail.core.world import Clock, Disk, ThreadWorkers, Workers
 
 THREADS = 4
@@ -125,7 +125,7 @@ class LocalDeliveries:
         message again, as from qmail-local."""
         line = _delivered_to(job.recipient)
         try:
-            if has_line(job.body.data or _header(job.body), line):
+            if has_line(beginning(job.body, HEADER), line):
                 return LocalReport(LOOPING)
         except (OSError, OpenqmailError, KeyError):
             return LocalReport(UNREADABLE)
@@ -167,13 +167,3 @@ class LocalDeliveries:
     def _hop(self) -> bytes:
         """The trace field of a message that is queued by this process."""
         return qmail_hop(self._pid, b"by uid %d" % self._uid, self._clock.now())
-
-
-def _header(body: Body) -> bytes:
-    """The beginning of a large message, with all of its header."""
-    head = b""
-    for chunk in body.chunks():
-        head += chunk
-        if b"\n\n" in head or len(head) > HEADER:
-            break
-    return head

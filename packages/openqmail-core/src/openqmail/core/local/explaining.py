@@ -14,6 +14,7 @@ from openqmail.core.local.deliveries import NO_MAILDIR, NOT_WRITTEN
 from openqmail.core.local.home import check_home, word_of
 from openqmail.core.local.mbox import LOCKED, PATIENCE, not_regular, unable
 from openqmail.core.local.plans import absolute, plan_in
+from openqmail.core.log.escaping import readable
 from openqmail.core.ports import Explanation, Step
 from openqmail.core.values import Outcome, Result
 from openqmail.core.world import Disk
@@ -28,9 +29,9 @@ def explain(disk: Disk, home: bytes, dash: bytes, ext: bytes, default: bytes) ->
     checked = check_home(disk, home)
     if isinstance(checked, bytes):
         refusal = Result(Outcome.DEFERRAL, checked)
-        return Explanation((Step(_shown(home), "nothing may be delivered there now"),), refusal)
+        return Explanation((Step(readable(home), "nothing may be delivered there now"),), refusal)
     plan = plan_in(disk, home, dash, ext, default)
-    trail = [Step(_shown(home), _shown(each)) for each in plan.trail]
+    trail = [Step(readable(home), readable(each)) for each in plan.trail]
     if plan.refusal is not None:
         return Explanation(tuple(trail), plan.refusal)
     result = Result(Outcome.SUCCESS, b"did %d+%d+0\n" % (len(plan.deliveries), len(plan.forwards)))
@@ -43,9 +44,9 @@ def explain(disk: Disk, home: bytes, dash: bytes, ext: bytes, default: bytes) ->
             text, trouble = _at_maildir(path)
         if trouble is not None and result.outcome is Outcome.SUCCESS:
             result, late = trouble, True
-        trail.append(Step(_shown(path), text))
+        trail.append(Step(readable(path), text))
     if not plan.deliveries and not plan.forwards:
-        trail.append(Step(_shown(home), "mail is accepted and thrown away: the file asks for nothing"))
+        trail.append(Step(readable(home), "mail is accepted and thrown away: the file asks for nothing"))
     return Explanation(tuple(trail), result, plan.forwards, late)
 
 
@@ -73,9 +74,9 @@ def _at_new_mbox(path: bytes, shown: bytes) -> tuple[str, Result | None]:
     try:
         os.stat(folder + b"/.")
     except OSError as error:
-        return f"it is not there, and {_shown(folder)}: {_no_way(error)}", unable(b"open", shown, error)
+        return f"it is not there, and {readable(folder)}: {_no_way(error)}", unable(b"open", shown, error)
     if not _may(folder, os.W_OK | os.X_OK):
-        return f"it is not there, and this user cannot write to {_shown(folder)}", unable(
+        return f"it is not there, and this user cannot write to {readable(folder)}", unable(
             b"open", shown, _DENIED
         )
     return _AT_ITS_END, None
@@ -87,10 +88,10 @@ def _at_maildir(path: bytes) -> tuple[str, Result | None]:
         try:
             os.stat(path + name + b"/.")
         except OSError as error:
-            where = f"{_shown(name)}/ in it: " if name else ""
+            where = f"{readable(name)}/ in it: " if name else ""
             return where + _no_way(error), NOT_WRITTEN if name else NO_MAILDIR
         if name and not _may(path + name, os.W_OK | os.X_OK):
-            return f"this user cannot write to {_shown(name)}/ in it", NOT_WRITTEN
+            return f"this user cannot write to {readable(name)}/ in it", NOT_WRITTEN
     return "a message is put into this Maildir", None
 
 
@@ -123,7 +124,3 @@ def _is_locked(path: bytes) -> bool:
 def _may(path: bytes, what: int) -> bool:
     """As whoever this process acts as just now."""
     return os.access(path, what, effective_ids=os.access in os.supports_effective_ids)
-
-
-def _shown(raw: bytes) -> str:
-    return raw.decode("utf-8", "backslashreplace")

@@ -9,6 +9,7 @@ object is one line that no terminal obeys.  An object has `LONGEST` bytes at mos
 import msgspec
 
 from openqmail.core.log import events, receiving, sending
+from openqmail.core.log.escaping import readable
 from openqmail.core.values import Outcome
 
 LONGEST = 4_000
@@ -68,7 +69,7 @@ def encode(event: "events.Event", time: str) -> bytes:
 
 def _plain(value: object) -> object:
     if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
+        return readable(value)
     if isinstance(value, Outcome):
         return OUTCOMES[value]
     if isinstance(value, float):

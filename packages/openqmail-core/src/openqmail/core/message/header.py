@@ -4,6 +4,21 @@ A header ends at the first empty line (RFC 5322 section 2.1).  Nothing here unfo
 looks inside fields; a header that is cut off is scanned as far as it is there.
 """
 
+from openqmail.core.values import Body
+
+
+def beginning(body: Body, most: int) -> bytes:
+    """The first octets of a message, with all of its header where that has no more than `most`.  Blocks
+    where the message is not in memory; raises what reading it does."""
+    if body.data is not None:
+        return body.data
+    head = b""
+    for chunk in body.chunks():
+        head += chunk
+        if len(head) > most or header_end(head) < len(head):
+            break
+    return head
+
 
 def header_end(message: bytes) -> int:
     """The offset of the empty line that ends the header; the length when there is none."""

@@ -1,8 +1,8 @@
 """What the six jobs may ask of each other: protocols and the values that cross them.
 
-Today every port is a direct call in one process; a second implementation over Unix
-sockets must fit the same protocols, so nothing here carries a callback, an open file
-or a mutable object.  Operations that wait return futures.
+A port is served by a direct call in one process, and over a Unix socket where the jobs have
+processes of their own (`service/frames`).  Both fit the same protocols, so nothing here carries
+a callback, an open file or a mutable object.  Operations that wait return futures.
 """
 
 from openqmail.core.ports.admin import (

@@ -28,8 +28,8 @@ from openqmail.core.queue.journal.records import (
     recorded,
     split,
 )
-from openqmail.core.queue.journal.recovery import Found, recover
-from openqmail.core.queue.journal.salvage import carry_over
+from openqmail.core.queue.journal.recovery import recover
+from openqmail.core.queue.journal.resuming import resume, write_again
 from openqmail.core.queue.keeper import Keeper
 from openqmail.core.queue.layout import paths
 from openqmail.core.queue.layout.parts import parts
@@ -144,7 +144,7 @@ class LocalStore:
         disk, clock, loop = self._disk, self._clock, self._loop
         layout = self._layout = paths.prepare(disk, self._queue_folder)
         found = recover(disk, self._folder, self._salvage)
-        self._write_again(found)  # first, as what follows acts on what it says
+        write_again(disk, found)  # first, as what follows acts on what it says
         if not self._salvage:
             check_journal(disk, self._queue_folder, found)
         found.queue = found.queue or self._entropy(16)
@@ -158,7 +158,9 @@ class LocalStore:
             disk, layout, syncer, lambda number: number in residents or number in odd, self._limits.numbers
         )
         waiting = [Item(encode_record(record), pins=True) for record in opened.waiting]
-        journal = self._journal = self._start(found, waiting)
+        journal = self._journal = resume(
+            disk, clock, self._folder, found, waiting, self._limits, self._entropy
+        )
         many = self._workers(4, "large")
         reports = opened.reports + pool.open(set(entries), many)
         committer = self._committer = Committer(
@@ -234,48 +236,6 @@ class LocalStore:
             await workers.close()
         for syncer in self._syncers:
             syncer.close()
-
-    def _start(self, found: Found, waiting: list[Item]) -> Journal:
-        """A journal that goes on where the one that was found ends, and has what waits."""
-        total = self._disk.room(self._folder)[1]
-        limit = min(self._limits.segment, max(total // 16, 1024 * 1024))
-        journal = Journal(
-            self._disk,
-            self._clock,
-            self._folder,
-            found.queue,
-            limit,
-            min(self._limits.reserve, limit // 4),
-            self._entropy,
-        )
-        carries = bool(found.reports or waiting)
-        for segment in found.segments:
-            segment.live += carries  # none may go before what it holds is carried over
-        journal.begin(found.segments, found.counts, found.sequence)
-        if waiting:
-            journal.commit(waiting, sync=True)
-        if found.reports:
-            carry_over(self._disk, self._folder, found, journal, self._limits.memory)
-        elif not journal.held:
-            journal.unpin(found.segments if carries else ())
-        for path in found.discard:
-            with contextlib.suppress(OSError):
-                self._disk.unlink(path)
-        return journal
-
-    def _write_again(self, found: Found) -> None:
-        """The end of the last segment that nobody attests as synced: it reads well, but after a
-        failed sync that may be from memory alone, and another sync would prove nothing."""
-        if not found.segments or found.counts <= found.attested:
-            return
-        path = found.segments[-1].path
-        file = self._disk.open(path)
-        try:
-            tail = file.read_at(found.attested, found.counts - found.attested)
-        finally:
-            file.close()
-        self._disk.overwrite(path, found.attested, tail)
-        self._disk.sync_file(path)
 
     # --- messages in ------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from functools import partial
 from openqmail.core.control.bindings import Source
 from openqmail.core.control.settings import Route, Settings
 from openqmail.core.dns import Answer, LookupFailed, MailExchanger, NoSuchName, Resolver
+from openqmail.core.log.escaping import readable
 from openqmail.core.ports import Explanation, Step
 from openqmail.core.remote import report
 from openqmail.core.remote.dialing import NotBound, bound
@@ -59,7 +60,7 @@ async def explain(
         trail.append(Step("way", _way(at, stop) + (f": it was silent, and {rest}" if rest else "")))
     trail += _secured(stops, partial(place, "tlspolicy"))
     used = {host[0].name for hosts in found.preferences for host in hosts}
-    if passed := [_shown(name) for name in telling.exchangers if name not in used]:
+    if passed := [readable(name) for name in telling.exchangers if name not in used]:
         ours = _ourselves(domain, telling, pathfinder.is_this_host)
         named = [step.text.partition(" ")[0] for step in ours]
         text = "is no better an exchanger than this host"
@@ -78,7 +79,9 @@ def _ourselves(domain: bytes, telling: "_Telling", ours: Callable[[str, int], bo
     for name, addresses in found.items():
         for one in addresses:
             if ours(one, 25):
-                steps.append(Step("no way", f"{_shown(name)} is this host itself: {one} is an address of it"))
+                steps.append(
+                    Step("no way", f"{readable(name)} is this host itself: {one} is an address of it")
+                )
                 break
     return steps
 
@@ -116,7 +119,7 @@ def _routed(domain: bytes, routes: dict[bytes, Route], place: Callable[[bytes], 
         )
         return Step("control/smtproutes", f"no line for this domain: {then}")
     route = routes[key]
-    hosts = ", ".join(f"{_shown(host)} port {route.port}" for host in route.hosts)
+    hosts = ", ".join(f"{readable(host)} port {route.port}" for host in route.hosts)
     by = "" if route.transport == "smtp" else f" by {route.transport}"
     return Step(place(key), f"goes{by} to {hosts or f'its mail exchangers, port {route.port}'}")
 
@@ -125,7 +128,7 @@ def _bound(source: Source, settings: Settings) -> Step:
     """The source address and the name in HELO."""
     families = [("IPv6", source.v6), ("IPv4", source.v4)]
     used = [f"{name} from {address or 'any address'}" for name, address in families if address is not None]
-    helo = _shown(source.helo or settings.helohost)
+    helo = readable(source.helo or settings.helohost)
     place = (source.place or "control/bindings").replace(", line", " line")  # as the other steps have it
     return Step(place, f"{', '.join(used)}; HELO {helo}")
 
@@ -141,7 +144,7 @@ def _secured(stops: tuple[Stop, ...], place: Callable[[bytes], str]) -> list[Ste
     for one, hosts in names.items():
         if one == PLAIN:
             continue
-        text = f"{', '.join(map(_shown, hosts))}: {one.policy.value}, {_MEANS[one.policy]}"
+        text = f"{', '.join(map(readable, hosts))}: {one.policy.value}, {_MEANS[one.policy]}"
         if one.references:
             text += f", for {' or '.join(one.references)}"
         if one.key is not None:
@@ -149,7 +152,7 @@ def _secured(stops: tuple[Stop, ...], place: Callable[[bytes], str]) -> list[Ste
         else:
             trail.append(Step("control/tlspolicy", f"{text} ({one.reason or 'no line speaks of it'})"))
         if one.login is not None:
-            trail.append(Step("login", f"we say by AUTH who we are to {_shown(hosts[0])}"))
+            trail.append(Step("login", f"we say by AUTH who we are to {readable(hosts[0])}"))
     return trail
 
 
@@ -164,7 +167,7 @@ _MEANS = {
 
 def _way(at: int, stop: Stop) -> str:
     address = f"[{stop.address}]" if ":" in stop.address else stop.address
-    return f"{at}: {_shown(stop.name)} at {address} port {stop.port}"
+    return f"{at}: {readable(stop.name)} at {address} port {stop.port}"
 
 
 class _Telling:
@@ -180,7 +183,7 @@ class _Telling:
         self._wanted: set[bytes] = set()
 
     async def mx(self, domain: bytes) -> Answer[MailExchanger]:
-        what = f"MX of {_shown(domain)}"
+        what = f"MX of {readable(domain)}"
         try:
             answer = await self._resolver.mx(domain)
         except (NoSuchName, LookupFailed) as error:
@@ -189,13 +192,13 @@ class _Telling:
         if answer.records and not any(each.host for each in answer.records):
             text = "null: this domain takes no mail (RFC 7505)"
         else:
-            text = ", ".join(f"{each.preference} {_shown(each.host)}" for each in answer.records)
+            text = ", ".join(f"{each.preference} {readable(each.host)}" for each in answer.records)
         self._trail.append(Step(what, _with_proof(text or "none: the domain's own addresses count", answer)))
         self._wanted = {each.host for each in answer.records}
         return answer
 
     async def addresses(self, host: bytes) -> Answer[str]:
-        what = f"addresses of {_shown(host)}"
+        what = f"addresses of {readable(host)}"
         try:
             answer = await self._resolver.addresses(host)
         except (NoSuchName, LookupFailed) as error:
@@ -210,7 +213,3 @@ class _Telling:
 
 def _with_proof(text: str, answer: Answer[MailExchanger] | Answer[str]) -> str:
     return f"{text} (DNSSEC: {'proved' if answer.authentic else 'not proved'})"
-
-
-def _shown(raw: bytes) -> str:
-    return raw.decode("utf-8", "backslashreplace")

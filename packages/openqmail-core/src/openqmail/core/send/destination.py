@@ -5,6 +5,9 @@ successes adds one, up to the limit, and a failure of the whole host takes one a
 `FAILURES` of them in a row it rests: nothing is tried for a while, each time about twice as long
 as before, and at an odd moment.  Then one delivery probes it, and a success opens it again.
 
+A success is an answer that decides: 550 for a recipient as much as 250, since a host that refuses mail
+for good is well.  What is put off (450) neither opens nor widens it, nor does it count as a failure.
+
 It is `quick` while a delivery takes it less than `SLOW` seconds, as far as is known; what is not may
 hold only a part of the slots (see `fairness`).
 """
@@ -14,6 +17,7 @@ from heapq import heappop
 from random import Random
 from typing import Final
 
+from openqmail.core.log.escaping import readable
 from openqmail.core.ports import DestinationState
 from openqmail.core.send.routing import domain_of
 
@@ -182,11 +186,11 @@ class Destination:
 
     def state(self) -> DestinationState:
         return DestinationState(
-            domain_of(self.name).decode("utf-8", "backslashreplace"),
+            readable(domain_of(self.name)),
             self.running,
             self.limit,
             len(self.lines) + len(self.parked) + self.asked,
             self.failures,
             self.until if self.resting else None,
-            self.text.decode("utf-8", "backslashreplace") if self.failures else None,
+            readable(self.text) if self.failures else None,
         )

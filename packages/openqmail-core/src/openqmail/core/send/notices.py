@@ -15,6 +15,7 @@ from openqmail.core import dsn
 from openqmail.core.control.settings import Settings
 from openqmail.core.dsn.multipart import HEADER
 from openqmail.core.hooks import HookChain
+from openqmail.core.message.header import beginning
 from openqmail.core.message.lines import Fitness, unfit
 from openqmail.core.ports import Forward, LargeBody
 from openqmail.core.queue.store import Change, Closes, QueueStore, Stored
@@ -204,14 +205,4 @@ def _examine(body: Body) -> bool | None:
 async def _beginning(body: Body) -> bytes:
     if body.data is not None:
         return body.data
-    return await asyncio.get_running_loop().run_in_executor(None, _read, body)
-
-
-def _read(body: Body) -> bytes:
-    """As much as a header may have."""
-    head = b""
-    for chunk in body.chunks():
-        head += chunk
-        if len(head) > HEADER or b"\n\n" in head:
-            break
-    return head
+    return await asyncio.get_running_loop().run_in_executor(None, beginning, body, HEADER)

@@ -10,11 +10,9 @@ import asyncio
 import os
 from asyncio import AbstractEventLoop, Future
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
-
-import msgspec
 
 from openqmail.core.control.settings import Settings
 from openqmail.core.hooks import HookChain
@@ -29,10 +27,11 @@ from openqmail.core.ports import (
     RemoteJob,
 )
 from openqmail.core.queue import Checkpoint
-from openqmail.core.queue.store import Change, QueueStore, Stored
+from openqmail.core.queue.store import QueueStore, Stored
 from openqmail.core.send import events
 from openqmail.core.send.manager import SendManager
 from openqmail.core.send.notices import Notices
+from openqmail.core.send.offspring import Offspring
 from openqmail.core.send.tally import Tally
 from openqmail.core.send.wishes import passed_on
 from openqmail.core.values import (
@@ -56,8 +55,6 @@ _QUIET = 0.1
 _NOT_KEPT = Result(Outcome.DEFERRAL, b"The disk would not keep the message. (#4.3.0)\n")
 _UNREADABLE = Result(Outcome.DEFERRAL, b"Unable to read the message in the queue. (#4.3.0)\n")
 _BROKE = Result(Outcome.DEFERRAL, b"The delivery broke. (#4.3.0)\n")
-
-_NOT_TOLD = "its sender is not told"
 
 _LONGEST_SLEEP = 60.0
 """Seconds after which the clock is looked at again, should it have been set."""
@@ -87,9 +84,6 @@ class Sender:
         self._remote = remote
         self._clock = clock
         self._log = log
-        self._tell_made = made
-        self._parents: dict[int, int] = {}
-        """Of messages that were made here, until they are told."""
         self._checkpoint = Checkpoint(local.sync)
         self._inbox: deque[events.Event] = deque()
         self._scheduled = False
@@ -97,8 +91,8 @@ class Sender:
         self._wake_at = 0.0
         self._turns = 0
         self._watching = False
-        self._tasks: set[asyncio.Task[None]] = set()
         self._notices = Notices(store, settings, clock, Origin(os.getuid(), os.getpid()), hooks)
+        self._offspring = Offspring(self._notices, self._tell, self._accept, log, made)
         self._ended: Future[None] | None = None
         self._taken: dict[int, Future[None]] = {}
         self._lent: dict[int, Stored | None] = {}
@@ -264,13 +258,8 @@ class Sender:
 
     # --- actions ----------------------------------------------------------------------
 
-    def _made(self, number: int, child: int, what: str) -> None:
-        self._parents[child] = number
-        self._tell_made(number, child, what)
-
     def _info(self, event: MessageInfo) -> None:
-        parent = self._parents.pop(event.number, None) if self._parents else None
-        self._log(event if parent is None else msgspec.structs.replace(event, parent=parent))
+        self._log(self._offspring.named(event))
 
     def _load(self, action: events.Load) -> None:
         try:
@@ -343,29 +332,7 @@ class Sender:
         if report.forward is None:
             self._tell(events.Reported(action.delivery, (report.result,)))
             return
-        self._spawn(self._forward(action, report))
-
-    async def _forward(self, action: events.StartLocal, report: LocalReport) -> None:
-        assert report.forward is not None
-        change = Change(action.position, report.result.outcome, report.result.text)
-        try:
-            new = await self._notices.forward(action, report.forward, change)
-        except (KeyError, OSError, OpenqmailError) as error:
-            text = f"Unable to forward message: {error} (#4.3.0)\n".encode()
-            self._tell(events.Reported(action.delivery, (Result(Outcome.DEFERRAL, text),)))
-            return
-        number = action.stored.id.number
-        self._made(number, new.id.number, "forward")
-        self._accept(new)
-        try:
-            told = await self._notices.forwarded(action, report.forward, report.result.text)
-        except (KeyError, OSError, OpenqmailError) as error:
-            self._not_queued("notice", number, error, _NOT_TOLD)
-        else:
-            if told is not None:
-                self._made(number, told.id.number, "notice")
-                self._accept(told)
-        self._tell(events.Reported(action.delivery, (report.result,), recorded=True))
+        self._offspring.forward(action, report)
 
     def _start_remote(self, action: events.StartRemote) -> None:
         stored, recipients = action.stored, len(action.recipients)
@@ -405,44 +372,15 @@ class Sender:
             self._tell(events.Recorded(number))
 
     def _bounce(self, action: events.Bounce) -> None:
-        failed = events.BounceFailed(action.number)
-        self._spawn(self._make("bounce", partial(self._notices.bounce, action), failed, "will try again"))
+        self._offspring.bounce(action)
 
     def _notify(self, action: events.Notify) -> None:
-        failed = events.NotifyFailed(action.number)
-        make = partial(self._notices.notify, action)
-        self._spawn(self._make("notice", make, failed, _NOT_TOLD))
-
-    async def _make(
-        self,
-        what: str,
-        make: Callable[[], Awaitable[Stored]],
-        failed: events.BounceFailed | events.NotifyFailed,
-        then: str,
-    ) -> None:
-        """A new message and what it does to the one that it tells of are one record."""
-        try:
-            new = await make()
-        except (OSError, KeyError, OpenqmailError) as error:
-            self._not_queued(what, failed.number, error, then)
-            self._tell(failed)
-            return
-        self._tell(events.Recorded(failed.number))
-        self._made(failed.number, new.id.number, what)
-        self._accept(new)
-
-    def _not_queued(self, what: str, number: int, error: Exception, then: str) -> None:
-        self._log(Alert(f"cannot queue a {what} for message {number}: {error}; {then}", number))
+        self._offspring.notify(action)
 
     def _let_go(self, action: events.Taken) -> None:
         future = self._taken.pop(action.number, None)
         if future is not None and not future.done():
             future.set_result(None)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _wake(self, action: events.WakeAt) -> None:
         self._wake_at = action.when

@@ -7,6 +7,7 @@ Also serves the commands that look at a queue while no service runs.
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+from openqmail.core.log.escaping import readable
 from openqmail.core.ports import DestinationState, MessageSummary, RecipientSummary
 from openqmail.core.queue.store import Stored
 from openqmail.core.send.routing import Routes
@@ -56,7 +57,7 @@ def summarize(
         else:
             state, begun = "failed", True
             report = report.partition(b"\n")[2].removesuffix(b"\n")  # behind the address
-        address, last = _text(recipient.address), _text(report) if report else None
+        address, last = readable(recipient.address), readable(report) if report else None
         recipients.append(
             RecipientSummary(address, channel, state, progress.attempts, due, last, destination)
         )
@@ -65,7 +66,7 @@ def summarize(
         stored.id.key.hex(),
         stored.birth,
         stored.size,
-        _text(envelope.sender),
+        readable(envelope.sender),
         envelope.origin.uid,
         _state(stored, left, waits or begun),
         tuple(recipients),
@@ -89,8 +90,3 @@ def _state(stored: Stored, left: bool, begun: bool) -> Literal["new", "deferred"
     if stored.bounce and not left:
         return "bouncing"
     return "deferred" if begun else "new"
-
-
-def _text(address: bytes) -> str:
-    """UTF-8, with bytes beyond it as \\xNN."""
-    return address.decode("utf-8", "backslashreplace")

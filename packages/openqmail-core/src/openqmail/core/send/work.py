@@ -239,7 +239,7 @@ class Work:
         recipients = message.stored.envelope.recipients
         message.running -= 1
         counts = self.tally.deliveries[delivery.channel]
-        done, failed, why = 0, None, ""
+        done, answered, failed, why = 0, False, None, ""
         for index, (position, _) in enumerate(delivery.items):
             result = event.results[index] if index < len(event.results) else _NO_REPORT
             outcome, text = result.outcome, result.text
@@ -256,6 +256,8 @@ class Work:
                 out.append(Warn(f"msg {message.number}: {why}", message.number))
             if result.host:
                 failed = result
+            elif result.outcome is not _DEFERRAL:  # whatever becomes of a message that is too old
+                answered = True
             if outcome is not _DEFERRAL:
                 done += 1
             if outcome is _FAILURE or recipients[position].notify:
@@ -274,7 +276,7 @@ class Work:
             if not delivery.finished:
                 if failed is not None:
                     self._failed(delivery, failed)
-                elif done:
+                elif answered:
                     self._succeeded(delivery)
                 else:
                     self.remote.answered(delivery.destination)

@@ -21,6 +21,7 @@ from openqmail.core.control.places import place_of
 from openqmail.core.control.routing import Routed, route
 from openqmail.core.control.settings import Settings
 from openqmail.core.local.explaining import explain as explain_local
+from openqmail.core.log.escaping import readable
 from openqmail.core.ports import Explanation, Step, Trail
 from openqmail.core.remote.explaining import explain as explain_remote
 from openqmail.core.remote.keys import Keys
@@ -57,7 +58,7 @@ def explain(home: Home, settings: Settings, accounts: Accounts, address: bytes, 
     for forward in found.forwards:
         there, _ = _route(home, settings, forward)
         way = "of this host, delivered as" if there.channel == "local" else "of another host:"
-        trail.append(Step("forward", f"to {_shown(forward)}, {way} {_shown(there.address)}"))
+        trail.append(Step("forward", f"to {readable(forward)}, {way} {readable(there.address)}"))
     trail += _at_rcpt(home, settings, address, routed, found)
     return Explained(routed, tuple(trail), found.result)
 
@@ -66,11 +67,11 @@ def _route(home: Home, settings: Settings, address: bytes) -> tuple[Routed, list
     trail: list[Step] = []
 
     def tell(name: str, key: bytes, made: bytes) -> None:
-        trail.append(Step(place_of(home, name, key), f"{_MEANS[name]} {_shown(made)}"))
+        trail.append(Step(place_of(home, name, key), f"{_MEANS[name]} {readable(made)}"))
 
     routed = route(address, settings, tell)
     if routed.channel == "remote":
-        what, domain = "control/locals, control/virtualdomains", _shown(routed.domain) or "an empty name"
+        what, domain = "control/locals, control/virtualdomains", readable(routed.domain) or "an empty name"
         text = f"no line makes {domain} a domain of this host: it belongs to another"
         trail.append(Step(what, text))
     return routed, trail
@@ -105,9 +106,9 @@ def _assigned(home: Home, users: Users, local: bytes) -> Step:
     except TemporaryFailure as error:
         return Step("users/cdb", str(error))
     if entry is None:
-        return Step(FILE, f"no entry for {_shown(local)}: it is an alias, looked for in {home.alias}")
+        return Step(FILE, f"no entry for {readable(local)}: it is an alias, looked for in {home.alias}")
     user = entry.user
-    return Step(_place(home, entry), f"{_shown(user.name)}, uid {user.uid}, home {_shown(user.home)}")
+    return Step(_place(home, entry), f"{readable(user.name)}, uid {user.uid}, home {readable(user.home)}")
 
 
 def _place(home: Home, entry: Assignment) -> str:
@@ -119,7 +120,7 @@ def _place(home: Home, entry: Assignment) -> str:
     except OSError:
         number = 0
     where = f"{FILE} line {number}" if number else f"users/cdb, {FILE} has no such line any more"
-    return f"{where} ({kind}{_shown(name)})"
+    return f"{where} ({kind}{readable(name)})"
 
 
 # --- of others ----------------------------------------------------------------------------
@@ -161,7 +162,7 @@ def _at_rcpt(
         trail = [Step(place_of(home, "rcpthosts", key), "anybody may send to this domain")]
     else:
         told = f"only who may relay by control/rules; others are told: {_reply(NOT_OURS)}"
-        trail = [Step("control/rcpthosts", f"has no line for {_shown(domain)}: {told}")]
+        trail = [Step("control/rcpthosts", f"has no line for {readable(domain)}: {told}")]
     if routed.channel != "local":
         return trail
     if not settings.checkrcpt:
@@ -173,7 +174,7 @@ def _at_rcpt(
 
 def _reply(reply: Reply) -> str:
     words = [b"%d" % reply.code, reply.enhanced, *reply.lines]
-    return _shown(b" ".join(filter(None, words)))
+    return readable(b" ".join(filter(None, words)))
 
 
 # --- as somebody else ---------------------------------------------------------------------
@@ -203,7 +204,3 @@ def _asked(account: Account, look: Callable[[], Explanation]) -> Explanation:
     except (OpenqmailError, msgspec.DecodeError, ValueError) as error:
         return Explanation((Step(f"as {account.name}", f"cannot be told: {error}"),), None)
     return Explanation(told.trail, result, told.forwards, told.late)
-
-
-def _shown(raw: bytes) -> str:
-    return raw.decode("utf-8", "backslashreplace")

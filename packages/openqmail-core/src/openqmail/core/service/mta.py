@@ -37,13 +37,12 @@ from openqmail.core.service.sockets import Bound, addresses, bind, bind_local, u
 from openqmail.core.service.status import Status, resident, status_of
 from openqmail.core.service.supervisor.machine import DRAIN
 from openqmail.core.service.supervisor.messages import Process, State
+from openqmail.core.service.waiting import until
 from openqmail.core.service.watch import CHANGED, Watch
 from openqmail.core.smtpd import client_resolver
 from openqmail.core.tls import ServerTls
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import Clock, Disk
-
-_LOOK_AGAIN = 0.05
 
 
 class Mta:
@@ -234,8 +233,7 @@ class Mta:
         self._log(Exiting())
 
     async def _drained(self) -> bool:
-        while self._listeners.active:
-            await asyncio.sleep(_LOOK_AGAIN)
+        await until(lambda: not self._listeners.active)
         return await self._queueing.drained()
 
     # --- parts ------------------------------------------------------------------------

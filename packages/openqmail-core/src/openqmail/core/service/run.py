@@ -64,6 +64,7 @@ def _import_metrics(home: Home) -> None:
     if os.geteuid() == 0 and os.path.lexists(os.path.join(home.control, "metrics")):
         with contextlib.suppress(ImportError):  # said when the control files are read
             importlib.import_module("openqmail.core.service.processes.metrics")
+        importlib.import_module("importlib.util")  # by which it is asked whether that is there
 
 
 def _import_all() -> None:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import structs
 
 from openqmail.core.log import events
+from openqmail.core.log.escaping import readable
 from openqmail.core.log.json import OUTCOMES, printable
 
 TEXT = 1000
@@ -94,7 +95,7 @@ def cut(event: Any) -> Any:
 
 
 def _text(raw: bytes) -> str:
-    return _bounded(raw[: TEXT + 1].decode("utf-8", "backslashreplace"))
+    return _bounded(readable(raw[: TEXT + 1]))
 
 
 def _bounded(text: str) -> str:

@@ -61,9 +61,6 @@ class Layout(msgspec.Struct, frozen=True):
     split: int = SPLIT
     todo_split: int = 0
 
-    def split_path(self, kind: bytes, number: int) -> bytes:
-        return b"%s/%s/%d/%d" % (self.folder, kind, number % self.split, number)
-
     def mess(self, number: int) -> bytes:
         return b"%s/mess/%d/%d" % (self.folder, number % self.split, number)
 

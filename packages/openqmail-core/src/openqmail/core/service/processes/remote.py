@@ -1,13 +1,10 @@
 """The process that speaks to other hosts."""
 
-import asyncio
-
 from openqmail.core.hooks import load_chain
 from openqmail.core.remote import Remote, Timeouts
 from openqmail.core.service.frames.remote import RemoteServer
 from openqmail.core.service.processes.process import Process
-
-_LOOK_AGAIN = 0.05
+from openqmail.core.service.waiting import until
 
 
 async def serve(process: Process) -> int:
@@ -29,8 +26,7 @@ async def serve(process: Process) -> int:
     }
     process.ready()
     await process.leave()
-    while not server.idle and not process.out_of_time:
-        await asyncio.sleep(_LOOK_AGAIN)
+    await until(lambda: server.idle or process.out_of_time)
     server.close()
     await remote.close()
     return 0

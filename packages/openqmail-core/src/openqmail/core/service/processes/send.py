@@ -15,6 +15,7 @@ from openqmail.core.service.frames.submission import SubmissionServer
 from openqmail.core.service.processes.process import Process, local_client
 from openqmail.core.service.queueing import Ending, QueueFigures, Queueing
 from openqmail.core.service.status import Status, status_of
+from openqmail.core.service.waiting import LOOK_AGAIN
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import PosixDisk
 
@@ -43,7 +44,7 @@ async def _mutex(process: Process) -> SendMutex:
         except Locked:
             if process.loop.time() > until or process.leaving.is_set():
                 raise
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(LOOK_AGAIN)
 
 
 class _Send:

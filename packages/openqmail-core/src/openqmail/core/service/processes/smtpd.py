@@ -12,13 +12,12 @@ from openqmail.core.service.frames.submission import SubmissionClient
 from openqmail.core.service.listeners import Listeners
 from openqmail.core.service.processes.process import Process, local_client
 from openqmail.core.service.processes.receptions import Receptions
+from openqmail.core.service.waiting import LOOK_AGAIN, until
 from openqmail.core.smtpd import client_resolver
 
 CHECKERS = 8
 """Workers that tell which recipients have a mailbox, at once; they are others than those that
 deliver, so guessing addresses keeps no mail waiting."""
-
-_LOOK_AGAIN = 0.05
 
 
 async def serve(process: Process) -> int:
@@ -56,9 +55,8 @@ async def serve(process: Process) -> int:
     await process.leave()
     listeners.drain()
     gate.drain()
-    await asyncio.sleep(_LOOK_AGAIN)  # whom the kernel has let in just before is served as well
-    while listeners.active and not process.out_of_time:
-        await asyncio.sleep(_LOOK_AGAIN)
+    await asyncio.sleep(LOOK_AGAIN)  # whom the kernel has let in just before is served as well
+    await until(lambda: not listeners.active or process.out_of_time)
     listeners.abort()
     submission.close()
     await local.close()

@@ -121,8 +121,6 @@ class AskFigures(msgspec.Struct, frozen=True, array_like=True, tag=7):
     """The `Figures`, please."""
 
 
-FromChild = Ready | Failed | Work | Workers | AskState | Counted | AskFigures
-
 _FROM: dict[str, Any] = {
     "send": Ready | Failed | Work | AskState | Counted,
     "smtpd": Ready | Failed | Work | Counted,
