@@ -147,6 +147,12 @@ class Dialogue:
             self.incoming.abort()
             self.incoming = None
 
+    def end(self) -> None:
+        """The client is gone: what is asked about it is of no use any more."""
+        self.forget()
+        if self._listed is not None:
+            self._listed.cancel()
+
     # --- the steps: each goes on at once where no hook has a say, which is the rule ----
 
     def _on_hello(self, event: events.Hello) -> None:

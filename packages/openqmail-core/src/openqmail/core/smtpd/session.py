@@ -2,7 +2,7 @@
 
 Bytes go in, what is to be sent is written once a turn.  The client is read no further while the
 machine waits for an answer with a full buffer, or while the disk is behind; nor before the gate
-has let it in.
+has let it in.  The gate comes before the DNS, so who is asked about is counted, too.
 """
 
 import asyncio
@@ -50,6 +50,10 @@ class SmtpSession(asyncio.BufferedProtocol):
     _dialogue: Dialogue | None = None  # of a client that was let in
     _known = False  # who it is
     _crowd = b""  # the counter of its network's connections, while one of them is leased
+    _leased = False  # one of all connections
+    _policy: Policy | None = None  # what the rules say; None while only its name can let it in
+    _unnamed = False  # the name of its host is wanted
+    _naming: "Future[str | None] | None" = None  # and asked for
     _paused = False
     _closing = False
     _lingered = 0
@@ -81,38 +85,37 @@ class SmtpSession(asyncio.BufferedProtocol):
         client = self._client
         self._record = SessionRecord(self._context, client[0], client[1], peer.via if peer else None)
         self._pace = Pace(self._context.settings.mindatarate)
-        if peer is not None and peer.name is not None:
-            self._look_up(peer.name)
-        elif self._service.admission.by_name:
-            self._service.opened(self)
-            self.when(self._service.admission.name_of(client[0]), self._look_up)
-        else:
-            self._look_up("")
-        if self._dialogue is None and not self._closing:  # the gate is not so quick
+        self._unnamed = self._service.admission.by_name and (peer is None or peer.name is None)
+        name = "" if peer is None or peer.name is None else peer.name
+        self._look_up(None if self._unnamed else name)
+        if self._dialogue is None and not self._closing:  # the gate is not so quick, or the DNS
             self._paused = True
-            self._transport.pause_reading()
+            if self._naming is None:
+                self._transport.pause_reading()
 
     def _look_up(self, name: str | None) -> None:
         """What the rules say of it; `name`: of its host."""
-        if self._transport is None or self._closing:
-            return
-        address = self._client[0]
-        policy = self._admit(address, name)
-        if policy is None:
+        settings, address = self._context.settings, self._client[0]
+        policy = self._policy = self._admit(address, name)
+        if policy is None and not (self._unnamed and settings.rules.by_name):
             self._refuse(DENIED)
             return
-        self._policy: Policy = policy
         self._service.opened(self)
-        if self._context.settings.connectionsperhour and not policy.relay:
+        if settings.connectionsperhour and not self._relays:
             spent = self._context.gate.spend(CONNECTIONS_PER_HOUR, network_of(address))
             self.when(spent, self._ask_network)
         else:
             self._ask_network(True)
 
+    @property
+    def _relays(self) -> bool:
+        """Its address alone is enough not to be counted."""
+        return self._policy is not None and self._policy.relay
+
     def _ask_network(self, seldom: bool) -> None:
         if not seldom:
             self._refuse(TOO_OFTEN)
-        elif self._context.settings.concurrencynetwork and not self._policy.relay:
+        elif self._context.settings.concurrencynetwork and not self._relays:
             crowd = of(CONNECTIONS_OF_NETWORK, network_of(self._client[0]))
             self.when(self._context.gate.lease(crowd), partial(self._ask_in, crowd))
         else:
@@ -130,15 +133,44 @@ class SmtpSession(asyncio.BufferedProtocol):
     def _enter(self, leased: bool) -> None:
         if not leased:
             self._refuse(BUSY)
-            return
-        if self._transport is None or self._closing:  # it left, or was sent away, meanwhile
+        elif self._transport is None or self._closing:  # it left, or was sent away, meanwhile
             self._context.gate.release(CONNECTIONS)
+        else:
+            self._leased = True
+            if self._unnamed:  # it is read until it says something, so as to see it go
+                self._naming = self._service.admission.name_of(self._client[0])
+                self._transport.resume_reading()
+                self.when(self._naming, self._named)
+            else:
+                self._serve()
+
+    def _named(self, name: str | None) -> None:
+        """The rules again, by the name of its host; who relays for it is counted no more."""
+        self._naming = None
+        if self._transport is None or self._closing:
+            return
+        self._policy = self._admit(self._client[0], name)
+        if self._policy is None:
+            self._refuse(DENIED)
+            return
+        if self._policy.relay:
+            self._leave_crowd()
+        self._serve()
+
+    def _leave_crowd(self) -> None:
+        if self._crowd:
+            self._context.gate.release(self._crowd)
+            self._crowd = b""
+
+    def _serve(self) -> None:
+        """Greet it."""
+        policy = self._policy
+        if self._transport is None or policy is None:
             return
         peer = self._peer
         if peer is None:
             server = self._transport.get_extra_info("sockname")
             peer = self._peer = self._service.fronts.peer(self._client, server[0] if server else "")
-        policy = self._policy
         if peer.xclient:
             offer = msgspec.structs.replace(policy.offer, xclient=True)
             policy = msgspec.structs.replace(policy, offer=offer)
@@ -175,12 +207,14 @@ class SmtpSession(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._service.sessions.discard(self)
-        if self._crowd:
-            self._context.gate.release(self._crowd)
-            self._crowd = b""
+        self._leave_crowd()
+        if self._naming is not None:
+            self._naming.cancel()
         if self._dialogue is not None:
-            self._dialogue.forget()
+            self._dialogue.end()
             self._dialogue = None
+        if self._leased:
+            self._leased = False
             self._context.gate.release(CONNECTIONS)
         if self._known:
             gone = "refused" if self._closing else "eof"
@@ -214,7 +248,7 @@ class SmtpSession(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         dialogue = self._dialogue
         if dialogue is None:
-            self._ended = not self._closing
+            self._ended = bool(self._early) and not self._closing  # else it is gone: it cannot say anything
             return self._ended
         dialogue.machine.receive_data(b"")
         self.go_on()
@@ -279,6 +313,8 @@ class SmtpSession(asyncio.BufferedProtocol):
             answer.add_done_callback(partial(self._told, then))
 
     def _told(self, then: Callable[[T], None], answer: "Future[T]") -> None:
+        if answer.cancelled():  # as it is when nobody is there any more to be told
+            return
         then(answer.result())
         self.go_on()
 
