@@ -1,7 +1,8 @@
 """A message on its way in: the recipients that were accepted, and the body so far.
 
 A body stays in memory until it reaches `LARGE` bytes; from then on it is streamed to the
-queue, and while any is `pending` the client should be read no further.
+queue, and while any is `pending` the client should be read no further.  However small the pieces are
+in which it comes, it takes little more memory than its size.
 """
 
 from asyncio import Future
@@ -12,11 +13,15 @@ from openqmail.core.ports import LARGE, LargeBody, Submission
 from openqmail.core.smtp.events import Mail
 from openqmail.core.values import Envelope, OpenqmailError, Origin, Recipient, TemporaryFailure
 
+MANY = 256
+"""Pieces in a row that are put together: an object for every two bytes would cost many times their size."""
+
 
 class Incoming:
     """One mail transaction, from MAIL to the answer to its end of data."""
 
     __slots__ = (
+        "_blocks",
         "_hops",
         "_large",
         "_pieces",
@@ -35,6 +40,7 @@ class Incoming:
         self._submission = submission
         self._resume = resume
         self._pieces: list[bytes] = []
+        self._blocks = 0  # so many of them, the first, were put together already, and are not again
         self._size = 0
         self._hops = 0
         self._large: LargeBody | None = None
@@ -48,6 +54,9 @@ class Incoming:
             return
         self._pieces.append(chunk)
         self._size += len(chunk)
+        if len(self._pieces) - self._blocks > MANY:
+            self._pieces[self._blocks :] = [b"".join(self._pieces[self._blocks :])]
+            self._blocks += 1
         if self._size >= LARGE:
             head = self._whole()
             self._pieces.clear()
