@@ -770,6 +770,18 @@ def test_those_whose_worker_is_asked_come_along_and_the_others_are_not_told_of(r
     run(story)
 
 
+@pytest.mark.parametrize("nobody", [b"root", b"trouble"])
+def test_those_who_get_no_worker_either_are_told_of_along_with_the_first(run, nobody):
+    async def story(rig):
+        rig.attach()
+        asked = (nobody + b"@h", b"u1@h", nobody + b"@g", b"u2-x@h", nobody)
+        told = await rig.client.check(asked)
+        assert list(told) == [asked[0], asked[2], asked[4]]
+        assert set(told.values()) == {(await rig.deliver(nobody)).result}
+
+    run(story)
+
+
 def test_of_those_that_come_along_only_what_the_worker_tells_is_known(run):
     async def story(rig):
         rig.held = True

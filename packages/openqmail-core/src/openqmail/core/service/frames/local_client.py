@@ -104,13 +104,15 @@ class LocalClient:
         return syncing.future
 
     def check(self, recipients: Sequence[bytes]) -> Verdict:
-        """Others come along when the worker of the first is theirs, too, and few do so already."""
+        """Others come along when the worker of the first is theirs, too, and few do so already; and when
+        neither they nor the first would ever get one, so that nobody has to look at them again."""
         verdict: Verdict = self._loop.create_future()
         first = recipients[0]
         local = _local_part(first)
         key = self._key(local)
         if isinstance(key, Result):
-            tell(verdict, {first: None if key is STOPPED else key})
+            known = None if key is STOPPED else key
+            tell(verdict, {one: known for one in recipients if self._key(_local_part(one)) == key})
             return verdict
         worker = self._workers.get(key)
         if len(self._wanted) >= CHECKERS if worker is None else worker.checks >= CHECKS:
