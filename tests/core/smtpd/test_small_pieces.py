@@ -5,6 +5,7 @@ import tracemalloc
 from typing import Any
 
 from openqmail.core.control.settings import Settings
+from openqmail.core.ports import LARGE
 from openqmail.core.smtp.events import Mail
 from openqmail.core.smtpd.incoming import Incoming
 
@@ -24,6 +25,35 @@ def test_a_message_in_pieces_of_two_bytes_costs_little_more_than_its_size() -> N
         tracemalloc.stop()
     assert incoming.end() == 0
     assert incoming.body() == b"".join(b"%02d" % (at % 97) for at in range(0, SIZE, 2))
+
+
+class Disk:
+    """A submission and its one large body: `writes` has what it was given at once."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+
+    def large(self) -> "Disk":
+        return self
+
+    def write(self, chunk: bytes) -> "asyncio.Future[None]":
+        self.writes.append(chunk)
+        return asyncio.get_running_loop().create_future()
+
+
+def test_a_large_message_in_pieces_of_two_bytes_goes_to_the_queue_in_larger_ones() -> None:
+    async def story() -> None:
+        disk = Disk()
+        incoming = Incoming(Mail(b"s@client.example"), disk, print)  # type: ignore[arg-type]
+        sent = [b"x" * LARGE] + [b"%02d" % (at % 97) for at in range(10_001)]
+        for piece in sent:
+            incoming.add(piece)
+        incoming.end()
+        assert incoming.body() is disk
+        assert b"".join(disk.writes) == b"".join(sent)
+        assert len(disk.writes) < 10
+
+    asyncio.run(story())
 
 
 def test_a_message_in_chunks_of_two_bytes_is_taken_whole(settings: Settings, running: Any) -> None:

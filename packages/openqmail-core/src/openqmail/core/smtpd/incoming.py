@@ -16,6 +16,9 @@ from openqmail.core.values import Envelope, OpenqmailError, Origin, Recipient, T
 MANY = 256
 """Pieces in a row that are put together: an object for every two bytes would cost many times their size."""
 
+LEAST = 4096
+"""Bytes of a streamed body that are worth a write; fewer wait for what comes next, or for the end."""
+
 
 class Incoming:
     """One mail transaction, from MAIL to the answer to its end of data."""
@@ -49,20 +52,17 @@ class Incoming:
 
     def add(self, chunk: bytes) -> None:
         """Take the next piece of the body."""
-        if self._large is not None:
-            self._stream(chunk)
-            return
         self._pieces.append(chunk)
         self._size += len(chunk)
         if len(self._pieces) - self._blocks > MANY:
             self._pieces[self._blocks :] = [b"".join(self._pieces[self._blocks :])]
             self._blocks += 1
-        if self._size >= LARGE:
-            head = self._whole()
-            self._pieces.clear()
-            self._hops = hops(head)  # now, so that nothing of it need stay
+        if self._size < (LARGE if self._large is None else LEAST):
+            return
+        if self._large is None:
+            self._hops = hops(self._whole())  # now, so that nothing of it need stay
             self._large = self._submission.large()
-            self._stream(head)
+        self._stream()
 
     def end(self) -> int:
         """No more will come; how often it was handed on, as its first `LARGE` bytes and more tell."""
@@ -76,6 +76,8 @@ class Incoming:
 
     def body(self) -> bytes | LargeBody:
         """What to submit after the end.  Raises what the disk had to say on the way."""
+        if self._large is not None and self._pieces:
+            self._stream()
         if self.error is not None:
             raise self.error
         return self._whole() if self._large is None else self._large
@@ -92,7 +94,11 @@ class Incoming:
             self._pieces = [b"".join(self._pieces)]
         return self._pieces[0]
 
-    def _stream(self, chunk: bytes) -> None:
+    def _stream(self) -> None:
+        """What is in memory goes to the disk."""
+        chunk = self._whole()
+        self._pieces.clear()
+        self._size = self._blocks = 0
         if self._large is None or self.error is not None:
             return
         self.pending += 1
