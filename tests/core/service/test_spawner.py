@@ -6,7 +6,7 @@ import pwd
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,8 @@ from homes import OWNER, Waiting
 from openqmail.core.control import Home
 from openqmail.core.control.accounts import Account, Accounts
 from openqmail.core.service.frames.blocking import BlockingChannel
-from openqmail.core.service.frames.spawning import FromSpawner, Refused, Start, Started
+from openqmail.core.service.frames.codec import PREFACE, Encoder
+from openqmail.core.service.frames.spawning import FromSpawner, Kill, Refused, Start, Started
 from openqmail.core.service.processes import local
 from openqmail.core.service.processes.process import Inherited
 
@@ -237,7 +238,65 @@ def test_who_asked_and_is_gone_meanwhile_is_given_nothing(
     assert not spawner._waiting
 
 
-def test_who_ends_with_the_service_is_waited_for(spawner: local.Spawner, patient, monkeypatch) -> None:
+@pytest.fixture
+def run(spawner: local.Spawner, monkeypatch) -> Callable[[], int]:
+    """Runs the spawner until its supervisor is gone: until the read side of `_control` is shut."""
+    monkeypatch.setattr(spawner, "_hear", lambda: False)
+
+    def whole() -> int:
+        wakeup, handler = signal.set_wakeup_fd(-1), signal.getsignal(signal.SIGCHLD)
+        try:
+            return spawner.run()
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            signal.signal(signal.SIGCHLD, handler)
+
+    return whole
+
+
+@pytest.mark.parametrize("port", ["check", "local"])
+def test_who_says_much_at_once_keeps_nobody_else_waiting(
+    spawner: local.Spawner, patient, monkeypatch, run, port: str
+) -> None:
+    """As a front end that is a stranger's: what it has killed no longer counts among its workers."""
+    _, his = asks(spawner, port)
+    honest, peer = asks(spawner)
+    begun, start = [], spawner._start
+
+    def noted(client: local._Client, asked: Start) -> bool:
+        begun.append(client)
+        if client is honest:
+            spawner._control.socket.shutdown(socket.SHUT_RD)
+        return start(client, asked)
+
+    monkeypatch.setattr(spawner, "_start", noted)
+    frame = Encoder().frame
+    with his, peer:
+        much = b"".join(frame(Start(at, b"alice")) + frame(Kill(at)) for at in range(200))
+        his.sendall(PREFACE + much)
+        peer.sendall(PREFACE + frame(Start(1, b"bob")))
+        assert run() == 0
+    assert begun.index(honest) <= 1, "each has had at most one word before"
+
+
+def test_all_that_was_said_at_once_has_its_turn(spawner: local.Spawner, patient, monkeypatch, run) -> None:
+    _, peer = asks(spawner, "check")
+    kill = spawner._kill
+
+    def last(client: local._Client, asked: int) -> None:
+        kill(client, asked)
+        if asked == 4:
+            spawner._control.socket.shutdown(socket.SHUT_RD)
+
+    monkeypatch.setattr(spawner, "_kill", last)
+    frame = Encoder().frame
+    with peer:
+        peer.sendall(PREFACE + b"".join(frame(Start(at, b"alice")) + frame(Kill(at)) for at in range(5)))
+        assert run() == 0
+        assert answers(BlockingChannel(peer, FromSpawner)) == [Started] * 5
+
+
+def test_who_ends_with_the_service_is_waited_for(spawner: local.Spawner, patient, monkeypatch, run) -> None:
     """Whoever comes next may deliver the same messages; death comes when the kernel has time for it."""
     kill = os.kill
 
@@ -250,14 +309,8 @@ def test_who_ends_with_the_service_is_waited_for(spawner: local.Spawner, patient
             assert spawner._start(client, Start(number, b"alice"))
         workers = set(client.workers)
         monkeypatch.setattr(os, "kill", later)
-        monkeypatch.setattr(spawner, "_hear", lambda: False)
-        wakeup, handler = signal.set_wakeup_fd(-1), signal.getsignal(signal.SIGCHLD)
         spawner._control.socket.shutdown(socket.SHUT_RD)
-        try:
-            assert spawner.run() == 0
-        finally:
-            signal.set_wakeup_fd(wakeup)
-            signal.signal(signal.SIGCHLD, handler)
+        assert run() == 0
     assert len(workers) == 2
     for pid in workers:
         with pytest.raises(ChildProcessError):

@@ -740,6 +740,34 @@ def test_a_worker_that_does_not_answer_is_asked_no_more_when_enough_wait_for_it(
     run(story)
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_a_worker_that_was_waited_for_in_vain_is_not_waited_for_again_before_it_answers(
+    run, monkeypatch, early
+):
+    """Its user may have stopped it: each recipient would cost a client ten seconds."""
+
+    async def story(rig):
+        rig.held = True
+        spawner = rig.attach(slow=early)
+        first = rig.check(b"u1-1@h")
+        await until(lambda: spawner.pending if early else rig.workers and rig.workers[1001][0].checked)
+        second = rig.check(b"u1-2@h")
+        monkeypatch.setattr(local_client, "CHECKING", -1.0)  # for longer than that, whenever it is
+        assert await rig.check(b"u1-3@h") is None, "nobody can tell"
+        assert not first.done() and not second.done()
+        if early:
+            spawner.answer(spawner.pending[0])
+        await until(lambda: rig.workers and len(rig.workers[1001][0].checks) == 2)
+        worker = rig.workers[1001][0]
+        worker.held = False
+        worker.tell(0)
+        worker.tell(1)
+        assert [await first, await second] == [NOBODY, NOBODY]
+        assert await rig.check(b"u1-4@h") == NOBODY, "it answers again"
+
+    run(story)
+
+
 def test_checks_keep_to_their_number_of_workers_and_to_what_may_wait_for_one(run, monkeypatch):
     monkeypatch.setattr(local_client, "CHECKERS", 4)
 

@@ -7,7 +7,8 @@ that goes is asked to do so before.  What was under way at a worker, or asked of
 was lost is deferred.
 
 Checks go the same way, by a connection of their own and to workers of their own.  One that would
-have to wait behind too many, and one whose worker or spawner was lost, says that nobody can tell.
+have to wait behind too many, or for a worker that others wait for in vain, and one whose worker or
+spawner was lost, says that nobody can tell.
 """
 
 import asyncio
@@ -34,6 +35,11 @@ SYNCING, DELIVERING = 60.0, 900.0
 """Seconds that a worker may be silent while it syncs, and while it delivers; it may be as much more as
 idle ones are looked for.  Then it is killed: its user may have stopped it, or his disk hangs, and
 everybody's results wait for a sync."""
+
+CHECKING = 8.0
+"""Seconds that a worker may be silent while it checks; then no other check waits for it until it says
+something.  It is less than clients wait, so each is kept waiting once and not for each recipient."""
+
 CHECKS = 256
 """Checks that may wait for one worker."""
 
@@ -115,7 +121,7 @@ class LocalClient:
             tell(verdict, {one: known for one in recipients if self._key(_local_part(one)) == key})
             return verdict
         worker = self._workers.get(key)
-        if len(self._wanted) >= CHECKERS if worker is None else worker.checks >= CHECKS:
+        if len(self._wanted) >= CHECKERS if worker is None else not self._answers(worker):
             tell(verdict, {first: None})
             return verdict
         worker = worker or self._want(key, local)
@@ -125,6 +131,10 @@ class LocalClient:
         if not worker.running:
             self._go_on()
         return verdict
+
+    def _answers(self, worker: Worker) -> bool:
+        """Whether it can be asked for one more check."""
+        return worker.checks < CHECKS and not worker.keeps_checks(self._loop.time(), CHECKING)
 
     # --- life ---------------------------------------------------------------------------
 

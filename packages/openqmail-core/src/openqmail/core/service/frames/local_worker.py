@@ -102,6 +102,10 @@ class Worker:
             syncing if self._syncs or self._checks else delivering if self._jobs else inf
         )
 
+    def keeps_checks(self, now: float, patience: float) -> bool:
+        """Whether checks wait for it, and it has said nothing for longer than that."""
+        return self.checks > 0 and now - self.heard > patience
+
     def begin(self, connection: socket.socket) -> None:
         """It runs, and takes what waits for it."""
         self._channel = Channel(connection, FromWorker, self._received, self._lost, descriptors=False)
@@ -164,6 +168,8 @@ class Worker:
         """Of the first it is told whatever happens, of the others when that is known."""
         self.along += len(recipients) - 1
         if self._channel is None:
+            if not self._early_checks:
+                self.heard = self._loop.time()
             self._early_checks.append((recipients, verdict))
         else:
             self._ask(self._channel, recipients, verdict)

@@ -2,9 +2,9 @@
 anybody is refused.
 
 Who keeps some is not known to the unit, only who may: whoever was given more than he needed.  Who was
-called gives back what he does not use and keeps nothing until he is given something ahead again, so at a
-limit he is called once and not for each who is refused.  An answer waits for those who are called, but
-not for long: who is silent holds nobody up.
+called gives back what he does not use and keeps nothing until he is given something ahead again, which he
+is not before he has answered; so at a limit he is called once and not for each who is refused.  An answer
+waits for those who are called, but not for long: who is silent holds nobody up.
 """
 
 import asyncio
@@ -65,12 +65,14 @@ class Recalls:
         known = self._counters.get(want.counter)
         room = self._gate.room(want.counter)
         if known is None or not known.waiting:
+            # Who asks before he has heard that he is called: his answer will not be about this.
+            ahead = 0 if known is not None and want.holder in known.called else want.ahead
             if room is None:
-                self._give(want, want.count + want.ahead)
+                self._give(want, want.count + ahead)
                 return
             if want.count <= room:
                 share = (room - want.count) // (2 * len(self._holders))
-                self._give(want, want.count + min(want.ahead, share))
+                self._give(want, want.count + min(ahead, share))
                 return
         if not want.count:
             want.give(0)

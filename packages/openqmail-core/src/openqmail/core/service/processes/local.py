@@ -6,7 +6,8 @@ A worker has a socket to who asked for it and a pipe to the spawner; the end of 
 Workers of one who is gone are killed, and their users have no other before they have ended, so no two
 processes ever deliver the same message; one that cannot end, in a home on a server that does not
 answer, keeps nobody else waiting.  Who asks by the port `check` gets workers that only tell
-whether there is a mailbox; they are counted by themselves, and nobody waits for them.
+whether there is a mailbox; they are counted by themselves, and nobody waits for them.  Those who ask
+take turns, a word each: whoever says much at once keeps only himself waiting.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import select
 import signal
 import socket
 import time
+from collections import deque
 
 from openqmail.core.control.accounts import Account
 from openqmail.core.control.assign import Users, owner_of
@@ -48,6 +50,8 @@ class _Client:
     def __init__(self, connection: socket.socket, port: str) -> None:
         self.delivers = port == "local"
         self.channel = BlockingChannel(connection, ToSpawner, descriptors=False)
+        self.said: deque[Start | Kill] = deque()
+        """What has come and had no turn yet; until then nothing more is read."""
         self.workers: set[int] = set()
         self.asked: dict[int, int] = {}
         """The id by which a worker was asked for -> its pid."""
@@ -82,8 +86,9 @@ class Spawner:
         while not self._leaving or any(client.delivers for client in self._clients):
             channels = {client.channel.fileno(): client for client in self._clients}
             watched = [self._control.fileno(), child_ended, *channels]
+            patience = 0.0 if any(client.said for client in self._clients) else self._patience()
             try:
-                readable = select.select(watched, (), (), self._patience())[0]
+                readable = select.select(watched, (), (), patience)[0]
             except InterruptedError:
                 continue
             if child_ended in readable:
@@ -92,7 +97,7 @@ class Spawner:
                 self._reap()
             if self._control.fileno() in readable and not self._hear():
                 break
-            for client in [channels[one] for one in readable if one in channels]:
+            for client in [one for number, one in channels.items() if one.said or number in readable]:
                 self._answer(client)
             self._try_again()
         for client in list(self._clients):
@@ -126,19 +131,23 @@ class Spawner:
     # --- who asks -----------------------------------------------------------------------
 
     def _answer(self, client: _Client) -> None:
-        try:
-            asked = client.channel.receive()
-        except FrameError:
-            asked = None
-        if asked is None:
-            self._end(client)
-            return
-        for message, _ in asked:
-            if isinstance(message, Kill):
-                self._kill(client, message.id)
-            elif not self._start(client, message):
+        """One word of his: each may cost a fork, and others wait for theirs."""
+        if not client.said:
+            try:
+                asked = client.channel.receive()
+            except FrameError:
+                asked = None
+            if asked is None:
                 self._end(client)
                 return
+            client.said.extend(message for message, _ in asked)
+        if not client.said:
+            return
+        message = client.said.popleft()
+        if isinstance(message, Kill):
+            self._kill(client, message.id)
+        elif not self._start(client, message):
+            self._end(client)
 
     def _kill(self, client: _Client, asked: int) -> None:
         """One of who asks; what it was is reaped as any other that ends."""

@@ -47,7 +47,9 @@ class Inherited:
         admin: socket.socket | None,
         submit: socket.socket | None,
         salvage: bool,
+        read: int = 0,
     ) -> None:
+        """`read`: when the supervisor read these settings, seconds UTC; it may be long ago."""
         self.home = home
         self.settings = settings
         self.accounts = accounts
@@ -56,6 +58,7 @@ class Inherited:
         self.admin = admin
         self.submit = submit
         self.salvage = salvage
+        self.read = read
         self.tcpto: int | None = None
         """queue/lock/tcpto, open, in `remote` alone, who may not reach the queue."""
 

@@ -54,8 +54,8 @@ class _Send:
         self._local = local_client(process.inherited)
         self._remote = RemoteClient()
         self._code = 0
-        self._read = int(time.time())
-        """When the settings in force were read: the supervisor did it just now."""
+        self._read = process.inherited.read
+        """When the settings in force were read."""
         self._queueing = Queueing(
             home,
             settings,

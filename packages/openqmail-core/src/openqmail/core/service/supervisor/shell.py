@@ -57,7 +57,7 @@ class Supervisor:
         legacy: Legacy | None,
     ) -> None:
         self._home, self._lock, self._clock, self._log = home, lock, clock, log
-        self._ground = Ground(home, settings)
+        self._ground = Ground(home, settings, int(clock.now()))
         self._signals = Signals()
         self._salvage = salvage
         self._legacy = legacy
@@ -235,7 +235,7 @@ class Supervisor:
             _ACTIONS[type(action)](self, action)
 
     def _start(self, action: mind.Start) -> None:
-        settings, bound = self._ground.for_child(action.trial)
+        settings, bound, read = self._ground.for_child(action.trial)
         inherited = Inherited(
             self._home,
             settings,
@@ -245,6 +245,7 @@ class Supervisor:
             self._ground.admin,
             self._ground.submit,
             self._salvage,
+            read,
         )
         self._log.flush()
         try:
