@@ -59,6 +59,28 @@ class Directions(msgspec.Struct, frozen=True):
             stops = tuple(stop for stop in stops if source.local(stop.address) is not None)
         return stops[:MOST_STOPS]
 
+    @property
+    def length(self) -> int:
+        """How many stops there are in all."""
+        return sum(len(host) for hosts in self.preferences for host in hosts)
+
+    def shortened(self) -> "Directions":
+        """With no more stops of a family than a delivery tries, by lot among the hosts of one preference."""
+        if self.length <= MOST_STOPS:
+            return self
+        left = [MOST_STOPS, MOST_STOPS]
+
+        def fits(stop: Stop) -> bool:
+            family = ":" in stop.address
+            left[family] -= 1
+            return left[family] >= 0
+
+        preferences = []
+        for hosts in self.preferences:
+            shorter = (tuple(filter(fits, host)) for host in random.sample(hosts, len(hosts)))
+            preferences.append(tuple(filter(None, shorter)))
+        return Directions(self.transport, tuple(filter(None, preferences)), self.ttl)
+
 
 def find_route(domain: bytes, routes: dict[bytes, Route]) -> Route | None:
     """What control/smtproutes says of a domain."""
