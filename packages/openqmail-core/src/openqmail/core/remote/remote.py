@@ -19,14 +19,13 @@ from openqmail.core.log import Alert, Log
 from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import report
 from openqmail.core.remote.directions import Directions, Pathfinder
+from openqmail.core.remote.known import Known
 from openqmail.core.remote.own import own_addresses
 from openqmail.core.remote.tcpto import Timeouts
 from openqmail.core.remote.transport import Counted, Transport, TransportFactory
 from openqmail.core.values import OpenqmailError, Result
 
 GROUP = "openqmail.transports"
-MOST_SECONDS = 300.0
-MOST_KNOWN = 10_000
 MOST_SENDERS = 1000
 
 Results = Future[tuple[Result, ...]]
@@ -63,16 +62,15 @@ class Remote:
         self._port = exchanger_port
         self._timeouts = timeouts or Timeouts()
         self._transports: dict[str, Transport] = {}
-        self._known: dict[bytes, tuple[float, Directions]] = {}
+        self._known = Known()
         self._tasks: set[asyncio.Task[None]] = set()
         self._resolver = resolver or resolver_of(settings)
         self._pathfinder = Pathfinder(settings, self._resolver, own, exchanger_port)
         self._source_of = _sources(settings)
 
     def deliver(self, job: RemoteJob) -> Results:
-        known = self._known.get(job.domain)
-        if known is not None and time.monotonic() < known[0]:
-            directions = known[1]
+        directions = self._known.get(job.domain, time.monotonic())
+        if directions is not None:
             transport = self._transports.get(directions.transport)
             if transport is not None:
                 return self._send(transport, job, directions)
@@ -115,7 +113,7 @@ class Remote:
             found = await pathfinder.find(job.domain)
             if isinstance(found, Directions):
                 if pathfinder is self._pathfinder:
-                    self._remember(job.domain, found)
+                    self._known.put(job.domain, found, time.monotonic())
                 self._hand_over(job, found).add_done_callback(partial(self._pass_on, job, future))
                 return
             results = _all(job, found)
@@ -161,12 +159,6 @@ class Remote:
         future: Results = asyncio.get_running_loop().create_future()
         future.set_result(_all(job, report.no_family(source.place)))
         return future
-
-    def _remember(self, domain: bytes, directions: Directions) -> None:
-        self._known.pop(domain, None)
-        if len(self._known) >= MOST_KNOWN:
-            del self._known[next(iter(self._known))]
-        self._known[domain] = (time.monotonic() + min(directions.ttl, MOST_SECONDS), directions)
 
 
 def resolver_of(settings: Settings) -> Resolver:
