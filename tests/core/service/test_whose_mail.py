@@ -56,7 +56,8 @@ def of_delivery_and_rcpt(home: Home, name: bytes) -> list[Result | None]:
     async def story() -> list[Result | None]:
         client = LocalClient(users_of(home), (ALIAS.uid, ALIAS.gid))
         job: Any = SimpleNamespace(recipient=name + b"@here.example")
-        return [(await client.deliver(job)).result, await client.check(job.recipient)]
+        told = await client.check((job.recipient,))
+        return [(await client.deliver(job)).result, told[job.recipient]]
 
     return asyncio.run(story())
 
