@@ -17,6 +17,7 @@ import pytest
 from homes import OWNER, Waiting
 from openqmail.core.control import Home
 from openqmail.core.control.accounts import Account, Accounts
+from openqmail.core.service.frames import blocking
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.frames.spawning import FromSpawner, Refused, Start, Started
 from openqmail.core.service.processes import local
@@ -159,6 +160,31 @@ def test_workers_for_checks_that_do_not_die_count_until_they_have(
         assert spawner._start(client, Start(1, b"alice"))
         assert answers(BlockingChannel(peer, FromSpawner)) == [Started]
         spawner._end(client)
+
+
+# --- who does not read what he is told ----------------------------------------------------------
+
+
+def test_who_reads_late_is_told_of_all_that_he_may_ask_at_a_time(spawner: local.Spawner, patient) -> None:
+    client, peer = asks(spawner)
+    with peer:
+        for number in range(local.MOST + 10):
+            assert spawner._start(client, Start(number, b"alice"))
+        assert answers(BlockingChannel(peer, FromSpawner)) == [Started] * local.MOST + [Refused] * 10
+        spawner._end(client)
+
+
+def test_who_never_reads_is_sent_away_and_nobody_waits_for_him(
+    spawner: local.Spawner, patient, monkeypatch
+) -> None:
+    monkeypatch.setattr(blocking, "PATIENCE", 1e9)
+    monkeypatch.setattr(local, "CHECKERS", 0)
+    client, peer = asks(spawner, "check")
+    with peer:
+        told = BlockingChannel(peer, FromSpawner)
+        while client in spawner._clients:
+            told.send(Start(1, b"alice"))
+            spawner._answer(client)
 
 
 # --- workers that were killed and have not ended -----------------------------------------------

@@ -47,7 +47,8 @@ class _Client:
 
     def __init__(self, connection: socket.socket, port: str) -> None:
         self.delivers = port == "local"
-        self.channel = BlockingChannel(connection, ToSpawner, descriptors=False)
+        # What may be asked at a time has room in the socket: only one who is not ours leaves it full.
+        self.channel = BlockingChannel(connection, ToSpawner, descriptors=False, patient=False)
         self.workers: set[int] = set()
         self.asked: dict[int, int] = {}
         """The id by which a worker was asked for -> its pid."""
