@@ -236,6 +236,25 @@ def test_a_worker_that_does_not_end_its_delivery_is_killed_and_the_delivery_defe
     run(story, kept=0.4, silent=(900.0, 0.2))
 
 
+def test_who_is_silent_is_killed_by_the_spawner_that_started_it(run):
+    """Ids are each spawner's own: the newer one knows another user's worker by the same."""
+
+    async def story(rig):
+        rig.held = True
+        older = rig.attach()
+        stuck = rig.deliver(b"u1")
+        await until(lambda: rig.workers and rig.workers[1001][0].jobs)
+        newer = rig.attach()
+        rig.held = False
+        await rig.delivered(b"u2")
+        assert (await stuck).result.outcome is Outcome.DEFERRAL
+        await until(lambda: older.ended)
+        assert (older.killed, newer.killed) == ([1], [])
+        assert (older.asked, newer.asked) == ([b"u1"], [b"u2"])
+
+    run(story, kept=0.4, silent=(900.0, 0.2))
+
+
 # --- who gets what ----------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
-from openqmail.core.control.assign import Directory, User, owner_of
+from openqmail.core.control.assign import CHANGED, Directory, User, owner_of
 from openqmail.core.ports import LocalJob, Written
 from openqmail.core.service.frames.local_worker import MOST_FILES, Answer, Key, Verdict, Worker, settle, tell
 from openqmail.core.service.frames.results import LOCAL_LOST, LOCAL_SILENT, STOPPED
@@ -48,8 +48,6 @@ ALONG = 1000
 
 CHECKERS = 64
 """Workers that may be waited for, by checks."""
-
-CHANGED = Result(Outcome.DEFERRAL, b"The user of this address has just changed in users/cdb. (#4.3.0)\n")
 
 
 class LocalClient:

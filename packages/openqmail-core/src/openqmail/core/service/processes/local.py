@@ -49,7 +49,8 @@ class _Client:
 
     def __init__(self, connection: socket.socket, port: str) -> None:
         self.delivers = port == "local"
-        self.channel = BlockingChannel(connection, ToSpawner, descriptors=False)
+        # What may be asked at a time has room in the socket: only one who is not ours leaves it full.
+        self.channel = BlockingChannel(connection, ToSpawner, descriptors=False, patient=False)
         self.said: deque[Start | Kill] = deque()
         """What has come and had no turn yet; until then nothing more is read."""
         self.workers: set[int] = set()
