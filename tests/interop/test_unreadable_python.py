@@ -3,6 +3,7 @@ as root and goes on as the owner of a home has whatever it ever needs."""
 
 import importlib.util
 import os
+import shutil
 import signal
 import smtplib
 import sys
@@ -13,7 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from homes import Home, Place, Waiting
+from homes import OWNER, Home, Place, Waiting
 
 if os.geteuid():
     pytest.skip("only root can keep a Python to itself", allow_module_level=True)
@@ -103,6 +104,25 @@ def test_an_address_beyond_ascii_is_answered(home: Home) -> None:
         client.send(f"RCPT TO:<a@{BEYOND_ASCII}>\r\n".encode())
         assert client.getreply()[0] == 250
         assert client.docmd("RCPT TO:<alice@a.example>")[0] == 250
+
+
+COMMANDS = [
+    "check",
+    "control check",
+    "mailbox list",
+    "mailbox add bob",
+    "queue list",
+    "queue settle",
+    "user list",
+]
+
+
+def test_roots_commands_need_no_more_of_python_than_they_have(home: Home) -> None:
+    home.control("bindings", "*:127.0.0.1:*:")
+    shutil.chown(home.path / "control/bindings", OWNER)
+    for words in [*COMMANDS, "why alice@a.example"]:
+        ran = home.run(*words.split(), check=False)
+        assert (words, ran.returncode, ran.stderr) == (words, 0, ""), ran.stdout
 
 
 @METRICS
