@@ -1,6 +1,5 @@
 """Control files: their values, their defaults, and every mistake with file, line and remedy."""
 
-import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from openqmail.core.control import (
     Route,
     Settings,
     check,
+    extensions,
     read_settings,
 )
 from openqmail.core.control.assign import compile_cdb
@@ -293,7 +293,7 @@ def test_what_is_no_address_and_port_is_none_for_figures(make: Make, line: str) 
 def test_figures_without_the_library_are_an_error_that_names_the_remedy(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(extensions, "installed", lambda library: False)
     [error] = check(make(metrics="127.0.0.1:9099\n")).errors
     assert str(error).startswith("control/metrics: needs prometheus-client")
     assert "pip install 'openqmail-core[metrics]'" in str(error)

@@ -7,7 +7,7 @@ the control files say is the matter of `openqmail control check`.
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import msgspec
@@ -33,7 +33,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(home: Home | None, args: argparse.Namespace) -> int:
-    from openqmail.core.service.confine import landlock, seccomp  # noqa: PLC0415  # only this command's
+    # Only this command's, and the owner may not be able to read where it lies.
+    from openqmail.core.remote.dialing import NotBound, bound  # noqa: PLC0415
+    from openqmail.core.service.confine import landlock, seccomp  # noqa: PLC0415
+
+    def binding(address: str) -> str | None:
+        """Why it cannot be bound here."""
+        try:
+            bound(address, ":" in address).close()
+        except NotBound as failure:
+            return failure.reason
+        except OSError as failure:
+            return failure.strerror or str(failure)
+        return None
 
     here = needed(home)
     accounts = find_accounts(here)
@@ -41,7 +53,7 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
         found = examine(here, accounts)
         if here.queue not in [one.place for one in found]:
             found += _queue(here, accounts.send)
-        found += _addresses_of_others(here)
+        found += _addresses_of_others(here, binding)
     for one in found:
         print(msgspec.json.encode(one).decode() if args.json else _on_a_line(str(one)))
     if not args.json:
@@ -65,20 +77,15 @@ def _queue(home: Home, send: Account) -> Iterator[Finding]:
         yield Finding(f"is missing{more}", first, f"restore what was there, or: {remedy}")
 
 
-def _addresses_of_others(home: Home) -> Iterator[Finding]:
+def _addresses_of_others(home: Home, binding: Callable[[str], str | None]) -> Iterator[Finding]:
     """What control/bindings names and nobody can bind here.  Control files that cannot be read are the
     other check's."""
-    from openqmail.core.remote.dialing import NotBound, bound  # noqa: PLC0415  # only this command's
-
     try:
         bindings = read_settings(home).sources()
     except OpenqmailError:
         return
     for address, place in bindings.addresses().items():
-        try:
-            bound(address, ":" in address).close()
-        except (NotBound, OSError) as failure:
-            reason = failure.reason if isinstance(failure, NotBound) else failure.strerror
+        if reason := binding(address):
             yield Finding(
                 f"this host does not have {address} ({reason}), so mail that goes out from there would wait",
                 place,

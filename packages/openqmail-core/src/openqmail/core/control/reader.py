@@ -17,7 +17,7 @@ from openqmail.core.control.definition import Definition
 from openqmail.core.control.definitions import DEFINITIONS, FOREIGN
 from openqmail.core.control.home import Home
 from openqmail.core.control.rules import Rules
-from openqmail.core.control.settings import Listener, Settings
+from openqmail.core.control.settings import METRICS_LIBRARY, Listener, Settings
 from openqmail.core.control.tcprules import without_effect
 from openqmail.core.control.text import SIZE, ControlText, nearest
 from openqmail.core.values import ControlError, OpenqmailError, TemporaryFailure
@@ -197,12 +197,9 @@ def not_installed(values: Mapping[str, object], home: Home) -> list[ControlError
             extensions.find(group, name)
         except ControlError as error:
             errors.append(ControlError(error.file, _line_of(home, error.file, name), error.why))
-    if values.get("metrics"):
-        from importlib.util import find_spec  # noqa: PLC0415  # seldom
-
-        if find_spec("prometheus_client") is None:
-            why = "needs prometheus-client, which is not installed: pip install 'openqmail-core[metrics]'"
-            errors.append(ControlError("control/metrics", 0, why))
+    if values.get("metrics") and not extensions.installed(METRICS_LIBRARY):
+        why = "needs prometheus-client, which is not installed: pip install 'openqmail-core[metrics]'"
+        errors.append(ControlError("control/metrics", 0, why))
     return errors
 
 

@@ -10,8 +10,9 @@ import msgspec
 
 from openqmail.core.control import extensions
 from openqmail.core.control.home import Home
-from openqmail.core.control.owner import become_owner, load_late
+from openqmail.core.control.owner import become_owner, for_everybody, load_late
 from openqmail.core.control.reader import read_settings
+from openqmail.core.control.settings import METRICS_LIBRARY
 from openqmail.core.log import LogWriter
 from openqmail.core.service.confine import harden
 from openqmail.core.service.lock import HomeLock
@@ -40,7 +41,7 @@ def run(home: Home, *, salvage: bool = False) -> int:
     _import_all()
     legacy = Legacy.take(os.environ)
     if home.uid or os.geteuid():
-        _import_metrics(home)
+        _import_metrics()
         become_owner(home)
     harden(no_new_privileges=False)
     os.umask(0o077)
@@ -59,9 +60,9 @@ def run(home: Home, *, salvage: bool = False) -> int:
         lock.release()
 
 
-def _import_metrics(home: Home) -> None:
-    """What one process needs that there mostly is not, and which imports it by itself where it is root."""
-    if os.geteuid() == 0 and os.path.lexists(os.path.join(home.control, "metrics")):
+def _import_metrics() -> None:
+    """What one process needs that there mostly is not, and which imports it by itself if it can."""
+    if os.geteuid() == 0 and not for_everybody(METRICS_LIBRARY):
         with contextlib.suppress(ImportError):  # said when the control files are read
             importlib.import_module("openqmail.core.service.processes.metrics")
 

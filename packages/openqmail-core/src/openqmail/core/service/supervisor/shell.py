@@ -325,8 +325,9 @@ class Supervisor:
         self._manager.reloading()
         try:
             settings = self._ground.attempt(self._log, self._clock)
-        except OpenqmailError as error:
-            self._say(Alert(f"the settings stay as they were: {error}"))
+        except Exception as error:  # whatever it is: nothing that is tried ends what serves
+            why = str(error) if isinstance(error, OpenqmailError) else repr(error)
+            self._say(Alert(f"the settings stay as they were: {why}"))
             self._manager.tell("READY=1")
             return
         self._why = ""
