@@ -197,3 +197,45 @@ def test_a_full_disk_behind_the_output_is_one_sentence(
     assert ran.stderr == (
         "openqmail: what was to be printed cannot be written: no space left on device; ask again\n"
     )
+
+
+def test_a_queue_that_is_not_mounted_is_no_empty_queue(run: Run, made: Path, numbers: list[int]) -> None:
+    """What stands there in its place is what a mount point is: a folder, perhaps with a lost+found."""
+    (made / "queue").rename(made / "elsewhere")
+    (made / "queue").mkdir(0o700)
+    give(made / "queue", *Home(str(made)).owner)
+    for words in (["check"], ["queue", "list"], ["queue", "settle"]):
+        ran = run("--home", made, *words)
+        assert ran.code == 100, words
+        assert f"{made}/queue" in ran.out + ran.err and "is its file system mounted?" in ran.out + ran.err
+    begin = ran.err.rpartition("an empty queue: ")[2]
+    assert list((made / "queue").iterdir()) == []
+    (made / "queue").rmdir()
+    (made / "elsewhere").rename(made / "queue")
+    assert len(run("--home", made, "queue", "list", "--json").out.splitlines()) == len(numbers)
+    for part in (made / "queue").iterdir():
+        shutil.rmtree(part)
+    subprocess.run(begin, shell=True, check=True)
+    assert run("--home", made, "queue", "settle").code == 0
+    assert "owners and modes are as they should be" in run("--home", made, "check").out
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_queue_that_was_put_into_the_queue_is_not_said_to_be_for_removal(
+    run: Run, made: Path, numbers: list[int], whole: bool
+) -> None:
+    """As `mv old/queue home/queue/` does where the home's own was not removed before."""
+    outer, inner = made / "queue.new", made / "queue.new" / "queue"
+    outer.mkdir(0o700)
+    if whole:
+        shutil.copytree(made / "queue", outer, dirs_exist_ok=True, copy_function=lambda *paths: None)
+    (made / "queue").rename(inner)
+    outer.rename(made / "queue")
+    give(made / "queue", *Home(str(made)).owner)
+    ran = run("--home", made, "check")
+    assert ran.code == 100 and f"{made}/queue/queue" in ran.out
+    assert "looks like another queue" in ran.out and "remove" not in ran.out
+    subprocess.run(ran.out.splitlines()[0].rpartition("then: ")[2], shell=True, check=True)
+    assert "owners and modes are as they should be" in run("--home", made, "check").out
+    listed = run("--home", made, "queue", "list", "--json").out.splitlines()
+    assert {json.loads(line)["id"] for line in listed} == set(numbers)
