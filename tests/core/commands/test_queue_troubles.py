@@ -28,18 +28,22 @@ AGAIN = int(time.time()) + 86_400
 DENIED = "cannot be read: permission denied; mend its owner and mode"
 
 
+def store_of(made: Path) -> LocalStore:
+    return LocalStore(
+        PosixDisk(),
+        SystemClock(),
+        os.fsencode(made / "queue"),
+        lambda error: None,
+        route=lambda address: ("remote", address),
+    )
+
+
 @pytest.fixture
 def numbers(made: Path) -> list[int]:
     """Deferred mail from a, b and c in qmail's files."""
 
     async def fill() -> list[int]:
-        store = LocalStore(
-            PosixDisk(),
-            SystemClock(),
-            os.fsencode(made / "queue"),
-            lambda error: None,
-            route=lambda address: ("remote", address),
-        )
+        store = store_of(made)
         store.open()
         numbers = []
         for name in (b"a", b"b", b"c"):
@@ -239,3 +243,36 @@ def test_a_queue_that_was_put_into_the_queue_is_not_said_to_be_for_removal(
     assert "owners and modes are as they should be" in run("--home", made, "check").out
     listed = run("--home", made, "queue", "list", "--json").out.splitlines()
     assert {json.loads(line)["id"] for line in listed} == set(numbers)
+
+
+def test_what_nobody_tried_is_not_deferred_to_the_list_nor_to_the_totals(
+    run: Run, made: Path, numbers: list[int]
+) -> None:
+    """The totals are those that `status` has; wherever the mail lies they count as the list does."""
+
+    async def fill() -> list[int]:
+        store = store_of(made)
+        store.open()
+        two = tuple(Recipient(b"%s@down.example" % name) for name in (b"x", b"y"))
+        envelope, counts = Envelope(b"d@a.example", two), []
+        await store.submit(envelope, b"untried\n")
+        begun = (await store.submit(envelope, b"one has it\n")).id.number
+        await store.record(begun, (Change(0, Outcome.SUCCESS, b""),), (0, 0), False)
+        counts.append(store.totals().deferred)
+        await store.settle()
+        counts.append(store.totals().deferred)
+        await store.close()
+        return counts
+
+    async def reopened() -> int:
+        store = store_of(made)
+        store.open()
+        await store.close()
+        return store.totals().deferred
+
+    counts = [*asyncio.run(fill()), asyncio.run(reopened())]
+    give(made / "queue", *Home(str(made)).owner)
+    listed = run("--home", made, "queue", "list").out
+    deferred = len(numbers) + 1
+    assert "5 messages, 6 recipients waiting, 4 deferred" in listed
+    assert counts == [deferred] * 3

@@ -85,7 +85,7 @@ def test_status_while_it_serves(run: Run, made: Path) -> None:
         for wanted in (
             "serving, process 4711",
             "smtp 127.0.0.1:2525",
-            "2 messages to 3 recipients, 1 deferred",
+            "2 messages, 3 recipients waiting, 1 deferred",
         ):
             assert wanted in ran.out
         assert asked[0] == {"v": 1, "ask": "status"}
@@ -134,7 +134,7 @@ def test_queue_list(run: Run, made: Path) -> None:
     assert "\x1b" not in ran.out, "nothing that a terminal would obey"
     assert "#17  deferred  2.0 KiB  14 Nov 2023 22:13:20 UTC  from <a?[2J@b.example>" in ran.out
     assert "x@y.example  (3 attempts, next when the deliveries under way have ended)" in ran.out
-    assert ran.out.endswith("queue: 2 messages to 2 recipients, 2 deferred, 4.0 KiB\n")
+    assert ran.out.endswith("queue: 2 messages, 2 recipients waiting, 2 deferred, 4.0 KiB\n")
 
 
 def test_a_json_list_is_passed_on_as_it_is(run: Run, made: Path) -> None:

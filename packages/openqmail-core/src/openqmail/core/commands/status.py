@@ -90,7 +90,9 @@ def totals(queue: dict[str, Any]) -> str:
     messages, recipients = queue.get("messages", 0), queue.get("recipients", 0)
     if not messages:
         return "empty"
-    text = f"{messages} message{'s' * (messages != 1)} to {recipients} recipient{'s' * (recipients != 1)}"
+    text = (
+        f"{messages} message{'s' * (messages != 1)}, {recipients} recipient{'s' * (recipients != 1)} waiting"
+    )
     parts = [f"{queue[name]} {name}" for name in ("deferred", "held") if queue.get(name)]
     return ", ".join([text, *parts, in_units(queue.get("bytes", 0))])
 

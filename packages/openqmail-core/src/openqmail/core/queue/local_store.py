@@ -437,7 +437,7 @@ class LocalStore:
         return QueueTotals(
             messages=len(entries) + len(residents),
             recipients=sum(entry.left for entry in entries) + sum(one.left for one in residents),
-            deferred=sum(any(entry.due) for entry in entries) + sum(not one.held for one in residents),
+            deferred=sum(entry.deferred for entry in entries) + sum(one.deferred for one in residents),
             held=sum(one.held for one in residents),
             bytes=sum(entry.size for entry in entries) + sum(one.size for one in residents),
         )

@@ -166,7 +166,7 @@ class Scan:
     ) -> None:
         layout = self._layout
         files = layout.held_files(number) if held else layout.files(number)
-        due_local = due_remote = left = locals_ = 0
+        due_local = due_remote = left = locals_ = remotes = 0
         path = files.mess
         try:
             size = self._facts(path).size
@@ -186,14 +186,15 @@ class Scan:
                 due_local = mtime if todo else 0
             if has_remote:
                 path = files.remote
-                _, todo, mtime = self._list(path)
+                remotes, todo, mtime = self._list(path)
                 left += todo
                 due_remote = mtime if todo else 0
         except (OSError, ValueError) as error:
             self._waits(number, path, f"{unreadable(path, error)}, then start again")
             return
+        begun = left < locals_ + remotes
         self._found.residents[number] = Resident(
-            birth, due_local, due_remote, size, left, locals_, b"", held, has_remote, has_bounce
+            birth, due_local, due_remote, size, left, locals_, b"", held, has_remote, has_bounce, begun=begun
         )
 
     def _lost_its_lists(self, number: int, info: bytes) -> bool:
