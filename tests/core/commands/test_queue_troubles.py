@@ -20,7 +20,7 @@ import pytest
 from homes import command
 from openqmail.core.control import Home
 from openqmail.core.queue import Change, LocalStore
-from openqmail.core.values import Envelope, Outcome, Recipient
+from openqmail.core.values import Envelope, OpenqmailError, Outcome, Recipient
 from openqmail.core.world import PosixDisk, SystemClock
 
 Run = Callable[..., Any]
@@ -276,3 +276,28 @@ def test_what_nobody_tried_is_not_deferred_to_the_list_nor_to_the_totals(
     deferred = len(numbers) + 1
     assert "5 messages, 6 recipients waiting, 4 deferred" in listed
     assert counts == [deferred] * 3
+
+
+def test_messages_that_cannot_be_read_are_counted_while_they_cannot(made: Path, numbers: list[int]) -> None:
+    path = file(made, "remote", numbers[0])
+    whole = path.read_bytes()
+
+    async def story() -> list[int]:
+        store, counts = store_of(made), []
+        store.open()
+        for content in (whole, b"", whole):
+            path.write_bytes(content)
+            try:
+                store.load(numbers[0])
+            except OpenqmailError:
+                counts.append(-1)
+            counts.append(store.totals().unreadable)
+        path.write_bytes(b"")
+        await store.close()
+        store = store_of(made)
+        store.open()
+        counts.append(store.totals().unreadable)
+        await store.close()
+        return counts
+
+    assert asyncio.run(story()) == [0, -1, 1, 0, 1]

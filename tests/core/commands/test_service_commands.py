@@ -91,6 +91,15 @@ def test_status_while_it_serves(run: Run, made: Path) -> None:
         assert asked[0] == {"v": 1, "ask": "status"}
 
 
+def test_status_says_what_cannot_be_read_and_that_new_mail_is_refused(run: Run, made: Path) -> None:
+    with answering(made, {"status": line(STATUS)}):
+        assert "unreadable" not in (told := run("--home", made, "status").out) and "refused" not in told
+    trouble = STATUS | {"queue": {**STATUS["queue"], "unreadable": 2, "full": True}}
+    with answering(made, {"status": line(trouble)}):
+        told = run("--home", made, "status").out
+    assert "unreadable 2 messages" in told and "new mail is refused (452)" in told
+
+
 def test_status_while_it_drains_is_not_serving(run: Run, made: Path) -> None:
     with answering(made, {"status": line(STATUS | {"state": "draining"})}):
         assert run("--home", made, "status").code == 100
