@@ -211,7 +211,7 @@ def test_queue_show_and_flush(run: Run, made: Path) -> None:
         assert (ran.code, ran.out) == (0, content.decode("utf-8", "backslashreplace"))
         assert asked[0] == {"v": 1, "ask": "show", "number": 17}
         ran = run("--home", made, "queue", "flush")
-        assert (ran.code, ran.out) == (0, "3 messages that waited will be tried now\n")
+        assert (ran.code, ran.out) == (0, "3 messages that waited are due now\n")
 
 
 def test_what_is_not_there_is_1_and_the_rest_is_shown(run: Run, made: Path) -> None:
