@@ -117,6 +117,11 @@ def stranger_in_queue(home: Path) -> None:
 
 SMTPD, GATE, SEND, REMOTE, ALIAS = (f"{name_of(role)} ({role})" for role in system_users.ROLES)
 
+
+def give_queue(home: Path) -> None:
+    chown(home / "queue", "send")
+
+
 DAMAGES: dict[str, tuple[Damage, str, str]] = {
     "a queue for all to see": (
         lambda home: (home / "queue").chmod(0o755),
@@ -192,6 +197,11 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
         "root may not work with it",
     ),
     "no queue": (lambda home: shutil.rmtree(home / "queue"), "queue", "is missing"),
+    "a queue that is not mounted": (
+        lambda home: (shutil.rmtree(home / "queue"), (home / "queue").mkdir(0o700), give_queue(home)),
+        "queue",
+        "has nothing of a queue in it",
+    ),
     "no folder of the queue": (
         lambda home: shutil.rmtree(home / "queue" / "mess"),
         "queue/mess",
@@ -261,7 +271,7 @@ def test_each_damage_is_found_and_its_remedy_mends_it(name: str, home: Path, run
     found = findings(run, home)
     place = os.path.normpath(home / where)
     assert any(one[1] == place and thing in one[0] for one in found), found
-    mend([remedy.split("or: ")[-1] for _, _, remedy in found])
+    mend([re.split("or: |an empty queue: ", remedy)[-1] for _, _, remedy in found])
     assert findings(run, home) == []
 
 

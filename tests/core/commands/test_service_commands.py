@@ -85,10 +85,19 @@ def test_status_while_it_serves(run: Run, made: Path) -> None:
         for wanted in (
             "serving, process 4711",
             "smtp 127.0.0.1:2525",
-            "2 messages to 3 recipients, 1 deferred",
+            "2 messages, 3 recipients waiting, 1 deferred",
         ):
             assert wanted in ran.out
         assert asked[0] == {"v": 1, "ask": "status"}
+
+
+def test_status_says_what_cannot_be_read_and_that_new_mail_is_refused(run: Run, made: Path) -> None:
+    with answering(made, {"status": line(STATUS)}):
+        assert "unreadable" not in (told := run("--home", made, "status").out) and "refused" not in told
+    trouble = STATUS | {"queue": {**STATUS["queue"], "unreadable": 2, "full": True}}
+    with answering(made, {"status": line(trouble)}):
+        told = run("--home", made, "status").out
+    assert "unreadable 2 messages" in told and "new mail is refused (452)" in told
 
 
 def test_status_while_it_drains_is_not_serving(run: Run, made: Path) -> None:
@@ -134,7 +143,7 @@ def test_queue_list(run: Run, made: Path) -> None:
     assert "\x1b" not in ran.out, "nothing that a terminal would obey"
     assert "#17  deferred  2.0 KiB  14 Nov 2023 22:13:20 UTC  from <a?[2J@b.example>" in ran.out
     assert "x@y.example  (3 attempts, next when the deliveries under way have ended)" in ran.out
-    assert ran.out.endswith("queue: 2 messages to 2 recipients, 2 deferred, 4.0 KiB\n")
+    assert ran.out.endswith("queue: 2 messages, 2 recipients waiting, 2 deferred, 4.0 KiB\n")
 
 
 def test_a_json_list_is_passed_on_as_it_is(run: Run, made: Path) -> None:
@@ -202,7 +211,7 @@ def test_queue_show_and_flush(run: Run, made: Path) -> None:
         assert (ran.code, ran.out) == (0, content.decode("utf-8", "backslashreplace"))
         assert asked[0] == {"v": 1, "ask": "show", "number": 17}
         ran = run("--home", made, "queue", "flush")
-        assert (ran.code, ran.out) == (0, "3 messages that waited will be tried now\n")
+        assert (ran.code, ran.out) == (0, "3 messages that waited are due now\n")
 
 
 def test_what_is_not_there_is_1_and_the_rest_is_shown(run: Run, made: Path) -> None:

@@ -39,7 +39,9 @@ def test_below_the_watermark_mail_is_refused_and_bounces_are_not(stage):
         parent = (await store.submit(ONE, b"x\n")).id.number
         before = used(stage)
         stage.disk.capacity = before + before // 20
+        assert not store.totals().full
         await asyncio.sleep(2)
+        assert store.totals().full, "before any mail comes, too"
         with pytest.raises(QueueFull):
             await store.submit(ONE, b"x\n")
         with pytest.raises(QueueFull):
@@ -49,6 +51,7 @@ def test_below_the_watermark_mail_is_refused_and_bounces_are_not(stage):
         stage.disk.capacity = TOTAL
         await asyncio.sleep(2)
         await store.submit(ONE, b"again\n")
+        assert not store.totals().full
 
     stage.run(story)
     assert len(stage.reports) == 2, "once when it is full, once when it is not any more"

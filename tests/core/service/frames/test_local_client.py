@@ -269,7 +269,7 @@ def test_a_job_and_its_report_cross_as_they_are(run):
         worker = rig.workers[1001][0]
         assert worker.jobs == [job]
         report = LocalReport(
-            Result(Outcome.SUCCESS, b"did\xff\n"),
+            Result(Outcome.SUCCESS, b"did\xff\n", why="why"),
             (Written(b"p", 5),),
             Forward(b"s", (b"a", b"b"), b"Received: x\n"),
         )

@@ -18,7 +18,7 @@ from openqmail.core.control.home import Home
 from openqmail.core.control.modes import Finding, examine
 from openqmail.core.control.owner import as_owner
 from openqmail.core.control.reader import read_settings
-from openqmail.core.queue.layout import paths
+from openqmail.core.queue.layout import paths, whole
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import PosixDisk
 
@@ -66,10 +66,15 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
 
 
 def _queue(home: Home, send: Account) -> Iterator[Finding]:
-    """The folders of its layout that are missing, if it can be read: what keeps us out is told already."""
-    folder, names = os.fsencode(home.queue), list[bytes]()
+    """What is missing of its layout, or lies in it, if it can be read: what keeps us out is told already."""
+    disk, folder, names = PosixDisk(), os.fsencode(home.queue), list[bytes]()
     with suppress(OSError):
-        names = paths.missing(PosixDisk(), folder)
+        if fault := whole.fault(disk, folder, send.uid, send.gid):
+            yield Finding(fault[0], home.queue, fault[1])
+            return
+        for inner in whole.inside(disk, folder):
+            yield Finding(whole.INNER, os.fsdecode(inner), whole.remedy(inner))
+        names = paths.missing(disk, folder)
     if names:
         first = os.path.join(home.queue, os.fsdecode(names[0]))
         more = f", and {len(names) - 1} more" if names[1:] else ""

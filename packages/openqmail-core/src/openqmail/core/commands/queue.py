@@ -171,8 +171,11 @@ def _do(home: Home, args: argparse.Namespace, queue: Queue, *, running: bool) ->
     if args.verb == "show":
         return _show(home, args.numbers, queue)
     if args.verb == "flush":
-        count, when = queue.flush(home), "now" if running else "when the service starts"
-        print(f'{{"messages":{count}}}' if args.json else f"{_many(count)} that waited will be tried {when}")
+        count = queue.flush(home)
+        what = f"that waited {'is' if count == 1 else 'are'} due now"
+        if not running:
+            what = "that waited will be tried when the service starts"
+        print(f'{{"messages":{count}}}' if args.json else f"{_many(count)} {what}")
         return DONE
     if args.verb == "settle":
         return _settle(home, args.json, queue)

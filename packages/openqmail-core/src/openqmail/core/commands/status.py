@@ -60,6 +60,10 @@ def _for_people(found: dict[str, Any], home: Home) -> str:
     lines += [f"  listens    {one.get('service')} {one.get('address')}" for one in found.get("listen") or ()]
     queue = found.get("queue") or {}
     lines.append(f"  queue      {totals(queue)}")
+    if count := queue.get("unreadable"):
+        lines.append(f"  unreadable {count} message{'s' * (count != 1)}; 'queue list' says why")
+    if queue.get("full"):
+        lines.append("  disk       too little room for the queue: new mail is refused (452)")
     running = found.get("running") or {}
     lines.append(f"  deliveries {running.get('local', 0)} local, {running.get('remote', 0)} remote")
     lines += [_process(one) for one in found.get("processes") or ()]
@@ -90,7 +94,9 @@ def totals(queue: dict[str, Any]) -> str:
     messages, recipients = queue.get("messages", 0), queue.get("recipients", 0)
     if not messages:
         return "empty"
-    text = f"{messages} message{'s' * (messages != 1)} to {recipients} recipient{'s' * (recipients != 1)}"
+    text = (
+        f"{messages} message{'s' * (messages != 1)}, {recipients} recipient{'s' * (recipients != 1)} waiting"
+    )
     parts = [f"{queue[name]} {name}" for name in ("deferred", "held") if queue.get(name)]
     return ", ".join([text, *parts, in_units(queue.get("bytes", 0))])
 

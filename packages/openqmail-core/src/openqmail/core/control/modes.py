@@ -18,7 +18,7 @@ import msgspec
 from openqmail.core.control.accounts import Account, Accounts
 from openqmail.core.control.assign import Assignment, parse_assign
 from openqmail.core.control.home import Home
-from openqmail.core.control.owner import to_make, user_name
+from openqmail.core.control.owner import BEGUN, to_make, user_name
 from openqmail.core.control.reader import NO_CDB, content
 from openqmail.core.control.settings import ACCOUNTS
 from openqmail.core.control.strangers import folders_to, replaceable
@@ -142,7 +142,8 @@ class _Examination:
         except FileNotFoundError:  # a file of a running service that has gone
             if part is not None and name != "mail":  # which another qmail does not have
                 mode = part.mode if self._system else part.private
-                made = to_make([path], mode, *self._ids(part.owner))
+                places = [path, os.path.join(path, BEGUN)] if name == "queue" else [path]
+                made = to_make(places, mode, *self._ids(part.owner))
                 yield Finding("is missing", path, f"restore what was there, or: {made}")
             return
         if name == "queue" and self._system and (foreign := _foreign(path, self._accounts["send"])):

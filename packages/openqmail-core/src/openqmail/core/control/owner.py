@@ -138,6 +138,11 @@ def group_name(gid: int) -> str:
         return str(gid)
 
 
+BEGUN = "pid"
+"""A folder of a queue's, made by hand to say that an empty queue is meant: the start makes the others.
+Without any of them `queue/` could be one that is lost, or is not mounted."""
+
+
 def to_make(folders: Iterable[str], mode: int, uid: int, gid: int) -> str:
     """The command by which root, or this user, makes folders that are missing; its paths end it."""
     places = " ".join(map(shlex.quote, folders))

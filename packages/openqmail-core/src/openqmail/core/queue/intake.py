@@ -201,6 +201,11 @@ class Intake:
         if not future.done():
             future.set_exception(error)
 
+    @property
+    def full(self) -> bool:
+        """Whether new mail is refused, as there is too little room."""
+        return self._full(False)
+
     def _full(self, closes: bool) -> bool:
         """Whether the watermark is reached, or the floor of large mail that closes other mail; looks at
         the disk at most once a second."""

@@ -178,6 +178,7 @@ class Keeper:
         resident = self.residents[number]
         resident.left -= sum(change.outcome is not Outcome.DEFERRAL for change in changes)
         resident.ended = ended
+        resident.begun = resident.begun or bool(changes)
         if any(change.outcome is Outcome.FAILURE for change in changes):
             resident.has_bounce = True
         resident.due_local, resident.due_remote = (

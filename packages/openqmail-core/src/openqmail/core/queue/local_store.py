@@ -98,6 +98,8 @@ class LocalStore:
         self._residents: dict[int, Resident] = {}
         self._odd: dict[int, str] = {}
         """Messages that cannot be delivered as they lie there, and why."""
+        self._unreadable: set[int] = set()
+        """Messages, or what was one, that could not be read when they were asked for last."""
         self._swept = float("-inf")
         self._timer: TimerHandle | None = None
         self._threads: list[Workers] = []
@@ -384,6 +386,16 @@ class LocalStore:
 
     def load(self, number: int) -> Stored:
         """Raises KeyError for a number that is not queued, TemporaryFailure, QueueDamaged."""
+        try:
+            found = self._load(number)
+        except (OSError, OpenqmailError):
+            self._unreadable.add(number)
+            raise
+        if self._unreadable:
+            self._unreadable.discard(number)
+        return found
+
+    def _load(self, number: int) -> Stored:
         entry = self._entries.get(number)
         if entry is not None:
             return stored(self._disk, entry)
@@ -434,10 +446,13 @@ class LocalStore:
 
     def totals(self) -> QueueTotals:
         entries, residents = self._entries.values(), self._residents.values()
+        unreadable = {number for number in self._unreadable if number in self._residents}
         return QueueTotals(
             messages=len(entries) + len(residents),
             recipients=sum(entry.left for entry in entries) + sum(one.left for one in residents),
-            deferred=sum(any(entry.due) for entry in entries) + sum(not one.held for one in residents),
+            deferred=sum(entry.deferred for entry in entries) + sum(one.deferred for one in residents),
             held=sum(one.held for one in residents),
             bytes=sum(entry.size for entry in entries) + sum(one.size for one in residents),
+            unreadable=len(unreadable.union(self._odd)),
+            full=self._intake.full,
         )

@@ -20,6 +20,7 @@ from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.local import Check, Checked, Deliver, FromWorker, Report, Sync
 from openqmail.core.service.frames.results import (
     LOCAL_LOST,
+    MOST_WHY,
     OUTCOMES,
     STOPPED,
     TOO_LARGE,
@@ -267,4 +268,5 @@ def _result_of(outcome: Letter, text: bytes) -> Result | None:
 def _report_of(message: Report) -> LocalReport:
     written = tuple([Written(path, size) for path, size in message.written])
     forward = None if message.forward is None else Forward(*message.forward)
-    return LocalReport(Result(OUTCOMES[message.outcome], message.text), written, forward)
+    result = Result(OUTCOMES[message.outcome], message.text, why=message.why[:MOST_WHY])
+    return LocalReport(result, written, forward)

@@ -101,7 +101,7 @@ class Process:
         self.peers: dict[str, Callable[[socket.socket], None]] = {}
         """Who takes a connection, by its port."""
         self.reload: Callable[[], None] = lambda: None
-        self.flush: Callable[[], None] = lambda: None
+        self.flush: Callable[[], object] = lambda: None
         self.work: Callable[[], int] = lambda: 0
         self.figures: Callable[[], Mapping[str, Sequence[int]]] | None = None
         """What it has counted, by service/figures.py, if somebody wants to know that."""
