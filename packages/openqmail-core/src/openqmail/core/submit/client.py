@@ -29,6 +29,10 @@ class NotTaken(Exception):
     """The message is certainly not in the queue."""
 
 
+class Closed(Exception):
+    """This user may not use the socket."""
+
+
 class Unknown(Exception):
     """The whole request was sent, and no answer came: the message may be in the queue."""
 
@@ -37,7 +41,7 @@ def hand_over(path: str, head: bytes, message: Callable[[], Iterable[bytes]], pa
     """The service's answer, its letter first.  `head` and `message` are all of the request but its
     last comma; `message` is asked for its octets again for each attempt.
 
-    Raises NotTaken after `patience` seconds, Unknown, and OSError for a socket that cannot be used.
+    Raises NotTaken after `patience` seconds, Closed, Unknown, and OSError for a socket that cannot be used.
     """
     until = time.monotonic() + patience
     pause = _PAUSE
@@ -62,6 +66,8 @@ def _attempt(path: str, head: bytes, message: Callable[[], Iterable[bytes]]) -> 
             connection.connect(path)
         except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
             raise NotTaken(f"nobody listens at {path}") from None
+        except PermissionError:
+            raise Closed from None
         try:
             sent = _send(connection, head, message)
             return _answer(connection, sent)
