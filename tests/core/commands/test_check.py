@@ -489,3 +489,16 @@ def test_a_closed_home_is_its_owners_right(own: Path, run: Run) -> None:
 def test_a_part_that_is_missing_is_named(own: Path, run: Run) -> None:
     shutil.rmtree(own / "alias")
     assert [one[:2] for one in findings(run, own)] == [("is missing", str(own / "alias"))]
+
+
+@pytest.mark.parametrize(
+    "where",
+    "queue queue/info/0 control control/me users users/assign alias mail/alice mail/alice/Maildir".split(),
+)
+def test_what_its_owner_cannot_read_is_one_finding_among_the_others(own: Path, run: Run, where: str) -> None:
+    (own / "mail").chmod(0o777)
+    (own / where).chmod(0)
+    found = findings(run, own)
+    assert {str(own / where), str(own / "mail")} <= {one[1] for one in found}
+    mend([one[2] for one in found])
+    assert findings(run, own) == []
