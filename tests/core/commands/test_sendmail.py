@@ -473,9 +473,23 @@ def test_after_a_minute_it_gives_up(send: Send, clock: Clock, home: Path) -> Non
     code, said = send(LETTER, "-t")
     assert code == 111
     where = f"{home}/run/submit"
-    assert said == f"sendmail: nobody listens at {where}; the message was not sent, try again later\n"
+    assert said == (
+        f"sendmail: nobody listens at {where}; the message was not sent, try again later; "
+        f"'openqmail --home {home} run' starts the service\n"
+    )
     assert 59 < clock.now <= 60
     assert max(clock.pauses) <= 0.5
+
+
+def test_on_a_terminal_it_says_once_that_it_waits(
+    send: Send, clock: Clock, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "isatty", lambda descriptor: descriptor == 2)
+    code, said = send(LETTER, "-t")
+    assert code == 111
+    first, last = said.splitlines()
+    assert first == f"sendmail: nobody listens at {home}/run/submit; waiting up to 60 seconds for it"
+    assert "was not sent" in last
 
 
 @pytest.mark.parametrize("size", [10, 3_000_000])

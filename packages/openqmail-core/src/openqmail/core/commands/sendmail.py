@@ -201,7 +201,10 @@ def _send(request: _Request) -> int:
     head = request_head(sender, recipients, len(header) + spool.size - size) + header
     try:
         path = os.path.join(home, "run", "submit")
-        answer = client.hand_over(path, head, lambda: spool.chunks(size), client.PATIENCE)
+        answer = client.hand_over(path, head, lambda: spool.chunks(size), client.PATIENCE, _waits)
+    except client.Nobody as error:
+        start = f"'openqmail --home {home} run' starts the service"
+        raise _Failure(f"{error}; the message was not sent, try again later; {start}", LATER) from None
     except client.NotTaken as error:
         raise _Failure(f"{error}; the message was not sent, try again later", LATER) from None
     except client.Unknown as error:
@@ -211,6 +214,12 @@ def _send(request: _Request) -> int:
     if answer.startswith(b"K"):
         return DONE
     raise _Failure(answer[1:].decode("ascii", "replace"), NEVER if answer.startswith(b"D") else LATER)
+
+
+def _waits(why: client.NotTaken) -> None:
+    """A person at a terminal is told at once; for a program there is the answer at the end."""
+    if os.isatty(2):
+        print(f"sendmail: {why}; waiting up to {client.PATIENCE:.0f} seconds for it", file=sys.stderr)
 
 
 def _who(request: _Request, defaults: Defaults) -> tuple[Author, bytes]:

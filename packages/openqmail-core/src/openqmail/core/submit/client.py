@@ -29,6 +29,10 @@ class NotTaken(Exception):
     """The message is certainly not in the queue."""
 
 
+class Nobody(NotTaken):
+    """No service is there."""
+
+
 class Closed(Exception):
     """This user may not use the socket."""
 
@@ -37,9 +41,16 @@ class Unknown(Exception):
     """The whole request was sent, and no answer came: the message may be in the queue."""
 
 
-def hand_over(path: str, head: bytes, message: Callable[[], Iterable[bytes]], patience: float) -> bytes:
+def hand_over(
+    path: str,
+    head: bytes,
+    message: Callable[[], Iterable[bytes]],
+    patience: float,
+    waits: Callable[[NotTaken], object],
+) -> bytes:
     """The service's answer, its letter first.  `head` and `message` are all of the request but its
-    last comma; `message` is asked for its octets again for each attempt.
+    last comma; `message` is asked for its octets again for each attempt, and `waits` is told why there
+    has to be a second one.
 
     Raises NotTaken after `patience` seconds, Closed, Unknown, and OSError for a socket that cannot be used.
     """
@@ -55,6 +66,8 @@ def hand_over(path: str, head: bytes, message: Callable[[], Iterable[bytes]], pa
             why = error
         if time.monotonic() + pause > until:
             raise why
+        if pause == _PAUSE:
+            waits(why)
         time.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -65,7 +78,7 @@ def _attempt(path: str, head: bytes, message: Callable[[], Iterable[bytes]]) -> 
         try:
             connection.connect(path)
         except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
-            raise NotTaken(f"nobody listens at {path}") from None
+            raise Nobody(f"nobody listens at {path}") from None
         except PermissionError:
             raise Closed from None
         try:
