@@ -58,8 +58,8 @@ def _for_people(found: dict[str, Any], home: Home) -> str:
         f"{home.path}: {state}, process {found.get('pid')}, version {found.get('version')}, since {since}"
     ]
     lines += [f"  listens    {one.get('service')} {one.get('address')}" for one in found.get("listen") or ()]
-    queue = found.get("queue") or {}
-    lines.append(f"  queue      {totals(queue)}")
+    queue = found.get("queue")
+    lines.append(f"  queue      {'not opened yet' if queue is None else totals(queue)}")
     running = found.get("running") or {}
     lines.append(f"  deliveries {running.get('local', 0)} local, {running.get('remote', 0)} remote")
     lines += [_process(one) for one in found.get("processes") or ()]
