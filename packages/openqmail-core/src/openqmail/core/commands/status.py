@@ -8,7 +8,7 @@ import json
 import time
 from typing import Any
 
-from openqmail.core.__about__ import __version__
+from openqmail.core.__about__ import FOLDER, __version__
 from openqmail.core.commands import client
 from openqmail.core.commands.command import CANNOT, DONE, example, needed
 from openqmail.core.control.home import Home
@@ -30,6 +30,7 @@ STOPPED: dict[str, Any] = {
     "refusals": 0,
     "refusal": "",
     "settings": None,
+    "program": FOLDER,
 }
 
 

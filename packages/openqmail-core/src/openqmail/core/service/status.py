@@ -4,6 +4,7 @@ import os
 
 import msgspec
 
+from openqmail.core.__about__ import FOLDER
 from openqmail.core.ports import QueueTotals
 from openqmail.core.service.queueing import Queueing
 from openqmail.core.service.supervisor.messages import Process, State
@@ -12,7 +13,8 @@ from openqmail.core.service.supervisor.messages import Process, State
 class Status(msgspec.Struct, frozen=True):
     """`listen`: objects of service and address; `processes`: as the supervisor knows them; `refusals`:
     upgrades that it has refused, the last one for what `refusal` says; `settings`: when the queue's process
-    read the control files that are in force, seconds UTC; `queue`: None while it is not opened yet."""
+    read the control files that are in force, seconds UTC; `program`: the folder of what serves, by its real
+    name; `queue`: None while it is not opened yet."""
 
     v: int
     state: str
@@ -26,6 +28,7 @@ class Status(msgspec.Struct, frozen=True):
     refusals: int = 0
     refusal: str = ""
     settings: int = 0
+    program: str = FOLDER
 
 
 def status_of(queueing: Queueing | None, version: str, state: State | None, settings: int = 0) -> Status:
