@@ -140,6 +140,14 @@ def test_queue_list(run: Run, made: Path) -> None:
     assert ran.out.endswith("queue: 2 messages to 2 recipients, 2 deferred, 4.0 KiB\n")
 
 
+def test_json_may_stand_before_the_word_or_without_one(run: Run, made: Path) -> None:
+    answers = {"list": line(MESSAGE) + line({"ok": True}), "flush": line({"ok": True, "messages": 3})}
+    with answering(made, answers):
+        for words in (["--json"], ["--json", "list"], ["list", "--json"]):
+            assert json.loads(run("--home", made, "queue", *words).out) == MESSAGE
+        assert json.loads(run("--home", made, "queue", "--json", "flush").out) == {"messages": 3}
+
+
 def test_a_json_list_is_passed_on_as_it_is(run: Run, made: Path) -> None:
     """Nothing is parsed on the way: a long queue is listed as fast as the service tells it."""
     odd = b'{"id" : 17, "more":"than we know", "sender":"caf\\u00e9"}\n'
