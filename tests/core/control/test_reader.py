@@ -266,6 +266,15 @@ def test_what_sendmail_puts_in_are_control_files_like_others(make: Make) -> None
     assert error.file == "control/defaulthost"
 
 
+def test_the_first_of_several_errors_says_how_many_more_there_are(make: Make) -> None:
+    with pytest.raises(ControlError) as raised:
+        read_settings(make(databytes="x", listen="smtp 127.0.0.1:25"))
+    assert "control check" not in str(raised.value)
+    with pytest.raises(ControlError) as raised:
+        read_settings(make(rcpthosts="broken domain!"))
+    assert str(raised.value).endswith("; 1 more: 'openqmail control check' names all")
+
+
 def test_what_nothing_installed_provides_is_an_error(make: Make) -> None:
     found = check(make(listen="smpt 127.0.0.1:25", hooks="nosuch", smtproutes="a.example:pigeon!b.example"))
     assert [(error.file, error.why.split(";")[0]) for error in found.errors] == [

@@ -2,27 +2,33 @@
 there, and whether the addresses that mail is to go out from are this host's.
 
 Exit code 0 when nothing is found, 100 with a line for each finding: place, fault, remedy.  What
-the control files say is the matter of `openqmail control check`.
+the control files say is the matter of `openqmail control check`.  Notes are for people alone: what the
+kernel lacks, and to root, who can become them, whom of those who run it the program is closed to.
 """
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 import msgspec
 
+import openqmail.core
 from openqmail.core.commands.command import CANNOT, DONE, example, needed
-from openqmail.core.control.accounts import Account, find_accounts
+from openqmail.core.control.accounts import Account, Accounts, find_accounts
 from openqmail.core.control.home import Home
 from openqmail.core.control.modes import Finding, examine
-from openqmail.core.control.owner import as_owner
+from openqmail.core.control.owner import acting_as, as_owner
 from openqmail.core.control.reader import read_settings
+from openqmail.core.control.strangers import folders_to
 from openqmail.core.queue.layout import paths, whole
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import PosixDisk
 
 help = "look for owners and modes that let anybody reach what he should not, and for addresses of others"
+
+PROGRAM = tuple(one.__file__ or "" for one in (openqmail.core, msgspec, os))
+"""A file of the program, one of what it needs and one of Python's."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,33 +39,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(home: Home | None, args: argparse.Namespace) -> int:
-    # Only this command's, and the owner may not be able to read where it lies.
-    from openqmail.core.remote.dialing import NotBound, bound  # noqa: PLC0415
+    # Only this command's, and before the owner is taken on, who may not be able to read them.
+    from openqmail.core.remote import dialing  # noqa: F401, PLC0415
     from openqmail.core.service.confine import landlock, seccomp  # noqa: PLC0415
-
-    def binding(address: str) -> str | None:
-        """Why it cannot be bound here."""
-        try:
-            bound(address, ":" in address).close()
-        except NotBound as failure:
-            return failure.reason
-        except OSError as failure:
-            return failure.strerror or str(failure)
-        return None
 
     here = needed(home)
     accounts = find_accounts(here)
+    closed = _closed_program(accounts)
     with as_owner(here):
         found = examine(here, accounts)
         if here.queue not in [one.place for one in found]:
             found += _queue(here, accounts.send)
-        found += _addresses_of_others(here, binding)
+        found += _addresses_of_others(here)
     for one in found:
         print(msgspec.json.encode(one).decode() if args.json else _on_a_line(str(one)))
     if not args.json:
-        for lacking in (landlock.lacking(), seccomp.lacking()):
+        for lacking in (*closed, landlock.lacking(), seccomp.lacking()):
             if lacking:
-                print(f"note: {lacking}")
+                print(f"note: {_on_a_line(lacking)}")
         if not found:
             print(f"{here.path}: owners and modes are as they should be")
     return CANNOT if found else DONE
@@ -82,15 +79,43 @@ def _queue(home: Home, send: Account) -> Iterator[Finding]:
         yield Finding(f"is missing{more}", first, f"restore what was there, or: {remedy}")
 
 
-def _addresses_of_others(home: Home, binding: Callable[[str], str | None]) -> Iterator[Finding]:
+def _closed_program(accounts: Accounts) -> list[str]:
+    """Where the program, what it needs or Python itself is closed to who is to run it."""
+    users = {one.uid: one for one in accounts.by_role().values()} if os.geteuid() == 0 else {}
+    stopped: dict[str, dict[str, None]] = {}
+    for one in users.values():
+        with acting_as(one.uid, one.gid):
+            for file in PROGRAM:
+                if place := _closed(file):
+                    stopped.setdefault(place, {})[one.name] = None
+    return [
+        f"{place}: {', '.join(names)} cannot come by the program in there, so what is loaded late and an "
+        "upgrade may fail; install it, and its Python, where all can read them"
+        for place, names in stopped.items()
+    ]
+
+
+def _closed(file: str) -> str:
+    """What keeps us from a file: itself or the first folder above it; empty for nothing."""
+    *above, last = folders_to(file)
+    wanted = [*((one, os.X_OK) for one in above), (last, os.R_OK | os.X_OK), (file, os.R_OK)]
+    return next((one for one, how in wanted if not os.access(one, how, effective_ids=True)), "")
+
+
+def _addresses_of_others(home: Home) -> Iterator[Finding]:
     """What control/bindings names and nobody can bind here.  Control files that cannot be read are the
     other check's."""
+    from openqmail.core.remote.dialing import NotBound, bound  # noqa: PLC0415  # only this command's
+
     try:
         bindings = read_settings(home).sources()
     except OpenqmailError:
         return
     for address, place in bindings.addresses().items():
-        if reason := binding(address):
+        try:
+            bound(address, ":" in address).close()
+        except (NotBound, OSError) as failure:
+            reason = failure.reason if isinstance(failure, NotBound) else failure.strerror
             yield Finding(
                 f"this host does not have {address} ({reason}), so mail that goes out from there would wait",
                 place,

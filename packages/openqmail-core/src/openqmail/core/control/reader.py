@@ -6,7 +6,7 @@ A missing file means its default, and a missing `rcpthosts` that nobody may rela
 
 import ipaddress
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import msgspec
@@ -37,12 +37,19 @@ class Findings(msgspec.Struct, frozen=True):
 
 
 def read_settings(home: Home) -> Settings:
-    """Core's files and those of installed add-ons.  Raises ControlError of the first problem,
-    OpenqmailError for an add-on that cannot be loaded."""
+    """Core's files and those of installed add-ons.  Raises ControlError of the first problem, which
+    says how many more there are, OpenqmailError for an add-on that cannot be loaded."""
     settings, problems = read_as_far(home)
     if problems:
-        raise problems[0]
+        raise first_of(problems)
     return settings
+
+
+def first_of(problems: Sequence[ControlError]) -> ControlError:
+    """What stops a start, and where the others are told."""
+    first, more = problems[0], len(problems) - 1
+    why = f"{first.why}; {more} more: 'openqmail control check' names all" if more else first.why
+    return ControlError(first.file, first.line, why)
 
 
 def read_as_far(home: Home) -> tuple[Settings, list[ControlError]]:

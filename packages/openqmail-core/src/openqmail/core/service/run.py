@@ -20,7 +20,7 @@ from openqmail.core.service.processes.forking import forked, share_memory
 from openqmail.core.service.supervisor.ground import proved_settings
 from openqmail.core.service.supervisor.legacy import Legacy
 from openqmail.core.service.supervisor.shell import Supervisor
-from openqmail.core.values import OpenqmailError
+from openqmail.core.values import HomeError, OpenqmailError
 from openqmail.core.world import SystemClock
 
 _LATE = (
@@ -38,6 +38,8 @@ def run(home: Home, *, salvage: bool = False) -> int:
     In a home of root's each process runs as its own user; any other runs whole as its owner.
     Raises OpenqmailError where it cannot start.
     """
+    if sys.stderr is None:  # it is said on standard output then
+        raise HomeError("standard error is closed, and the log goes there; open it, as with 2>FILE")
     _import_all()
     legacy = Legacy.take(os.environ)
     if home.uid or os.geteuid():

@@ -9,7 +9,7 @@ import socket
 import msgspec
 
 from openqmail.core.control.home import Home
-from openqmail.core.control.reader import not_installed, read_settings
+from openqmail.core.control.reader import first_of, not_installed, read_settings
 from openqmail.core.control.settings import Listener, Settings
 from openqmail.core.control.strangers import roots_alone
 from openqmail.core.hooks import load_chain
@@ -26,8 +26,8 @@ def proved_settings(home: Home, log: Log, clock: Clock) -> Settings:
     Raises OpenqmailError."""
     roots_alone(home)
     settings = read_settings(home)
-    for problem in not_installed(msgspec.structs.asdict(settings), home):
-        raise problem
+    if problems := not_installed(msgspec.structs.asdict(settings), home):
+        raise first_of(problems)
     load_chain(settings, log, clock)
     return settings
 
