@@ -95,6 +95,8 @@ class LocalStore:
         self._make_workers = workers
         self._entropy = entropy
         self._entries: dict[int, Entry] = {}
+        self._claims: list[Item] = []
+        """Large messages that are durable, and whose files are just getting their names."""
         self._residents: dict[int, Resident] = {}
         self._odd: dict[int, str] = {}
         """Messages that cannot be delivered as they lie there, and why."""
@@ -169,7 +171,17 @@ class LocalStore:
         where = os.fsdecode(self._queue_folder)
         turns = self._turns = Turns(loop, self._workers(1, "layout"), where, self._report)
         self._keeper = Keeper(
-            disk, layout, found.queue, turns, committer, journal, pool, files, residents, entries.__contains__
+            disk,
+            layout,
+            found.queue,
+            turns,
+            committer,
+            journal,
+            pool,
+            files,
+            residents,
+            entries.__contains__,
+            self._claims,
         )
         for record, item in zip(opened.waiting, waiting, strict=True):
             self._keeper.wait(record, item)
@@ -183,6 +195,7 @@ class LocalStore:
             many,
             committer,
             entries,
+            self._claims,
             self._closing,
             self._closed,
             self._crowded,
@@ -224,7 +237,7 @@ class LocalStore:
 
     def unsettled(self) -> int:
         """How many messages are still on their way there."""
-        return len(self._entries) + self._intake.claiming + self._keeper.unsettled
+        return len(self._entries) + len(self._claims) + self._keeper.unsettled
 
     async def close(self) -> None:
         """Write and sync everything, and let go of the disk."""
