@@ -41,7 +41,8 @@ Closing = tuple[Recorded | Kept, Entry | None]
 
 class Intake:
     """`closing`: makes the record of what a submission closes; `closed`: that is durable;
-    `crowded`: numbers have run out, mail should leave the journal; `claims`: gets the large messages
+    `crowded`: numbers have run out, mail should leave the journal; `full`: there is too little room, from
+    now on; `claims`: gets the large messages
     that are durable, while their files are just getting their names."""
 
     def __init__(
@@ -59,6 +60,7 @@ class Intake:
         closing: Callable[[Closes], Closing],
         closed: Callable[[Recorded | Kept, tuple[Change, ...], Item], None],
         crowded: Callable[[], None],
+        full: Callable[[], None],
         report: Callable[[str], None],
     ) -> None:
         self._loop = loop
@@ -74,6 +76,7 @@ class Intake:
         self._closing = closing
         self._closed = closed
         self._crowded = crowded
+        self._told_full = full
         self._report = report
         self._bodies = LargeBodies(disk, layout, pool, loop, workers, self._full)
         self._memory = 0
@@ -221,6 +224,8 @@ class Intake:
             what = "new mail is refused (452) until there is more" if full else "new mail is taken again"
             where = os.fsdecode(self._layout.folder)
             self._report(f"{free >> 20} MiB are free on the file system of {where}: {what}")
+            if full:
+                self._told_full()
 
     def _submitted(
         self,

@@ -7,7 +7,6 @@ Two stores on one folder at a time are the caller's to prevent.
 """
 
 import asyncio
-import contextlib
 import os
 from asyncio import AbstractEventLoop, Future, TimerHandle
 from collections.abc import Callable, Iterable
@@ -17,7 +16,7 @@ from openqmail.core.queue.body import FileBody
 from openqmail.core.queue.departures import Departures
 from openqmail.core.queue.index import Entry, Resident
 from openqmail.core.queue.intake import Closing, Intake
-from openqmail.core.queue.journal import FULL, Item, Journal, JournalLost
+from openqmail.core.queue.journal import FULL, Item, JournalLost
 from openqmail.core.queue.journal.commit import Committer
 from openqmail.core.queue.journal.reading import body_of, stored
 from openqmail.core.queue.journal.records import (
@@ -37,6 +36,7 @@ from openqmail.core.queue.layout.syncing import Syncer
 from openqmail.core.queue.limits import Limits
 from openqmail.core.queue.opening import Opening, check_journal, oldest_first
 from openqmail.core.queue.pool import MOST, Pool
+from openqmail.core.queue.room import Room
 from openqmail.core.queue.store import Change, Closes, Due, Router, Stored
 from openqmail.core.queue.turns import Turns
 from openqmail.core.queue.unreadable import unreadable
@@ -50,9 +50,6 @@ from openqmail.core.values import (
     TemporaryFailure,
 )
 from openqmail.core.world import Clock, Disk, ThreadWorkers, Workers
-
-PINNED = 600.0
-"""Seconds after which what is left in a segment that is no longer written to is moved out."""
 
 TRIES = 3
 """How often what fails is tried at the end, at once: what a sync was to keep is written anew."""
@@ -105,7 +102,7 @@ class LocalStore:
         self._threads: list[Workers] = []
         self._loop: AbstractEventLoop
         self._committer: Committer
-        self._journal: Journal
+        self._room: Room
         self._syncers: list[Syncer] = []
         self._layout: paths.Layout
         self._pool: Pool
@@ -160,15 +157,14 @@ class LocalStore:
             disk, layout, syncer, lambda number: number in residents or number in odd, self._limits.numbers
         )
         waiting = [Item(encode_record(record), pins=True) for record in opened.waiting]
-        journal = self._journal = resume(
-            disk, clock, self._folder, found, waiting, self._limits, self._entropy
-        )
+        journal = resume(disk, clock, self._folder, found, waiting, self._limits, self._entropy)
         many = self._workers(4, "large")
         reports = opened.reports + pool.open(set(entries), many)
         committer = self._committer = Committer(
             loop, self._workers(1, "journal"), journal, self._settle, self._on_fatal
         )
         where = os.fsdecode(self._queue_folder)
+        self._room = Room(disk, clock, self._queue_folder, self._limits, journal, committer, entries)
         turns = self._turns = Turns(loop, self._workers(1, "layout"), where, self._report)
         self._keeper = Keeper(
             disk,
@@ -199,6 +195,7 @@ class LocalStore:
             self._closing,
             self._closed,
             self._crowded,
+            self._make_room,
             self._report,
         )
         self._departures = Departures(
@@ -369,16 +366,18 @@ class LocalStore:
         self._keeper.look()
 
     def _look_around(self) -> None:
-        """What pins an old segment moves out; litter goes once a day."""
+        """Room is made; litter goes once a day."""
         self._timer = self._loop.call_later(self._limits.look_every, self._look_around)
+        self._make_room()
+        self._keeper.look()
         now = self._clock.monotonic()
-        segments = self._journal.segments[:-1]
-        over = len(segments) - self._limits.journal // self._limits.segment
-        pinning = {
-            segment.sequence
-            for place, segment in enumerate(segments)
-            if place < over or now - segment.begun > PINNED
-        }
+        if now - self._swept > self._limits.sweep_every:
+            self._swept = now
+            self._keeper.sweep()
+
+    def _make_room(self) -> None:
+        """What pins segments that should go moves out."""
+        pinning = self._room.make()
         crowded = self._pool.out > MOST * 3 // 4
         leaving = [
             number
@@ -388,10 +387,6 @@ class LocalStore:
         if leaving:
             self._departures.leave(leaving)
         self._keeper.carry(pinning)
-        self._keeper.look()
-        if now - self._swept > self._limits.sweep_every:
-            self._swept = now
-            self._keeper.sweep()
 
     # --- reading ----------------------------------------------------------------------------
 
@@ -439,11 +434,7 @@ class LocalStore:
 
     def journal(self) -> tuple[int, int]:
         """Segments, and the bytes that they take."""
-        size, segments = 0, self._journal.segments
-        for segment in segments:
-            with contextlib.suppress(OSError):  # not needed any more
-                size += self._disk.stat(segment.path).size
-        return len(segments), size
+        return self._room.taken()
 
     def totals(self) -> QueueTotals:
         entries, residents = self._entries.values(), self._residents.values()
