@@ -343,3 +343,25 @@ def test_nothing_is_lost_and_nothing_comes_back_wherever_letting_segments_go_is_
         assert b"after\n" in bodies or "after" not in told
 
     every_crash(story, check, prepare, ordered=ordered, whole=whole)
+
+
+def test_a_start_that_finds_no_room_for_results_has_the_reserve_for_them():
+    for seed in range(20):
+        stage = Stage(seed, capacity=TOTAL, limits=LIMITS)
+
+        async def story(store, _):
+            number = (await store.submit(to(b"a@r", b"b@r"), b"x\n")).id.number
+            await store.record(number, (deferred(0), deferred(1)), (0, NOW + 60), False)
+            await until_moved(store)
+            await store.record(number, (failed(0, b"a@r", b"n" * 5000),), (0, 0), False)
+            return number
+
+        number = stage.run(story, close=False)
+        stage.crash()
+        if b"bounce/%d" % number not in stage.files():
+            break
+    else:
+        pytest.fail("the files always had it before the kill")
+    assert reserved(stage)
+    leave(stage, 500)
+    assert stage.look()[number][0].bounce == b"<a@r>:\n%s\n\n" % (b"n" * 5000)
