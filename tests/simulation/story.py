@@ -89,7 +89,7 @@ class Story:
         if machine.is_small:
             free, total = machine.disk.room(QUEUE)
             self.scarce = True
-            machine.disk.capacity = (total - free) * 10 // 9 + chance.randrange(300_000)
+            machine.disk.capacity = (total - free) * 10 // 9 + chance.randint(20_000, 300_000)
             self.ledger.note(f"the disk has room for {machine.disk.room(QUEUE)[0]} more bytes")
         if end != "stop":
             machine.disk.faults.stop_at = machine.disk.faults.calls + chance.randint(1, 2500)
