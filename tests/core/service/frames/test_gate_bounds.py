@@ -69,6 +69,26 @@ def test_who_comes_later_does_not_overtake_who_waits_until_the_others_are_called
     port.story(work)
 
 
+def test_who_comes_when_another_has_got_his_waits_for_those_who_are_still_called():
+    async def work():
+        server = GateServer(port.gate(limit=3))
+        slow, quick, first, second = [await served(server) for _ in range(4)]
+        await slow.says(Held(CONNECTIONS, 2))
+        await quick.says(Held(CONNECTIONS, 1))
+        await first.says(Lease(1, CONNECTIONS, 1, 0))
+        await quick.says(Release(CONNECTIONS, 1), Recalled(CONNECTIONS))
+        assert first.heard == [Leased(1, 1)]
+        await second.says(Lease(1, CONNECTIONS, 1, 0))
+        assert second.heard == [], "two are idle at one who was called and has not answered"
+        await slow.says(Release(CONNECTIONS, 2), Recalled(CONNECTIONS))
+        assert second.heard == [Leased(1, 1)]
+        for one in (slow, quick, first, second):
+            one.close()
+        server.close()
+
+    port.story(work)
+
+
 def test_who_was_not_asked_for_is_not_refused_with_those_who_were():
     async def work():
         client, peer = GateClient({}), Peer(frames.ToServer)

@@ -42,7 +42,7 @@ class Want(msgspec.Struct, frozen=True):
 
 class _Counter:
     """`keeping`: who may have some at hand; `called`: who was called and has not answered; `awaited`:
-    those of them for whom `waiting` waits."""
+    those of them whose time is not over, for whom whoever comes waits, too."""
 
     def __init__(self) -> None:
         self.keeping: set[Holder] = set()
@@ -143,8 +143,7 @@ class Recalls:
                 return
             known.waiting.popleft()
             self._give(want, want.count if room is None else max(0, min(want.count, room)))
-        known.awaited.clear()
-        if known.timer is not None:
+        if known.timer is not None and not known.awaited:
             known.timer.cancel()
             known.timer = None
         if not known.keeping and not known.called:
