@@ -247,10 +247,10 @@ def test_counting_goes_on_in_an_upgraded_service(system: SystemHome) -> None:
 
 
 WITHOUT = """
-import importlib.util, sys
+import sys
 from openqmail.core.commands.main import main
-found = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *more: None if name == "prometheus_client" else found(name, *more)
+from openqmail.core.control import extensions
+extensions.installed = lambda library: False
 sys.exit(main(sys.argv[1:]))
 """
 

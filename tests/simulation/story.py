@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import re
 from random import Random
+from unittest.mock import patch
 
 from ledger import Sent, name_of
 from world import FEW, QUEUE, SETTINGS, USERS, Loop, Machine, Process, copied
@@ -39,6 +40,9 @@ ADDRESSES = (
 VERBS = ("hold", "release", "retry", "flush", "delete", "bounce", "release")
 IN_A_RUSH = ("delete", "delete", "hold", "bounce", "retry")
 DAY = 86_400
+LARGE = 1000
+"""Bytes from which on what is made of a message is large, so that there is much of it."""
+STORES_LARGE = "openqmail.core.queue.local_store.LARGE"
 
 
 def tell(seed, failing=0.0):
@@ -46,7 +50,8 @@ def tell(seed, failing=0.0):
     fails.  Who interrupts it finds the story so far in the notes of his error."""
     story = Story(seed, failing)
     try:
-        story.play()
+        with patch("openqmail.core.send.derived.LARGE", LARGE), patch(STORES_LARGE, LARGE):
+            story.play()
     except Exception as error:
         raise AssertionError(f"seed {seed}: {error!r}; {story.retold()}") from error
     except BaseException as error:
@@ -81,6 +86,11 @@ class Story:
     def life(self, end):
         machine, chance = self.machine, self.chance
         self.ledger.note(f"a life that ends by: {end}")
+        if machine.is_small:
+            free, total = machine.disk.room(QUEUE)
+            self.scarce = True
+            machine.disk.capacity = (total - free) * 10 // 9 + chance.randint(20_000, 300_000)
+            self.ledger.note(f"the disk has room for {machine.disk.room(QUEUE)[0]} more bytes")
         if end != "stop":
             machine.disk.faults.stop_at = machine.disk.faults.calls + chance.randint(1, 2500)
         loop = Loop(machine.clock)

@@ -8,6 +8,7 @@ from ledger import name_of
 from openqmail.core.local import LocalDeliveries
 from openqmail.core.local.maildir import stem
 from openqmail.core.queue import LocalStore
+from openqmail.core.queue.journal.records import Submitted, decode_record
 from openqmail.core.values import Outcome
 
 MAILDIR = b"./Maildir/"
@@ -23,6 +24,7 @@ class WatchedStore(LocalStore):
         self.ledger, self._place = ledger, place
         self._names = {}
         self._as_accepted, self._as_routed = {}, {}
+        self._closings = []
 
     def name(self, number):
         if number not in self._names:
@@ -37,17 +39,15 @@ class WatchedStore(LocalStore):
         else:
             self._as_accepted[stored.id.number] = [self._place(address)[1] for address in addresses]
 
-    def _result(self, number, changes, ended, routed, future):
-        """When it is on the disk the ledger shall know."""
+    def _result(self, number, changes, ended, routed):
+        """What tells the ledger when it is on the disk."""
         changes = [change for change in changes if change.outcome is not Outcome.DEFERRAL]
         if not changes and not ended:
-            return
+            return lambda: None
         name = self.name(number)
         addresses = (self._as_routed if routed else self._as_accepted)[number] if changes else ()
 
-        def done(future):
-            if future.cancelled() or future.exception() is not None:
-                return
+        def tell():
             for change in changes:
                 self.ledger.settled(name, addresses[change.position], change.outcome)
             if ended:
@@ -55,7 +55,28 @@ class WatchedStore(LocalStore):
                 for known in (self._names, self._as_accepted, self._as_routed):
                     known.pop(number, None)
 
-        future.add_done_callback(done)
+        return tell
+
+    def _closing(self, closes):
+        closing, parent = super()._closing(closes)
+        tell = self._result(closes.number, closes.changes, closes.ended, closes.routed)
+        self._closings.append((closing, tell))
+        return closing, parent
+
+    def _settle(self, items):
+        """What a submission closes counts when that is on the disk, which its sender hears later."""
+        for item in items:
+            if item.submission and item.closes:
+                self._closed_on_disk(item)
+        super()._settle(items)
+
+    def _closed_on_disk(self, item):
+        record = decode_record(item.data + item.body, 0)[0]
+        assert isinstance(record, Submitted)
+        [*_, tell] = [tell for closing, tell in self._closings if closing == record.closes]
+        self._closings = [one for one in self._closings if one[0] != record.closes]
+        if item.error is None:
+            tell()
 
     # --- as of the store ------------------------------------------------------------------
 
@@ -75,15 +96,14 @@ class WatchedStore(LocalStore):
         if ended:
             self.name(number)  # while it is there
         future = super().record(number, changes, due, ended, routed)
-        self._result(number, changes, ended, routed, future)
+        tell = self._result(number, changes, ended, routed)
+        future.add_done_callback(lambda done: done.cancelled() or done.exception() or tell())
         return future
 
     def submit(self, envelope, body, closes=None):
         if closes is not None:
             self.name(closes.number)
         future = super().submit(envelope, body, closes)
-        if closes is not None:
-            self._result(closes.number, closes.changes, closes.ended, closes.routed, future)
         future.add_done_callback(self._submitted)
         return future
 

@@ -7,6 +7,7 @@ on it.  Everything that is drawn is drawn from one seed.
 
 import asyncio
 import os
+from functools import partial
 from random import Random
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -136,13 +137,27 @@ class Hosts:
         pass
 
 
+class BusyWorkers(SimulatedWorkers):
+    """They answer late: other large bodies are synced meanwhile."""
+
+    def __init__(self, loop, random, *how):
+        super().__init__(loop, random, *how)
+        self._late, self._chance = loop.call_later, random
+
+    def do(self, then, call, *arguments):
+        super().do(partial(self._late, self._chance.random() * 2, then), call, *arguments)
+
+
 class Machine:
-    """`limits`: of its queue; `kind`: nothing is deferred any more, so that everything comes to its end."""
+    """`limits`: of its queue; `is_busy`: its threads for large bodies are; `is_small`: its disk is, in
+    all lives but the last; `kind`: nothing is deferred any more, so that everything comes to its end."""
 
     def __init__(self, seed):
         self.settings = DSN if seed % 2 else SETTINGS
         self.chance = Random(seed)
         self.limits = FEW if self.chance.random() < 0.3 else SMALL
+        self.is_small = self.chance.random() < 0.2
+        self.is_busy = self.chance.random() < 0.4
         self.clock = SimulatedClock()
         self.ledger = Ledger()
         self.kind = False
@@ -188,6 +203,8 @@ class Process:
         settings = machine.settings
 
         def workers(count, name):
+            if name == "large" and machine.is_busy:
+                return BusyWorkers(loop, chance, count, loop.cut)
             return SimulatedWorkers(loop, chance, count, loop.cut)
 
         self.fatal = []

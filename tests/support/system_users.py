@@ -1,5 +1,8 @@
-"""Users of this system that a test makes under odd names and that are gone when it ends; root only."""
+"""Users of this system that a test makes under odd names and that are gone when it ends; root only.
 
+Tests of several processes take turns: the groups are the same for all, and some look at every user."""
+
+import fcntl
 import grp
 import os
 import pwd
@@ -14,6 +17,10 @@ from pathlib import Path
 ROLES = ("smtpd", "gate", "send", "remote", "alias")
 MARK = f"oqt{os.getpid()}-"
 GROUPS = ("qmail", "nofiles")
+TURN = Path(tempfile.gettempdir(), "openqmail-tests-of-users")
+
+_rooms = 0
+"""How many this process has open; the first of them has waited for its turn."""
 
 
 def name_of(who: str) -> str:
@@ -42,10 +49,31 @@ def _safe(folder: str) -> bool:
 
 
 @contextmanager
+def turn() -> Iterator[None]:
+    """While no other process of the tests makes users, or looks at all there are."""
+    global _rooms  # noqa: PLW0603
+    with TURN.open("a") as held:
+        if not _rooms:
+            fcntl.flock(held, fcntl.LOCK_EX)
+        _rooms += 1
+        try:
+            yield
+        finally:
+            _rooms -= 1
+            if not _rooms:
+                fcntl.flock(held, fcntl.LOCK_UN)
+
+
+@contextmanager
 def room(under: Sequence[str] = ("/var/tmp", "/var/lib")) -> Iterator[Path]:
     """A folder that all can reach and nobody else may change, not even what it lies in, in the first of
     these where that is so (/var/tmp is not sticky everywhere); with it go the users and groups that came
     in between."""
+    with turn():
+        yield from _room(under)
+
+
+def _room(under: Sequence[str]) -> Iterator[Path]:
     safe = next(filter(_safe, under), None)
     if safe is None:
         raise OSError(f"a home of root's needs a folder that only root can replace: not {' or '.join(under)}")

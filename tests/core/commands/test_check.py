@@ -8,6 +8,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import openqmail.core
 import system_users
 from openqmail.core.control import Home, find_accounts
 from system_users import name_of
@@ -42,6 +44,18 @@ def home(room: Path, run: Run) -> Path:
     words = ["--me", "a.example", "--user", alice.pw_name, *system_users.accounts()]
     assert run("init", room / "home", "--system", *words).code == 0
     return room / "home"
+
+
+def closed_program(room: Path) -> tuple[Path, list[str]]:
+    """A program in a folder of root's that nobody else may enter, and the words that start it."""
+    folder = room / "program"
+    folder.mkdir(mode=0o700)
+    core = Path(openqmail.core.__file__).parent
+    shutil.copytree(core, folder / "openqmail" / "core", ignore=shutil.ignore_patterns("__pycache__"))
+    start = f"import sys; sys.path.insert(0, {str(folder)!r}); sys.dont_write_bytecode = True; "
+    start += f"import openqmail; openqmail.__path__ = [{str(folder / 'openqmail')!r}]; "
+    start += "from openqmail.core.commands.main import main; sys.exit(main())"
+    return folder, [sys.executable, "-c", start]
 
 
 @pytest.fixture
@@ -137,6 +151,11 @@ def stranger_in_queue(home: Path) -> None:
 
 SMTPD, GATE, SEND, REMOTE, ALIAS = (f"{name_of(role)} ({role})" for role in system_users.ROLES)
 
+
+def give_queue(home: Path) -> None:
+    chown(home / "queue", "send")
+
+
 DAMAGES: dict[str, tuple[Damage, str, str]] = {
     "a queue for all to see": (
         lambda home: (home / "queue").chmod(0o755),
@@ -212,6 +231,11 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
         "root may not work with it",
     ),
     "no queue": (lambda home: shutil.rmtree(home / "queue"), "queue", "is missing"),
+    "a queue that is not mounted": (
+        lambda home: (shutil.rmtree(home / "queue"), (home / "queue").mkdir(0o700), give_queue(home)),
+        "queue",
+        "has nothing of a queue in it",
+    ),
     "no folder of the queue": (
         lambda home: shutil.rmtree(home / "queue" / "mess"),
         "queue/mess",
@@ -281,7 +305,7 @@ def test_each_damage_is_found_and_its_remedy_mends_it(name: str, home: Path, run
     found = findings(run, home)
     place = os.path.normpath(home / where)
     assert any(one[1] == place and thing in one[0] for one in found), found
-    mend([remedy.split("or: ")[-1] for _, _, remedy in found])
+    mend([re.split("or: |an empty queue: ", remedy)[-1] for _, _, remedy in found])
     assert findings(run, home) == []
 
 
@@ -509,3 +533,34 @@ def test_a_closed_home_is_its_owners_right(own: Path, run: Run) -> None:
 def test_a_part_that_is_missing_is_named(own: Path, run: Run) -> None:
     shutil.rmtree(own / "alias")
     assert [one[:2] for one in findings(run, own)] == [("is missing", str(own / "alias"))]
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["queue", "queue/info/0", "control", "control/me", "users", "users/assign", "alias", "mail/alice"],
+)
+def test_what_its_owner_cannot_read_is_one_finding_among_the_others(own: Path, run: Run, where: str) -> None:
+    (own / "mail").chmod(0o777)
+    (own / where).chmod(0)
+    found = findings(run, own)
+    assert {str(own / where), str(own / "mail")} <= {one[1] for one in found}
+    mend([one[2] for one in found])
+    assert findings(run, own) == []
+
+
+@ROOT
+@pytest.mark.parametrize("kind", ["home", "own"])
+def test_a_program_that_its_users_cannot_read_is_told(
+    kind: str, request: pytest.FixtureRequest, room: Path
+) -> None:
+    home = request.getfixturevalue(kind)
+    (home / "control" / "bindings").write_text("*:127.0.0.1:-:\n")  # which takes more of the program
+    folder, words = closed_program(room)
+    words += ["--home", str(home), "check"]
+    ran = subprocess.run(words, capture_output=True, text=True, check=False)
+    (note,) = [line for line in ran.stdout.splitlines() if line.startswith(f"note: {folder}: ")]
+    assert (name_of("send") if kind == "home" else "nobody") in note
+    assert ran.stderr == ""
+    folder.chmod(0o755)
+    ran = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert str(folder) not in ran.stdout

@@ -71,6 +71,14 @@ def test_a_home_that_is_to_be_made_may_be_in_the_environment(
     assert run("mailbox", "list").code == 0
 
 
+@pytest.mark.parametrize(
+    "words", [["queue", "list", "--home", "x"], ["queue", "--home", "x"], ["status", "--home=x"]]
+)
+def test_a_home_behind_the_command_is_told_where_it_goes(run: Run, words: list[str]) -> None:
+    ran = run(*words)
+    assert (ran.code, "--home goes before the command: openqmail --home DIR " in ran.err) == (100, True)
+
+
 def test_misuse_is_100(run: Run, made: Path) -> None:
     for words in (
         ["frob"],

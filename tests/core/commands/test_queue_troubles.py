@@ -20,7 +20,7 @@ import pytest
 from homes import command
 from openqmail.core.control import Home
 from openqmail.core.queue import Change, LocalStore
-from openqmail.core.values import Envelope, Outcome, Recipient
+from openqmail.core.values import Envelope, OpenqmailError, Outcome, Recipient
 from openqmail.core.world import PosixDisk, SystemClock
 
 Run = Callable[..., Any]
@@ -28,18 +28,22 @@ AGAIN = int(time.time()) + 86_400
 DENIED = "cannot be read: permission denied; mend its owner and mode"
 
 
+def store_of(made: Path) -> LocalStore:
+    return LocalStore(
+        PosixDisk(),
+        SystemClock(),
+        os.fsencode(made / "queue"),
+        lambda error: None,
+        route=lambda address: ("remote", address),
+    )
+
+
 @pytest.fixture
 def numbers(made: Path) -> list[int]:
     """Deferred mail from a, b and c in qmail's files."""
 
     async def fill() -> list[int]:
-        store = LocalStore(
-            PosixDisk(),
-            SystemClock(),
-            os.fsencode(made / "queue"),
-            lambda error: None,
-            route=lambda address: ("remote", address),
-        )
+        store = store_of(made)
         store.open()
         numbers = []
         for name in (b"a", b"b", b"c"):
@@ -197,3 +201,103 @@ def test_a_full_disk_behind_the_output_is_one_sentence(
     assert ran.stderr == (
         "openqmail: what was to be printed cannot be written: no space left on device; ask again\n"
     )
+
+
+def test_a_queue_that_is_not_mounted_is_no_empty_queue(run: Run, made: Path, numbers: list[int]) -> None:
+    """What stands there in its place is what a mount point is: a folder, perhaps with a lost+found."""
+    (made / "queue").rename(made / "elsewhere")
+    (made / "queue").mkdir(0o700)
+    give(made / "queue", *Home(str(made)).owner)
+    for words in (["check"], ["queue", "list"], ["queue", "settle"]):
+        ran = run("--home", made, *words)
+        assert ran.code == 100, words
+        assert f"{made}/queue" in ran.out + ran.err and "is its file system mounted?" in ran.out + ran.err
+    begin = ran.err.rpartition("an empty queue: ")[2]
+    assert list((made / "queue").iterdir()) == []
+    (made / "queue").rmdir()
+    (made / "elsewhere").rename(made / "queue")
+    assert len(run("--home", made, "queue", "list", "--json").out.splitlines()) == len(numbers)
+    for part in (made / "queue").iterdir():
+        shutil.rmtree(part)
+    subprocess.run(begin, shell=True, check=True)
+    assert run("--home", made, "queue", "settle").code == 0
+    assert "owners and modes are as they should be" in run("--home", made, "check").out
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_queue_that_was_put_into_the_queue_is_not_said_to_be_for_removal(
+    run: Run, made: Path, numbers: list[int], whole: bool
+) -> None:
+    """As `mv old/queue home/queue/` does where the home's own was not removed before."""
+    outer, inner = made / "queue.new", made / "queue.new" / "queue"
+    outer.mkdir(0o700)
+    if whole:
+        shutil.copytree(made / "queue", outer, dirs_exist_ok=True, copy_function=lambda *paths: None)
+    (made / "queue").rename(inner)
+    outer.rename(made / "queue")
+    give(made / "queue", *Home(str(made)).owner)
+    ran = run("--home", made, "check")
+    assert ran.code == 100 and f"{made}/queue/queue" in ran.out
+    assert "looks like another queue" in ran.out and "remove" not in ran.out
+    subprocess.run(ran.out.splitlines()[0].rpartition("then: ")[2], shell=True, check=True)
+    assert "owners and modes are as they should be" in run("--home", made, "check").out
+    listed = run("--home", made, "queue", "list", "--json").out.splitlines()
+    assert {json.loads(line)["id"] for line in listed} == set(numbers)
+
+
+def test_what_nobody_tried_is_not_deferred_to_the_list_nor_to_the_totals(
+    run: Run, made: Path, numbers: list[int]
+) -> None:
+    """The totals are those that `status` has; wherever the mail lies they count as the list does."""
+
+    async def fill() -> list[int]:
+        store = store_of(made)
+        store.open()
+        two = tuple(Recipient(b"%s@down.example" % name) for name in (b"x", b"y"))
+        envelope, counts = Envelope(b"d@a.example", two), []
+        await store.submit(envelope, b"untried\n")
+        begun = (await store.submit(envelope, b"one has it\n")).id.number
+        await store.record(begun, (Change(0, Outcome.SUCCESS, b""),), (0, 0), False)
+        counts.append(store.totals().deferred)
+        await store.settle()
+        counts.append(store.totals().deferred)
+        await store.close()
+        return counts
+
+    async def reopened() -> int:
+        store = store_of(made)
+        store.open()
+        await store.close()
+        return store.totals().deferred
+
+    counts = [*asyncio.run(fill()), asyncio.run(reopened())]
+    give(made / "queue", *Home(str(made)).owner)
+    listed = run("--home", made, "queue", "list").out
+    deferred = len(numbers) + 1
+    assert "5 messages, 6 recipients waiting, 4 deferred" in listed
+    assert counts == [deferred] * 3
+
+
+def test_messages_that_cannot_be_read_are_counted_while_they_cannot(made: Path, numbers: list[int]) -> None:
+    path = file(made, "remote", numbers[0])
+    whole = path.read_bytes()
+
+    async def story() -> list[int]:
+        store, counts = store_of(made), []
+        store.open()
+        for content in (whole, b"", whole):
+            path.write_bytes(content)
+            try:
+                store.load(numbers[0])
+            except OpenqmailError:
+                counts.append(-1)
+            counts.append(store.totals().unreadable)
+        path.write_bytes(b"")
+        await store.close()
+        store = store_of(made)
+        store.open()
+        counts.append(store.totals().unreadable)
+        await store.close()
+        return counts
+
+    assert asyncio.run(story()) == [0, -1, 1, 0, 1]

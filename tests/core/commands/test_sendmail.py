@@ -2,12 +2,14 @@
 
 import json
 import os
+import pwd
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -374,12 +376,52 @@ def test_the_service_understands_the_control_files_as_sendmail_does(home: Path) 
         )
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
-def test_a_socket_that_may_not_be_used_is_111_at_once(service: Small, send: Send, clock: Clock) -> None:
-    os.chmod(service.path, 0)
-    code, said = send(LETTER, "-t")
-    assert (code, clock.pauses) == (111, [])
-    assert "Permission denied" in said
+@contextmanager
+def somebody_else() -> Iterator[None]:
+    """Root works as a user to whom the home does not belong; anybody else stays who he is."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("closed", ["run", "control", ""])
+def test_a_home_that_is_closed_to_a_user_names_who_may_send(
+    service: Small, send: Send, clock: Clock, home: Path, closed: str
+) -> None:
+    (home / closed).chmod(0o600)
+    try:
+        with somebody_else():
+            code, said = send(LETTER, "-t")
+    finally:
+        (home / closed).chmod(0o755)
+    assert clock.pauses == []
+    if os.geteuid():  # its own home, so its modes are not as they should be
+        assert (code, "Permission denied; 'openqmail --home" in said) == (111, True)
+    else:
+        assert (code, f"sendmail: only root may send in {home}" in said) == (100, True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a home to somebody")
+def test_a_home_of_another_user_names_him_and_a_closed_folder_above_it_is_told(
+    service: Small, send: Send, home: Path
+) -> None:
+    os.chown(home, 1, 1)
+    (home / "run").chmod(0o700)
+    with somebody_else():
+        code, said = send(LETTER, "-t")
+    assert (code, said) == (100, f"sendmail: only {pwd.getpwuid(1).pw_name} may send in {home}\n")
+    home.parent.chmod(0o700)
+    try:
+        with somebody_else():
+            code, said = send(LETTER, "-t")
+    finally:
+        home.parent.chmod(0o755)
+    assert (code, said.startswith(f"sendmail: {home}: Permission denied; only")) == (100, True)
 
 
 # --- the service restarts -----------------------------------------------------------------
@@ -431,9 +473,23 @@ def test_after_a_minute_it_gives_up(send: Send, clock: Clock, home: Path) -> Non
     code, said = send(LETTER, "-t")
     assert code == 111
     where = f"{home}/run/submit"
-    assert said == f"sendmail: nobody listens at {where}; the message was not sent, try again later\n"
+    assert said == (
+        f"sendmail: nobody listens at {where}; the message was not sent, try again later; "
+        f"'openqmail --home {home} run' starts the service\n"
+    )
     assert 59 < clock.now <= 60
     assert max(clock.pauses) <= 0.5
+
+
+def test_on_a_terminal_it_says_once_that_it_waits(
+    send: Send, clock: Clock, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "isatty", lambda descriptor: descriptor == 2)
+    code, said = send(LETTER, "-t")
+    assert code == 111
+    first, last = said.splitlines()
+    assert first == f"sendmail: nobody listens at {home}/run/submit; waiting up to 60 seconds for it"
+    assert "was not sent" in last
 
 
 @pytest.mark.parametrize("size", [10, 3_000_000])

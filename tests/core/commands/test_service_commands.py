@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from openqmail.core.__about__ import FOLDER, __version__
+from openqmail.core.commands import client
 from openqmail.core.control import Home
 from openqmail.core.queue import LocalStore
 from openqmail.core.values import Envelope, Recipient
@@ -25,7 +28,7 @@ STATUS = {
     "queue": {"messages": 2, "recipients": 3, "deferred": 1, "held": 0, "bytes": 5000},
     "running": {"local": 1, "remote": 2},
     "processes": [{"name": "mta", "pid": 4711, "uid": 1, "generation": 1, "rss": 30_000_000, "work": 3}],
-    "refusals": 0, "refusal": "", "settings": 1_700_000_000,
+    "refusals": 0, "refusal": "", "settings": 1_700_000_000, "program": "/opt/openqmail/core",
 }  # fmt: skip
 
 MESSAGE = {
@@ -85,10 +88,19 @@ def test_status_while_it_serves(run: Run, made: Path) -> None:
         for wanted in (
             "serving, process 4711",
             "smtp 127.0.0.1:2525",
-            "2 messages to 3 recipients, 1 deferred",
+            "2 messages, 3 recipients waiting, 1 deferred",
         ):
             assert wanted in ran.out
         assert asked[0] == {"v": 1, "ask": "status"}
+
+
+def test_status_says_what_cannot_be_read_and_that_new_mail_is_refused(run: Run, made: Path) -> None:
+    with answering(made, {"status": line(STATUS)}):
+        assert "unreadable" not in (told := run("--home", made, "status").out) and "refused" not in told
+    trouble = STATUS | {"queue": {**STATUS["queue"], "unreadable": 2, "full": True}}
+    with answering(made, {"status": line(trouble)}):
+        told = run("--home", made, "status").out
+    assert "unreadable 2 messages" in told and "new mail is refused (452)" in told
 
 
 def test_status_while_it_drains_is_not_serving(run: Run, made: Path) -> None:
@@ -134,7 +146,15 @@ def test_queue_list(run: Run, made: Path) -> None:
     assert "\x1b" not in ran.out, "nothing that a terminal would obey"
     assert "#17  deferred  2.0 KiB  14 Nov 2023 22:13:20 UTC  from <a?[2J@b.example>" in ran.out
     assert "x@y.example  (3 attempts, next when the deliveries under way have ended)" in ran.out
-    assert ran.out.endswith("queue: 2 messages to 2 recipients, 2 deferred, 4.0 KiB\n")
+    assert ran.out.endswith("queue: 2 messages, 2 recipients waiting, 2 deferred, 4.0 KiB\n")
+
+
+def test_json_may_stand_before_the_word_or_without_one(run: Run, made: Path) -> None:
+    answers = {"list": line(MESSAGE) + line({"ok": True}), "flush": line({"ok": True, "messages": 3})}
+    with answering(made, answers):
+        for words in (["--json"], ["--json", "list"], ["list", "--json"]):
+            assert json.loads(run("--home", made, "queue", *words).out) == MESSAGE
+        assert json.loads(run("--home", made, "queue", "--json", "flush").out) == {"messages": 3}
 
 
 def test_a_json_list_is_passed_on_as_it_is(run: Run, made: Path) -> None:
@@ -202,7 +222,7 @@ def test_queue_show_and_flush(run: Run, made: Path) -> None:
         assert (ran.code, ran.out) == (0, content.decode("utf-8", "backslashreplace"))
         assert asked[0] == {"v": 1, "ask": "show", "number": 17}
         ran = run("--home", made, "queue", "flush")
-        assert (ran.code, ran.out) == (0, "3 messages that waited will be tried now\n")
+        assert (ran.code, ran.out) == (0, "3 messages that waited are due now\n")
 
 
 def test_what_is_not_there_is_1_and_the_rest_is_shown(run: Run, made: Path) -> None:
@@ -250,3 +270,23 @@ async def _fill(made: Path, bodies: list[bytes]) -> None:
     for folder, names, files in os.walk(made / "queue"):
         for name in [*names, *files]:
             os.chown(os.path.join(folder, name), *Home(str(made)).owner)
+
+
+@pytest.mark.parametrize("differs", [{"version": "0.0.9"}, {"program": "/opt/old/openqmail/core"}])
+def test_an_upgrade_to_another_program_than_the_one_that_asks_is_no_success(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, differs: dict[str, str]
+) -> None:
+    serves = {"name": "smtpd", "pid": 1, "uid": 1, "rss": 1, "work": 0}
+    this = {**STATUS, "version": __version__, "program": FOLDER}
+    told = [{**this, "processes": [{**serves, "generation": 1}]}]
+    (made / "run" / "lock").write_text("4711\n")
+    monkeypatch.setattr(os, "kill", lambda pid, number: signalled.append((pid, number)))
+    monkeypatch.setattr(client, "status", lambda home: told[len(signalled)])
+    for more, code in (({}, 0), (differs, 100)):
+        signalled: list[tuple[int, int]] = []
+        told[1:] = [{**this, **more, "processes": [{**serves, "generation": 2}]}]
+        ran = run("--home", made, "upgrade")
+        assert (ran.code, signalled) == (code, [(4711, signal.SIGUSR2)])
+    (different,) = differs.values()
+    assert different in ran.err and f"{__version__} in {FOLDER}" in ran.err
+    assert "stop it and start it" in ran.err

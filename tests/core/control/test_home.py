@@ -25,11 +25,20 @@ def test_no_home_is_one_clear_sentence(tmp_path: Path) -> None:
     for argument, wanted in (
         (None, "OPENQMAIL_HOME"),
         (str(tmp_path / "nowhere"), "is not there; 'openqmail init"),
-        (str(tmp_path), "no folder control; 'openqmail init"),
+        (str(tmp_path), "no folder control"),
         (str(tmp_path / "file"), "not a folder"),
     ):
         with pytest.raises(HomeError, match=wanted):
             Home.find(argument, {})
+
+
+def test_a_folder_is_offered_to_init_only_when_it_would_take_it(tmp_path: Path) -> None:
+    with pytest.raises(HomeError, match=f"'openqmail init {tmp_path} --me"):
+        Home.find(str(tmp_path), {})
+    (tmp_path / "letter").touch()
+    with pytest.raises(HomeError, match="in a new or empty folder") as raised:
+        Home.find(str(tmp_path), {})
+    assert f"init {tmp_path}" not in str(raised.value)
 
 
 def test_a_path_too_long_for_a_socket_is_refused_to_the_byte() -> None:

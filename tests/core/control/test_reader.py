@@ -1,6 +1,5 @@
 """Control files: their values, their defaults, and every mistake with file, line and remedy."""
 
-import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from openqmail.core.control import (
     Route,
     Settings,
     check,
+    extensions,
     read_settings,
 )
 from openqmail.core.control.assign import compile_cdb
@@ -278,6 +278,15 @@ def test_what_sendmail_puts_in_are_control_files_like_others(make: Make) -> None
     assert error.file == "control/defaulthost"
 
 
+def test_the_first_of_several_errors_says_how_many_more_there_are(make: Make) -> None:
+    with pytest.raises(ControlError) as raised:
+        read_settings(make(databytes="x", listen="smtp 127.0.0.1:25"))
+    assert "control check" not in str(raised.value)
+    with pytest.raises(ControlError) as raised:
+        read_settings(make(rcpthosts="broken domain!"))
+    assert str(raised.value).endswith("; 1 more: 'openqmail control check' names all")
+
+
 def test_what_nothing_installed_provides_is_an_error(make: Make) -> None:
     found = check(make(listen="smpt 127.0.0.1:25", hooks="nosuch", smtproutes="a.example:pigeon!b.example"))
     assert [(error.file, error.why.split(";")[0]) for error in found.errors] == [
@@ -305,7 +314,7 @@ def test_what_is_no_address_and_port_is_none_for_figures(make: Make, line: str) 
 def test_figures_without_the_library_are_an_error_that_names_the_remedy(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(extensions, "installed", lambda library: False)
     [error] = check(make(metrics="127.0.0.1:9099\n")).errors
     assert str(error).startswith("control/metrics: needs prometheus-client")
     assert "pip install 'openqmail-core[metrics]'" in str(error)

@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from openqmail.core import dsn
+from openqmail.core.dsn.fields import fields
 from openqmail.core.dsn.status import Action
 from openqmail.core.message.lines import unfit
 from openqmail.core.smtp import notify
@@ -282,6 +283,27 @@ def test_nothing_in_addresses_and_texts_breaks_the_form(
     assert copy[1] == (original if whole else b"Subject: x\n")
     assert message.isascii() or b"\nContent-Transfer-Encoding: 8bit" in header
     assert len(parts_of(message)) == 3
+
+
+@given(st.binary(max_size=80), octets)
+@example(b"x-other", b"12")
+@example(b"x" * 64, b"12")
+@example(b"x" * 65, b"12")
+@example(b"rfc822\nX-Injected: yes", b"bob@x.test")
+def test_the_original_recipient_has_a_type_that_is_an_atom_or_is_not_told(kind: bytes, value: bytes) -> None:
+    told = dsn.Told("failed", b"bob@example.test", NO_MAILBOX, kind + b";" + value)
+    [_, group] = strict_fields(fields(failed(told), b"mail.example.test"))
+    told_as, _, address = group.get(b"Original-Recipient", b"").partition(b"; ")
+    if re.fullmatch(rb"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?", kind) and value.isalnum():
+        assert (told_as, address[:100]) == (kind, value[:100])
+    elif told_as:
+        assert re.fullmatch(rb"[A-Za-z0-9-]{1,64}", told_as) and kind.startswith(told_as)
+
+
+@pytest.mark.parametrize("kind", [b"rfc_822", b"-", b"rfc822-", b"a b", b"", b"rfc822\n", b"x" * 65])
+def test_an_original_recipient_of_a_strange_type_is_not_told(kind: bytes) -> None:
+    told = dsn.Told("failed", b"bob@example.test", NO_MAILBOX, kind + b";bob@x.test")
+    assert b"Original-Recipient" not in fields(failed(told), b"mail.example.test")
 
 
 plain = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters='"\\;'), min_size=1)

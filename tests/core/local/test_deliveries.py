@@ -164,6 +164,7 @@ def test_a_full_disk_defers_and_leaves_nothing(rig: Any) -> None:
     result = rig.deliver(rig.job()).result
     assert result.outcome is Outcome.DEFERRAL
     assert result.text == b"Temporary error on maildir delivery. (#4.3.0)\n"
+    assert result.why == f"{rig.maildir}/ cannot be written to: no space left on device"
     assert rig.names("tmp") == rig.names("new") == []
 
 

@@ -119,6 +119,18 @@ def test_it_is_for_nobody_else(tmp_path: Path) -> None:
     assert (tmp_path / "history/2023-11-15.jsonl").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_link_in_the_place_of_a_day_leads_nowhere(tmp_path: Path) -> None:
+    """Else who may write to the folder has the queue's process write where that may."""
+    folder, elsewhere = tmp_path / "history", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.write_text("theirs\n")
+    (folder / "2023-11-15.jsonl").symlink_to(elsewhere)
+    files = Files(str(folder))
+    with pytest.raises(OSError, match="symbolic link"):
+        files.append(b"{}\n", NOON, 14)
+    assert elsewhere.read_text() == "theirs\n"
+
+
 def test_a_child_knows_its_parent_and_the_parent_its_child(tmp_path: Path) -> None:
     async def work(history: History) -> None:
         history(life(7)[1])
@@ -338,7 +350,7 @@ def test_a_text_of_the_length_that_is_kept_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["2023-11-14.jsonl", "2023-11-16.jsonl"])
-@pytest.mark.parametrize("kind", ["fifo", "link", "folder", "socket"])
+@pytest.mark.parametrize("kind", ["fifo", "link", "link to a file", "folder", "socket"])
 def test_what_is_no_file_is_passed_over_and_nobody_waits_for_it(tmp_path: Path, name: str, kind: str) -> None:
     kept(tmp_path, telling(*life(7)))
     odd = tmp_path / name
@@ -347,6 +359,8 @@ def test_what_is_no_file_is_passed_over_and_nobody_waits_for_it(tmp_path: Path, 
             os.mkfifo(odd)
         elif kind == "link":
             odd.symlink_to("/dev/zero")
+        elif kind == "link to a file":
+            odd.symlink_to(tmp_path / "2023-11-15.jsonl")
         elif kind == "folder":
             odd.mkdir()
         else:

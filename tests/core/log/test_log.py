@@ -2,8 +2,11 @@
 
 import os
 import re
+import select
+import socket
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -117,6 +120,30 @@ def test_several_processes_never_tear_each_others_lines() -> None:
     for line in lines:
         assert re.fullmatch(rb"delivery 1: failure: (a+|b+)(\.\.\.)?", line), line[:80]
         assert len(line) < 4096
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="needs a pipe that keeps apart what is written")
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_of_many_lines_each_write_has_whole_ones_that_fit(kind: str) -> None:
+    if kind == "pipe":
+        reading, writing = os.pipe2(os.O_DIRECT)
+        most = select.PIPE_BUF
+    else:
+        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        reading, writing = (one.detach() for one in ends)
+        most = 16 * 1024
+    waiting = []
+    write = log.LogWriter(writing, SimulatedClock(), waiting.append)
+    lines = [b"delivery %d: failure: %s" % (number, b"x" * (number % 300)) for number in range(250)]
+    for number in range(250):
+        write(log.DeliveryEnded(number, Outcome.FAILURE, b"x" * (number % 300), 7))
+    waiting[0]()
+    os.close(writing)
+    writes = list(iter(lambda: os.read(reading, 1 << 17), b""))
+    os.close(reading)
+    assert all(one.endswith(b"\n") and len(one) <= most for one in writes)
+    assert b"".join(writes).splitlines() == lines
+    assert len(writes) < 15, "they are not written one by one"
 
 
 def test_a_file_has_a_long_line_whole(tmp_path: Path) -> None:

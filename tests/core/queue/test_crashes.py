@@ -342,3 +342,28 @@ def test_what_a_killed_process_removed_of_an_ended_message_does_not_come_back(mo
         assert stage.look() == {}
         stage.crash(seed)
         assert stage.look() == {}
+
+
+@pytest.mark.parametrize("reached", [False, True])
+def test_what_a_failed_sync_left_to_be_read_is_there_after_a_power_cut_once_a_start_has_read_it(reached):
+    """The process was killed before it could write it anew: the next one reads it, and acts on it."""
+    read_well = 0
+    for call in range(1, 12):
+        for seed in range(3):
+            stage = Stage(seed)
+
+            async def story(store, _, stage=stage, call=call):
+                number = (await store.submit(ONE, b"x\n")).id.number
+                await store.submit(ONE, b"which keeps the segment\n")
+                stage.disk.faults.fail_sync(b".seg", reached=reached)
+                stage.cut_at(call)
+                await store.record(number, DONE, (0, 0), True)
+                await asyncio.sleep(1)
+
+            stage.run(story, close=False)
+            stage.crash()
+            seen = stage.look()
+            read_well += len(seen) == 1
+            stage.crash(seed)
+            assert stage.look().keys() == seen.keys(), f"call {call}: what was read is gone"
+    assert read_well, "it was never there to be read"

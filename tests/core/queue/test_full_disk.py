@@ -5,6 +5,7 @@ import errno
 
 import pytest
 from stage import DONE, NOW, ONE, QUEUE, Stage, content, deferred, failed, to, until_moved
+from test_moves import KINDS, every_crash
 
 from openqmail.core.ports import LARGE
 from openqmail.core.queue import Closes, Limits
@@ -39,7 +40,9 @@ def test_below_the_watermark_mail_is_refused_and_bounces_are_not(stage):
         parent = (await store.submit(ONE, b"x\n")).id.number
         before = used(stage)
         stage.disk.capacity = before + before // 20
+        assert not store.totals().full
         await asyncio.sleep(2)
+        assert store.totals().full, "before any mail comes, too"
         with pytest.raises(QueueFull):
             await store.submit(ONE, b"x\n")
         with pytest.raises(QueueFull):
@@ -49,6 +52,7 @@ def test_below_the_watermark_mail_is_refused_and_bounces_are_not(stage):
         stage.disk.capacity = TOTAL
         await asyncio.sleep(2)
         await store.submit(ONE, b"again\n")
+        assert not store.totals().full
 
     stage.run(story)
     assert len(stage.reports) == 2, "once when it is full, once when it is not any more"
@@ -232,3 +236,135 @@ def test_a_move_that_finds_no_room_is_told_to_who_waits_for_it(stage):
         assert store.load(number).held == "why"
 
     stage.run(story)
+
+
+def small_disk(stage, room):
+    """Of 32 MiB, with room for so many bytes above the watermark."""
+    stage.limits = Limits()
+    stage.disk.capacity = 32 << 20
+    stage.disk.make(b"/filler", b"z" * (stage.disk.room(b"/")[0] - stage.disk.capacity // 10 - room))
+
+
+async def until_refused(store):
+    for _ in range(1000):
+        try:
+            stored = await store.submit(ONE, b"x" * 100_000)
+        except QueueFull:
+            return
+        await store.record(stored.id.number, DONE, (0, 0), True)
+        await asyncio.sleep(0.1)
+    raise AssertionError("it was never full")
+
+
+async def until_taken(store, body=b"again\n"):
+    """Simulated minutes pass."""
+    for _ in range(120):
+        await asyncio.sleep(1)
+        try:
+            return await store.submit(ONE, body)
+        except QueueFull:
+            continue
+    raise AssertionError("no mail is taken again")
+
+
+@pytest.mark.parametrize("crash", [None, 1, 2, 3])
+def test_what_has_ended_makes_room_though_no_mail_comes_in(stage, crash):
+    small_disk(stage, 1 << 20)
+
+    async def story(store, _):
+        await until_refused(store)
+        again = await until_taken(store)
+        assert store.journal()[1] < 1000, "what has ended is gone"
+        return {again.id.number}
+
+    there = stage.run(story, close=False)
+    stage.crash(crash)
+    assert stage.look().keys() == there
+
+
+@pytest.mark.parametrize("crash", [None, 1, 2, 3])
+def test_a_slow_delivery_does_not_keep_new_mail_out_of_a_small_disk(stage, crash):
+    small_disk(stage, 12 << 20)
+
+    async def story(store, _):
+        slow = (await store.submit(to(b"slow@remote"), b"slow\n")).id.number
+        for _ in range(400):
+            stored = await until_taken(store, b"x" * 100_000)
+            await store.record(stored.id.number, DONE, (0, 0), True)
+        return slow
+
+    slow = stage.run(story, close=False)
+    stage.crash(crash)
+    seen = stage.look()
+    assert seen.keys() == {slow} and seen[slow][1] == b"slow\n"
+
+
+@pytest.mark.parametrize("crash", [None, 1, 2, 3])
+def test_with_no_byte_left_the_reserve_serves_to_let_go_what_has_ended(stage, crash):
+    async def story(store, _):
+        kept = [(await store.submit(ONE, b"%d\n" % step)).id.number for step in range(2)]
+        for _ in range(5):
+            stored = await store.submit(ONE, b"x" * 19_000)
+            await store.record(stored.id.number, DONE, (0, 0), True)
+        for number in kept:
+            await store.record(number, (deferred(0),), (0, NOW + 9000), False)
+        await until_moved(store)
+        leave(stage, 0)
+        await asyncio.sleep(60)
+        assert store.journal()[1] < 1000 and reserved(stage)
+        return {*kept, (await store.submit(ONE, b"x" * 50_000)).id.number}
+
+    there = stage.run(story, close=False)
+    stage.crash(crash)
+    assert stage.look().keys() == there
+
+
+@KINDS
+def test_nothing_is_lost_and_nothing_comes_back_wherever_letting_segments_go_is_cut(ordered, whole):
+    async def prepare(store, _):
+        resident = (await store.submit(ONE, b"resident\n")).id.number
+        await store.record(resident, (deferred(0),), (0, NOW + 9000), False)
+        await until_moved(store)
+        return resident
+
+    async def story(store, resident, told):
+        ended = await store.submit(ONE, b"ended\n")
+        await store.record(ended.id.number, DONE, (0, 0), True)
+        told.append("ended")
+        store.record(resident, (deferred(0),), (0, NOW + 9999), False)
+        store._committer.drop()
+        await store.submit(ONE, b"after\n")
+        told.append("after")
+        store._committer.drop()
+        await asyncio.sleep(1)
+        assert store.journal()[0] == 1
+
+    def check(seen, resident, told):
+        bodies = [body for _, body in seen.values()]
+        assert seen[resident][1] == b"resident\n" and len(set(bodies)) == len(bodies)
+        assert b"ended\n" not in bodies or not told
+        assert b"after\n" in bodies or "after" not in told
+
+    every_crash(story, check, prepare, ordered=ordered, whole=whole)
+
+
+def test_a_start_that_finds_no_room_for_results_has_the_reserve_for_them():
+    for seed in range(20):
+        stage = Stage(seed, capacity=TOTAL, limits=LIMITS)
+
+        async def story(store, _):
+            number = (await store.submit(to(b"a@r", b"b@r"), b"x\n")).id.number
+            await store.record(number, (deferred(0), deferred(1)), (0, NOW + 60), False)
+            await until_moved(store)
+            await store.record(number, (failed(0, b"a@r", b"n" * 5000),), (0, 0), False)
+            return number
+
+        number = stage.run(story, close=False)
+        stage.crash()
+        if b"bounce/%d" % number not in stage.files():
+            break
+    else:
+        pytest.fail("the files always had it before the kill")
+    assert reserved(stage)
+    leave(stage, 500)
+    assert stage.look()[number][0].bounce == b"<a@r>:\n%s\n\n" % (b"n" * 5000)

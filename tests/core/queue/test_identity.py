@@ -120,6 +120,40 @@ def test_one_that_ended_while_it_moved_takes_no_files_of_its_successor_away(orde
             assert stored.bounce == b"<n@here>:\nno\n\n" and stored.due[1] == DUE[1]
 
 
+def one_that_ended_while_it_moved():
+    """A stage as a kill left it, with nothing of the message but its records, and its number."""
+    stage = Stage(1)
+    number = stage.run(lambda store, _: ends_while_it_moves(store), close=False)
+    stage.crash()
+    stage.disk.unlink(stage.layout.pool(number))
+    return stage, number
+
+
+def test_a_text_that_a_stranger_has_just_begun_under_the_number_of_one_that_ended_stays():
+    stage, number = one_that_ended_while_it_moved()
+    mess = stage.layout.mess(number)
+    stage.put(mess, b"a stranger's\n")
+    for _ in range(2):
+        assert stage.look() == {}
+        assert stage.disk.contents(mess)[0] == b"a stranger's\n"
+        stage.crash(1)
+
+
+def test_lists_that_a_stranger_has_just_written_under_the_number_of_one_that_ended_stay():
+    """Its `info` comes last; while `todo` is there, they are its."""
+    stage, number = one_that_ended_while_it_moved()
+    files = stage.layout.files(number)
+    envelope = b"u5\0p6\0Fstranger@remote\0Tc@here\0Td@remote\0"
+    stage.put(files.mess, b"a stranger's\n")
+    stage.put(stage.layout.intd(number), envelope)
+    stage.put(stage.layout.todo(number), envelope)
+    stage.put(files.local, b"Tuser-c@here\0")
+    stage.put(files.remote, b"Td@remote\0")
+    before = stage.files()
+    stage.look()
+    assert stage.files() == before
+
+
 @KINDS
 def test_one_that_ended_while_it_moved_does_not_come_back_when_its_records_are_gone(ordered, whole):
     gone = 0

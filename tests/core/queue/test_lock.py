@@ -100,7 +100,16 @@ def test_a_qmail_send_that_runs_keeps_us_out_until_it_ends(queue):
     SendMutex(queue).close()
 
 
-def test_where_there_is_no_layout_yet_one_is_made_and_locked(tmp_path):
+def test_a_folder_with_nothing_of_a_queue_is_refused_and_stays_as_it_is(tmp_path):
+    (tmp_path / "lost+found").mkdir()
+    with pytest.raises(HomeError) as caught:
+        SendMutex(os.fsencode(tmp_path))
+    assert str(tmp_path) in str(caught.value) and "is its file system mounted?" in str(caught.value)
+    assert os.listdir(tmp_path) == ["lost+found"]
+
+
+def test_where_a_queue_is_begun_the_layout_is_made_and_locked(tmp_path):
+    (tmp_path / "pid").mkdir()
     queue = os.fsencode(tmp_path)
     mutex = SendMutex(queue)
     with pytest.raises(HomeError, match="is locked"):

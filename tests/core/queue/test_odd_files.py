@@ -468,3 +468,19 @@ def open_recipients(stored):
     """Those that are still to be delivered to."""
     both = zip(stored.envelope.recipients, stored.progress, strict=True)
     return [recipient.address for recipient, progress in both if progress.outcome is None]
+
+
+def test_a_queue_inside_the_queue_is_told_with_the_way_into_its_place(tmp_path):
+    stage = real(tmp_path)
+    for inner in (b"queue/mess", b"queue/info", b"old/mess", b"old/info", b"other"):
+        os.makedirs(os.path.join(stage.queue, inner))
+    stage.look()
+    told = {
+        name: line
+        for line in stage.reports
+        for name in (b"queue", b"old", b"other")
+        if line.startswith(os.path.join(stage.queue, name).decode() + " ")
+    }
+    for name in (b"queue", b"old"):
+        assert "looks like another queue" in told[name] and "remove" not in told[name]
+    assert "is not a message's" in told[b"other"]

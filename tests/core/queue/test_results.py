@@ -128,13 +128,18 @@ def test_results_are_in_the_files_once_wherever_it_is_cut(ordered, whole):
 
 
 @KINDS
-def test_a_bounce_and_the_end_of_its_parent_in_the_layout_are_one_wherever_it_is_cut(ordered, whole):
+@pytest.mark.parametrize("large", [False, True])
+def test_a_bounce_and_the_end_of_its_parent_in_the_layout_are_one_wherever_it_is_cut(ordered, whole, large):
     async def prepare(store, _):
         return await moved(store)
 
     async def story(store, number, told):
         closes = Closes(number, (failed(0, b"user-a@here"),), True)
-        bounce = await store.submit(to(b"s@remote", sender=b""), b"sorry\n", closes)
+        body = b"sorry\n"
+        if large:
+            body = store.large(closes=True)
+            await body.write(b"sorry\n")
+        bounce = await store.submit(to(b"s@remote", sender=b""), body, closes)
         told.append(bounce.id.number)
         await asyncio.sleep(1)
         await store.record(bounce.id.number, (), (0, NOW + 50), False)
@@ -147,6 +152,39 @@ def test_a_bounce_and_the_end_of_its_parent_in_the_layout_are_one_wherever_it_is
             assert seen.keys() == set(told) and body == b"sorry\n"
 
     every_crash(story, check, prepare, ordered=ordered, whole=whole)
+
+
+def test_an_end_that_waits_for_the_name_of_a_large_body_is_not_passed_over_with_a_later_result(monkeypatch):
+    """The name comes late, as the threads for large bodies sync those of others."""
+    for after in (0.5, 1.5, 3.5):  # before the later result, after it was applied, after the name came
+        stage = Stage(1)
+
+        async def story(store, _, stage=stage, after=after):
+            parent = await moved(store, to(b"a@here", sender=b"parent@example"))
+            other = await moved(store, to(b"b@remote", sender=b"other@example"))
+            do = store._intake._workers.do
+
+            def slow(then, call, *arguments):
+                if call == stage.disk.rename:
+                    asyncio.get_running_loop().call_later(2, do, then, call, *arguments)
+                else:
+                    do(then, call, *arguments)
+
+            monkeypatch.setattr(store._intake._workers, "do", slow)
+            body = store.large(closes=True)
+            await body.write(b"forward\n" * 100)
+            store.submit(
+                to(b"c@remote", sender=b"forward@example"), body, Closes(parent, (succeeded(0),), True)
+            )
+            await asyncio.sleep(0.5)
+            if after > 0.5:
+                await store.record(other, (deferred(0),), (0, NOW + 999), False)
+            await asyncio.sleep(after - 0.5)
+
+        stage.run(story, close=False)
+        stage.crash()
+        senders = {stored.envelope.sender for stored, _ in stage.look().values()}
+        assert senders == {b"forward@example", b"other@example"}
 
 
 @pytest.mark.parametrize("reached", [False, True])

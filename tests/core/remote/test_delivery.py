@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from openqmail.core.control.settings import Route
+from openqmail.core.remote import connection
 from openqmail.core.values import Outcome
 
 TEXT_DIED = b"Connected to 127.0.0.1 but connection died. (#4.4.2)\n"
@@ -47,6 +48,16 @@ def test_connections_are_kept_and_used_again(scene):
     assert peer.connections == 1
     assert len(peer.messages) == 10
     assert peer.commands.count(b"QUIT") == 1
+
+
+def test_a_connection_carries_so_many_messages_and_no_more(scene, monkeypatch):
+    monkeypatch.setattr(connection, "MOST_TRANSACTIONS", 3)
+    results, peer = deliver(scene, {}, *[scene.job() for _ in range(7)])
+    assert [each.outcome for (each,) in results] == [Outcome.SUCCESS] * 7
+    assert peer.connections == 3
+    assert [line[:4] for line in peer.commands if line[:4] in (b"MAIL", b"QUIT")] == (
+        ([b"MAIL"] * 3 + [b"QUIT"]) * 2 + [b"MAIL", b"QUIT"]
+    )
 
 
 def test_messages_at_once_go_over_connections_of_their_own(scene):

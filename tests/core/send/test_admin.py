@@ -132,7 +132,7 @@ def test_retry_tries_one_message_and_flush_all(begin: Begin) -> None:
         assert await scene.queue.retry((2,)) == Acted((2,))
         await scene.until(lambda: scene.local.running)
         assert set(scene.local.running) == {2}
-        assert await scene.queue.flush() == 3
+        assert await scene.queue.flush() == 2, "one does not wait: it is being tried"
         await scene.until(lambda: set(scene.local.running) == {1, 2, 3})
 
     asyncio.run(story())

@@ -1,7 +1,7 @@
 """Hosts that fail, and hosts that are slow: what waits for them, and that nothing else does."""
 
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import pytest
@@ -445,6 +445,88 @@ def test_slow_hosts_leave_slots_to_quick_ones(play: Plays) -> None:
     world.report(next(each for each, start in world.starts.items() if start.domain == b"new.test"), K)
     world.write_all()
     assert 5000 in world.ended
+
+
+NUMBERS = count(90_000)
+
+
+def answer(world: Any, domain: bytes, outcome: Outcome = K) -> None:
+    """All that is under way to this domain."""
+    for delivery in [each for each, start in world.starts.items() if start.domain == domain]:
+        world.report(delivery, outcome)
+    world.write_all()
+    world.load_all()
+
+
+def known_as_quick(world: Any, domain: bytes, deliveries: int = 1) -> None:
+    for _ in range(deliveries):
+        world.accept(next(NUMBERS), [b"a@" + domain])
+        answer(world, domain)
+
+
+def gets_through(world: Any, domain: bytes) -> bool:
+    world.accept(next(NUMBERS), [b"a@" + domain])
+    return domain in domains(world)
+
+
+def test_hosts_that_were_quick_once_and_then_never_answer_leave_slots_to_others(play: Plays) -> None:
+    world = play()
+    for host in (*(b"stall%d.test" % number for number in range(5)), b"good.test"):
+        known_as_quick(world, host)
+    for number in range(30):
+        world.accept(number, [b"a@stall%d.test" % (number % 5)])
+    assert gets_through(world, b"good.test")
+    world.now += 1.5
+    answer(world, b"good.test")
+    for number in range(100, 130):
+        world.accept(number, [b"a@stall%d.test" % (number % 5)])
+    assert len(world.starts) <= 15
+    assert gets_through(world, b"good.test")
+
+
+def test_a_host_that_no_longer_answers_is_slow_before_a_delivery_ends(play: Plays) -> None:
+    world = play()
+    known_as_quick(world, b"stall.test", 200)
+    known_as_quick(world, b"good.test")
+    assert world.manager.destination(b"stall.test").limit == 20
+    for number in range(10):
+        world.accept(number, [b"a@stall.test"])
+    world.now += 1.5
+    for number in range(10, 40):
+        world.accept(number, [b"a@stall.test"])
+    assert domains(world).count(b"stall.test") == 15
+    assert gets_through(world, b"good.test")
+
+
+def test_some_quick_answers_do_not_hide_that_most_are_not_given(play: Plays) -> None:
+    world = play()
+    known_as_quick(world, b"stall.test", 200)
+    for number in range(14):
+        world.accept(number, [b"a@stall.test"])
+    silent = set(world.starts)
+    for number in range(100, 160):
+        world.now += 0.5
+        world.accept(number, [b"a@stall.test"])
+        for delivery in set(world.starts) - silent:
+            world.report(delivery, K)
+        world.write_all()
+    for number in range(200, 220):
+        world.accept(number, [b"a@stall.test"])
+    assert len(world.starts) == 15
+
+
+def test_one_large_message_under_way_makes_no_slow_host_of_a_busy_one(play: Plays) -> None:
+    world = play()
+    known_as_quick(world, b"busy.test", 200)
+    world.accept(1, [b"a@busy.test"])
+    (large,) = world.starts
+    world.now += 0.5
+    for number in range(10, 20):
+        world.accept(number, [b"a@busy.test"])
+    world.now += 0.9  # the large one has taken 1.4 seconds, each of the others less than one
+    for number in range(20, 40):
+        world.accept(number, [b"a@busy.test"])
+    assert len(world.starts) == 20 and large in world.starts
 
 
 def test_a_message_to_ten_thousand_at_a_hundred_domains_is_a_hundred_transactions(play: Plays) -> None:

@@ -208,6 +208,7 @@ class Paced:
         self.now = 0.0
 
     def take_all(self) -> None:
+        held = self.queue.others
         while (batch := self.queue.take()) is not None:
             name = batch[1]
             state = self.queue.state(name)
@@ -216,7 +217,12 @@ class Paced:
             self.running.append(name)
             self.left[name] -= 1
         assert len(self.running) == self.queue.running <= self.limit
-        assert 0 <= self.queue.others <= max(1, self.limit - self.limit // 4)
+        assert 0 <= self.queue.others <= max(1, self.limit - self.limit // 4, held)
+
+    def hang(self) -> None:
+        """Some of what is under way to a destination takes long."""
+        name = self.random.choice(self.running)
+        self.queue.late(name, self.random.randint(1, self.running.count(name)), 60.0)
 
     def end(self, how: str) -> None:
         name = self.running.pop(self.random.randrange(len(self.running)))
@@ -251,7 +257,8 @@ class Paced:
     st.integers(1, 12),
     st.integers(1, 8),
     st.lists(
-        st.sampled_from(["add", "fail", "fail", "answer", "quickly", "slowly", "wait", "flush"]), max_size=120
+        st.sampled_from(["add", "fail", "fail", "answer", "quickly", "slowly", "hang", "wait", "flush"]),
+        max_size=120,
     ),
     st.randoms(use_true_random=False),
 )
@@ -273,7 +280,7 @@ def test_no_order_of_events_breaks_a_limit_and_everything_is_tried_in_the_end(
         elif step == "flush":
             play.queue.forgive()
         elif play.running:
-            play.end(step)
+            play.hang() if step == "hang" else play.end(step)
         play.recall()
         play.take_all()
     for _ in range(20 * len(steps) + 20):

@@ -230,3 +230,20 @@ def test_what_could_not_be_moved_in_time_is_moved_after_the_next_start(home, mon
     assert asyncio.run(again.serve(story)) == 0
     assert journal(home) == (set(), 0)
     assert len([*(home.path / "queue/info").glob("*/*")]) == 4
+
+
+def test_a_start_where_the_queue_is_not_mounted_is_refused_and_makes_nothing(home):
+    with_deferred_mail(home, 1)
+    assert home.stop() == 0, home.tail()
+    place, elsewhere = home.path / "queue", home.path / "elsewhere"
+    place.rename(elsewhere)
+    place.mkdir(0o700)
+    os.chown(place, elsewhere.stat().st_uid, elsewhere.stat().st_gid)
+    home.spawn()
+    assert home.process.wait(60) == 100
+    assert f"{place} has nothing of a queue in it" in home.tail() and "mounted?" in home.tail()
+    assert list(place.iterdir()) == []
+    place.rmdir()
+    elsewhere.rename(place)
+    home.start()
+    assert home.status()["queue"]["messages"] == 2

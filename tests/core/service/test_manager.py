@@ -195,10 +195,12 @@ def test_a_line_without_an_address_is_all_that_was_given_for_its_port(home: Home
     assert listens(home) == {("smtp", f"127.0.0.1:{port}"), ("smtp", f"127.0.0.2:{port}")}
 
 
-def test_a_name_that_is_no_service_stops_the_start_with_its_name(home: Home, given: socket.socket) -> None:
+def test_a_name_that_is_no_service_stops_the_start_before_it_begins(home: Home, given: socket.socket) -> None:
     spawn_with(home, [given], "nonsense.socket")
-    assert home.process is not None and home.process.wait(30) in (100, 111)
-    assert "nonsense.socket" in home.tail() and "Traceback" not in home.tail()
+    assert home.process is not None and home.process.wait(30) == 100
+    (said,) = home.tail().splitlines()
+    assert f"the socket 127.0.0.1:{port_of(given)} from systemd is named 'nonsense.socket'" in said
+    assert "FileDescriptorName=" in said
 
 
 def test_sockets_for_another_process_are_not_taken(home: Home, given: socket.socket) -> None:

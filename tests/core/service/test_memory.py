@@ -72,6 +72,16 @@ print(*sys.modules)
 """
 
 
+A_PYTHON_FOR_EVERYBODY = """
+import os
+import sys
+from openqmail.core.control import owner
+
+sys.path.insert(0, {!r})
+os.__file__ = owner.__file__ = "/etc/passwd"  # of which its place and mode are looked at
+"""
+
+
 def output(program: str, *words: str) -> str:
     return subprocess.run(
         [sys.executable, "-c", program, *words], capture_output=True, text=True, check=True
@@ -139,7 +149,7 @@ def test_names_beyond_ascii_are_loaded_before_nobody_can_read_them(mode: int, ea
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         os.chmod(folder, mode)
         shutil.copytree(os.path.dirname(idna.__file__), os.path.join(folder, "idna"))
-        modules = output(f"import sys; sys.path.insert(0, {folder!r})\n" + THE_SERVICE).split()
+        modules = output(A_PYTHON_FOR_EVERYBODY.format(folder) + THE_SERVICE).split()
     assert ("idna.uts46data" in modules) is early
 
 

@@ -273,3 +273,12 @@ def test_a_kernel_without_landlock_is_named_in_the_log_by_each_that_would_have_w
         found = {one.name: one.status["NoNewPrivs"] for one in processes(home)}
         assert found == dict.fromkeys(found, "1") | {"supervisor": "0", "local": "0"}, "walls are not all"
     assert home.stop() == 0
+
+
+def test_a_start_without_a_standard_error_says_why_it_is_none(home: Home) -> None:
+    words = [*command(), "--home", str(home.path), "run"]
+    ran = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *words], stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert (ran.returncode, "standard error is closed" in ran.stdout) == (100, True)
+    assert not (home.path / "run" / "lock").exists()

@@ -1,12 +1,13 @@
 """The spawner, in the test's own process: what it says of workers that cannot be."""
 
+import contextlib
 import errno
 import os
 import pwd
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,25 +17,34 @@ import pytest
 from homes import OWNER, Waiting
 from openqmail.core.control import Home
 from openqmail.core.control.accounts import Account, Accounts
+from openqmail.core.service.frames import blocking
 from openqmail.core.service.frames.blocking import BlockingChannel
-from openqmail.core.service.frames.spawning import FromSpawner, Refused, Start, Started, StartPrograms
+from openqmail.core.service.frames.codec import PREFACE, Encoder
+from openqmail.core.service.frames.spawning import FromSpawner, Kill, Refused, Start, Started, StartPrograms
 from openqmail.core.service.processes import local
 from openqmail.core.service.processes.process import Inherited
+from openqmail.core.service.supervisor import messages as said
 
 ME = Account("me", os.getuid(), os.getgid())
 
 
 @pytest.fixture
-def spawner(tmp_path: Path) -> Iterator[local.Spawner]:
+def control() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The supervisor's end, and the spawner's."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+@pytest.fixture
+def spawner(tmp_path: Path, control: tuple[socket.socket, socket.socket]) -> Iterator[local.Spawner]:
     if os.geteuid() == 0:  # else it would look into users/cdb
         os.chown(tmp_path, pwd.getpwnam(OWNER).pw_uid, -1)
     settings: Any = SimpleNamespace(logformat="qmail")
     accounts = Accounts(ME, ME, ME, ME, ME)
     inherited = Inherited(Home(str(tmp_path)), settings, accounts, 1, {}, None, None, False)
-    ours, theirs = socket.socketpair()
-    made = local.Spawner(theirs, inherited)
-    with ours:
-        yield made
+    made = local.Spawner(control[1], inherited)
+    yield made
     made._control.close()
     for client in made._clients:
         client.channel.close()
@@ -47,6 +57,17 @@ def asks(spawner: local.Spawner, port: str = "local") -> tuple[local._Client, so
     client = local._Client(theirs, port)
     spawner._clients.append(client)
     return client, ours
+
+
+@contextlib.contextmanager
+def by_itself() -> Iterator[None]:
+    """`run` takes signals, which are the test's own again afterwards."""
+    wakeup, handler = signal.set_wakeup_fd(-1), signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        signal.signal(signal.SIGCHLD, handler)
 
 
 def test_a_worker_that_breaks_says_why(spawner: local.Spawner, monkeypatch, capfd) -> None:
@@ -140,6 +161,31 @@ def test_workers_for_checks_that_do_not_die_count_until_they_have(
         assert spawner._start(client, Start(1, b"alice"))
         assert answers(BlockingChannel(peer, FromSpawner)) == [Started]
         spawner._end(client)
+
+
+# --- who does not read what he is told ----------------------------------------------------------
+
+
+def test_who_reads_late_is_told_of_all_that_he_may_ask_at_a_time(spawner: local.Spawner, patient) -> None:
+    client, peer = asks(spawner)
+    with peer:
+        for number in range(local.MOST + 10):
+            assert spawner._start(client, Start(number, b"alice"))
+        assert answers(BlockingChannel(peer, FromSpawner)) == [Started] * local.MOST + [Refused] * 10
+        spawner._end(client)
+
+
+def test_who_never_reads_is_sent_away_and_nobody_waits_for_him(
+    spawner: local.Spawner, patient, monkeypatch
+) -> None:
+    monkeypatch.setattr(blocking, "PATIENCE", 1e9)
+    monkeypatch.setattr(local, "CHECKERS", 0)
+    client, peer = asks(spawner, "check")
+    with peer:
+        told = BlockingChannel(peer, FromSpawner)
+        while client in spawner._clients:
+            told.send(Start(1, b"alice"))
+            spawner._answer(client)
 
 
 # --- workers that were killed and have not ended -----------------------------------------------
@@ -237,7 +283,61 @@ def test_who_asked_and_is_gone_meanwhile_is_given_nothing(
     assert not spawner._waiting
 
 
-def test_who_ends_with_the_service_is_waited_for(spawner: local.Spawner, patient, monkeypatch) -> None:
+@pytest.fixture
+def run(spawner: local.Spawner, monkeypatch) -> Callable[[], int]:
+    """Runs the spawner until its supervisor is gone: until the read side of `_control` is shut."""
+    monkeypatch.setattr(spawner, "_hear", lambda: False)
+
+    def whole() -> int:
+        with by_itself():
+            return spawner.run()
+
+    return whole
+
+
+@pytest.mark.parametrize("port", ["check", "local"])
+def test_who_says_much_at_once_keeps_nobody_else_waiting(
+    spawner: local.Spawner, patient, monkeypatch, run, port: str
+) -> None:
+    """As a front end that is a stranger's: what it has killed no longer counts among its workers."""
+    _, his = asks(spawner, port)
+    honest, peer = asks(spawner)
+    begun, start = [], spawner._start
+
+    def noted(client: local._Client, asked: Start) -> bool:
+        begun.append(client)
+        if client is honest:
+            spawner._control.socket.shutdown(socket.SHUT_RD)
+        return start(client, asked)
+
+    monkeypatch.setattr(spawner, "_start", noted)
+    frame = Encoder().frame
+    with his, peer:
+        much = b"".join(frame(Start(at, b"alice")) + frame(Kill(at)) for at in range(200))
+        his.sendall(PREFACE + much)
+        peer.sendall(PREFACE + frame(Start(1, b"bob")))
+        assert run() == 0
+    assert begun.index(honest) <= 1, "each has had at most one word before"
+
+
+def test_all_that_was_said_at_once_has_its_turn(spawner: local.Spawner, patient, monkeypatch, run) -> None:
+    _, peer = asks(spawner, "check")
+    kill = spawner._kill
+
+    def last(client: local._Client, asked: int) -> None:
+        kill(client, asked)
+        if asked == 4:
+            spawner._control.socket.shutdown(socket.SHUT_RD)
+
+    monkeypatch.setattr(spawner, "_kill", last)
+    frame = Encoder().frame
+    with peer:
+        peer.sendall(PREFACE + b"".join(frame(Start(at, b"alice")) + frame(Kill(at)) for at in range(5)))
+        assert run() == 0
+        assert answers(BlockingChannel(peer, FromSpawner)) == [Started] * 5
+
+
+def test_who_ends_with_the_service_is_waited_for(spawner: local.Spawner, patient, monkeypatch, run) -> None:
     """Whoever comes next may deliver the same messages; death comes when the kernel has time for it."""
     kill = os.kill
 
@@ -250,18 +350,100 @@ def test_who_ends_with_the_service_is_waited_for(spawner: local.Spawner, patient
             assert spawner._start(client, Start(number, b"alice"))
         workers = set(client.workers)
         monkeypatch.setattr(os, "kill", later)
-        monkeypatch.setattr(spawner, "_hear", lambda: False)
-        wakeup, handler = signal.set_wakeup_fd(-1), signal.getsignal(signal.SIGCHLD)
         spawner._control.socket.shutdown(socket.SHUT_RD)
-        try:
-            assert spawner.run() == 0
-        finally:
-            signal.set_wakeup_fd(wakeup)
-            signal.signal(signal.SIGCHLD, handler)
+        assert run() == 0
     assert len(workers) == 2
     for pid in workers:
         with pytest.raises(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
+
+
+def test_a_worker_that_was_killed_first_may_be_given_up_while_another_is_waited_for(
+    spawner: local.Spawner, patient, monkeypatch, kernel: Kernel
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(local, "time", SimpleNamespace(monotonic=lambda: now))
+    askers = [asks(spawner) for _ in range(2)]
+    for client, _ in askers:
+        assert spawner._start(client, Start(1, b"alice"))
+    for client, peer in askers:
+        now += local.PATIENCE - 1
+        spawner._end(client)
+        peer.close()
+    client, peer = asks(spawner)
+    with peer:
+        told = BlockingChannel(peer, FromSpawner)
+        now += 2  # the patience with the first is over
+        assert spawner._start(client, Start(1, b"alice"))
+        assert answers(told) == [], "the second may end in time"
+        kernel.end(spawner)
+        assert answers(told) == [Started]
+        spawner._end(client)
+    kernel.end(spawner)
+
+
+# --- workers that end by themselves --------------------------------------------------------------
+
+
+def ended(spawner: local.Spawner, client: local._Client, kill: Callable[[int, int], None]) -> int:
+    """The one worker, which has ended by itself."""
+    [pid] = client.workers
+    kill(pid, signal.SIGKILL)
+    for _ in Waiting("it is reaped"):
+        spawner._reap()
+        if not client.workers:
+            return pid
+    raise AssertionError
+
+
+def test_nobody_is_killed_for_a_worker_that_has_ended(
+    spawner: local.Spawner, patient, kernel: Kernel
+) -> None:
+    """Its pid may be another process's by now, and the spawner is root."""
+    client, peer = asks(spawner)
+    with peer:
+        assert spawner._start(client, Start(1, b"alice"))
+        ended(spawner, client, kernel._kill)
+        spawner._kill(client, 1)
+        spawner._kill(client, 2)  # nobody was asked for by this one
+        assert not kernel.killed
+        assert not spawner._ending
+        spawner._end(client)
+
+
+def test_workers_that_have_ended_are_not_remembered(spawner: local.Spawner, patient, kernel: Kernel) -> None:
+    client, peer = asks(spawner)
+    with peer:
+        for number in range(5):
+            assert spawner._start(client, Start(number, b"alice"))
+            pid = ended(spawner, client, kernel._kill)
+            assert client.asked == {number: pid}
+        spawner._end(client)
+
+
+# --- reloads ----------------------------------------------------------------------------------
+
+
+def test_whose_deliveries_go_on_is_served_after_a_reload_until_it_ends(
+    spawner: local.Spawner, control, patient, monkeypatch
+) -> None:
+    client, peer = asks(spawner)
+    told, seen = BlockingChannel(peer, FromSpawner), []
+    BlockingChannel(control[0], said.Ready).send(said.Leave(60.0))
+    told.send(Start(1, b"alice"))
+
+    def after_a_round() -> None:
+        seen.extend(answers(told))
+        if len(seen) == 1:
+            told.send(Start(2, b"alice"))
+        elif len(client.workers) == 2 and client in spawner._clients:
+            assert not spawner._ending, "what is under way is not killed"
+            peer.shutdown(socket.SHUT_RDWR)  # the workers of a test have it open too
+
+    monkeypatch.setattr(spawner, "_try_again", after_a_round)
+    with peer, by_itself():
+        assert spawner.run() == 0
+    assert seen == [Started, Started]
 
 
 # --- programs of hooks -----------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """`openqmail status`, for people and with --json: each process, as whom, of which generation, its memory
 and its work; while it serves, while older ones end what they have, and while all of it ends."""
 
+import fcntl
 import os
 import pwd
 import re
@@ -214,3 +215,21 @@ def test_who_has_died_is_shown_no_more_and_its_successor_is(place: Place) -> Non
         name: pid for name, pid in before.items() if name != "gate"
     }
     assert names(home) == ROLES
+
+
+def test_a_service_that_waits_for_another_qmail_send_says_so_and_is_starting(home: Home) -> None:
+    with (home.path / "queue" / "lock" / "sendmutex").open("ab") as mutex:
+        fcntl.flock(mutex, fcntl.LOCK_EX)
+        home.spawn()
+        for _ in Waiting("it says that it waits"):
+            if "a qmail-send runs on this queue; stop it first; waiting" in home.tail():
+                break
+        found = home.status()
+        listed = home.run("queue", "list", check=False)
+        told = home.run("status", check=False)
+    assert (found["state"], found["queue"]) == ("starting", None)
+    assert (told.returncode, "starting" in told.stdout, "not opened yet" in told.stdout) == (100, True, True)
+    assert (listed.returncode, "its queue is not opened yet" in listed.stderr) == (100, True)
+    home.wait_serving()
+    assert home.status()["queue"]["messages"] == 0
+    assert home.stop() == 0

@@ -12,6 +12,7 @@ import pytest
 from openqmail.core.control import Home
 from openqmail.core.control.accounts import Account, Accounts
 from openqmail.core.control.assign import (
+    CHANGED,
     NO_USERS,
     NOT_AS_ROOT,
     User,
@@ -29,6 +30,7 @@ from openqmail.core.service.frames.local_client import LocalClient
 from openqmail.core.service.frames.spawning import FromSpawner, Refused, Start
 from openqmail.core.service.processes import local
 from openqmail.core.service.processes.process import Inherited
+from openqmail.core.service.processes.worker import _OwnUsers
 from openqmail.core.values import Outcome, Result
 from openqmail.core.world import PosixDisk, SystemClock
 
@@ -99,6 +101,19 @@ def test_without_users_all_who_are_asked_say_the_same(home: Home) -> None:
     assert of_why(home, b"alice").result == NO_USERS
     plans = Plans(users_of(home), os.fsencode(home.alias), PosixDisk(), SystemClock())
     assert plans.task(b"alice").result == NO_USERS
+
+
+def test_a_worker_says_of_an_address_that_it_is_another_user_s_by_now(home: Home) -> None:
+    def told(uid: int, name: bytes) -> Result | None:
+        own = _OwnUsers(users_of(home), uid, ALIAS.uid)
+        return Plans(own, os.fsencode(home.alias), PosixDisk(), SystemClock()).task(name).result
+
+    alice = 4713
+    assert told(ALIAS.uid, b"alice-x") == told(alice, b"bob") == CHANGED
+    assert told(alice, b"alice-x") != CHANGED
+    assert told(ALIAS.uid, b"bob") != CHANGED
+    os.unlink(os.path.join(home.users, "cdb"))
+    assert told(alice, b"alice-x") == NO_USERS
 
 
 def test_a_user_has_what_is_his_and_alias_the_rest(home: Home) -> None:

@@ -222,6 +222,26 @@ def test_what_the_service_has_not_taken_yet_is_told(home: Home) -> None:
             break
 
 
+def test_what_the_service_has_not_taken_yet_is_told_by_a_queue_process_that_came_after_it(home: Home) -> None:
+    """It has the settings of its supervisor, who read them before."""
+    home.start()
+    file, before = home.path / "control/locals", home.status()
+    for _ in Waiting("a change that is surely younger"):
+        file.write_text("a.example\nnew.example\n")
+        if file.stat().st_ctime > before["settings"] + 1:
+            break
+    [old] = [one["pid"] for one in before["processes"] if one["name"] == "send"]
+    os.kill(old, signal.SIGKILL)
+    for _ in Waiting("another is there"):
+        told = home.run("status", "--json", check=False).stdout
+        now = json.loads(told) if told else before
+        if old not in [one["pid"] for one in now["processes"]]:
+            break
+    assert now["settings"] == before["settings"]
+    steps = why(home, "x@new.example")["steps"]
+    assert [one["what"] for one in steps if "not yet taken" in one["text"]] == ["control/locals"]
+
+
 @pytest.fixture
 def system() -> Iterator[SystemHome]:
     with system_home("alice", "bob") as made:

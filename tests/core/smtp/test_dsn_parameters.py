@@ -79,6 +79,8 @@ def test_parameters_of_mail_that_are_none(parameters: bytes) -> None:
         b"ORCPT=;bob@x.test",
         b"ORCPT=rfc822;",
         b"ORCPT=rfc_822;bob@x.test",
+        b"ORCPT=rfc822-;bob@x.test",
+        b"ORCPT=" + b"x" * 65 + b";bob@x.test",
         b"ORCPT=rfc822;bob+0D+0AX-Injected:+20yes",
         b"ORCPT=rfc822;a ORCPT=rfc822;a",
         b"ORCPT=rfc822;" + "jörg@x.test".encode(),

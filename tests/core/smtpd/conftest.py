@@ -25,7 +25,7 @@ from openqmail.core.control.home import Home
 from openqmail.core.control.logins import Logins
 from openqmail.core.control.reader import read_settings
 from openqmail.core.control.settings import Listener, Settings
-from openqmail.core.dns import Answer, NoSuchName
+from openqmail.core.dns import Answer, NoSuchName, behalf
 from openqmail.core.gate import Authentication, BackEnds, Guard, LocalGate, limits_of
 from openqmail.core.hooks import HookChain
 from openqmail.core.log import MemoryLog
@@ -133,17 +133,24 @@ class Mailboxes:
 
 class Names:
     """What the DNS knows of clients: `records[name]`, an error to raise or what is there; `hold` lets
-    every question wait, and `asked` has them all."""
+    every question wait, so many are `waiting`; `asked` has them all, and `owners` on whose behalf."""
 
     def __init__(self, records: dict[bytes, Any]) -> None:
         self.records = records
         self.asked: list[bytes] = []
+        self.owners: list[bytes] = []
         self.hold: asyncio.Event | None = None
+        self.waiting = 0
 
     async def _look_up(self, name: bytes) -> Answer[Any]:
         self.asked.append(name)
+        self.owners.append(behalf.get())
         if self.hold is not None:
-            await self.hold.wait()
+            self.waiting += 1
+            try:
+                await self.hold.wait()
+            finally:
+                self.waiting -= 1
         found = self.records.get(name)
         if found is None:
             raise NoSuchName(name.decode())

@@ -2,6 +2,7 @@
 
 import asyncio
 from asyncio import run
+from types import SimpleNamespace
 
 import pytest
 
@@ -148,6 +149,12 @@ def test_rules_say_who_is_asked_about(settings, running, names, variables, code,
     assert bool(resolver.asked) is asked
 
 
+def only_lists():
+    return SimpleNamespace(
+        dnsbl=lists("bl.example x"), dnsblscore=1, lookupclients=False, requirereverse=False, rules=Rules({})
+    )
+
+
 def test_an_ipv6_client_is_looked_up_by_its_digits(names):
     async def story():
         resolver = names({})
@@ -157,19 +164,51 @@ def test_an_ipv6_client_is_looked_up_by_its_digits(names):
         assert await found.listed("no address") is None
         return resolver.asked
 
-    def only_lists():
-        from types import SimpleNamespace
-
-        return SimpleNamespace(
-            dnsbl=lists("bl.example"),
-            dnsblscore=1,
-            lookupclients=False,
-            requirereverse=False,
-            rules=Rules({}),
-        )
-
     digits = b".".join([b"2"] + [b"0"] * 23 + [b"8", b"b", b"d", b"0", b"1", b"0", b"0", b"2"])
     assert run(story()) == [digits + b".bl.example", b"1.2.0.192.bl.example"]
+
+
+def test_nobody_is_let_in_because_many_are_asked_about(names):
+    async def story():
+        resolver = names({b"1.2.0.192.bl.example": ["127.0.0.2"]})
+        resolver.hold = asyncio.Event()
+        found = admission.Admission(only_lists(), resolver, print)
+        answers = [found.listed("192.0.2.1") for _ in range(1100)]
+        await asyncio.sleep(0)
+        resolver.hold.set()
+        assert all(reply is not None and reply.code == 554 for reply in await asyncio.gather(*answers))
+
+    run(story())
+
+
+def test_questions_are_on_behalf_of_the_network_of_the_client(names):
+    async def story():
+        resolver = names({})
+        found = admission.Admission(only_lists(), resolver, print)
+        await asyncio.gather(
+            found.listed("192.0.2.1"), found.listed("198.51.100.7"), found.name_of("192.0.2.9")
+        )
+        return resolver.owners
+
+    assert sorted(run(story())) == [b"192.0.2.0/24", b"192.0.2.0/24", b"198.51.100.0/24"]
+
+
+@pytest.mark.parametrize("wanted", [{"lookupclients": True}, {"dnsbl": lists("bl.example", "b2.example")}])
+def test_who_is_gone_is_asked_about_no_more(settings, running, names, wanted):
+    async def story():
+        resolver = names(TRUE_NAME)
+        resolver.hold = asyncio.Event()
+        async with running(settings, resolver=resolver, **wanted) as server:
+            client = await server.client()
+            while not resolver.waiting:
+                await asyncio.sleep(0)
+            client.writer.close()
+            await server.quiet()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert resolver.waiting == 0
+
+    run(story())
 
 
 # --- names --------------------------------------------------------------------------------
@@ -251,6 +290,44 @@ def test_a_client_that_waits_for_its_name_can_be_sent_away(settings, running, na
             assert (await client.rest()).startswith(b"421 4.3.2")
             resolver.hold.set()
             await server.quiet()
+
+    run(story())
+
+
+@pytest.mark.parametrize("limit", ["concurrencynetwork", "connectionsperhour"])
+def test_a_network_whose_names_nobody_tells_is_counted_all_the_same(settings, running, names, limit):
+    async def story():
+        resolver = names(TRUE_NAME)
+        resolver.hold = asyncio.Event()
+        rules = Rules({"=client.example": Rule(False, {})})
+        async with running(settings, resolver=resolver, rules=rules, **{limit: 2}) as server:
+            for asked in (1, 2):
+                await server.client()
+                while len(resolver.asked) < asked:
+                    await asyncio.sleep(0)
+            assert (await (await server.client()).rest()).startswith(b"421 4.7.0")
+            assert resolver.asked == [ME, ME]
+
+    run(story())
+
+
+def test_who_relays_by_name_is_not_counted_once_it_is_known(settings, running, names):
+    async def story():
+        rules = Rules({"=client.example": Rule(True, {"RELAYCLIENT": ""})})
+        async with running(settings, resolver=names(TRUE_NAME), rules=rules, concurrencynetwork=1) as server:
+            for _ in range(3):
+                assert (await (await server.client()).reply())[:3] == b"220"
+
+    run(story())
+
+
+def test_who_is_denied_whatever_its_name_costs_no_question(settings, running, names):
+    async def story():
+        resolver = names(TRUE_NAME)
+        rules = Rules({"127.": Rule(False, {})})
+        async with running(settings, resolver=resolver, rules=rules, lookupclients=True) as server:
+            assert (await (await server.client()).rest())[:3] == b"554"
+            assert resolver.asked == []
 
     run(story())
 

@@ -69,6 +69,20 @@ def test_what_would_be_deferred_is_put_off_and_only_the_log_says_why(settings, r
     run(story())
 
 
+def test_one_user_with_many_addresses_does_not_fill_the_log(settings, running, mailboxes):
+    async def story():
+        async with running(settings, mailboxes=mailboxes) as server:
+            client = await begun(server)
+            for round in (1, 2):
+                for at in range(30):
+                    assert await client.say(b"RCPT TO:<later-%d-%d@a.example>" % (round, at)) == PUT_OFF
+                said = [event for event in server.log.events if isinstance(event, Warn)]
+                assert len(said) == round, "once for each reason, and again later"
+                server.clock.advance(recipients.FRESH)
+
+    run(story())
+
+
 def test_only_recipients_of_this_host_are_looked_up_as_they_are_routed(settings, running, mailboxes):
     async def story():
         changes = {

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -393,6 +394,14 @@ def test_who_calls_is_read_from_the_kernel() -> None:
     assert caller(ours) is None, "a closed socket names nobody"
 
 
+def test_whom_the_kernel_gives_no_uid_is_nobody() -> None:
+    class Linux:
+        def getsockopt(self, level: int, option: int, size: int) -> bytes:
+            return struct.pack("iII", 0, 0xFFFFFFFF, 0xFFFFFFFF)
+
+    assert caller(Linux()) is None
+
+
 def test_who_calls_on_a_system_without_so_peercred(monkeypatch: pytest.MonkeyPatch) -> None:
     class Bsd:
         def __init__(self, told: bytes) -> None:
@@ -407,6 +416,7 @@ def test_who_calls_on_a_system_without_so_peercred(monkeypatch: pytest.MonkeyPat
     version, uid = (0).to_bytes(4, "little"), (501).to_bytes(4, "little")
     assert caller(Bsd(version + uid + bytes(68))) == Origin(501, 0)
     assert caller(Bsd(uid + uid)) is None
+    assert caller(Bsd(version + b"\xff" * 4)) is None
     assert caller(Bsd(b"")) is None
     monkeypatch.delattr(socket, "LOCAL_PEERCRED")
     assert caller(Bsd(version + uid)) is None

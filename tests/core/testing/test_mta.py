@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import smtplib
+import socket
 import subprocess
 import sys
 import tempfile
@@ -133,6 +134,25 @@ def test_a_control_file_is_read_at_once_and_a_bad_one_is_taken_back(mta):
     mta.control("databytes", None)
     mta.submit("x@y.example", "alice@a.example", TEXT * 100)
     mta.wait_for("alice")
+    assert mta.port == port
+
+
+def first_line(mta, said=b""):
+    with socket.create_connection(("127.0.0.1", mta.port), 10) as peer:
+        peer.sendall(said)
+        return peer.makefile("rb").readline()
+
+
+def test_an_open_listener_is_told_its_new_settings_and_the_options_of_its_line(mta):
+    port = mta.port
+    assert first_line(mta).startswith(b"220 a.example")
+    mta.control("smtpgreeting", "mx.a.example")
+    assert first_line(mta).startswith(b"220 mx.a.example")
+    mta.control("rules", "192.0.2.9:deny\n127.:allow")
+    mta.control("listen", "smtp 127.0.0.1:0 proxy=127.0.0.1")
+    assert first_line(mta, b"PROXY TCP4 192.0.2.9 198.51.100.1 4711 25\r\n").startswith(b"554 ")
+    mta.control("listen", "smtp 127.0.0.1:0")
+    assert first_line(mta).startswith(b"220 mx.a.example")
     assert mta.port == port
 
 

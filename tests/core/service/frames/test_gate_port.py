@@ -301,6 +301,42 @@ def test_who_is_lost_while_he_is_called_holds_nobody_up():
     story(work)
 
 
+def test_who_asks_before_he_hears_that_he_is_called_keeps_nothing_that_nobody_can_call_back():
+    async def work():
+        real = gate(limit=20)
+        server, many, one = GateServer(real), GateClient({}), GateClient({})
+        ours, theirs = socket.socketpair()
+        server.serve(theirs)
+        connect(many, server)
+        connect(one, server)
+
+        async def says(*messages):
+            ours.send(b"".join(Encoder().frame(message) for message in messages))
+            await turns()
+
+        ours.send(PREFACE)
+        await says(Lease(1, CONNECTIONS, 1, 6))
+        all_of_it = [many.lease(CONNECTIONS) for _ in range(20 - real.taken(CONNECTIONS))]
+        assert all([await soon(lease) for lease in all_of_it])
+        wanted = one.lease(CONNECTIONS)
+        await turns()
+        assert not wanted.done(), "what the first keeps is called back"
+        many.release(CONNECTIONS, 15)
+        assert await soon(wanted)
+        kept = real.taken(CONNECTIONS)
+        await says(Lease(2, CONNECTIONS, 1, 6), Release(CONNECTIONS, 3), Recalled(CONNECTIONS))
+        assert real.taken(CONNECTIONS) == kept + 1 - 3
+        more = [one.lease(CONNECTIONS) for _ in range(20 - real.taken(CONNECTIONS))]
+        assert all([await soon(lease) for lease in more])
+        assert not await soon(one.lease(CONNECTIONS))
+        ours.close()
+        many.close()
+        one.close()
+        server.close()
+
+    story(work)
+
+
 def test_at_a_limit_nobody_is_called_for_each_who_is_refused(monkeypatch):
     called, recall = [], frames._Talk.recall
     monkeypatch.setattr(
@@ -619,6 +655,10 @@ def test_whatever_crosses_on_its_way_a_limit_is_never_passed_and_all_of_it_is_th
         for at, answer in waiting:
             held += [at] * await soon(answer)
         assert len(held) <= limit
+        await turns()
+        free = limit - len(held)
+        assert all(await asyncio.gather(*(soon(clients[-1].lease(CONNECTIONS)) for _ in range(free))))
+        held += [-1] * free
         for at in held:
             clients[at].release(CONNECTIONS)
         await turns()

@@ -236,6 +236,25 @@ def test_a_worker_that_does_not_end_its_delivery_is_killed_and_the_delivery_defe
     run(story, kept=0.4, silent=(900.0, 0.2))
 
 
+def test_who_is_silent_is_killed_by_the_spawner_that_started_it(run):
+    """Ids are each spawner's own: the newer one knows another user's worker by the same."""
+
+    async def story(rig):
+        rig.held = True
+        older = rig.attach()
+        stuck = rig.deliver(b"u1")
+        await until(lambda: rig.workers and rig.workers[1001][0].jobs)
+        newer = rig.attach()
+        rig.held = False
+        await rig.delivered(b"u2")
+        assert (await stuck).result.outcome is Outcome.DEFERRAL
+        await until(lambda: older.ended)
+        assert (older.killed, newer.killed) == ([1], [])
+        assert (older.asked, newer.asked) == ([b"u1"], [b"u2"])
+
+    run(story, kept=0.4, silent=(900.0, 0.2))
+
+
 # --- who gets what ----------------------------------------------------------------------
 
 
@@ -250,7 +269,7 @@ def test_a_job_and_its_report_cross_as_they_are(run):
         worker = rig.workers[1001][0]
         assert worker.jobs == [job]
         report = LocalReport(
-            Result(Outcome.SUCCESS, b"did\xff\n"),
+            Result(Outcome.SUCCESS, b"did\xff\n", why="why"),
             (Written(b"p", 5),),
             Forward(b"s", (b"a", b"b"), b"Received: x\n"),
         )
@@ -740,6 +759,34 @@ def test_a_worker_that_does_not_answer_is_asked_no_more_when_enough_wait_for_it(
     run(story)
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_a_worker_that_was_waited_for_in_vain_is_not_waited_for_again_before_it_answers(
+    run, monkeypatch, early
+):
+    """Its user may have stopped it: each recipient would cost a client ten seconds."""
+
+    async def story(rig):
+        rig.held = True
+        spawner = rig.attach(slow=early)
+        first = rig.check(b"u1-1@h")
+        await until(lambda: spawner.pending if early else rig.workers and rig.workers[1001][0].checked)
+        second = rig.check(b"u1-2@h")
+        monkeypatch.setattr(local_client, "CHECKING", -1.0)  # for longer than that, whenever it is
+        assert await rig.check(b"u1-3@h") is None, "nobody can tell"
+        assert not first.done() and not second.done()
+        if early:
+            spawner.answer(spawner.pending[0])
+        await until(lambda: rig.workers and len(rig.workers[1001][0].checks) == 2)
+        worker = rig.workers[1001][0]
+        worker.held = False
+        worker.tell(0)
+        worker.tell(1)
+        assert [await first, await second] == [NOBODY, NOBODY]
+        assert await rig.check(b"u1-4@h") == NOBODY, "it answers again"
+
+    run(story)
+
+
 def test_checks_keep_to_their_number_of_workers_and_to_what_may_wait_for_one(run, monkeypatch):
     monkeypatch.setattr(local_client, "CHECKERS", 4)
 
@@ -766,6 +813,18 @@ def test_those_whose_worker_is_asked_come_along_and_the_others_are_not_told_of(r
         assert await rig.client.check(asked) == {b"u1@h": None, b"u1-x@h": NOBODY, b"u1-y@h": NOBODY}
         assert rig.workers[1001][0].checked == [b"u1@h", b"u1-x@h", b"u1-y@h"]
         assert spawner.asked == [b"u1"]
+
+    run(story)
+
+
+@pytest.mark.parametrize("nobody", [b"root", b"trouble"])
+def test_those_who_get_no_worker_either_are_told_of_along_with_the_first(run, nobody):
+    async def story(rig):
+        rig.attach()
+        asked = (nobody + b"@h", b"u1@h", nobody + b"@g", b"u2-x@h", nobody)
+        told = await rig.client.check(asked)
+        assert list(told) == [asked[0], asked[2], asked[4]]
+        assert set(told.values()) == {(await rig.deliver(nobody)).result}
 
     run(story)
 

@@ -105,6 +105,19 @@ def test_who_makes_no_sense_is_killed(shell: Shell) -> None:
     assert "is not understood" in shell.lines()
 
 
+def test_whatever_breaks_while_settings_are_tried_ends_nothing(shell: Shell, monkeypatch) -> None:
+    def attempt(*_: object) -> None:
+        raise LookupError("unknown encoding: punycode")
+
+    shell.supervisor._machine.state = "serving"
+    monkeypatch.setattr(shell.supervisor._ground, "attempt", attempt)
+    shell.supervisor._signalled(signal.SIGHUP)
+    assert (
+        shell.lines().count("the settings stay as they were: LookupError('unknown encoding: punycode')") == 1
+    )
+    assert not shell.supervisor._machine.trial, "nothing is tried"
+
+
 def no_room(*_: object) -> None:
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 

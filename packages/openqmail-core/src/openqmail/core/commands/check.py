@@ -2,7 +2,8 @@
 there, and whether the addresses that mail is to go out from are this host's.
 
 Exit code 0 when nothing is found, 100 with a line for each finding: place, fault, remedy.  What
-the control files say is the matter of `openqmail control check`.
+the control files say is the matter of `openqmail control check`.  Notes are for people alone: what the
+kernel lacks, and to root, who can become them, whom of those who run it the program is closed to.
 """
 
 import argparse
@@ -13,19 +14,24 @@ from contextlib import suppress
 
 import msgspec
 
+import openqmail.core
 from openqmail.core.commands.command import CANNOT, DONE, example, needed
-from openqmail.core.control.accounts import Account, find_accounts
+from openqmail.core.control.accounts import Account, Accounts, find_accounts
 from openqmail.core.control.credentials import read_credentials
 from openqmail.core.control.home import Home
 from openqmail.core.control.modes import Finding, examine
-from openqmail.core.control.owner import as_owner
+from openqmail.core.control.owner import acting_as, as_owner
 from openqmail.core.control.reader import read_settings
-from openqmail.core.queue.layout import paths
+from openqmail.core.control.strangers import folders_to
+from openqmail.core.queue.layout import paths, whole
 from openqmail.core.tls import ServerTls
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import PosixDisk
 
 help = "look for owners and modes that let anybody reach what he should not, and for addresses of others"
+
+PROGRAM = tuple(one.__file__ or "" for one in (openqmail.core, msgspec, os))
+"""A file of the program, one of what it needs and one of Python's."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,10 +42,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(home: Home | None, args: argparse.Namespace) -> int:
-    from openqmail.core.service.confine import landlock, seccomp  # noqa: PLC0415  # only this command's
+    # Only this command's, and before the owner is taken on, who may not be able to read them.
+    from openqmail.core.remote import dialing  # noqa: F401, PLC0415
+    from openqmail.core.service.confine import landlock, seccomp  # noqa: PLC0415
 
     here = needed(home)
     accounts = find_accounts(here)
+    closed = _closed_program(accounts)
     with as_owner(here):
         found = examine(here, accounts)
         if here.queue not in [one.place for one in found]:
@@ -50,7 +59,7 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
     for one in found:
         print(msgspec.json.encode(one).decode() if args.json else _on_a_line(str(one)))
     if not args.json:
-        for lacking in (landlock.lacking(), seccomp.lacking(), *notes):
+        for lacking in (*closed, landlock.lacking(), seccomp.lacking(), *notes):
             if lacking:
                 print(f"note: {_on_a_line(lacking)}")
         if not found:
@@ -59,15 +68,43 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
 
 
 def _queue(home: Home, send: Account) -> Iterator[Finding]:
-    """The folders of its layout that are missing, if it can be read: what keeps us out is told already."""
-    folder, names = os.fsencode(home.queue), list[bytes]()
+    """What is missing of its layout, or lies in it, if it can be read: what keeps us out is told already."""
+    disk, folder, names = PosixDisk(), os.fsencode(home.queue), list[bytes]()
     with suppress(OSError):
-        names = paths.missing(PosixDisk(), folder)
+        if fault := whole.fault(disk, folder, send.uid, send.gid):
+            yield Finding(fault[0], home.queue, fault[1])
+            return
+        for inner in whole.inside(disk, folder):
+            yield Finding(whole.INNER, os.fsdecode(inner), whole.remedy(inner))
+        names = paths.missing(disk, folder)
     if names:
         first = os.path.join(home.queue, os.fsdecode(names[0]))
         more = f", and {len(names) - 1} more" if names[1:] else ""
         remedy = paths.remaking(folder, names, send.uid, send.gid)
         yield Finding(f"is missing{more}", first, f"restore what was there, or: {remedy}")
+
+
+def _closed_program(accounts: Accounts) -> list[str]:
+    """Where the program, what it needs or Python itself is closed to who is to run it."""
+    users = {one.uid: one for one in accounts.by_role().values()} if os.geteuid() == 0 else {}
+    stopped: dict[str, dict[str, None]] = {}
+    for one in users.values():
+        with acting_as(one.uid, one.gid):
+            for file in PROGRAM:
+                if place := _closed(file):
+                    stopped.setdefault(place, {})[one.name] = None
+    return [
+        f"{place}: {', '.join(names)} cannot come by the program in there, so what is loaded late and an "
+        "upgrade may fail; install it, and its Python, where all can read them"
+        for place, names in stopped.items()
+    ]
+
+
+def _closed(file: str) -> str:
+    """What keeps us from a file: itself or the first folder above it; empty for nothing."""
+    *above, last = folders_to(file)
+    wanted = [*((one, os.X_OK) for one in above), (last, os.R_OK | os.X_OK), (file, os.R_OK)]
+    return next((one for one, how in wanted if not os.access(one, how, effective_ids=True)), "")
 
 
 def _addresses_of_others(home: Home) -> Iterator[Finding]:

@@ -94,9 +94,9 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
     check_socket_paths(path)
     pem = self_signed(files["me"].strip(), time.time())
     if args.system:
+        plan = system.Plan(args.account, args.user, path)
         if why := not_roots(path):
             raise HomeError(f"{path}: {why}; choose another place, or mend that one")
-        plan = system.Plan(args.account, args.user, path)
         with plan.accounts() as accounts, all_or_nothing() as made:
             _make_folder(path, 0, 0, made)
             plan.fill(Home(path), accounts, files, pem, made)

@@ -30,6 +30,8 @@ def run(words: list[str]) -> int:
     if not words:
         parser.print_help(sys.stderr)
         return CANNOT
+    if chosen in COMMANDS and _names_home(words[words.index(chosen) + 1 :]):
+        parser.error(f"--home goes before the command: openqmail --home DIR {chosen}")
     args = parser.parse_args(words)
     if args.command is None:
         parser.error("no command is named")
@@ -73,6 +75,12 @@ def _chosen(words: list[str]) -> str | None:
         elif not word.startswith("--home="):
             return None if word.startswith("-") else word
     return None
+
+
+def _names_home(words: list[str]) -> bool:
+    """Whether --home is there as an option."""
+    options = words[: words.index("--")] if "--" in words else words
+    return any(word == "--home" or word.startswith("--home=") for word in options)
 
 
 def _added(name: str | None) -> dict[str, Command]:

@@ -17,7 +17,7 @@ from openqmail.core.control.definitions import DEFINITIONS
 from openqmail.core.control.pem import PEM, PemDefinition
 
 _EXITS = (
-    ("0", "done; for status: the service serves"),
+    ("0", "done, of several things at least one; for status: the service serves"),
     ("1", "there is nothing of the name or number that was given"),
     ("100", "cannot: misuse, or something to be mended first; the message says what"),
     ("111", "not now: try later"),

@@ -97,7 +97,7 @@ def settle(home: Home) -> tuple[int, int, int]:
 class _Nobody:
     """Whoever works on messages while no service runs: what is to be tried is tried at the start."""
 
-    def __init__(self, store: QueueStore, waiting: Iterable[int]) -> None:
+    def __init__(self, store: QueueStore, waiting: Sequence[int]) -> None:
         self._store = store
         self._waiting = waiting
 
@@ -118,9 +118,10 @@ class _Nobody:
     def destination(self, domain: bytes) -> None:
         return None
 
-    def flush(self) -> None:
+    def flush(self) -> int:
         for number in self._waiting:
             self._store.record(number, (), LONG_AGO, False)
+        return len(self._waiting)
 
 
 def _opened(home: Home, verb: Callable[[QueueAdmin], Awaitable[T]]) -> tuple[T, int]:

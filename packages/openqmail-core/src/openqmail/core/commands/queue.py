@@ -69,10 +69,11 @@ VERBS = {
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON, as with it behind the word")
     words = ["list", "show", *VERBS, "flush", "settle"]
     below = parser.add_subparsers(dest="verb", metavar="|".join(words), parser_class=Parser)
     listing = below.add_parser("list", help="print every message, oldest first (the same as no word at all)")
-    listing.add_argument("--json", action="store_true", help="print a JSON object a line")
+    _json(listing, "print a JSON object a line")
     example(listing, "openqmail --home mail queue list --json")
     show = below.add_parser("show", help="print messages as they are stored, by the numbers of the log")
     _numbers(show)
@@ -86,17 +87,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             one.add_argument("--text", metavar="TEXT", default=GIVEN_BACK, help="what the sender is told")
         if verb.asks:
             one.add_argument("--yes", action="store_true", help="do not ask")
-        one.add_argument("--json", action="store_true", help="print what was done as one JSON object")
+        _json(one, "print what was done as one JSON object")
         example(one, f"openqmail --home mail queue {verb.example}")
     flush = below.add_parser("flush", help="have every message tried now that waits")
-    flush.add_argument("--json", action="store_true", help="print one JSON object")
+    _json(flush, "print one JSON object")
     example(flush, "openqmail --home mail queue flush")
     settle = below.add_parser(
         "settle", help="while no service runs, move every message into qmail's own files"
     )
-    settle.add_argument("--json", action="store_true", help="print one JSON object")
+    _json(settle, "print one JSON object")
     example(settle, "openqmail --home mail queue settle")
     example(parser, "openqmail --home mail queue", "openqmail --home mail queue delete 17 18")
+
+
+def _json(parser: argparse.ArgumentParser, text: str) -> None:
+    """What was said before the word stays said."""
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=text)
 
 
 def _numbers(parser: argparse.ArgumentParser) -> None:
@@ -169,16 +175,21 @@ def _failure(error: OSError) -> OpenqmailError:
 
 def _do(home: Home, args: argparse.Namespace, queue: Queue, *, running: bool) -> int:
     if args.verb == "show":
+        if args.json:
+            raise HomeError("show prints messages as they are stored; leave --json out")
         return _show(home, args.numbers, queue)
     if args.verb == "flush":
-        count, when = queue.flush(home), "now" if running else "when the service starts"
-        print(f'{{"messages":{count}}}' if args.json else f"{_many(count)} that waited will be tried {when}")
+        count = queue.flush(home)
+        what = f"that waited {'is' if count == 1 else 'are'} due now"
+        if not running:
+            what = "that waited will be tried when the service starts"
+        print(f'{{"messages":{count}}}' if args.json else f"{_many(count)} {what}")
         return DONE
     if args.verb == "settle":
         return _settle(home, args.json, queue)
     if args.verb in VERBS:
         return _act(home, args, queue, running=running)
-    return _list(queue.messages(home, ()), getattr(args, "json", False), running=running)
+    return _list(queue.messages(home, ()), args.json, running=running)
 
 
 # --- the verbs --------------------------------------------------------------------------

@@ -202,14 +202,25 @@ def _send(request: _Request) -> int:
     head = request_head(sender, recipients, len(header) + spool.size - size) + header
     try:
         path = os.path.join(home, "run", "submit")
-        answer = client.hand_over(path, head, lambda: spool.chunks(size), client.PATIENCE)
+        answer = client.hand_over(path, head, lambda: spool.chunks(size), client.PATIENCE, _waits)
+    except client.Nobody as error:
+        start = f"'openqmail --home {home} run' starts the service"
+        raise _Failure(f"{error}; the message was not sent, try again later; {start}", LATER) from None
     except client.NotTaken as error:
         raise _Failure(f"{error}; the message was not sent, try again later", LATER) from None
     except client.Unknown as error:
         raise _Failure(f"{error}; the message may have been sent", LATER) from None
+    except client.Closed:
+        raise _closed(home, path) from None
     if answer.startswith(b"K"):
         return DONE
     raise _Failure(answer[1:].decode("ascii", "replace"), NEVER if answer.startswith(b"D") else LATER)
+
+
+def _waits(why: client.NotTaken) -> None:
+    """A person at a terminal is told at once; for a program there is the answer at the end."""
+    if os.isatty(2):
+        print(f"sendmail: {why}; waiting up to {client.PATIENCE:.0f} seconds for it", file=sys.stderr)
 
 
 def _who(request: _Request, defaults: Defaults) -> tuple[Author, bytes]:
@@ -249,6 +260,15 @@ def _login() -> bytes:
         return b"anonymous"
 
 
+def _name(uid: int) -> str:
+    import pwd  # noqa: PLC0415  # for a sentence
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 # --- the home -----------------------------------------------------------------------------
 
 
@@ -277,11 +297,26 @@ def _defaults(home: str) -> tuple[Defaults, bytes]:
 
 def _control(home: str, name: str, default: bytes) -> bytes:
     """The first line of a control file, without the blanks at its end (qmail-control(5))."""
+    path = os.path.join(home, "control", name)
     try:
-        with open(os.path.join(home, "control", name), "rb") as opened:
+        with open(path, "rb") as opened:
             return opened.readline(1024).rstrip() or default
     except FileNotFoundError:
         return default
+    except PermissionError:
+        raise _closed(home, path) from None
+
+
+def _closed(home: str, path: str) -> _Failure:
+    """Why `path` may not be used: the home is somebody else's, or its modes are not as they should be."""
+    try:
+        owner = os.stat(home).st_uid
+    except OSError as error:
+        return _Failure(f"{home}: {error.strerror}; only who may enter it can send there", NEVER)
+    if owner == os.geteuid():
+        return _Failure(f"{path}: Permission denied; 'openqmail --home {home} check' has the remedy", LATER)
+    more = "" if owner else f"; 'openqmail --home {home} check', as root, says what is closed to others"
+    return _Failure(f"only {_name(owner)} may send in {home}{more}", NEVER)
 
 
 def _failed(why: object, code: int) -> int:

@@ -8,7 +8,7 @@ import json
 import time
 from typing import Any
 
-from openqmail.core.__about__ import __version__
+from openqmail.core.__about__ import FOLDER, __version__
 from openqmail.core.commands import client
 from openqmail.core.commands.command import CANNOT, DONE, example, needed
 from openqmail.core.control.home import Home
@@ -30,6 +30,7 @@ STOPPED: dict[str, Any] = {
     "refusals": 0,
     "refusal": "",
     "settings": None,
+    "program": FOLDER,
 }
 
 
@@ -58,8 +59,13 @@ def _for_people(found: dict[str, Any], home: Home) -> str:
         f"{home.path}: {state}, process {found.get('pid')}, version {found.get('version')}, since {since}"
     ]
     lines += [f"  listens    {one.get('service')} {one.get('address')}" for one in found.get("listen") or ()]
-    queue = found.get("queue") or {}
-    lines.append(f"  queue      {totals(queue)}")
+    queue = found.get("queue")
+    lines.append(f"  queue      {'not opened yet' if queue is None else totals(queue)}")
+    queue = queue or {}
+    if count := queue.get("unreadable"):
+        lines.append(f"  unreadable {count} message{'s' * (count != 1)}; 'queue list' says why")
+    if queue.get("full"):
+        lines.append("  disk       too little room for the queue: new mail is refused (452)")
     running = found.get("running") or {}
     lines.append(f"  deliveries {running.get('local', 0)} local, {running.get('remote', 0)} remote")
     lines += [_process(one) for one in found.get("processes") or ()]
@@ -90,7 +96,9 @@ def totals(queue: dict[str, Any]) -> str:
     messages, recipients = queue.get("messages", 0), queue.get("recipients", 0)
     if not messages:
         return "empty"
-    text = f"{messages} message{'s' * (messages != 1)} to {recipients} recipient{'s' * (recipients != 1)}"
+    text = (
+        f"{messages} message{'s' * (messages != 1)}, {recipients} recipient{'s' * (recipients != 1)} waiting"
+    )
     parts = [f"{queue[name]} {name}" for name in ("deferred", "held") if queue.get(name)]
     return ", ".join([text, *parts, in_units(queue.get("bytes", 0))])
 

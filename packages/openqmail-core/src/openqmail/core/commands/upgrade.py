@@ -1,7 +1,8 @@
 """`openqmail upgrade`: the running service goes on as the program that is installed now.
 
 The first process executes it anew, with the same pid and the sockets that listen; no connection
-is refused.  Connections that are open end with the program they began with.
+is refused.  Connections that are open end with the program they began with.  Which program that is, the
+path decides by which the service was started: when it is not this one, that is said.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import os
 import signal
 import time
 
+from openqmail.core.__about__ import FOLDER, __version__
 from openqmail.core.commands import client
 from openqmail.core.commands.command import DONE, example, needed
 from openqmail.core.control.home import Home
@@ -49,9 +51,21 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
             if now.get("refusals", 0) > before.get("refusals", 0):
                 raise OpenqmailError(f"{here.path}: {now.get('refusal')}; the service goes on as it was")
             if now.get("state") == "serving" and _generation(now) > _generation(before):
-                print(f"{here.path}: version {now.get('version')} serves, process {now.get('pid')}")
-                return DONE
+                return _upgraded(here, now)
     raise TemporaryFailure(f"{here.path}: the service goes on as it was; its log says why")
+
+
+def _upgraded(home: Home, now: dict[str, object]) -> int:
+    """Raises OpenqmailError where what serves now is not what asked for it."""
+    serves = now.get("version"), now.get("program", FOLDER)
+    if serves != (__version__, FOLDER):
+        raise OpenqmailError(
+            f"{home.path}: version {serves[0]} in {serves[1]} serves anew, not this one, version "
+            f"{__version__} in {FOLDER}: a service executes the path that it was started by; to change over, "
+            "stop it and start it with this program"
+        )
+    print(f"{home.path}: version {now.get('version')} serves, process {now.get('pid')}")
+    return DONE
 
 
 def serving_pid(home: Home) -> int:

@@ -20,6 +20,7 @@ from openqmail.core.values import ControlError, OpenqmailError, Outcome, Result,
 FILE = "users/assign"
 
 NO_USERS = Result(Outcome.DEFERRAL, b"Trouble reading users/cdb. (#4.3.0)\n")
+CHANGED = Result(Outcome.DEFERRAL, b"The user of this address has just changed in users/cdb. (#4.3.0)\n")
 NOT_AS_ROOT = Result(Outcome.DEFERRAL, b"Not allowed to perform deliveries as root.\n")
 """What qmail-lspawn reports, for the time being as there: who mends users/assign loses no mail."""
 
@@ -41,6 +42,10 @@ class User(msgspec.Struct, frozen=True, gc=False):
     ext: bytes
 
 
+class UserChanged(TemporaryFailure):
+    """A directory that knows one user's addresses alone was asked for one that is another's by now."""
+
+
 class Directory(Protocol):
     """Who has a local part; `Users` is one."""
 
@@ -54,6 +59,8 @@ def owner_of(local: bytes, users: Directory, alias: User, *, own: bool = False) 
     owner of a home that is not root's, so uids mean nothing."""
     try:
         user = users.find(local)
+    except UserChanged:
+        return CHANGED
     except (OSError, OpenqmailError):
         return NO_USERS
     if user is None:

@@ -7,6 +7,7 @@ nothing: a name does something once a control file, or the command line, names i
 import importlib
 from collections.abc import Iterable
 from functools import cache, reduce
+from importlib.machinery import PathFinder
 from typing import Any
 
 import msgspec
@@ -41,6 +42,8 @@ GROUPS = {
 _told: dict[str, dict[str, Entry]] = {}
 """By group, what `tell` has been told."""
 
+_seen: set[str] = set()
+
 
 def registered(group: str) -> dict[str, Entry]:
     """The entry points of a group by name.  The first one on the path wins."""
@@ -56,6 +59,14 @@ def tell(entries: Iterable[Entry]) -> None:
     """`everything` as another process has found it: nothing is looked for in this one any more."""
     for entry in entries:
         _told.setdefault(entry.group, {})[entry.name] = entry
+
+
+def installed(library: str) -> bool:
+    """Whether a library that core can do without is there, nothing of it imported yet.  What was seen
+    once is there still: this process may not be able to look there any more."""
+    if library not in _seen and PathFinder.find_spec(library):
+        _seen.add(library)
+    return library in _seen
 
 
 @cache

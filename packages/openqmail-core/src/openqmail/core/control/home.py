@@ -52,11 +52,21 @@ class Home:
         if not os.path.isdir(home.control):
             if not os.access(home.path, os.X_OK):
                 raise HomeError(f"{home.path}: may not be entered by this user; become its owner first")
-            raise HomeError(f"{home.path}: not a home, it has no folder control; {_MAKE.format(home.path)}")
+            makes = _MAKE.format(home.path)
+            if not _is_empty(home.path):
+                makes = f"name the folder of a home; {_MAKE.format('DIR')} in a new or empty folder"
+            raise HomeError(f"{home.path}: not a home, it has no folder control; {makes}")
         return home
 
 
 _MAKE = "'openqmail init {} --me NAME --user NAME' makes one"
+
+
+def _is_empty(path: str) -> bool:
+    try:
+        return not os.listdir(path)
+    except OSError:
+        return False
 
 
 def check_socket_paths(path: str) -> None:

@@ -12,16 +12,18 @@ import shlex
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from errno import EACCES
 
 import msgspec
 
 from openqmail.core.control.accounts import Account, Accounts
 from openqmail.core.control.assign import Assignment, parse_assign
 from openqmail.core.control.home import Home
-from openqmail.core.control.owner import to_make, user_name
+from openqmail.core.control.owner import BEGUN, to_make, user_name
 from openqmail.core.control.reader import NO_CDB, content
 from openqmail.core.control.settings import ACCOUNTS
 from openqmail.core.control.strangers import folders_to, replaceable
+from openqmail.core.values import ControlError
 
 ROOT, ANY = "root", "any"
 
@@ -65,6 +67,10 @@ FEW = 3
 """Files of one folder that are named for the same fault."""
 
 _READ, _WRITE, _SEARCH = 4, 2, 1
+
+_WORKED_IN = ("queue", "run")
+_OWN = (*_WORKED_IN, "control", "users", "alias")
+"""Where an owner needs his own rights; root has them anyway."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -144,8 +150,12 @@ class _Examination:
         except FileNotFoundError:  # a file of a running service that has gone
             if part is not None and name != "mail":  # which another qmail does not have
                 mode = part.mode if self._system else part.private
-                made = to_make([path], mode, *self._ids(part.owner))
+                places = [path, os.path.join(path, BEGUN)] if name == "queue" else [path]
+                made = to_make(places, mode, *self._ids(part.owner))
                 yield Finding("is missing", path, f"restore what was there, or: {made}")
+            return
+        except OSError as error:
+            yield _unreadable(path, error)
             return
         if name == "queue" and self._system and (foreign := _foreign(path, self._accounts["send"])):
             yield self._takeover(path, foreign)
@@ -168,6 +178,10 @@ class _Examination:
             change = f"{mode:o}" if exact else remedy
             yield Finding(f"{', '.join(one.label for one in who)} {verb}", path, f"chmod {change} {place}")
         if folder:
+            if not os.access(path, os.R_OK | os.X_OK, effective_ids=True):
+                if all(one.uid != found.uid for one in told):
+                    yield _unreadable(path, PermissionError(EACCES, os.strerror(EACCES)))
+                return
             entered = tuple(one for one in within if one not in told and one.may(_SEARCH, found))
             yield from self._inside(name, path, entered)
 
@@ -175,6 +189,9 @@ class _Examination:
         try:
             names = sorted(os.listdir(path))
         except FileNotFoundError:
+            return
+        except OSError as error:
+            yield _unreadable(path, error)
             return
         if not name:
             names = [part for part in PARTS if part] + [one for one in names if one not in PARTS]
@@ -203,7 +220,10 @@ class _Examination:
         if less:
             yield less, "cannot come by it, and has to", "a+rX"
         own = 0o700 if stat.S_ISDIR(found.mode) else 0o400
-        if name.partition("/")[0] in ("queue", "run") and meant.mode & ~found.mode & own:
+        if (
+            name.partition("/")[0] in (_WORKED_IN if self._system else _OWN)
+            and meant.mode & ~found.mode & own
+        ):
             owner = Subject("", user_name(found.uid), found.uid, found.gid)
             yield (owner,), "may not work with it, and has to", "u+rwX"
 
@@ -282,6 +302,8 @@ class _Examination:
         try:
             with open(assign, "rb") as opened:
                 lines, _ = parse_assign(opened.read())
+        except PermissionError:
+            return  # told as a part of the home
         except OSError as error:
             yield Finding(f"cannot be read: {error.strerror}", assign, "restore it")
             return
@@ -301,18 +323,20 @@ class _Examination:
                 yield from self._lacking(folder, theirs)
                 if self._system:
                     yield from self._user(folder, uid, name)
-            except OSError:
+            except (OSError, ControlError):
                 continue  # no home: `control check` says so; no Maildir: told, or not wanted
 
     def _lacking(self, folder: str, lines: list[Assignment]) -> Iterator[Finding]:
         """What a Maildir of a user needs to take mail, where mail without a .qmail file goes to it."""
         user, maildir = lines[0].user, os.path.join(folder, "Maildir")
-        os.stat(folder)
+        os.stat(os.path.join(folder, "."))  # else what is in it would seem to be missing
         if not os.path.lexists(maildir):
             whole = any(not (one.wildcard or one.user.dash or one.user.ext) for one in lines)
             usual = (content(self._home, "defaultdelivery") or b"./Maildir/").strip() == b"./Maildir/"
             if not (whole and usual) or os.path.lexists(os.path.join(folder, ".qmail")):
                 return
+        else:
+            os.stat(os.path.join(maildir, "."))
         waits = f"mail for {os.fsdecode(user.name)} waits"
         places = [maildir, *(os.path.join(maildir, name) for name in ("tmp", "new", "cur"))]
         if missing := [place for place in places if not os.path.lexists(place)]:
@@ -349,6 +373,14 @@ class _Examination:
 
 def _facts(found: os.stat_result) -> Facts:
     return Facts(found.st_uid, found.st_gid, found.st_mode)
+
+
+def _unreadable(path: str, error: OSError) -> Finding:
+    """Of a part that keeps its owner out, or whose disk fails; what is in it is not looked at."""
+    remedy = "mend its disk, or restore what was there"
+    if isinstance(error, PermissionError):
+        remedy = f"chmod u+rwX {shlex.quote(path)}"
+    return Finding(f"cannot be read: {error.strerror}", path, remedy)
 
 
 def _foreign(queue: str, send: Account) -> str:

@@ -5,6 +5,7 @@ nothing in a folder that somebody else may write to leads root anywhere.
 """
 
 import grp
+import importlib
 import os
 import pwd
 import shlex
@@ -14,8 +15,12 @@ from importlib.machinery import PathFinder
 
 from openqmail.core.control import extensions
 from openqmail.core.control.home import Home
+from openqmail.core.control.settings import METRICS_LIBRARY
 from openqmail.core.control.syntax import load_idna
 from openqmail.core.values import HomeError, OpenqmailError
+
+_LATE = ("difflib", "encodings.punycode")
+"""Python's own modules that are imported where they are needed, also by libraries."""
 
 
 @contextmanager
@@ -50,27 +55,39 @@ def acting_as(uid: int, gid: int) -> Iterator[None]:
 
 
 def load_late() -> None:
-    """Import what control files may need: the owner may not be able to read where it lies."""
-    if not _for_everybody("idna"):  # it takes a MiB: who meets a name beyond ASCII loads it then
+    """Import what may be needed later: who it is then may not be able to read where it lies.
+
+    What takes memory and few need is imported by those few, where anybody can read it."""
+    if not for_everybody():
+        for module in _LATE:
+            importlib.import_module(module)
+    if not for_everybody("idna"):
         load_idna()
+    extensions.installed(METRICS_LIBRARY)
     for name in extensions.registered("openqmail.control"):
         with suppress(OpenqmailError):  # said when the control files are read
             extensions.load("openqmail.control", name)
 
 
-def _for_everybody(package: str) -> bool:
-    """Whether anybody may read its modules."""
-    spec = PathFinder.find_spec(package)
-    folders = (spec and spec.submodule_search_locations) or ()
+def for_everybody(*packages: str) -> bool:
+    """Whether anybody may read their modules, Python's own, which every package needs, and ours."""
+    files = [os.__file__, __file__]
     try:
-        files = [one.path for folder in folders for one in os.scandir(folder) if one.name.endswith(".py")]
-        return bool(files) and all(_open_to_all(os.path.realpath(file)) for file in files)
+        for package in packages:
+            spec = PathFinder.find_spec(package)
+            folders = (spec and spec.submodule_search_locations) or ()
+            found = [one.path for folder in folders for one in os.scandir(folder) if one.name.endswith(".py")]
+            if not found:
+                return False
+            files += found
+        return all(_open_to_all(file) and _open_to_all(os.path.realpath(file)) for file in files)
     except OSError:
         return False
 
 
 def _open_to_all(path: str) -> bool:
     """Whether anybody may read it, by its mode and those of the folders above it."""
+    path = os.path.abspath(path)
     wanted = 0o4
     while os.stat(path).st_mode & wanted == wanted:
         if path == "/":
@@ -119,6 +136,11 @@ def group_name(gid: int) -> str:
         return grp.getgrgid(gid).gr_name
     except KeyError:
         return str(gid)
+
+
+BEGUN = "pid"
+"""A folder of a queue's, made by hand to say that an empty queue is meant: the start makes the others.
+Without any of them `queue/` could be one that is lost, or is not mounted."""
 
 
 def to_make(folders: Iterable[str], mode: int, uid: int, gid: int) -> str:

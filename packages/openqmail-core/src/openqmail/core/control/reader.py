@@ -6,7 +6,7 @@ A missing file means its default, and a missing `rcpthosts` that nobody may rela
 
 import ipaddress
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import msgspec
@@ -18,7 +18,7 @@ from openqmail.core.control.definitions import DEFINITIONS, FOREIGN
 from openqmail.core.control.home import Home
 from openqmail.core.control.pem import IMPLICIT, PEM, no_certificate
 from openqmail.core.control.rules import Rules
-from openqmail.core.control.settings import Listener, Settings
+from openqmail.core.control.settings import METRICS_LIBRARY, Listener, Settings
 from openqmail.core.control.tcprules import without_effect
 from openqmail.core.control.text import SIZE, ControlText, nearest
 from openqmail.core.tls import ServerTls
@@ -39,12 +39,19 @@ class Findings(msgspec.Struct, frozen=True):
 
 
 def read_settings(home: Home) -> Settings:
-    """Core's files and those of installed add-ons.  Raises ControlError of the first problem,
-    OpenqmailError for an add-on that cannot be loaded."""
+    """Core's files and those of installed add-ons.  Raises ControlError of the first problem, which
+    says how many more there are, OpenqmailError for an add-on that cannot be loaded."""
     settings, problems = read_as_far(home)
     if problems:
-        raise problems[0]
+        raise first_of(problems)
     return settings
+
+
+def first_of(problems: Sequence[ControlError]) -> ControlError:
+    """What stops a start, and where the others are told."""
+    first, more = problems[0], len(problems) - 1
+    why = f"{first.why}; {more} more: 'openqmail control check' names all" if more else first.why
+    return ControlError(first.file, first.line, why)
 
 
 def read_as_far(home: Home) -> tuple[Settings, list[ControlError]]:
@@ -201,12 +208,9 @@ def not_installed(values: Mapping[str, object], home: Home) -> list[ControlError
             extensions.find(group, name)
         except ControlError as error:
             errors.append(ControlError(error.file, _line_of(home, error.file, name), error.why))
-    if values.get("metrics"):
-        from importlib.util import find_spec  # noqa: PLC0415  # seldom
-
-        if find_spec("prometheus_client") is None:
-            why = "needs prometheus-client, which is not installed: pip install 'openqmail-core[metrics]'"
-            errors.append(ControlError("control/metrics", 0, why))
+    if values.get("metrics") and not extensions.installed(METRICS_LIBRARY):
+        why = "needs prometheus-client, which is not installed: pip install 'openqmail-core[metrics]'"
+        errors.append(ControlError("control/metrics", 0, why))
     return errors
 
 

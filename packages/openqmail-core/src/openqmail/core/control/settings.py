@@ -21,6 +21,9 @@ ACCOUNTS = {"smtpd": "qmaild", "gate": "qmailp", "send": "qmails", "remote": "qm
 METRICS = "metrics"
 """What the listeners of `control/metrics` are called where all that listens stands together."""
 
+METRICS_LIBRARY = "prometheus_client"
+"""What it takes to tell figures."""
+
 
 class Listener(msgspec.Struct, frozen=True):
     """Something that listens; `host` without brackets.

@@ -1,9 +1,10 @@
 """Who may ask now: questions under way are few, and shared out fairly among those who wait.
 
-A question is on somebody's behalf (`behalf`): of mail to a domain, as whoever has that mail says.  Of
-those who wait, the one who has the fewest under way goes first, and among equals the one who has waited
-longest; so domains whose name servers never answer, each with a hundred exchangers, leave room
-to the others.  A question that somebody else asks too waits in both places.  Nobody is timed here.
+A question is on somebody's behalf (`behalf`): of mail to a domain, as whoever has that mail says, or of
+the network of a client that it is about.  Of those who wait, the one who has the fewest under way goes
+first, and among equals the one who has waited longest; so domains whose name servers never answer, each
+with a hundred exchangers, leave room to the others.  A question that somebody else asks too waits in
+both places.  Nobody is timed here.
 """
 
 import asyncio

@@ -26,7 +26,6 @@ DIAGNOSTIC = 1000
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NOT_PRINTABLE = re.compile(rb"[^\x20-\x7e]")
-_TYPE = re.compile(rb"[A-Za-z0-9-]+")
 
 
 class Told(msgspec.Struct, frozen=True, gc=False):
@@ -128,13 +127,13 @@ def _final(address: bytes, smtputf8: bool) -> tuple[bytes, bytes]:
 def _original(orcpt: bytes, smtputf8: bool) -> tuple[bytes, bytes] | None:
     """What the sender called a recipient; None where it did not say."""
     kind, semicolon, value = orcpt.partition(b";")
-    if not semicolon or not _TYPE.fullmatch(kind):
+    if not semicolon or not notify.is_type(kind):
         return None
     if kind.lower() == b"utf-8":
         value = _utf8(notify.decode_utf8(value).decode("utf-8", "replace"), smtputf8)
     else:
         value = _printable(notify.decode(value))
-    return (kind[:_WIDTH], value) if value else None
+    return (kind, value) if value else None
 
 
 def _utf8(address: str, smtputf8: bool) -> bytes:

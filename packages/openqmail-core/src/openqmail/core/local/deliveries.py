@@ -13,13 +13,17 @@ from asyncio import Future
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 
+import msgspec
+
 from openqmail.core.control.assign import Directory, Users
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Settings
 from openqmail.core.local.durability import Durability
+from openqmail.core.local.home import word_of
 from openqmail.core.local.maildir import Maildirs, host_part, stem
 from openqmail.core.local.mbox import Mboxes
 from openqmail.core.local.plans import Plans, Task
+from openqmail.core.log.escaping import readable
 from openqmail.core.message.header import beginning, has_line
 from openqmail.core.message.trace import delivered_to, qmail_hop, return_path
 from openqmail.core.ports import Forward, LocalJob, LocalReport, Told, Written
@@ -141,9 +145,9 @@ class LocalDeliveries:
                 continue
             try:
                 file = put(path, stem(job, box.shown, ordinal), self._host, head, job.body, job.delivery)
-            except (OSError, OpenqmailError, KeyError):
+            except (OSError, OpenqmailError, KeyError) as error:
                 self._durability.forget(path)
-                return LocalReport(NOT_WRITTEN if self._is_there(path) else NO_MAILDIR)
+                return LocalReport(_not_written(path, error) if self._is_there(path) else NO_MAILDIR)
             if file is not None:
                 written += (file,)
         if not task.forwards:
@@ -167,3 +171,13 @@ class LocalDeliveries:
     def _hop(self) -> bytes:
         """The trace field of a message that is queued by this process."""
         return qmail_hop(self._pid, b"by uid %d" % self._uid, self._clock.now())
+
+
+def _not_written(path: bytes, error: Exception) -> Result:
+    """The sender reads what qmail-local says, the administrator's log why."""
+    why = (
+        word_of(error).decode()
+        if isinstance(error, OSError)
+        else str(error).encode(errors="replace").decode()
+    )
+    return msgspec.structs.replace(NOT_WRITTEN, why=f"{readable(path)} cannot be written to: {why}")

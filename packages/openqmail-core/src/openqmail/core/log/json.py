@@ -89,5 +89,9 @@ def printable(encoded: bytes) -> bytes:
 
 
 def _escaped(one: str) -> str:
-    units = one.encode("utf-16-be")
-    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+    """As RFC 8259 section 7 writes it, without a codec: by now that may be out of reach."""
+    point = ord(one)
+    if point < 0x10000:
+        return f"\\u{point:04x}"
+    high, low = divmod(point - 0x10000, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"

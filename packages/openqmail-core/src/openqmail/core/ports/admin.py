@@ -39,13 +39,16 @@ class MessageSummary(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class QueueTotals(msgspec.Struct, frozen=True):
-    """The `queue` object of `openqmail status --json`."""
+    """The `queue` object of `openqmail status --json`.  `unreadable`: messages that were found so, at the
+    start or since; `full`: there is so little room that new mail is refused (452)."""
 
     messages: int
     recipients: int
     deferred: int
     held: int
     bytes: int
+    unreadable: int = 0
+    full: bool = False
 
 
 ABSENT = "is not in the queue"

@@ -184,6 +184,7 @@ class Departures:
             entry.key,
             has_remote=bool(ready.files.remote),
             has_bounce=bool(ready.files.bounce),
+            begun=bool(entry.progress),
         )
         self._keeper.settles(number, resident, ready.places)
         self._unrecorded.add(number)

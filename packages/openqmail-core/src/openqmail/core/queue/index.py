@@ -62,6 +62,11 @@ class Entry(msgspec.Struct, eq=False):
         return self.recipients - len(done)
 
     @property
+    def deferred(self) -> bool:
+        """Somebody was tried, or is to be tried at a later time, and not all is done."""
+        return any(self.due) or bool(self.progress and self.left)
+
+    @property
     def large(self) -> bool:
         return bool(self.digest)
 
@@ -69,7 +74,7 @@ class Entry(msgspec.Struct, eq=False):
 class Resident(msgspec.Struct, eq=False, gc=False):
     """A message in qmail's layout.  `left`: recipients not done with; `locals`: how many its
     `local` file lists.  `key` is empty until `info` has been read.  `has_remote`, `has_bounce`: whether
-    there may be such files."""
+    there may be such files; `begun`: somebody was tried."""
 
     birth: int
     due_local: int
@@ -82,6 +87,13 @@ class Resident(msgspec.Struct, eq=False, gc=False):
     has_remote: bool = True
     has_bounce: bool = True
     ended: bool = False
+    begun: bool = False
+
+    @property
+    def deferred(self) -> bool:
+        """As of an `Entry`; mail that was not tried yet has been due since it came."""
+        waits = self.due_local not in (0, self.birth) or self.due_remote not in (0, self.birth)
+        return not self.held and self.left > 0 and (self.begun or waits)
 
     @property
     def due(self) -> int:

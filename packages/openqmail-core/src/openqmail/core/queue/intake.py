@@ -41,7 +41,9 @@ Closing = tuple[Recorded | Kept, Entry | None]
 
 class Intake:
     """`closing`: makes the record of what a submission closes; `closed`: that is durable;
-    `crowded`: numbers have run out, mail should leave the journal."""
+    `crowded`: numbers have run out, mail should leave the journal; `full`: there is too little room, from
+    now on; `claims`: gets the large messages
+    that are durable, while their files are just getting their names."""
 
     def __init__(
         self,
@@ -54,9 +56,11 @@ class Intake:
         workers: Workers,
         committer: Committer,
         entries: dict[int, Entry],
+        claims: list[Item],
         closing: Callable[[Closes], Closing],
         closed: Callable[[Recorded | Kept, tuple[Change, ...], Item], None],
         crowded: Callable[[], None],
+        full: Callable[[], None],
         report: Callable[[str], None],
     ) -> None:
         self._loop = loop
@@ -68,14 +72,14 @@ class Intake:
         self._workers = workers
         self._committer = committer
         self._entries = entries
+        self._claims = claims
         self._closing = closing
         self._closed = closed
         self._crowded = crowded
+        self._told_full = full
         self._report = report
         self._bodies = LargeBodies(disk, layout, pool, loop, workers, self._full)
         self._memory = 0
-        self.claiming = 0
-        """Large messages that are accepted, and whose files are just getting their names."""
         self._room_at = float("-inf")
         self._is_full = self._is_scarce = False
 
@@ -201,6 +205,11 @@ class Intake:
         if not future.done():
             future.set_exception(error)
 
+    @property
+    def full(self) -> bool:
+        """Whether new mail is refused, as there is too little room."""
+        return self._full(False)
+
     def _full(self, closes: bool) -> bool:
         """Whether the watermark is reached, or the floor of large mail that closes other mail; looks at
         the disk at most once a second."""
@@ -220,6 +229,8 @@ class Intake:
             what = "new mail is refused (452) until there is more" if full else "new mail is taken again"
             where = os.fsdecode(self._layout.folder)
             self._report(f"{free >> 20} MiB are free on the file system of {where}: {what}")
+            if full:
+                self._told_full()
 
     def _submitted(
         self,
@@ -248,10 +259,10 @@ class Intake:
             accepted()
             return
         pool, mess = self._layout.pool(entry.number), self._layout.mess(entry.number)
-        self.claiming += 1
+        self._claims.append(item)
 
         def claimed(_: None, error: BaseException | None) -> None:
-            self.claiming -= 1
+            self._claims.remove(item)
             if error is not None:  # accepted all the same: its move, or the next opening, repeats it
                 self._report(f"message {entry.number} waits: {error}")
             accepted()

@@ -49,7 +49,7 @@ class _Durable(msgspec.Struct, eq=False):
 
 class Keeper:
     """`queue`: its id; `residents`: the messages in the layout; `elsewhere`: whether the journal has a
-    number."""
+    number; `claims`: submissions that are durable, and what they close is yet to be told (`settled`)."""
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class Keeper:
         parts: Parts,
         residents: dict[int, Resident],
         elsewhere: Callable[[int], bool],
+        claims: Collection[Item],
     ) -> None:
         self._disk = disk
         self._layout = layout
@@ -77,12 +78,15 @@ class Keeper:
         self._arrivals: Arrivals = parts.arrivals
         self.residents = residents
         self._elsewhere = elsewhere
+        self._claims = claims
         self._arrived: Callable[[Stored], None] | None = None
         self._places: dict[int, tuple[tuple[str, int], ...]] = {}
         """Of a message that moved in this life: where each recipient went, if not in its order."""
         self._pending: dict[int, list[Kept]] = {}
         """Results that are not in the files yet, by message."""
         self._durable: list[_Durable] = []
+        self._latest = (0, 0)
+        """The place of the latest result that the files have."""
         self._stuck: list[_Durable] = []
         """Those of messages whose own files are not as they should be."""
         self._waiting: list[_Durable] = []
@@ -178,6 +182,7 @@ class Keeper:
         resident = self.residents[number]
         resident.left -= sum(change.outcome is not Outcome.DEFERRAL for change in changes)
         resident.ended = ended
+        resident.begun = resident.begun or bool(changes)
         if any(change.outcome is Outcome.FAILURE for change in changes):
             resident.has_bounce = True
         resident.due_local, resident.due_remote = (
@@ -224,13 +229,21 @@ class Keeper:
         if self._stuck:
             self._turns.loop.call_later(AGAIN, self._again_stuck)
         else:
-            self._committer.add(Item(encode_record(Applied(*batch[-1].place))))
+            self._tell_recovery()
         self._turns.look()
         self.unpin([one.pinned for one in batch if one.applied])
+
+    def _tell_recovery(self) -> None:
+        """It passes over all up to the latest result, unless an older one is on its way here: then it does
+        them once more."""
+        claims = [(item.pinned.sequence, item.offset) for item in self._claims if item.pinned is not None]
+        if all(place > self._latest for place in (*claims, *(one.place for one in self._durable))):
+            self._committer.add(Item(encode_record(Applied(*self._latest))))
 
     def _is_applied(self, one: _Durable) -> None:
         number = one.record.number
         one.applied = True
+        self._latest = max(self._latest, one.place)
         pending = self._pending[number]
         pending.remove(one.record)
         if not pending:

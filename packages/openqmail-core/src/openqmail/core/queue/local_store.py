@@ -7,7 +7,6 @@ Two stores on one folder at a time are the caller's to prevent.
 """
 
 import asyncio
-import contextlib
 import os
 from asyncio import AbstractEventLoop, Future, TimerHandle
 from collections.abc import Callable, Iterable
@@ -17,7 +16,7 @@ from openqmail.core.queue.body import FileBody
 from openqmail.core.queue.departures import Departures
 from openqmail.core.queue.index import Entry, Resident
 from openqmail.core.queue.intake import Closing, Intake
-from openqmail.core.queue.journal import FULL, Item, Journal, JournalLost
+from openqmail.core.queue.journal import FULL, Item, JournalLost
 from openqmail.core.queue.journal.commit import Committer
 from openqmail.core.queue.journal.reading import body_of, stored
 from openqmail.core.queue.journal.records import (
@@ -37,6 +36,7 @@ from openqmail.core.queue.layout.syncing import Syncer
 from openqmail.core.queue.limits import Limits
 from openqmail.core.queue.opening import Opening, check_journal, oldest_first
 from openqmail.core.queue.pool import MOST, Pool
+from openqmail.core.queue.room import Room
 from openqmail.core.queue.store import Change, Closes, Due, Router, Stored
 from openqmail.core.queue.turns import Turns
 from openqmail.core.queue.unreadable import unreadable
@@ -50,9 +50,6 @@ from openqmail.core.values import (
     TemporaryFailure,
 )
 from openqmail.core.world import Clock, Disk, ThreadWorkers, Workers
-
-PINNED = 600.0
-"""Seconds after which what is left in a segment that is no longer written to is moved out."""
 
 TRIES = 3
 """How often what fails is tried at the end, at once: what a sync was to keep is written anew."""
@@ -95,15 +92,19 @@ class LocalStore:
         self._make_workers = workers
         self._entropy = entropy
         self._entries: dict[int, Entry] = {}
+        self._claims: list[Item] = []
+        """Large messages that are durable, and whose files are just getting their names."""
         self._residents: dict[int, Resident] = {}
         self._odd: dict[int, str] = {}
         """Messages that cannot be delivered as they lie there, and why."""
+        self._unreadable: set[int] = set()
+        """Messages, or what was one, that could not be read when they were asked for last."""
         self._swept = float("-inf")
         self._timer: TimerHandle | None = None
         self._threads: list[Workers] = []
         self._loop: AbstractEventLoop
         self._committer: Committer
-        self._journal: Journal
+        self._room: Room
         self._syncers: list[Syncer] = []
         self._layout: paths.Layout
         self._pool: Pool
@@ -158,18 +159,27 @@ class LocalStore:
             disk, layout, syncer, lambda number: number in residents or number in odd, self._limits.numbers
         )
         waiting = [Item(encode_record(record), pins=True) for record in opened.waiting]
-        journal = self._journal = resume(
-            disk, clock, self._folder, found, waiting, self._limits, self._entropy
-        )
+        journal = resume(disk, clock, self._folder, found, waiting, self._limits, self._entropy)
         many = self._workers(4, "large")
         reports = opened.reports + pool.open(set(entries), many)
         committer = self._committer = Committer(
             loop, self._workers(1, "journal"), journal, self._settle, self._on_fatal
         )
         where = os.fsdecode(self._queue_folder)
+        self._room = Room(disk, clock, self._queue_folder, self._limits, journal, committer, entries)
         turns = self._turns = Turns(loop, self._workers(1, "layout"), where, self._report)
         self._keeper = Keeper(
-            disk, layout, found.queue, turns, committer, journal, pool, files, residents, entries.__contains__
+            disk,
+            layout,
+            found.queue,
+            turns,
+            committer,
+            journal,
+            pool,
+            files,
+            residents,
+            entries.__contains__,
+            self._claims,
         )
         for record, item in zip(opened.waiting, waiting, strict=True):
             self._keeper.wait(record, item)
@@ -183,9 +193,11 @@ class LocalStore:
             many,
             committer,
             entries,
+            self._claims,
             self._closing,
             self._closed,
             self._crowded,
+            self._make_room,
             self._report,
         )
         self._departures = Departures(
@@ -224,7 +236,7 @@ class LocalStore:
 
     def unsettled(self) -> int:
         """How many messages are still on their way there."""
-        return len(self._entries) + self._intake.claiming + self._keeper.unsettled
+        return len(self._entries) + len(self._claims) + self._keeper.unsettled
 
     async def close(self) -> None:
         """Write and sync everything, and let go of the disk."""
@@ -356,16 +368,18 @@ class LocalStore:
         self._keeper.look()
 
     def _look_around(self) -> None:
-        """What pins an old segment moves out; litter goes once a day."""
+        """Room is made; litter goes once a day."""
         self._timer = self._loop.call_later(self._limits.look_every, self._look_around)
+        self._make_room()
+        self._keeper.look()
         now = self._clock.monotonic()
-        segments = self._journal.segments[:-1]
-        over = len(segments) - self._limits.journal // self._limits.segment
-        pinning = {
-            segment.sequence
-            for place, segment in enumerate(segments)
-            if place < over or now - segment.begun > PINNED
-        }
+        if now - self._swept > self._limits.sweep_every:
+            self._swept = now
+            self._keeper.sweep()
+
+    def _make_room(self) -> None:
+        """What pins segments that should go moves out."""
+        pinning = self._room.make()
         crowded = self._pool.out > MOST * 3 // 4
         leaving = [
             number
@@ -375,15 +389,21 @@ class LocalStore:
         if leaving:
             self._departures.leave(leaving)
         self._keeper.carry(pinning)
-        self._keeper.look()
-        if now - self._swept > self._limits.sweep_every:
-            self._swept = now
-            self._keeper.sweep()
 
     # --- reading ----------------------------------------------------------------------------
 
     def load(self, number: int) -> Stored:
         """Raises KeyError for a number that is not queued, TemporaryFailure, QueueDamaged."""
+        try:
+            found = self._load(number)
+        except (OSError, OpenqmailError):
+            self._unreadable.add(number)
+            raise
+        if self._unreadable:
+            self._unreadable.discard(number)
+        return found
+
+    def _load(self, number: int) -> Stored:
         entry = self._entries.get(number)
         if entry is not None:
             return stored(self._disk, entry)
@@ -426,18 +446,17 @@ class LocalStore:
 
     def journal(self) -> tuple[int, int]:
         """Segments, and the bytes that they take."""
-        size, segments = 0, self._journal.segments
-        for segment in segments:
-            with contextlib.suppress(OSError):  # not needed any more
-                size += self._disk.stat(segment.path).size
-        return len(segments), size
+        return self._room.taken()
 
     def totals(self) -> QueueTotals:
         entries, residents = self._entries.values(), self._residents.values()
+        unreadable = {number for number in self._unreadable if number in self._residents}
         return QueueTotals(
             messages=len(entries) + len(residents),
             recipients=sum(entry.left for entry in entries) + sum(one.left for one in residents),
-            deferred=sum(any(entry.due) for entry in entries) + sum(not one.held for one in residents),
+            deferred=sum(entry.deferred for entry in entries) + sum(one.deferred for one in residents),
             held=sum(one.held for one in residents),
             bytes=sum(entry.size for entry in entries) + sum(one.size for one in residents),
+            unreadable=len(unreadable.union(self._odd)),
+            full=self._intake.full,
         )

@@ -13,6 +13,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable
 
 from openqmail.core.queue.journal.journal import FULL
+from openqmail.core.queue.layout import whole
 from openqmail.core.queue.layout.paths import prepare
 from openqmail.core.queue.unreadable import unreadable
 from openqmail.core.values import HomeError, QueueFull
@@ -31,6 +32,7 @@ class SendMutex:
         path = os.path.join(queue, b"lock", b"sendmutex")
         where = os.fsdecode(path)
         try:
+            whole.require(PosixDisk(), queue)
             prepare(PosixDisk(), queue)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
             if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):

@@ -13,7 +13,7 @@ from openqmail.core.queue.index import Resident
 from openqmail.core.queue.journal.reading import body_of, stored
 from openqmail.core.queue.journal.records import Kept
 from openqmail.core.queue.journal.recovery import Found, recover
-from openqmail.core.queue.layout import forms, paths, reader
+from openqmail.core.queue.layout import forms, paths, reader, whole
 from openqmail.core.queue.layout.held import Held
 from openqmail.core.queue.layout.scan import Scan
 from openqmail.core.queue.opening import check_journal, oldest_first
@@ -71,6 +71,7 @@ class _Queue:
         names = disk.names(folder)
         if b"journal" in names:
             self.found = recover(disk, journal)
+        whole.require(disk, folder)
         check_journal(disk, folder, self.found)
         for record in self.found.kept:
             self._kept.setdefault(record.number, []).append(record)

@@ -16,11 +16,12 @@ import msgspec
 
 from openqmail.core.control.bindings import ANY, Source
 from openqmail.core.control.settings import Route, Settings
-from openqmail.core.dns import Answer, LookupFailed, MailExchanger, Resolver, behalf, look_up_hosts
+from openqmail.core.dns import Answer, LookupFailed, MailExchanger, NoReply, Resolver, behalf, look_up_hosts
 from openqmail.core.log.escaping import escape
 from openqmail.core.remote import report
 from openqmail.core.remote.keys import Keys
 from openqmail.core.remote.own import canonical, own_addresses
+from openqmail.core.remote.searches import Search, Searches
 from openqmail.core.remote.security import Demands
 from openqmail.core.remote.transport import Stop
 from openqmail.core.smtp.grammar import wire_domain
@@ -60,6 +61,28 @@ class Directions(msgspec.Struct, frozen=True):
         if not source.any_family:
             stops = tuple(stop for stop in stops if source.local(stop.address) is not None)
         return stops[:MOST_STOPS]
+
+    @property
+    def length(self) -> int:
+        """How many stops there are in all."""
+        return sum(len(host) for hosts in self.preferences for host in hosts)
+
+    def shortened(self) -> "Directions":
+        """With no more stops of a family than a delivery tries, by lot among the hosts of one preference."""
+        if self.length <= MOST_STOPS:
+            return self
+        left = [MOST_STOPS, MOST_STOPS]
+
+        def fits(stop: Stop) -> bool:
+            family = ":" in stop.address
+            left[family] -= 1
+            return left[family] >= 0
+
+        preferences = []
+        for hosts in self.preferences:
+            shorter = (tuple(filter(fits, host)) for host in random.sample(hosts, len(hosts)))
+            preferences.append(tuple(filter(None, shorter)))
+        return Directions(self.transport, tuple(filter(None, preferences)), self.ttl)
 
 
 def find_route(domain: bytes, routes: dict[bytes, Route]) -> Route | None:
@@ -112,6 +135,7 @@ class Pathfinder:
         self._resolver = resolver
         self._own = own
         self._port = port
+        self._searches = Searches(max(1, settings.concurrencyremote // 4))
         self._demands = Demands(settings.tlspolicy, keys)
         self._ours: frozenset[str] = frozenset()
         self._ours_until = float("-inf")
@@ -129,7 +153,8 @@ class Pathfinder:
             key = None  # a hook's
         try:
             if route is not None and route.hosts:
-                return await self._routed(domain, route, key)
+                with self._searches.begin() as search:
+                    return await self._routed(domain, route, key, search)
             transport, port = ("smtp", self._port) if route is None else (route.transport, route.port)
             address = literal(domain)
             if address is not None:
@@ -138,25 +163,33 @@ class Pathfinder:
                 security = self._demands.of(domain, domain, port)
                 stop = Stop(domain, address, port, 0, security)
                 return Directions(transport, (((stop,),),), float("inf"))
-            return await self._by_exchangers(domain, transport, port)
+            with self._searches.begin() as search:
+                return await self._by_exchangers(domain, transport, port, search)
         except LookupFailed as error:
             return report.lookup_failed(f"mail for {escape(domain).decode()} waits: {error}")
 
-    async def _routed(self, domain: bytes, route: Route, key: bytes | None) -> Directions | Result:
+    async def _routed(
+        self, domain: bytes, route: Route, key: bytes | None, search: Search
+    ) -> Directions | Result:
         # In the order in which the administrator wrote them: each its own preference.
-        found = await self._hosts(tuple(enumerate(route.hosts)), route.port, domain, True, key)
+        found = await self._hosts(tuple(enumerate(route.hosts)), route.port, domain, search, True, key)
         hosts = [host for host in found.hosts if host]
         if not hosts:
             found.nothing_failed()
             return report.no_host(route.hosts[0])
         return Directions(route.transport, tuple((host,) for host in hosts), found.ttl)
 
-    async def _by_exchangers(self, domain: bytes, transport: str, port: int) -> Directions | Result:
+    async def _by_exchangers(
+        self, domain: bytes, transport: str, port: int, search: Search
+    ) -> Directions | Result:
         try:
             name = wire_domain(domain)
-            answer = await self._resolver.mx(name)
+            async with search.part():
+                answer = await self._resolver.mx(name)
         except PermanentFailure:
             return report.no_host(domain)
+        except TimeoutError as error:
+            raise NoReply("looking up MX takes too long, and so do too many others") from error
         exchangers = answer.records
         if exchangers and all(not each.host for each in exchangers):
             return report.no_mail(domain)
@@ -165,7 +198,7 @@ class Pathfinder:
         if implicit:
             exchangers = (MailExchanger(0, name),)
         names = tuple((each.preference, each.host) for each in exchangers)
-        found = await self._hosts(names, port, domain)
+        found = await self._hosts(names, port, domain, search)
         if not any(found.hosts):
             found.nothing_failed()
             return report.no_host(domain) if implicit else report.NO_EXCHANGER
@@ -198,6 +231,7 @@ class Pathfinder:
         names: tuple[tuple[int, bytes], ...],
         port: int,
         domain: bytes,
+        search: Search,
         routed: bool = False,
         line: bytes | None = None,
     ) -> "_Found":
@@ -206,7 +240,7 @@ class Pathfinder:
         hosts: list[Host] = []
         failed: LookupFailed | None = None
         ttl = float("inf")
-        answers = await look_up_hosts(self._addresses, tuple(name for _, name in names))
+        answers = await look_up_hosts(self._addresses, tuple(name for _, name in names), search.part())
         for (preference, name), answer in zip(names, answers, strict=True):
             if isinstance(answer, Answer):
                 ttl = min(ttl, answer.ttl)

@@ -22,14 +22,13 @@ from openqmail.core.remote import report
 from openqmail.core.remote.directions import Directions, Pathfinder, find_route
 from openqmail.core.remote.hooked import HookedDeliveries
 from openqmail.core.remote.keys import Keys
+from openqmail.core.remote.known import Known
 from openqmail.core.remote.own import own_addresses
 from openqmail.core.remote.tcpto import Timeouts
 from openqmail.core.remote.transport import Counted, Transport, TransportFactory
 from openqmail.core.values import OpenqmailError, Result
 
 GROUP = "openqmail.transports"
-MOST_SECONDS = 300.0
-MOST_KNOWN = 10_000
 MOST_SENDERS = 1000
 
 Results = Future[tuple[Result, ...]]
@@ -69,7 +68,7 @@ class Remote:
         self._port = exchanger_port
         self._timeouts = timeouts or Timeouts()
         self._transports: dict[str, Transport] = {}
-        self._known: dict[tuple[bytes, Route | None], tuple[float, Directions]] = {}
+        self._known = Known()
         self._tasks: set[asyncio.Task[None]] = set()
         self._resolver = resolver or resolver_of(settings)
         self._keys = keys
@@ -86,9 +85,8 @@ class Remote:
 
     def _deliver(self, job: RemoteJob, route: Route | None) -> Results:
         """By this route, else as control/smtproutes and the DNS say."""
-        known = self._known.get((job.domain, route))
-        if known is not None and time.monotonic() < known[0]:
-            directions = known[1]
+        directions = self._known.get(job.domain, time.monotonic(), route)
+        if directions is not None:
             transport = self._transports.get(directions.transport)
             if transport is not None:
                 return self._send(transport, job, directions)
@@ -158,7 +156,7 @@ class Remote:
             found = await pathfinder.find(job.domain, route)
             if isinstance(found, Directions):
                 if pathfinder is self._pathfinder:
-                    self._remember((job.domain, route), found)
+                    self._known.put(job.domain, found, time.monotonic(), route)
                 self._hand_over(job, found).add_done_callback(partial(self._pass_on, job, future))
                 return
             results = _all(job, found)
@@ -207,12 +205,6 @@ class Remote:
         future: Results = asyncio.get_running_loop().create_future()
         future.set_result(_all(job, report.no_family(source.place)))
         return future
-
-    def _remember(self, way: "tuple[bytes, Route | None]", directions: Directions) -> None:
-        self._known.pop(way, None)
-        if len(self._known) >= MOST_KNOWN:
-            del self._known[next(iter(self._known))]
-        self._known[way] = (time.monotonic() + min(directions.ttl, MOST_SECONDS), directions)
 
 
 def resolver_of(settings: Settings) -> Resolver:

@@ -42,7 +42,7 @@ class Deliveries(Protocol):
 
     def destination(self, domain: bytes) -> DestinationState | None: ...
 
-    def flush(self) -> None: ...
+    def flush(self) -> int: ...
 
 
 Act = Callable[[Stored], Awaitable[int | None]]
@@ -122,9 +122,7 @@ class StoredQueue:
         return await self._each(numbers, keys, partial(self._bounce, Routes(self._settings()), report))
 
     async def flush(self) -> int:
-        count = self._store.totals().deferred
-        self._deliveries.flush()
-        return count
+        return self._deliveries.flush()
 
     async def _hold(self, reason: str, stored: Stored) -> None:
         await self._store.hold(stored.id.number, reason)

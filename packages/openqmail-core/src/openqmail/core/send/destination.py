@@ -151,6 +151,14 @@ class Destination:
                 self.limit += 1
                 self.successes = 0
 
+    def lags(self, count: int, seconds: float) -> bool:
+        """Whether it would be slow if so many deliveries, begun so long ago, ended now."""
+        smoothed = seconds - (seconds - self.seconds) * 0.75**count
+        if smoothed <= SLOW:
+            return False
+        self.seconds = smoothed
+        return True
+
     def _open(self, each: int, seconds: float) -> None:
         self.proven = True
         self.resting = False

@@ -11,6 +11,10 @@ ones find a free slot.  Strangers go before slow ones, most of them being quick;
 these slots goes to a slow one first.  A stranger gets a second slot only while they all hold less
 than a quarter: many dead ones do not keep many new ones waiting.
 
+A quick one need not end a delivery to become slow: what is under way too long counts as if it ended now.
+And only one that has earned more than what opens gets a second slot in the last quarter, since one quick
+answer is no leave to hold them all.
+
 A destination keeps details of only so many messages; the numbers of further ones are parked,
 and handed back in `recalled` when their turn comes near: the oldest first, but by lot where nothing good
 is known of the host.
@@ -55,6 +59,7 @@ class FairQueue:
         self.paced = paced
         self._random = random
         self.part, self._few = _parts(limit)
+        self._opening = min(OPENING, each)
         self.running = 0
         self.others = 0
         self.parked = 0
@@ -72,6 +77,7 @@ class FairQueue:
         """New limits; what runs beyond them ends in its own time."""
         self.limit, self.each = limit, each
         self.part, self._few = _parts(limit)
+        self._opening = min(OPENING, each)
         for line in (self.round, self.strange, self.slow):
             line.clear()
         for destination in self._destinations.values():
@@ -95,7 +101,7 @@ class FairQueue:
         if destination.lines or destination.parked or destination.running >= destination.limit:
             return False
         if destination.quick:
-            if self.round:
+            if self.round or (self.running >= self.part and self._enough(destination)):
                 return False
         else:
             if self.strange or self.slow or self.others >= self.part:
@@ -206,6 +212,14 @@ class FairQueue:
             self._recall(destination)
         return rested and not destination.rests
 
+    def late(self, name: bytes, count: int, seconds: float) -> None:
+        """So many of what it has under way take longer than `SLOW` already, the first of them `seconds`: when
+        they are half of it, they count as if they ended now."""
+        destination = self._destinations[name]
+        half = destination.proven and 2 * count >= destination.running
+        if half and destination.lags(count, seconds) and destination.quick:
+            self._change(destination)
+
     def answered(self, name: bytes) -> None:
         """The host spoke, only not well of the message; the slot is free again."""
         destination = self._destinations[name]
@@ -308,7 +322,7 @@ class FairQueue:
             old = destinations.pop(oldest)
             if not old.idle:
                 destinations[oldest] = old
-        limit = min(OPENING, self.each) if self.paced else self.each
+        limit = self._opening if self.paced else self.each
         made = Destination(name, limit, proven=not self.paced)
         destinations[name] = made
         return made
@@ -340,8 +354,17 @@ class FairQueue:
             destination.place.append(destination)
 
     def _enough(self, destination: Destination) -> bool:
-        """It has a slot, nothing good is known of it, and such ones have many: until it frees a slot."""
-        return destination.running > 0 and not destination.proven and self.others >= self._few
+        """It has a slot, and has not earned another while so few are free: until it frees a slot."""
+        if not destination.running:
+            return False
+        if not destination.proven:
+            return self.others >= self._few
+        return (
+            self.running >= self.part
+            and destination.quick
+            and self.paced
+            and destination.limit <= self._opening
+        )
 
     def _change(self, destination: Destination) -> None:
         """Quick from now on, or no longer."""

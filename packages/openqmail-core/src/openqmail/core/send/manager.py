@@ -20,6 +20,7 @@ from openqmail.core.log import (
 )
 from openqmail.core.ports import DestinationState
 from openqmail.core.send.backlog import Backlog
+from openqmail.core.send.destination import SLOW
 from openqmail.core.send.events import (
     Accepted,
     Action,
@@ -77,6 +78,8 @@ class SendManager:
         work = self._work
         work.now = now
         out = work.out = []
+        if work.remote.running and not 0.0 <= now - work.looked < SLOW:  # the clock may have been set
+            work.look()
         self._handlers[type(event)](event)
         if not work.stopped:
             local, remote, due = work.local, work.remote, self._backlog.due

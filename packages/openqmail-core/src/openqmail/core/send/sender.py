@@ -151,9 +151,12 @@ class Sender:
         self._store.arrivals(self._accept)
         return count
 
-    def flush(self) -> None:
-        """Try everything now."""
+    def flush(self) -> int:
+        """Everything is due now, and no host rests; how many messages had waited.  One that fails again
+        rests again, and what is for it waits."""
+        count = self._manager.waiting
         self._tell(events.Flush())
+        return count
 
     def take(self, numbers: Iterable[int]) -> dict[int, Future[None]]:
         """Start no delivery of these messages any more; each one's future is done when nothing

@@ -41,13 +41,13 @@ def summarize(
         if progress.outcome is None:
             left = True
             due = local if channel == "local" else remote
+            if progress.attempts or due not in (0, stored.birth):  # of what nobody tried: since it came
+                waits = True
             if resting and channel == "remote":
                 name = routes.of(stored, position).domain + mark
                 if name in resting:
                     due, destination = max(due, resting[name]), state_of(name)
-            if progress.attempts or due > now:
-                waits = True
-            else:
+            if not progress.attempts and due <= now:
                 due = None
         elif failures and (texts := failures.get(routes.of(stored, position).plain.replace(b"\n", b"_"))):
             state, begun = "failed", True

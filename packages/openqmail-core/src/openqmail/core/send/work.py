@@ -10,6 +10,7 @@ and the status lines count slots: a transaction with many recipients is one, and
 delivery whose file is not yet known to be on disk is none any more.
 """
 
+from collections import Counter
 from random import Random
 
 from openqmail.core.control.settings import Settings
@@ -26,6 +27,7 @@ from openqmail.core.log import (
 )
 from openqmail.core.queue.store import Change, Due, Stored
 from openqmail.core.send.backlog import Backlog
+from openqmail.core.send.destination import SLOW
 from openqmail.core.send.events import (
     Action,
     BounceFailed,
@@ -80,6 +82,9 @@ class Work:
         self._backlog = backlog
         self._last_delivery = 0
         self._deliveries: dict[int, Delivery] = {}
+        """In the order in which they began."""
+        self.looked = 0.0
+        """When those under way were looked at."""
         self._writes = 0
 
     def reconfigure(self, settings: Settings) -> None:
@@ -283,7 +288,21 @@ class Work:
         out.append(self.status())
         self.advance(message)
 
-    # --- hosts that fail ------------------------------------------------------------------
+    # --- hosts that are slow, and that fail -----------------------------------------------
+
+    def look(self) -> None:
+        """What takes long makes its destination slow before it ends."""
+        self.looked = now = self.now
+        late: Counter[bytes] = Counter()
+        first: dict[bytes, float] = {}
+        for delivery in self._deliveries.values():
+            if now - delivery.began <= SLOW:
+                break
+            if delivery.channel == "remote":
+                late[delivery.destination] += 1
+                first.setdefault(delivery.destination, now - delivery.began)
+        for name, seconds in first.items():
+            self.remote.late(name, late[name], seconds)
 
     def _succeeded(self, delivery: Delivery) -> None:
         """A remote delivery, which is over, got through to its host."""

@@ -64,9 +64,11 @@ Status = Callable[[], Awaitable[msgspec.Struct]]
 class AdminSocket:
     """Answers people's commands while the service runs."""
 
-    def __init__(self, queue: QueueAdmin, status: Status, alert: Callable[[str], None]) -> None:
-        """`alert` takes a sentence for the administrator."""
-        self._queue = queue
+    def __init__(self, queue: QueueAdmin | None, status: Status, alert: Callable[[str], None]) -> None:
+        """`alert` takes a sentence for the administrator; without a `queue` only the status is told."""
+        self._starting = queue is None
+        if queue is not None:
+            self._queue = queue
         self._status = status
         self._alert = alert
         self._server: asyncio.Server | None = None
@@ -107,6 +109,10 @@ class AdminSocket:
         answer = answers.get(request.ask)
         if request.v != 1 or answer is None:
             _write(writer, {"ok": False, "error": f"this service does not know how to {request.ask!r}"})
+            return
+        if self._starting and request.ask != "status":
+            why = "the service is starting: its queue is not opened yet; try again in a moment"
+            _write(writer, {"ok": False, "error": why})
             return
         try:
             await answer(request, writer)

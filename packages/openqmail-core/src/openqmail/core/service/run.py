@@ -10,8 +10,9 @@ import msgspec
 
 from openqmail.core.control import extensions, hashing
 from openqmail.core.control.home import Home
-from openqmail.core.control.owner import become_owner, load_late
+from openqmail.core.control.owner import become_owner, for_everybody, load_late
 from openqmail.core.control.reader import read_settings
+from openqmail.core.control.settings import METRICS_LIBRARY
 from openqmail.core.log import LogWriter
 from openqmail.core.service.confine import harden
 from openqmail.core.service.lock import HomeLock
@@ -19,7 +20,7 @@ from openqmail.core.service.processes.forking import forked, share_memory
 from openqmail.core.service.supervisor.ground import proved_settings
 from openqmail.core.service.supervisor.legacy import Legacy
 from openqmail.core.service.supervisor.shell import Supervisor
-from openqmail.core.values import OpenqmailError
+from openqmail.core.values import HomeError, OpenqmailError
 from openqmail.core.world import SystemClock
 
 _LATE = (
@@ -37,10 +38,12 @@ def run(home: Home, *, salvage: bool = False) -> int:
     In a home of root's each process runs as its own user; any other runs whole as its owner.
     Raises OpenqmailError where it cannot start.
     """
+    if sys.stderr is None:  # it is said on standard output then
+        raise HomeError("standard error is closed, and the log goes there; open it, as with 2>FILE")
     _import_all()
     legacy = Legacy.take(os.environ)
     if home.uid or os.geteuid():
-        _import_metrics(home)
+        _import_metrics()
         become_owner(home)
     harden(no_new_privileges=False)
     os.umask(0o077)
@@ -59,12 +62,11 @@ def run(home: Home, *, salvage: bool = False) -> int:
         lock.release()
 
 
-def _import_metrics(home: Home) -> None:
-    """What one process needs that there mostly is not, and which imports it by itself where it is root."""
-    if os.geteuid() == 0 and os.path.lexists(os.path.join(home.control, "metrics")):
+def _import_metrics() -> None:
+    """What one process needs that there mostly is not, and which imports it by itself if it can."""
+    if os.geteuid() == 0 and not for_everybody(METRICS_LIBRARY):
         with contextlib.suppress(ImportError):  # said when the control files are read
             importlib.import_module("openqmail.core.service.processes.metrics")
-        importlib.import_module("importlib.util")  # by which it is asked whether that is there
 
 
 def _import_all() -> None:

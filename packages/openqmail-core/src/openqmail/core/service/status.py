@@ -4,6 +4,7 @@ import os
 
 import msgspec
 
+from openqmail.core.__about__ import FOLDER
 from openqmail.core.ports import QueueTotals
 from openqmail.core.service.queueing import Queueing
 from openqmail.core.service.supervisor.messages import Process, State
@@ -12,7 +13,8 @@ from openqmail.core.service.supervisor.messages import Process, State
 class Status(msgspec.Struct, frozen=True):
     """`listen`: objects of service and address; `processes`: as the supervisor knows them; `refusals`:
     upgrades that it has refused, the last one for what `refusal` says; `settings`: when the queue's process
-    read the control files that are in force, seconds UTC."""
+    read the control files that are in force, seconds UTC; `program`: the folder of what serves, by its real
+    name; `queue`: None while it is not opened yet."""
 
     v: int
     state: str
@@ -20,17 +22,18 @@ class Status(msgspec.Struct, frozen=True):
     version: str
     since: int
     listen: list[dict[str, str]]
-    queue: QueueTotals
+    queue: QueueTotals | None
     running: dict[str, int]
     processes: list[Process]
     refusals: int = 0
     refusal: str = ""
     settings: int = 0
+    program: str = FOLDER
 
 
-def status_of(queueing: Queueing, version: str, state: State | None, settings: int = 0) -> Status:
-    """`state`: None when the supervisor does not answer."""
-    local, remote = queueing.sender.running
+def status_of(queueing: Queueing | None, version: str, state: State | None, settings: int = 0) -> Status:
+    """`queueing`: None before the queue is opened; `state`: None when the supervisor does not answer."""
+    local, remote = queueing.sender.running if queueing else (0, 0)
     return Status(
         v=1,
         state=state.state if state else "starting",
@@ -38,7 +41,7 @@ def status_of(queueing: Queueing, version: str, state: State | None, settings: i
         version=version,
         since=state.since if state else 0,
         listen=[{"service": name, "address": where} for name, where in state.listen] if state else [],
-        queue=queueing.admin.totals(),
+        queue=queueing.admin.totals() if queueing else None,
         running={"local": local, "remote": remote},
         processes=list(state.processes) if state else [],
         refusals=state.refusals if state else 0,

@@ -12,7 +12,7 @@ MAX_ORCPT = 500
 
 _XTEXT = re.compile(rb"(?:[\x21-\x2a\x2c-\x3c\x3e-\x7e]|\+[0-9A-F]{2})+")
 _ESCAPE = re.compile(rb"\+([0-9A-F]{2})")
-_TYPE = re.compile(rb"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
+_TYPE = re.compile(rb"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
 _PRINTABLE = re.compile(rb"[\x20-\x7e]+")
 _EVENTS = frozenset({b"SUCCESS", b"FAILURE", b"DELAY"})
 
@@ -37,11 +37,17 @@ def is_envid(value: bytes) -> bool:
 def is_orcpt(value: bytes, smtputf8: bool) -> bool:
     """A type, a semicolon, an address as xtext (section 4.2); raw UTF-8 only where SMTPUTF8 is in use."""
     kind, semicolon, address = value.partition(b";")
-    if not semicolon or len(value) > MAX_ORCPT or not _TYPE.fullmatch(kind):
+    if not semicolon or len(value) > MAX_ORCPT or not is_type(kind):
         return False
     if kind.lower() != b"utf-8":
         return _is_xtext(address)
     return (smtputf8 or address.isascii()) and bool(_UTF8.fullmatch(address)) and _are_characters(address)
+
+
+def is_type(kind: bytes) -> bool:
+    """What may say of which kind an address is (section 4.2), known or not: an atom as the registered ones
+    are, of letters, digits and hyphens; of 64 octets at most."""
+    return _TYPE.fullmatch(kind) is not None
 
 
 def decode(value: bytes) -> bytes:

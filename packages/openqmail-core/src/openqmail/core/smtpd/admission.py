@@ -2,18 +2,30 @@
 
 A name counts only when it leads back to the client's address, as tcpserver -p has it.  Lists are asked
 while the client is greeted and says hello; their word is wanted before MAIL is answered.  Both have their
-time, and a DNS that fails says nothing against anybody.
+time, and a DNS that fails says nothing against anybody.  Only who has a lease of the gate is asked about, and
+no longer than it stays, so clients that come and go leave no questions behind; questions are on
+behalf of the client's network, so that one network leaves room to the others.
 """
 
 import asyncio
 import ipaddress
 from asyncio import Future
 from collections.abc import Coroutine
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from openqmail.core.control.blocklists import Blocklist
 from openqmail.core.control.settings import Settings
-from openqmail.core.dns import ClientResolver, LookupFailed, NameServer, NoSuchName, StubResolver, wire
+from openqmail.core.dns import (
+    ClientResolver,
+    LookupFailed,
+    NameServer,
+    NoSuchName,
+    StubResolver,
+    behalf,
+    wire,
+)
+from openqmail.core.limits import network_of
 from openqmail.core.log import Log, Warn
 from openqmail.core.values import Reply
 
@@ -27,9 +39,6 @@ LIST_PATIENCE = 8.0
 
 MOST_NAMES = 5
 """Names of one address that are looked at."""
-
-MOST = 1000
-"""Clients of whom it is asked at once; of more nothing is found out."""
 
 _TOLD = 300
 """Octets of a list's text that are told."""
@@ -53,20 +62,18 @@ class Admission:
 
     def name_of(self, client: str) -> "Future[str | None]":
         """The name of a client's host in lower case, empty when it has none that leads back to it, None
-        when that could not be found out.  Never raises."""
-        if len(self._tasks) >= MOST:
-            return _known(None)
-        return self._begin(self._name(client))
+        when that could not be found out.  Never raises; to be cancelled when the client is gone."""
+        return self._begin(client, self._name(client))
 
     def listed(self, client: str) -> "Future[Reply | None]":
-        """The reply that refuses its mail, or None.  Never raises."""
-        if len(self._tasks) >= MOST:
-            return _known(None)
-        return self._begin(self._judge(client))
+        """The reply that refuses its mail, or None.  Never raises; to be cancelled as `name_of` is."""
+        return self._begin(client, self._judge(client))
 
-    def _begin(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+    def _begin(self, client: str, work: Coroutine[Any, Any, T]) -> "Future[T]":
         """A task of its own, which nobody need wait for."""
-        task = asyncio.get_running_loop().create_task(work)
+        context = copy_context()
+        context.run(behalf.set, network_of(client))
+        task = asyncio.get_running_loop().create_task(work, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -109,9 +116,11 @@ class Admission:
             asyncio.get_running_loop().create_task(self._ask(one, reverse + b"." + one.zone))
             for one in self._lists
         ]
-        done, late = await asyncio.wait(asked, timeout=LIST_PATIENCE)
-        for task in late:
-            task.cancel()
+        try:
+            done, _ = await asyncio.wait(asked, timeout=LIST_PATIENCE)
+        finally:
+            for task in asked:
+                task.cancel()  # of no effect on one that is done
         on = [one for one, task in zip(self._lists, asked, strict=True) if task in done and task.result()]
         if sum(one.weight for one in on) < self._score:
             return None
@@ -162,12 +171,6 @@ def client_resolver(settings: Settings) -> ClientResolver | None:
     if not (settings.dnsbl or settings.lookupclients or settings.requirereverse or settings.rules.by_name):
         return None
     return StubResolver([NameServer(each.address, each.port, each.trusted) for each in settings.resolvers])
-
-
-def _known(value: T) -> "Future[T]":
-    answer: Future[T] = asyncio.get_running_loop().create_future()
-    answer.set_result(value)
-    return answer
 
 
 def _address(client: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

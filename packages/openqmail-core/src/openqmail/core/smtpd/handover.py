@@ -113,8 +113,9 @@ class Handover:
                 self._hooks.reset(why)
 
     def over(self) -> None:
-        """The connection is no more."""
+        """The connection is no more: what is asked about the client is of no use any more."""
         self.forget()
+        self.standing.over()
         if self._hooks is not None:
             self._hooks.reset("end")
             self._hooks = None  # or each would keep the other, until the garbage is collected

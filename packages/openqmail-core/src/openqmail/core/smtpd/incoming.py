@@ -1,7 +1,8 @@
 """A message on its way in: the recipients that were accepted, and the body so far.
 
 A body stays in memory until it reaches `LARGE` bytes; from then on it is streamed to the
-queue, and while any is `pending` the client should be read no further.
+queue, and while any is `pending` the client should be read no further.  However small the pieces are
+in which it comes, it takes little more memory than its size.
 """
 
 from asyncio import Future
@@ -13,6 +14,12 @@ from openqmail.core.smtp.events import Mail
 from openqmail.core.smtpd.fresh import FreshHeader
 from openqmail.core.values import Envelope, OpenqmailError, Origin, Recipient, TemporaryFailure
 
+MANY = 256
+"""Pieces in a row that are put together: an object for every two bytes would cost many times their size."""
+
+LEAST = 4096
+"""Bytes of a streamed body that are worth a write; fewer wait for what comes next, or for the end."""
+
 
 class Incoming:
     """One mail transaction, from MAIL to the answer to its end of data.
@@ -21,6 +28,7 @@ class Incoming:
     through which what comes from the client goes.  `heard` is told what is kept of that."""
 
     __slots__ = (
+        "_blocks",
         "_hops",
         "_large",
         "_pieces",
@@ -47,6 +55,7 @@ class Incoming:
         self._submission = submission
         self._resume = resume
         self._pieces: list[bytes] = []
+        self._blocks = 0  # so many of them, the first, were put together already, and are not again
         self._size = 0
         self._hops = 0
         self._large: LargeBody | None = None
@@ -71,17 +80,17 @@ class Incoming:
             self.heard(chunk)
 
     def _take(self, chunk: bytes) -> None:
-        if self._large is not None:
-            self._stream(chunk)
-            return
         self._pieces.append(chunk)
         self._size += len(chunk)
-        if self._size >= LARGE:
-            head = self._whole()
-            self._pieces.clear()
-            self._hops = hops(head)  # now, so that nothing of it need stay
+        if len(self._pieces) - self._blocks > MANY:
+            self._pieces[self._blocks :] = [b"".join(self._pieces[self._blocks :])]
+            self._blocks += 1
+        if self._size < (LARGE if self._large is None else LEAST):
+            return
+        if self._large is None:
+            self._hops = hops(self._whole())  # now, so that nothing of it need stay
             self._large = self._submission.large()
-            self._stream(head)
+        self._stream()
 
     def end(self) -> int:
         """No more will come; how often it was handed on, as its first `LARGE` bytes and more tell."""
@@ -97,6 +106,8 @@ class Incoming:
 
     def body(self) -> bytes | LargeBody:
         """What to submit after the end.  Raises what the disk had to say on the way."""
+        if self._large is not None and self._pieces:
+            self._stream()
         if self.error is not None:
             raise self.error
         return self._whole() if self._large is None else self._large
@@ -113,7 +124,11 @@ class Incoming:
             self._pieces = [b"".join(self._pieces)]
         return self._pieces[0]
 
-    def _stream(self, chunk: bytes) -> None:
+    def _stream(self) -> None:
+        """What is in memory goes to the disk."""
+        chunk = self._whole()
+        self._pieces.clear()
+        self._size = self._blocks = 0
         if self._large is None or self.error is not None:
             return
         self.pending += 1

@@ -52,6 +52,8 @@ class Recipients:
         self._foreseen: dict[bytes, tuple[float, Result | None]] = {}
         """What was told along with others and nobody has asked for yet."""
         self._waiting: dict[bytes, Verdict] = {}
+        self._logged: dict[bytes, float] = {}
+        """Why mail was put off, as the log has been told, and until when it is not told again."""
 
     def check(self, recipient: bytes, ahead: "Callable[[], Iterable[bytes]]" = tuple) -> Verdict:
         """The reply that refuses `recipient`, as it stands in the envelope; None when it is to be
@@ -134,9 +136,17 @@ class Recipients:
     def _reply(self, address: bytes, result: Result | None) -> Reply | None:
         """Why mail is deferred is no stranger's business: it names paths of users."""
         if result is not None and result.outcome is Outcome.DEFERRAL:
-            shown, why = escape(address).decode(), escape(_on_a_line(result)).decode()
-            self._log(Warn(f"mail for {shown} is put off: {why}"))
+            self._tell(address, _on_a_line(result))
         return reply_of(result)
+
+    def _tell(self, address: bytes, why: bytes) -> None:
+        """The log: of one address for each reason in some seconds; one user may have any number of them."""
+        if self._clock.monotonic() < self._logged.get(why, 0.0):
+            return
+        if len(self._logged) >= MOST:
+            self._logged.clear()
+        self._logged[why] = self._soon()
+        self._log(Warn(f"mail for {escape(address).decode()} is put off: {escape(why).decode()}"))
 
 
 def reply_of(result: Result | None) -> Reply | None:

@@ -88,11 +88,12 @@ class SmtpSession(asyncio.BufferedProtocol):
         client = self._client
         self._record = SessionRecord(self._context, client[0], client[1], peer.via if peer else None)
         self._pace = Pace(self._context.settings.mindatarate)
-        self._entrance = Entrance(self._service, self, client[0])
-        self._entrance.ask(None if peer is None else peer.name)
-        if self._dialogue is None and not self._closing:  # the gate is not so quick
+        entrance = self._entrance = Entrance(self._service, self, client[0])
+        entrance.ask(None if peer is None else peer.name)
+        if self._dialogue is None and not self._closing:  # the gate is not so quick, or the DNS
             self._paused = True
-            self._transport.pause_reading()
+            if not entrance.asks_name:
+                self._transport.pause_reading()
 
     @property
     def waiting(self) -> bool:
@@ -100,6 +101,10 @@ class SmtpSession(asyncio.BufferedProtocol):
 
     def opened(self) -> None:
         self._service.opened(self)
+
+    def attend(self) -> None:
+        assert self._transport is not None
+        self._transport.resume_reading()
 
     def enter(self, policy: Policy) -> None:
         """It is let in, and begins: with the greeting, with a handshake, or where another client left off."""
@@ -264,7 +269,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         if self._handshaking is not None or (dialogue is None and self._expects_tls):
             return False
         if dialogue is None:
-            self._ended = not self._closing
+            self._ended = bool(self._early) and not self._closing  # else it is gone: it cannot say anything
             return self._ended and not self._ciphered
         dialogue.machine.receive_data(b"")
         self.go_on()
@@ -334,6 +339,8 @@ class SmtpSession(asyncio.BufferedProtocol):
             answer.add_done_callback(partial(self._told, then))
 
     def _told(self, then: Callable[[T], None], answer: "Future[T]") -> None:
+        if answer.cancelled():  # as it is when nobody is there any more to be told
+            return
         then(answer.result())
         self.go_on()
 

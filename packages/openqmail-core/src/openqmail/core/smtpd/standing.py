@@ -97,6 +97,11 @@ class Standing:
         tls, me = self.tls, self._context.settings.me
         return Facts(False, host=me) if tls is None else Facts(True, tls.bindings, me)
 
+    def over(self) -> None:
+        """What lists say is not wanted any more."""
+        if self.listed is not None:
+            self.listed.cancel()
+
     def _know(self, facts: TlsFacts) -> None:
         self.tls = self._record.tls = facts
         self._secured = Secured(facts.version, facts.cipher, facts.peer)
@@ -105,4 +110,5 @@ class Standing:
         """The client has proved that it may relay."""
         self.policy = self.policy.trusted()
         self.bounds = bounds_of(self._context.settings, True)
+        self.over()
         self.listed = None

@@ -29,15 +29,30 @@ class NotTaken(Exception):
     """The message is certainly not in the queue."""
 
 
+class Nobody(NotTaken):
+    """No service is there."""
+
+
+class Closed(Exception):
+    """This user may not use the socket."""
+
+
 class Unknown(Exception):
     """The whole request was sent, and no answer came: the message may be in the queue."""
 
 
-def hand_over(path: str, head: bytes, message: Callable[[], Iterable[bytes]], patience: float) -> bytes:
+def hand_over(
+    path: str,
+    head: bytes,
+    message: Callable[[], Iterable[bytes]],
+    patience: float,
+    waits: Callable[[NotTaken], object],
+) -> bytes:
     """The service's answer, its letter first.  `head` and `message` are all of the request but its
-    last comma; `message` is asked for its octets again for each attempt.
+    last comma; `message` is asked for its octets again for each attempt, and `waits` is told why there
+    has to be a second one.
 
-    Raises NotTaken after `patience` seconds, Unknown, and OSError for a socket that cannot be used.
+    Raises NotTaken after `patience` seconds, Closed, Unknown, and OSError for a socket that cannot be used.
     """
     until = time.monotonic() + patience
     pause = _PAUSE
@@ -51,6 +66,8 @@ def hand_over(path: str, head: bytes, message: Callable[[], Iterable[bytes]], pa
             why = error
         if time.monotonic() + pause > until:
             raise why
+        if pause == _PAUSE:
+            waits(why)
         time.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -61,7 +78,9 @@ def _attempt(path: str, head: bytes, message: Callable[[], Iterable[bytes]]) -> 
         try:
             connection.connect(path)
         except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
-            raise NotTaken(f"nobody listens at {path}") from None
+            raise Nobody(f"nobody listens at {path}") from None
+        except PermissionError:
+            raise Closed from None
         try:
             sent = _send(connection, head, message)
             return _answer(connection, sent)

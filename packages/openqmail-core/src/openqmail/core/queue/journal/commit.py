@@ -43,6 +43,7 @@ class Committer:
         self._busy = False
         self._scheduled = False
         self._wants_sync = False
+        self._wants_drop = False
         self._timer: TimerHandle | None = None
         self._closed: Future[None] | None = None
         self.error: JournalLost | None = None
@@ -55,6 +56,13 @@ class Committer:
         self._pending.append(item)
         if item.submission:
             self._wants_sync = True
+        if not self._busy and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._hand_over)
+
+    def drop(self) -> None:
+        """Have the segments removed that are not needed."""
+        self._wants_drop = True
         if not self._busy and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._hand_over)
@@ -81,12 +89,13 @@ class Committer:
             return
         batch, self._pending = self._pending, []
         sync, self._wants_sync = self._wants_sync, False
+        drop, self._wants_drop = self._wants_drop, False
         self._outstanding.extend(batch)
         if sync and self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._busy = True
-        self._workers.do(self._done, self._journal.commit, batch, sync)
+        self._workers.do(self._done, self._journal.commit, batch, sync, drop)
         if not sync:
             self._sync_in(SYNC_WITHIN)
 
@@ -106,7 +115,7 @@ class Committer:
             return
         self._busy = False
         self._strike(settled)
-        if self._pending or self._wants_sync:
+        if self._pending or self._wants_sync or self._wants_drop:
             self._hand_over()
         elif self._closed is not None:
             self._busy = True

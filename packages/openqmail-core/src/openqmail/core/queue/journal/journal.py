@@ -107,8 +107,9 @@ class Journal:
             self._start_segment(counts)
         self.make_reserve()
 
-    def commit(self, items: Sequence[Item], sync: bool) -> list[Item]:
-        """Write `items`; the ones that are settled by now (earlier ones too).
+    def commit(self, items: Sequence[Item], sync: bool, drop: bool = False) -> list[Item]:
+        """Write `items`; the ones that are settled by now (earlier ones too).  `drop`: go on in a new
+        segment, if that lets older ones go.
 
         Raises JournalLost."""
         settled: list[Item] = []
@@ -121,6 +122,8 @@ class Journal:
                 self._write(run, size, settled)
         if sync and self._unsynced:
             self._sync(settled)
+        if drop:
+            self._drop(settled)
         return settled
 
     def end(self) -> list[Item]:
@@ -229,6 +232,25 @@ class Journal:
             self._sync(settled)
         if self._end > HEAD_SIZE:
             self._start_segment(self._end)
+
+    def _drop(self, settled: list[Item]) -> None:
+        """Let the oldest segments go, if they are not needed: even the one that is written to."""
+        if self._unsynced:
+            self._sync(settled)
+        if self._segments[0].live or self._end <= HEAD_SIZE:
+            return
+        for has_reserve in (self.reserved, False):
+            try:
+                self.roll(settled)
+            except OSError as error:
+                if error.errno not in FULL:
+                    self._renew(settled, error)
+                elif has_reserve:
+                    self._free_reserve()
+                    continue
+            break
+        if not self.reserved and not self.held:
+            self.make_reserve()
 
     def _start_segment(self, counts: int) -> None:
         """`counts`: how much of the segment so far holds.  Raises OSError."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from openqmail.core.control.owner import to_make
+from openqmail.core.control.owner import BEGUN, to_make
 from openqmail.core.values import HomeError
 from openqmail.core.world import Disk
 
@@ -187,7 +187,7 @@ def prepare(disk: Disk, folder: bytes) -> Layout:
         disk.names(folder)
     except FileNotFoundError:
         where = os.fsdecode(folder)
-        remedy = to_make([where], 0o700, os.geteuid(), os.getegid())
+        remedy = to_make([where, os.path.join(where, BEGUN)], 0o700, os.geteuid(), os.getegid())
         raise HomeError(f"{where} is missing; restore what was there, or: {remedy}") from None
     layout = find(disk, folder) or make(disk, folder)
     for name in OURS:

@@ -20,6 +20,7 @@ from openqmail.core.queue.layout.paths import (
     Layout,
     plain_number,
 )
+from openqmail.core.queue.layout.whole import INNER, is_queue, remedy
 from openqmail.core.queue.unreadable import unreadable
 from openqmail.core.world import Disk, Facts
 
@@ -109,9 +110,12 @@ class Scan:
             (os.path.join(folder, b"lock"), _LOCK),
             *((os.path.join(folder, kind), parts) for kind in SPLIT_FOLDERS),
         ):
-            for name in self._disk.names(path):
-                if name not in known:
-                    self._tell(os.path.join(path, name), _STRANGE)
+            for name, is_folder in self._disk.scan(path):
+                if name in known:
+                    continue
+                odd = os.path.join(path, name)
+                is_inner = path == folder and is_folder and is_queue(self._disk, odd)
+                self._tell(odd, f"{INNER}; {remedy(odd)}" if is_inner else _STRANGE)
         pid = os.path.join(folder, b"pid")
         for name, is_folder in self._disk.scan(pid):  # PID.TIME.COUNT of a qmail-queue
             if is_folder or not name.replace(b".", b"").isdigit():
@@ -162,7 +166,7 @@ class Scan:
     ) -> None:
         layout = self._layout
         files = layout.held_files(number) if held else layout.files(number)
-        due_local = due_remote = left = locals_ = 0
+        due_local = due_remote = left = locals_ = remotes = 0
         path = files.mess
         try:
             size = self._facts(path).size
@@ -182,14 +186,15 @@ class Scan:
                 due_local = mtime if todo else 0
             if has_remote:
                 path = files.remote
-                _, todo, mtime = self._list(path)
+                remotes, todo, mtime = self._list(path)
                 left += todo
                 due_remote = mtime if todo else 0
         except (OSError, ValueError) as error:
             self._waits(number, path, f"{unreadable(path, error)}, then start again")
             return
+        begun = left < locals_ + remotes
         self._found.residents[number] = Resident(
-            birth, due_local, due_remote, size, left, locals_, b"", held, has_remote, has_bounce
+            birth, due_local, due_remote, size, left, locals_, b"", held, has_remote, has_bounce, begun=begun
         )
 
     def _lost_its_lists(self, number: int, info: bytes) -> bool:

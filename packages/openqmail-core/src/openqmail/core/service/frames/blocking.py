@@ -2,7 +2,8 @@
 
 It is read when `poll` says so, and written to at once; a process that does not read what it is
 told for `PATIENCE` seconds counts as gone: it is told no more, and nothing more of it comes than
-has come already.  Descriptors that were sent stay the caller's.
+has come already.  Where others would have to wait meanwhile, it is gone as soon as its socket is
+full.  Descriptors that were sent stay the caller's.
 """
 
 import select
@@ -35,14 +36,17 @@ class BlockingChannel:
         descriptors: bool = True,
         greeted: bool | None = None,
         largest: int = LARGEST,
+        patient: bool = True,
     ) -> None:
         """`greeted`: another program in this process has begun this connection, and whether it has read
-        what the other side begins with; None: nobody has.  `largest`: bytes of a frame that may come."""
+        what the other side begins with; None: nobody has.  `largest`: bytes of a frame that may come.
+        `patient`: wait until the other side reads."""
         connection.setblocking(False)
         self.socket = connection
         self._encoder = Encoder()
         self._decoder = Decoder(messages, greeted=bool(greeted), largest=largest)
         self._rights = Rights(connection, allowed=descriptors)
+        self._patient = patient
         self._gone = False
         self.stalled = False
         """The other side did not read what it was told, and counts as gone."""
@@ -91,7 +95,8 @@ class BlockingChannel:
     def _write(self, data: bytes, descriptors: Sequence[int]) -> bool:
         if self._gone:
             return False
-        rights, until = with_rights(descriptors), time.monotonic() + PATIENCE
+        rights = with_rights(descriptors)
+        until = time.monotonic() + (PATIENCE if self._patient else 0.0)
         try:
             while data:
                 try:

@@ -16,7 +16,7 @@ from openqmail.core.ports import LocalDelivery, LocalJob, LocalReport, Recipient
 from openqmail.core.service.frames.bodies import release, unpack
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError, understand
-from openqmail.core.service.frames.results import BROKE, LETTERS, Letter
+from openqmail.core.service.frames.results import BROKE, LETTERS, MOST_WHY, Letter
 from openqmail.core.service.frames.rights import close_all
 from openqmail.core.service.frames.serving import DeliveryServer
 from openqmail.core.values import Body, MessageId, Result
@@ -59,13 +59,14 @@ class Check(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
-    """A `LocalReport`; `forward`: sender, recipients, header."""
+    """A `LocalReport`; `forward`: sender, recipients, header; `why`: of the result."""
 
     id: int
     outcome: Letter
     text: bytes
     written: tuple[tuple[bytes, int], ...]
     forward: tuple[bytes, tuple[bytes, ...], bytes] | None
+    why: str = ""
 
 
 class Synced(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
@@ -170,6 +171,7 @@ class LocalServer(CheckServer):
                 result.text,
                 tuple([(file.path, file.size) for file in report.written]),
                 None if forward is None else (forward.sender, forward.recipients, forward.header),
+                result.why[:MOST_WHY],
             )
         )
 

@@ -7,7 +7,8 @@ that goes is asked to do so before.  What was under way at a worker, or asked of
 was lost is deferred.
 
 Checks go the same way, by a connection of their own and to workers of their own.  One that would
-have to wait behind too many, and one whose worker or spawner was lost, says that nobody can tell.
+have to wait behind too many, or for a worker that others wait for in vain, and one whose worker or
+spawner was lost, says that nobody can tell.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
-from openqmail.core.control.assign import Directory, User, owner_of
+from openqmail.core.control.assign import CHANGED, Directory, User, owner_of
 from openqmail.core.ports import LocalJob, Written
 from openqmail.core.service.frames.local_worker import MOST_FILES, Answer, Key, Verdict, Worker, settle, tell
 from openqmail.core.service.frames.results import LOCAL_LOST, LOCAL_SILENT, STOPPED
@@ -34,6 +35,11 @@ SYNCING, DELIVERING = 60.0, 900.0
 """Seconds that a worker may be silent while it syncs, and while it delivers; it may be as much more as
 idle ones are looked for.  Then it is killed: its user may have stopped it, or his disk hangs, and
 everybody's results wait for a sync."""
+
+CHECKING = 8.0
+"""Seconds that a worker may be silent while it checks; then no other check waits for it until it says
+something.  It is less than clients wait, so each is kept waiting once and not for each recipient."""
+
 CHECKS = 256
 """Checks that may wait for one worker."""
 
@@ -42,8 +48,6 @@ ALONG = 1000
 
 CHECKERS = 64
 """Workers that may be waited for, by checks."""
-
-CHANGED = Result(Outcome.DEFERRAL, b"The user of this address has just changed in users/cdb. (#4.3.0)\n")
 
 
 class LocalClient:
@@ -104,16 +108,18 @@ class LocalClient:
         return syncing.future
 
     def check(self, recipients: Sequence[bytes]) -> Verdict:
-        """Others come along when the worker of the first is theirs, too, and few do so already."""
+        """Others come along when the worker of the first is theirs, too, and few do so already; and when
+        neither they nor the first would ever get one, so that nobody has to look at them again."""
         verdict: Verdict = self._loop.create_future()
         first = recipients[0]
         local = _local_part(first)
         key = self._key(local)
         if isinstance(key, Result):
-            tell(verdict, {first: None if key is STOPPED else key})
+            known = None if key is STOPPED else key
+            tell(verdict, {one: known for one in recipients if self._key(_local_part(one)) == key})
             return verdict
         worker = self._workers.get(key)
-        if len(self._wanted) >= CHECKERS if worker is None else worker.checks >= CHECKS:
+        if len(self._wanted) >= CHECKERS if worker is None else not self._answers(worker):
             tell(verdict, {first: None})
             return verdict
         worker = worker or self._want(key, local)
@@ -123,6 +129,10 @@ class LocalClient:
         if not worker.running:
             self._go_on()
         return verdict
+
+    def _answers(self, worker: Worker) -> bool:
+        """Whether it can be asked for one more check."""
+        return worker.checks < CHECKS and not worker.keeps_checks(self._loop.time(), CHECKING)
 
     # --- life ---------------------------------------------------------------------------
 

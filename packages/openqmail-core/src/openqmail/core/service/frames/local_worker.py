@@ -20,6 +20,7 @@ from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.local import Check, Checked, Deliver, FromWorker, Report, Sync
 from openqmail.core.service.frames.results import (
     LOCAL_LOST,
+    MOST_WHY,
     OUTCOMES,
     STOPPED,
     TOO_LARGE,
@@ -102,6 +103,10 @@ class Worker:
             syncing if self._syncs or self._checks else delivering if self._jobs else inf
         )
 
+    def keeps_checks(self, now: float, patience: float) -> bool:
+        """Whether checks wait for it, and it has said nothing for longer than that."""
+        return self.checks > 0 and now - self.heard > patience
+
     def begin(self, connection: socket.socket) -> None:
         """It runs, and takes what waits for it."""
         self._channel = Channel(connection, FromWorker, self._received, self._lost, descriptors=False)
@@ -164,6 +169,8 @@ class Worker:
         """Of the first it is told whatever happens, of the others when that is known."""
         self.along += len(recipients) - 1
         if self._channel is None:
+            if not self._early_checks:
+                self.heard = self._loop.time()
             self._early_checks.append((recipients, verdict))
         else:
             self._ask(self._channel, recipients, verdict)
@@ -261,4 +268,5 @@ def _result_of(outcome: Letter, text: bytes) -> Result | None:
 def _report_of(message: Report) -> LocalReport:
     written = tuple([Written(path, size) for path, size in message.written])
     forward = None if message.forward is None else Forward(*message.forward)
-    return LocalReport(Result(OUTCOMES[message.outcome], message.text), written, forward)
+    result = Result(OUTCOMES[message.outcome], message.text, why=message.why[:MOST_WHY])
+    return LocalReport(result, written, forward)

@@ -2,9 +2,9 @@
 anybody is refused.
 
 Who keeps some is not known to the unit, only who may: whoever was given more than he needed.  Who was
-called gives back what he does not use and keeps nothing until he is given something ahead again, so at a
-limit he is called once and not for each who is refused.  An answer waits for those who are called, but
-not for long: who is silent holds nobody up.
+called gives back what he does not use and keeps nothing until he is given something ahead again, which he
+is not before he has answered; so at a limit he is called once and not for each who is refused.  An answer
+waits for those who are called, but not for long: who is silent holds nobody up.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class Want(msgspec.Struct, frozen=True):
 
 class _Counter:
     """`keeping`: who may have some at hand; `called`: who was called and has not answered; `awaited`:
-    those of them for whom `waiting` waits."""
+    those of them whose time is not over, for whom whoever comes waits, too."""
 
     def __init__(self) -> None:
         self.keeping: set[Holder] = set()
@@ -65,12 +65,14 @@ class Recalls:
         known = self._counters.get(want.counter)
         room = self._gate.room(want.counter)
         if known is None or not known.waiting:
+            # Who asks before he has heard that he is called: his answer will not be about this.
+            ahead = 0 if known is not None and want.holder in known.called else want.ahead
             if room is None:
-                self._give(want, want.count + want.ahead)
+                self._give(want, want.count + ahead)
                 return
             if want.count <= room:
                 share = (room - want.count) // (2 * len(self._holders))
-                self._give(want, want.count + min(want.ahead, share))
+                self._give(want, want.count + min(ahead, share))
                 return
         if not want.count:
             want.give(0)
@@ -141,8 +143,7 @@ class Recalls:
                 return
             known.waiting.popleft()
             self._give(want, want.count if room is None else max(0, min(want.count, room)))
-        known.awaited.clear()
-        if known.timer is not None:
+        if known.timer is not None and not known.awaited:
             known.timer.cancel()
             known.timer = None
         if not known.keeping and not known.called:

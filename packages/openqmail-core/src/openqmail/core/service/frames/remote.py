@@ -21,6 +21,7 @@ from openqmail.core.service.frames.codec import LARGEST, FrameError, understand
 from openqmail.core.service.frames.results import (
     BROKE,
     LETTERS,
+    MOST_WHY,
     OUTCOMES,
     REMOTE_LOST,
     STOPPED,
@@ -33,8 +34,6 @@ from openqmail.core.values import Body, MessageId, OpenqmailError, Result
 
 Answer = Future[tuple[Result, ...]]
 Wire = tuple[Letter, bytes, bool, bool, str]
-MOST_WHY = 1000
-"""Characters of a reason."""
 """A `Result` as it crosses."""
 
 

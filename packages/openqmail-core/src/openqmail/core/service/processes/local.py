@@ -9,7 +9,8 @@ answer, keeps nobody else waiting.  Who asks by the port `check` gets workers th
 whether there is a mailbox; they are counted by themselves, and nobody waits for them.  Who asks by the
 port `logins`, which is gate, has programs run that check a password (logins.py).  Who asks by the port
 `programs`, which is a front end, gets one that runs the programs of hooks, as the front end's own user,
-and only while control/hooks names any.
+and only while control/hooks names any.  Those who ask take turns, a word each: whoever says much at once
+keeps only himself waiting.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ import select
 import signal
 import socket
 import time
+from collections import deque
 
 from openqmail.core.control.accounts import Account
 from openqmail.core.control.assign import Users, owner_of
@@ -64,7 +66,10 @@ class _Client:
     def __init__(self, connection: socket.socket, port: str) -> None:
         self.port = port
         self.delivers = port == "local"
-        self.channel = BlockingChannel(connection, ToSpawner, descriptors=False)
+        # What may be asked at a time has room in the socket: only one who is not ours leaves it full.
+        self.channel = BlockingChannel(connection, ToSpawner, descriptors=False, patient=False)
+        self.said: deque[Start | StartPrograms | Kill] = deque()
+        """What has come and had no turn yet; until then nothing more is read."""
         self.workers: set[int] = set()
         self.asked: dict[int, int] = {}
         """The id by which a worker was asked for -> its pid."""
@@ -101,8 +106,9 @@ class Spawner:
             channels = {client.channel.fileno(): client for client in self._clients}
             logins = self._logins.watched()
             watched = [self._control.fileno(), child_ended, *channels, *logins]
+            patience = 0.0 if any(client.said for client in self._clients) else self._patience()
             try:
-                readable = select.select(watched, (), (), self._patience())[0]
+                readable = select.select(watched, (), (), patience)[0]
             except InterruptedError:
                 continue
             if child_ended in readable:
@@ -112,7 +118,7 @@ class Spawner:
             self._logins.reap()
             if self._control.fileno() in readable and not self._hear():
                 break
-            for client in [channels[one] for one in readable if one in channels]:
+            for client in [one for number, one in channels.items() if one.said or number in readable]:
                 self._answer(client)
             for asking in [logins[one] for one in readable if one in logins]:
                 self._logins.hear(asking)
@@ -152,23 +158,25 @@ class Spawner:
     # --- who asks -----------------------------------------------------------------------
 
     def _answer(self, client: _Client) -> None:
-        try:
-            asked = client.channel.receive()
-        except FrameError:
-            asked = None
-        if asked is None:
-            self._end(client)
-            return
-        for message, _ in asked:
-            if isinstance(message, Kill):
-                self._kill(client, message.id)
-                continue
-            if isinstance(message, StartPrograms) != (client.port == "programs"):
-                self._end(client)  # who may ask for the one may not ask for the other
-                return
-            if not self._start(client, message):
+        """One word of his: each may cost a fork, and others wait for theirs."""
+        if not client.said:
+            try:
+                asked = client.channel.receive()
+            except FrameError:
+                asked = None
+            if asked is None:
                 self._end(client)
                 return
+            client.said.extend(message for message, _ in asked)
+        if not client.said:
+            return
+        message = client.said.popleft()
+        if isinstance(message, Kill):
+            self._kill(client, message.id)
+        elif isinstance(message, StartPrograms) != (client.port == "programs"):
+            self._end(client)  # who may ask for the one may not ask for the other
+        elif not self._start(client, message):
+            self._end(client)
 
     def _kill(self, client: _Client, asked: int) -> None:
         """One of who asks; what it was is reaped as any other that ends."""

@@ -49,7 +49,9 @@ class Inherited:
         admin: socket.socket | None,
         submit: socket.socket | None,
         salvage: bool,
+        read: int = 0,
     ) -> None:
+        """`read`: when the supervisor read these settings, seconds UTC; it may be long ago."""
         self.home = home
         self.settings = settings
         self.accounts = accounts
@@ -58,6 +60,7 @@ class Inherited:
         self.admin = admin
         self.submit = submit
         self.salvage = salvage
+        self.read = read
         self.tls: ServerTls | None = None
         self.keys: Keys | None = None
         self.tcpto: int | None = None
@@ -111,7 +114,7 @@ class Process:
         self.peers: dict[str, Callable[[socket.socket], None]] = {}
         """Who takes a connection, by its port."""
         self.reload: Callable[[], None] = lambda: None
-        self.flush: Callable[[], None] = lambda: None
+        self.flush: Callable[[], object] = lambda: None
         self.work: Callable[[], int] = lambda: 0
         self.figures: Callable[[], Mapping[str, Sequence[int]]] | None = None
         """What it has counted, by service/figures.py, if somebody wants to know that."""

@@ -15,12 +15,16 @@ from openqmail.core.service.frames.submission import SubmissionServer
 from openqmail.core.service.processes.process import Process, local_client
 from openqmail.core.service.queueing import Ending, QueueFigures, Queueing
 from openqmail.core.service.status import Status, status_of
+from openqmail.core.service.supervisor.messages import State
 from openqmail.core.service.waiting import LOOK_AGAIN
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import PosixDisk
 
 HANDED_OVER = 5.0
 """Seconds that deliveries under way have when another process waits for the queue."""
+
+GONE = 0.5
+"""Seconds after which whoever has the lock is no process of ours that was killed."""
 
 LOCKED = 10.0
 """Seconds that the lock of a process which was killed just now may need to come free."""
@@ -36,15 +40,44 @@ async def serve(process: Process) -> int:
 
 
 async def _mutex(process: Process) -> SendMutex:
-    """qmail-send's lock.  A process of ours that has just been killed may not be quite gone."""
-    until = process.loop.time() + LOCKED
-    while True:
-        try:
-            return SendMutex(os.fsencode(process.home.queue))
-        except Locked:
-            if process.loop.time() > until or process.leaving.is_set():
-                raise
-        await asyncio.sleep(LOOK_AGAIN)
+    """qmail-send's lock.  A process of ours that has just been killed may not be quite gone; for any other
+    it is said that we wait, and `status` is answered meanwhile."""
+    begun, waiting = process.loop.time(), None
+    try:
+        while True:
+            try:
+                return SendMutex(os.fsencode(process.home.queue))
+            except Locked as error:
+                waited = process.loop.time() - begun
+                if waited > LOCKED or process.leaving.is_set():
+                    raise
+                if waited > GONE and waiting is None:
+                    process.log(Notice(f"{error}; waiting for its end, {LOCKED:.0f} seconds at most"))
+                    waiting = await _answering(process)
+            await asyncio.sleep(LOOK_AGAIN)
+    finally:
+        if waiting is not None:
+            waiting.close()
+
+
+async def _answering(process: Process) -> AdminSocket:
+    """Tells how it goes, and nothing of the queue, on a copy of the socket."""
+
+    async def status() -> Status:
+        return status_of(None, __version__, await _state(process))
+
+    waiting = AdminSocket(None, status, process.alert)
+    if process.inherited.admin is not None:
+        await waiting.serve(process.inherited.admin.dup())
+    return waiting
+
+
+async def _state(process: Process) -> State | None:
+    """What the supervisor knows, if it answers."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(2.0):
+            return await process.ask_state()
+    return None
 
 
 class _Send:
@@ -54,8 +87,8 @@ class _Send:
         self._local = local_client(process.inherited)
         self._remote = RemoteClient()
         self._code = 0
-        self._read = int(time.time())
-        """When the settings in force were read: the supervisor did it just now."""
+        self._read = process.inherited.read
+        """When the settings in force were read."""
         self._queueing = Queueing(
             home,
             settings,
@@ -124,8 +157,4 @@ class _Send:
         self._process.leaving.set()
 
     async def _status(self) -> Status:
-        state = None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(2.0):
-                state = await self._process.ask_state()
-        return status_of(self._queueing, __version__, state, self._read)
+        return status_of(self._queueing, __version__, await _state(self._process), self._read)

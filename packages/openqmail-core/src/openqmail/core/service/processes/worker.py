@@ -11,14 +11,13 @@ import sys
 from functools import partial
 
 from openqmail.core.control.accounts import Account
-from openqmail.core.control.assign import User, Users
+from openqmail.core.control.assign import User, UserChanged, Users
 from openqmail.core.local import LocalDeliveries
 from openqmail.core.log import LogWriter
 from openqmail.core.service.confine import become, harden
 from openqmail.core.service.frames.local import CheckServer, LocalServer
 from openqmail.core.service.loops import close_all_but, new_loop
 from openqmail.core.service.processes.process import LOG_DELAY, Inherited
-from openqmail.core.values import TemporaryFailure
 from openqmail.core.world import PosixDisk, SystemClock
 
 
@@ -69,5 +68,5 @@ class _OwnUsers:
     def find(self, local: bytes) -> User | None:
         user = self._users.find(local)
         if (self._alias if user is None else user.uid) != self._uid:
-            raise TemporaryFailure("the address has another user now")
+            raise UserChanged("the address has another user now")
         return user

@@ -9,7 +9,7 @@ import socket
 import msgspec
 
 from openqmail.core.control.home import Home
-from openqmail.core.control.reader import not_installed, read_settings
+from openqmail.core.control.reader import first_of, not_installed, read_settings
 from openqmail.core.control.settings import Listener, Settings
 from openqmail.core.control.strangers import roots_alone
 from openqmail.core.hooks import STEPS, load_chain
@@ -28,8 +28,8 @@ def proved_settings(home: Home, log: Log, clock: Clock) -> Settings:
     Raises OpenqmailError."""
     roots_alone(home)
     settings = read_settings(home)
-    for problem in not_installed(msgspec.structs.asdict(settings), home):
-        raise problem
+    if problems := not_installed(msgspec.structs.asdict(settings), home):
+        raise first_of(problems)
     for place in STEPS:
         load_chain(settings, log, clock, place)
     if has_files(home.control) or settings.tlsclientciphers:
@@ -46,15 +46,17 @@ def _load_keys(home: Home, settings: Settings) -> bytes:
 class Ground:
     """`settings` and `bound` are in force, `admin` and `submit` the sockets in `run/`."""
 
-    def __init__(self, home: Home, settings: Settings) -> None:
+    def __init__(self, home: Home, settings: Settings, read: int) -> None:
+        """`read`: when the control files were read, seconds UTC."""
         self._home = home
         self.settings = settings
+        self._read = read
         self.bound: sockets.Bound = {}
         self.given: sockets.Bound = {}
         """Those of `bound` that whoever started the service had bound."""
         self.listen: tuple[tuple[str, str], ...] = ()
         """Service and address of each."""
-        self._tried: tuple[Settings, sockets.Bound] | None = None
+        self._tried: tuple[Settings, sockets.Bound, int] | None = None
 
     def bind(self, manager: Manager) -> None:
         """Before anything is started: what cannot be bound stops the start.  Raises OpenqmailError."""
@@ -74,26 +76,27 @@ class Ground:
         self.given = {one: some for one, some in self.bound.items() if one.place in given}
         self.listen = tuple(sockets.addresses(self.bound))
 
-    def for_child(self, trial: bool) -> tuple[Settings, sockets.Bound]:
-        """What a child is given; `trial`: to try what is tried."""
-        return self._tried if trial and self._tried else (self.settings, self.bound)
+    def for_child(self, trial: bool) -> tuple[Settings, sockets.Bound, int]:
+        """What a child is given, and when the settings were read; `trial`: to try what is tried."""
+        return self._tried if trial and self._tried else (self.settings, self.bound, self._read)
 
     def attempt(self, log: Log, clock: Clock) -> Settings:
         """New settings and their sockets, to be tried; those of an attempt before are forgotten.
 
         Raises OpenqmailError; then all is as before."""
+        read = int(clock.now())
         settings = proved_settings(self._home, log, clock)
         bound = sockets.with_given(sockets.bind(_listeners(settings), self.bound), self.given)
         if self._tried:
             _close_but(self._tried[1], self.bound | bound)
-        self._tried = settings, bound
+        self._tried = settings, bound, read
         return settings
 
     def take(self) -> None:
         """What was tried is good."""
         if self._tried:
             _close_but(self.bound, self._tried[1])
-            self.settings, self.bound = self._tried
+            self.settings, self.bound, self._read = self._tried
         self.listen = tuple(sockets.addresses(self.bound))
         self._tried = None
 

@@ -9,8 +9,11 @@ import time
 from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
 
+from openqmail.core.control.extensions import registered
 from openqmail.core.control.settings import METRICS, Listener
-from openqmail.core.service.sockets import Bound
+from openqmail.core.control.text import shown
+from openqmail.core.service.sockets import Bound, written
+from openqmail.core.values import HomeError
 
 _FIRST = 3
 
@@ -30,10 +33,16 @@ class Manager:
         """Those that were given, by the service that their name says (`FileDescriptorName=smtp`).
 
         One takes the place of a line of `control/listen` or `control/metrics` with its port and address, or
-        without address."""
+        without address.  Raises HomeError for a name that is no service."""
         bound: Bound = {}
+        services = [*registered("openqmail.services"), METRICS]
         for service, given in self._given:
             host, port = given.getsockname()[:2]
+            if service not in services:
+                raise HomeError(
+                    f"the socket {written(host, port)} from systemd is named '{shown(service)}', which is no "
+                    f"service; say FileDescriptorName= in its unit, with one of: {', '.join(services)}"
+                )
             places = [one for one in wanted if (one.service, one.port) == (service, port)]
             fits = [one for one in places if one.host in (host, "")]
             alone = Listener(service, host, port, kind="metrics" if service == METRICS else "service")

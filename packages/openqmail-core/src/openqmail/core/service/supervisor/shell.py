@@ -58,7 +58,7 @@ class Supervisor:
         legacy: Legacy | None,
     ) -> None:
         self._home, self._lock, self._clock, self._log = home, lock, clock, log
-        self._ground = Ground(home, settings)
+        self._ground = Ground(home, settings, int(clock.now()))
         self._signals = Signals()
         self._salvage = salvage
         self._legacy = legacy
@@ -240,7 +240,7 @@ class Supervisor:
             _ACTIONS[type(action)](self, action)
 
     def _start(self, action: mind.Start) -> None:
-        settings, bound = self._ground.for_child(action.trial)
+        settings, bound, read = self._ground.for_child(action.trial)
         inherited = Inherited(
             self._home,
             settings,
@@ -250,6 +250,7 @@ class Supervisor:
             self._ground.admin,
             self._ground.submit,
             self._salvage,
+            read,
         )
         self._log.flush()
         try:
@@ -329,8 +330,9 @@ class Supervisor:
         self._manager.reloading()
         try:
             settings = self._ground.attempt(self._log, self._clock)
-        except OpenqmailError as error:
-            self._say(Alert(f"the settings stay as they were: {error}"))
+        except Exception as error:  # whatever it is: nothing that is tried ends what serves
+            why = str(error) if isinstance(error, OpenqmailError) else repr(error)
+            self._say(Alert(f"the settings stay as they were: {why}"))
             self._manager.tell("READY=1")
             return
         self._why = ""
