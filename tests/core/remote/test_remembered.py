@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from openqmail.core.control.bindings import Source
+from openqmail.core.control.settings import Route
 from openqmail.core.dns import Answer, MailExchanger
 from openqmail.core.log import MemoryLog
 from openqmail.core.remote import Directions, Remote, Stop, known
@@ -175,3 +176,12 @@ def test_what_has_expired_is_forgotten_when_another_domain_comes():
     seen.put(b"new.test", directions(1), known.MOST_SECONDS)
     assert len(seen) == 1 + 2
     assert seen.get(b"new.test", 2 * known.MOST_SECONDS) is None and len(seen) == 0
+
+
+def test_the_way_that_a_hook_has_chosen_is_not_that_of_all_mail_for_the_domain():
+    seen, route = known.Known(), Route("smtp", (b"relay.test",))
+    seen.put(b"there.test", directions(1), 0.0)
+    seen.put(b"there.test", directions(2), 0.0, route)
+    assert seen.get(b"there.test", 1.0).length == 2
+    assert seen.get(b"there.test", 1.0, route).length == 4
+    assert seen.get(b"there.test", 1.0, Route("smtp", (b"relay.test",), 587)) is None

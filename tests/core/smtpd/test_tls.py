@@ -316,6 +316,7 @@ def test_a_certificate_that_does_not_verify_ends_the_session(
 # --- who is let in ----------------------------------------------------------------------
 
 LISTED = {b"1.0.0.127.bl.example": ["127.0.0.2"]}
+NAMED = {b"1.0.0.127.in-addr.arpa": [b"client.example"], b"client.example": ["127.0.0.1"]}
 
 
 def test_a_listed_certificate_counts_more_than_lists_and_names(
@@ -334,6 +335,25 @@ def test_a_listed_certificate_counts_more_than_lists_and_names(
                 for _ in range(2):
                     await client.data(b"far@away.example")
                     assert (await client.say(b"x\r\n."))[:3] == b"250"
+
+    run(story())
+
+
+def test_lists_are_asked_no_more_about_who_has_proved_who_it_is(
+    settings: Settings, running: Any, run: Any, control: Path, names: Any
+) -> None:
+    (control / "clientca.pem").write_bytes(AUTHORITY.certificate)
+
+    async def story() -> None:
+        resolver = names(LISTED)
+        resolver.hold = asyncio.Event()
+        wanted = {"tlsclients": frozenset({"alice@a.example"}), "dnsbl": (blocklist("bl.example"),)}
+        async with running(settings, tls=loaded(control), resolver=resolver, **wanted) as server:
+            client, _ = await secured(server, client_context(ALICE, control))
+            assert resolver.asked
+            while resolver.waiting:
+                await asyncio.sleep(0)
+            assert (await client.say(b"MAIL FROM:<s@client.example>"))[:3] == b"250"
 
     run(story())
 
@@ -443,6 +463,45 @@ def test_a_handshake_that_begins_before_the_client_is_let_in_is_not_lost(
                     client.writer.write(outgoing.read())
                     said += peer.read(65536)
             assert said[:4] == b"220 "
+
+    run(story())
+
+
+def test_a_handshake_that_begins_while_the_name_of_the_client_is_asked_for_is_not_lost(
+    settings: Settings, running: Any, run: Any, control: Path, names: Any
+) -> None:
+    async def story() -> None:
+        resolver = names(NAMED)
+        resolver.hold = asyncio.Event()
+        changes = {"rules": Rules({"": Rule(False, {}), "=client.example": Rule(True, {})})}
+        async with running(
+            settings, tls=loaded(control), kind=SmtpsService, resolver=resolver, **changes
+        ) as server:
+            coming = asyncio.create_task(server.client(client_context()))
+            while not (resolver.waiting and all(one._early for one in server.service.sessions)):
+                await asyncio.sleep(0)
+            resolver.hold.set()
+            assert (await (await coming).reply())[:4] == b"220 "
+
+    run(story())
+
+
+def test_who_hangs_up_where_tls_begins_at_once_is_asked_about_no_more(
+    settings: Settings, running: Any, run: Any, control: Path, names: Any
+) -> None:
+    async def story() -> None:
+        resolver = names(NAMED)
+        resolver.hold = asyncio.Event()
+        async with running(
+            settings, tls=loaded(control), kind=SmtpsService, resolver=resolver, lookupclients=True
+        ) as server:
+            client = await server.client()
+            while not resolver.waiting:
+                await asyncio.sleep(0)
+            client.writer.close()
+            await server.quiet()
+            while resolver.waiting:
+                await asyncio.sleep(0)
 
     run(story())
 

@@ -9,6 +9,7 @@ from openqmail.core.ports import CONNECTIONS
 from openqmail.core.service.frames import gate as frames
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import PREFACE, Encoder
+from openqmail.core.service.frames.exchanges import Mechanisms
 from openqmail.core.service.frames.gate import (
     Answer,
     GateClient,
@@ -44,9 +45,11 @@ class Peer:
 
 
 async def served(server):
-    """A client of it."""
+    """A client of it, which knows how one may log in."""
     peer = Peer(frames.ToClient)
     server.serve(peer.theirs)
+    await until(lambda: peer.heard)
+    assert peer.heard.pop() == Mechanisms(())
     return peer
 
 
