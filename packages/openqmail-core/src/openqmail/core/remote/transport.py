@@ -31,6 +31,12 @@ class Stop(msgspec.Struct, frozen=True, gc=False):
     port: int
     preference: int = 0
 
+    @property
+    def place(self) -> str:
+        """Its address and port, in words."""
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{address} port {self.port}"
+
 
 class Transport(Protocol):
     def deliver(

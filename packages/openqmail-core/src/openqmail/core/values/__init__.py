@@ -13,9 +13,10 @@ from openqmail.core.values.errors import (
 )
 from openqmail.core.values.ids import MessageId
 from openqmail.core.values.reply import Reply
-from openqmail.core.values.result import Outcome, Result
+from openqmail.core.values.result import MOST_WHY, Outcome, Result
 
 __all__ = [
+    "MOST_WHY",
     "Body",
     "BytesBody",
     "ControlError",
