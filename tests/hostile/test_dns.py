@@ -147,7 +147,7 @@ def test_a_reply_that_cannot_be_read_or_is_anothers_is_a_bad_reply_at_once(made)
     assert enemy.asked == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=200), st.tuples(*[st.integers(0, 20)] * 3), st.integers(0, 0xFFFF))
 def test_junk_after_the_question_is_one_of_our_errors_or_an_answer(junk, counts, flags):
     ask(Enemy(lambda query: [reply(query, junk, counts, flags | 0x8000)]), patience=Patience(0.01, 0.02))

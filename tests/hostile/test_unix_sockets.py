@@ -150,7 +150,7 @@ _garbage = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(garbage=_garbage)
 def test_garbage_is_refused_or_just_closed(garbage: bytes, served: SystemHome) -> None:
     answer = told(served, "mallory", garbage)
@@ -163,7 +163,7 @@ def test_half_a_request_is_no_message(well: SystemHome) -> None:
     whole = request(well)
     before = len(well.mails("bob"))
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(end=st.integers(0, len(whole) - 1))
     def half(end: int) -> None:
         assert told(well, "mallory", whole[:end]).partition(b":")[2][:1] in (b"", b"D", b"Z")

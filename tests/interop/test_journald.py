@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import smtplib
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 
 from homes import Home, Waiting
 from matchup import Matchup
+from smtp_talks import taken_and_refused
 
 JOURNALD = Path("/usr/lib/systemd/systemd-journald")
 NAME = "openqmail-under-test"
@@ -74,14 +74,7 @@ def serve(home: Home, journal: Journal) -> int:
     for _ in Waiting("it serves"):
         if any(b"serving" in line for line in journal.lines()):
             break
-    with smtplib.SMTP("127.0.0.1", home.port, timeout=30) as smtp:
-        smtp.ehlo("client.example")
-        smtp.mail("s@c.example")
-        smtp.rcpt("alice@a.example")
-        assert smtp.rcpt("x@elsewhere.example")[0] == 553
-        code, text = smtp.data(b"Subject: x\r\n\r\nx\r\n")
-        assert code == 250
-    number = int(text.split()[-1])
+    number = taken_and_refused(home)
     for _ in Waiting(f"message {number} has ended"):
         if any(
             re.search(rb'end msg %d$|"end","msg":%d\}' % (number, number), line) for line in journal.lines()

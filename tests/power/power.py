@@ -6,8 +6,8 @@ service halted, as a machine without power is, half find it alive.  A cut falls 
 one in four while the service recovers from the cut before, one in five while it stops.  After each
 one the service is killed, the disk mounted again, the service started, and every message whose 250
 was seen must be whole in a Maildir, at the other host, in the queue or in a bounce.  So must be
-all that was delivered before.  At last everything is drained.  Mail to programs is not tried: they
-are not there yet.  Needs root and loop devices.
+all that was delivered before.  At last everything is drained.  No mail goes to
+programs, as a line of dot-qmail that names one puts it off so far.  Needs root and loop devices.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """`simulate.py --seeds N [--first S] [--seed S] [--failing SHARE]`: many histories, each from its own seed.
 
-A seed that fails, or takes longer than a minute, is printed with its history, and `--seed S`
-plays it again.
+A seed that fails, or takes longer than a minute, is printed with its history, and with the command
+that plays it again.
 """
 
 import argparse

@@ -9,9 +9,12 @@ between; no recipient comes back whose result was on the disk; a second recovery
 import asyncio
 import contextlib
 import re
+from collections import Counter
 from random import Random
 from unittest.mock import patch
+from zlib import crc32
 
+from flips import Flip, segments
 from ledger import Sent, name_of
 from world import FEW, QUEUE, SETTINGS, USERS, Loop, Machine, Process, copied
 
@@ -53,11 +56,16 @@ def tell(seed, failing=0.0):
         with patch("openqmail.core.send.derived.LARGE", LARGE), patch(STORES_LARGE, LARGE):
             story.play()
     except Exception as error:
-        raise AssertionError(f"seed {seed}: {error!r}; {story.retold()}") from error
+        raise AssertionError(f"seed {seed}: {error!r}; {again(seed, failing)}; {story.retold()}") from error
     except BaseException as error:
-        error.add_note(f"while seed {seed} was played; {story.retold()}")
+        error.add_note(f"while seed {seed} was played; {again(seed, failing)}; {story.retold()}")
         raise
     return story
+
+
+def again(seed, failing):
+    """What plays the same history again."""
+    return f"again: ./nox -s simulate -- --seed {seed}" + (f" --failing {failing}" if failing else "")
 
 
 class Story:
@@ -71,6 +79,8 @@ class Story:
         self.spoiled = False  # a sync failed
         self.foreigners = set()
         self.scarce = False  # the disk was full, or nearly
+        self.dice = Random(f"beside {seed}")  # of what has no part in the history itself
+        self.flips = Counter()  # whether the start was refused -> how often
 
     def retold(self):
         return "the story:\n" + "\n".join(self.ledger.events)
@@ -113,6 +123,8 @@ class Story:
                 self.ledger.note("its files are copied to another disk")
             if chance.random() < 0.3:
                 self.recover_twice()
+            if self.dice.random() < 0.3:
+                self.flip()
 
     async def live(self, loop):
         """Whether the process gave up, because nothing could be made durable any more."""
@@ -196,8 +208,16 @@ class Story:
         second, _ = self.recovered(disk)
         assert first == second, f"a second recovery changed something: {first} {second}"
 
-    def recovered(self, disk):
-        """Everything in the queue, and the disk as opening and closing leaves it."""
+    def flip(self):
+        if not segments(self.machine.disk):
+            return
+        flip = Flip(self.machine.disk, self.dice, self.recovered)
+        self.ledger.note(f"aside from the story, {flip}")
+        self.flips[flip.check()] += 1
+
+    def recovered(self, disk, salvage=False, whole=True):
+        """Everything in the queue, and the disk as opening and closing leaves it.  Not `whole`: of messages
+        that cannot be read, what is said of them."""
         loop = Loop(self.machine.clock)
         chance = Random(1)
         reports = []
@@ -211,6 +231,7 @@ class Story:
                 route=Routes(SETTINGS).place,
                 report=reports.append,
                 limits=self.machine.limits,
+                salvage=salvage,
                 loop=loop,
                 workers=lambda count, name: SimulatedWorkers(loop, chance, count, loop.cut),
                 entropy=chance.randbytes,
@@ -218,10 +239,22 @@ class Story:
             due = dict(store.open())
             seen = {}
             for number in store.numbers():
-                stored = store.load(number)
-                body = b"".join(store.body(number).chunks())
+                try:
+                    stored = store.load(number)
+                    body = b"".join(store.body(number).chunks())
+                except OpenqmailError as error:
+                    if whole:
+                        raise
+                    seen[number] = (str(error),)
+                    continue
                 where = bool(stored.channels), stored.held, stored.bounce
-                seen[number] = stored.id.key, due.get(number), stored.progress, where, name_of(body)
+                seen[number] = (
+                    stored.id.key,
+                    due.get(number),
+                    stored.progress,
+                    where,
+                    f"{name_of(body)} {crc32(body):08x}",
+                )
             await store.close()
             return seen
 

@@ -81,6 +81,14 @@ def successes_that_are_forgotten(patch):
     patch.setattr(Sender, "_sent", forget)
 
 
+def damage_that_is_not_looked_for(patch):
+    patch.setattr("openqmail.core.queue.journal.recovery.holds", lambda *_: True)
+
+
+def damage_that_is_cut_in_silence(patch):
+    patch.setattr("openqmail.core.queue.journal.recovery._attested", lambda *_: 0)
+
+
 def notices_apart_from_what_they_tell_of(patch):
     async def apart(self, action):
         new = await self._notify(action.number, action.told, (), action.routed)
@@ -103,6 +111,8 @@ def notices_apart_from_what_they_tell_of(patch):
         (holding_that_forgets_a_file, "(is lost|of that number are missing)"),
         (opening_that_keeps_moves_that_were_not_finished, "/home/queue/.* (has|cannot be read: it) "),
         (opening_that_forgets_results, "came back for .* after its result was on the disk"),
+        (damage_that_is_not_looked_for, "is another one: (more is lost|was known to be synced)"),
+        (damage_that_is_cut_in_silence, "is another one: was known to be synced, and nothing is said"),
         (
             notices_apart_from_what_they_tell_of,
             "(message notice to .* has (two results|ended twice)|the sender of m[0-9]+ was told of)",
@@ -139,6 +149,19 @@ def test_what_a_callback_raises_and_nobody_handles_fails_the_seed(monkeypatch):
         tell(3)
 
 
+def test_a_seed_that_fails_says_how_the_same_history_is_played_again(monkeypatch):
+    """With `--seed` alone another one would be, when syncs failed in it."""
+
+    def broken(*_):
+        raise AssertionError("broken")
+
+    monkeypatch.setattr(Ledger, "took", broken)
+    with pytest.raises(
+        AssertionError, match=r"; again: \./nox -s simulate -- --seed 3 --failing 0\.12; the story"
+    ):
+        tell(3, 0.12)
+
+
 def test_who_interrupts_a_history_is_not_taken_for_a_broken_promise(monkeypatch):
     class Interrupt(BaseException):
         pass
@@ -149,4 +172,7 @@ def test_who_interrupts_a_history_is_not_taken_for_a_broken_promise(monkeypatch)
     monkeypatch.setattr(Ledger, "took", interrupt)
     with pytest.raises(Interrupt) as caught:
         tell(3)
-    assert "while seed 3 was played; the story:" in caught.value.__notes__[0]
+    assert (
+        "while seed 3 was played; again: ./nox -s simulate -- --seed 3; the story:"
+        in caught.value.__notes__[0]
+    )

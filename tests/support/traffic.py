@@ -3,7 +3,7 @@
 A message is told by its number alone: who gets it, how large it is, what it says, so that it can
 be compared byte for byte wherever it lies.  Local users have Maildirs, `sink.Sink` is the other
 host; there are large bodies, several recipients, deferrals and bounces.  Programs are not among
-them yet: dot-qmail has no commands so far.
+them: a line of dot-qmail that names one puts mail off so far.
 """
 
 import hashlib

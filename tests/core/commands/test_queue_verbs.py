@@ -162,6 +162,22 @@ def test_flush_and_settle_while_no_service_runs(home: Home) -> None:
             break
 
 
+def test_a_queue_with_held_mail_is_not_said_to_be_fit_for_another_qmail(home: Home) -> None:
+    """Which would not see it."""
+    kept, freed = (send(home, f"x{count}@down.example") for count in range(2))
+    home.run("queue", "hold", kept, freed)
+    assert home.stop() == 0, home.tail()
+    ran = home.run("queue", "settle", check=False)
+    assert (ran.returncode, ran.stdout) == (100, "0 messages in qmail's own files\n")
+    assert ran.stderr.startswith("openqmail: 2 messages are held, which no other qmail sees; release them ")
+    home.run("queue", "release", freed)
+    ran = home.run("queue", "settle", "--json", check=False)
+    assert (ran.returncode, json.loads(ran.stdout)) == (100, {"messages": 2, "held": 1, "left": 0})
+    assert ran.stderr.startswith("openqmail: 1 message is held, ") and ran.stderr.count("\n") == 1
+    home.run("queue", "release", kept)
+    assert home.run("queue", "settle").stdout == "2 messages in qmail's own files\n"
+
+
 def test_a_home_that_somebody_else_works_on_is_left_alone(home: Home) -> None:
     number = send(home, "x@down.example")
     assert home.stop() == 0, home.tail()

@@ -127,7 +127,7 @@ def test_a_damaged_file_defers(tmp_path: Path) -> None:
     assert users.find(b"joe") is not None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=300))
 def test_no_content_breaks_the_parser(content: bytes) -> None:
     found, problems = parse_assign(content)

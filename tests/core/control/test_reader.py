@@ -332,7 +332,7 @@ def test_an_unreadable_file_is_an_error(make: Make, tmp_path: Path) -> None:
         read_settings(home)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_no_content_breaks_a_parser(content: bytes) -> None:
     for definition in DEFINITIONS:
@@ -342,7 +342,7 @@ def test_no_content_breaks_a_parser(content: bytes) -> None:
             assert str(problem).isprintable(), "an error is one printable line"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(st.sampled_from("ab.:![],1-@ \"'=x"), max_size=40))
 def test_lines_parse_or_are_refused(line: str) -> None:
     for definition in [each for each in DEFINITIONS if not each.binary]:

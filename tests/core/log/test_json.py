@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from log_examples import EXAMPLES, TIME
@@ -45,7 +45,6 @@ def test_the_page_has_every_way_in_which_a_session_ends() -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 @given(data=st.data())
-@settings(deadline=None)
 def test_whatever_it_says_an_event_is_one_safe_line_in_both_forms(kind: type, data: st.DataObject) -> None:
     event = data.draw(events_of(kind))
     line = event.line()  # type: ignore[attr-defined]

@@ -74,7 +74,7 @@ def test_violations_are_named(wire: bytes, violation: Violation | None) -> None:
 
 
 @given(JUNK, CUTS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_chunks_may_end_anywhere(wire: bytes, cuts: list[int]) -> None:
     whole, one = decode([wire])
     pieces, many = decode(cut(wire, cuts))
@@ -84,7 +84,7 @@ def test_chunks_may_end_anywhere(wire: bytes, cuts: list[int]) -> None:
 
 
 @given(LINES, CUTS, CUTS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_what_is_encoded_is_decoded_to_the_same(
     lines: list[bytes], cuts: list[int], others: list[int]
 ) -> None:
@@ -141,7 +141,7 @@ BODIES = st.lists(
 
 
 @given(BODIES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_whole_body_is_judged_and_written_as_its_pieces_are(body: bytes) -> None:
     pieces = [body[at : at + 7] for at in range(0, len(body), 7)]
     fitness = Fitness()

@@ -97,7 +97,7 @@ def summary(seen):
     return {number: (stored, body) for number, (stored, body) in seen.items()}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 1 << 30),
     stop=st.integers(1, 900),
@@ -118,7 +118,7 @@ def test_no_accepted_message_is_lost_and_no_ended_one_comes_back_wherever_it_sto
     assert summary(stage.look()) == summary(seen), "a second recovery changed something"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 1 << 30), again=st.integers(1, 120), power=st.booleans(), ordered=st.booleans())
 def test_a_crash_during_recovery_changes_nothing(seed, again, power, ordered):
     stage, history = Stage(seed, ordered=ordered), History()
@@ -131,7 +131,7 @@ def test_a_crash_during_recovery_changes_nothing(seed, again, power, ordered):
     check(history, stage.look())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 1 << 30), stop=st.integers(1, 300), ordered=st.booleans())
 def test_a_crash_during_a_clean_stop_changes_nothing(seed, stop, ordered):
     stage, history = Stage(seed, ordered=ordered), History()
@@ -146,7 +146,7 @@ def test_a_crash_during_a_clean_stop_changes_nothing(seed, stop, ordered):
     check(history, stage.look())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 1 << 30), fail=st.sets(st.integers(0, 59), max_size=4), reached=st.booleans())
 def test_a_failed_sync_refuses_its_submissions_and_loses_no_result(seed, fail, reached):
     """Nothing of the batch is accepted, and none of it is delivered after a restart."""
@@ -232,7 +232,7 @@ def test_listing_a_stopped_queue_changes_nothing_on_the_disk():
     assert {number: stored for number, (stored, _) in stage.look().items()} == listed and listed
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1 << 30), stop=st.integers(100, 900))
 def test_listing_after_a_crash_shows_what_the_next_start_finds(seed, stop):
     stage = Stage(seed)

@@ -140,6 +140,18 @@ def test_salvage_when_the_head_of_the_only_segment_is_gone(folder):
     assert reports and look(folder) == {}
 
 
+def test_after_a_salvage_that_had_nothing_to_keep_it_starts_as_ever(folder):
+    """As with a journal that holds the results of deferred mail only."""
+    fill(folder, 1)
+    change(files(folder)[0], 300)
+    with pytest.raises(QueueDamaged):
+        look(folder)
+    assert look(folder, salvage=True) == {}
+    assert look(folder) == {}
+    fill(folder, 1)
+    assert len(look(folder)) == 1
+
+
 def test_salvage_of_one_segment_of_many_keeps_the_others(folder):
     fill(folder, 30, limits=Limits(segment=3000))
     many = files(folder)

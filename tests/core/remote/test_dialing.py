@@ -133,7 +133,7 @@ def test_a_race_that_is_given_up_gives_up_every_address():
 WAYS = st.tuples(st.sampled_from(["connects", "fails"]), st.sampled_from([0, 0.1, 0.25, 0.3, 1, 5]))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(WAYS, min_size=1, max_size=9))
 def test_whatever_the_addresses_do(ways):
     net = Net(ways)

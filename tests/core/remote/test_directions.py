@@ -346,7 +346,7 @@ def test_the_interfaces_of_this_host_are_known():
 PREFERENCES = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 30)), max_size=100)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(PREFERENCES)
 def test_whatever_the_dns_says_the_way_is_short_sorted_and_without_this_host(exchangers):
     table = Table(

@@ -51,7 +51,7 @@ def decides(table: dict[bytes, str], domain: bytes, host: bytes, routed: bool) -
 
 
 @given(TABLES, HELD, DOMAINS, HOSTS, ROUTES)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_nothing_makes_less_of_it_than_it_has_to_be(table, held, domain, host, route) -> None:
     found = Demands(table, held).of(domain, host, 25, route is not None, route or None)
     key = decides(table, domain, host, route is not None)

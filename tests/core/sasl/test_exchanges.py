@@ -55,7 +55,7 @@ def both(name, login, secret):
 
 
 @pytest.mark.parametrize("name", WITH_PASSWORD)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(login=words, password=words, other=words)
 def test_the_right_password_and_no_other_is_granted(name, login, password, other) -> None:
     known = {prepared(login): password}
@@ -262,7 +262,7 @@ noise = st.lists(st.one_of(scraps, st.binary(max_size=30)), max_size=6).map(b"".
 
 
 @pytest.mark.parametrize("name", MECHANISMS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(initial=st.none() | noise, more=st.lists(noise, max_size=5))
 def test_whatever_a_client_sends_is_answered(name, initial, more) -> None:
     server = server_mechanism(name, TLS, nonce=lambda: b"1")
@@ -275,7 +275,7 @@ def test_whatever_a_client_sends_is_answered(name, initial, more) -> None:
 
 
 @pytest.mark.parametrize("name", MECHANISMS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(challenges=st.lists(noise, max_size=4))
 def test_whatever_a_server_sends_ends_in_the_named_error(name, challenges) -> None:
     secret = Token(b"t") if name in (OAUTHBEARER, XOAUTH2) else b"pw"

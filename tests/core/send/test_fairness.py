@@ -14,6 +14,17 @@ def items(count: int) -> list[tuple[int, bytes]]:
     return [(position, b"user%d" % position) for position in range(count)]
 
 
+def turns(queue: FairQueue, count: int) -> list[bytes]:
+    """Whose so many deliveries are, one after the other, each over before the next."""
+    found = []
+    for _ in range(count):
+        batch = queue.take()
+        assert batch is not None
+        found.append(batch[1])
+        queue.release(batch[1])
+    return found
+
+
 def test_a_big_message_lets_a_small_one_pass() -> None:
     queue = FairQueue(limit=1, each=1, random=Random(1))
     queue.add(1, b"a.test", items(2000), 1)
@@ -262,7 +273,7 @@ class Paced:
     ),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_order_of_events_breaks_a_limit_and_everything_is_tried_in_the_end(
     limit: int, each: int, steps: list[str], random: Random
 ) -> None:
@@ -312,13 +323,7 @@ def test_strangers_go_before_slow_ones_but_do_not_starve_them() -> None:
     for number in range(40):
         queue.add(number, b"slow.test", items(1), 1)
         queue.add(number, b"d%d" % number, items(1), 1)
-    order = []
-    for _ in range(40):
-        batch = queue.take()
-        assert batch is not None
-        order.append(batch[1])
-        queue.release(batch[1])
-    assert order.count(b"slow.test") == 10
+    assert turns(queue, 40).count(b"slow.test") == 10
 
 
 def paced(limit: int = 20, each: int = 20) -> FairQueue:
@@ -386,13 +391,7 @@ def test_quick_ones_and_strangers_take_turns() -> None:
     for number in range(40):
         queue.add(number, b"quick.test", items(1), 1)
         queue.add(number, b"d%d.test" % number, items(1), 1)
-    order = []
-    for _ in range(8):
-        batch = queue.take()
-        assert batch is not None
-        order.append(batch[1] == b"quick.test")
-        queue.release(batch[1])
-    assert order == [True, False] * 4
+    assert [name == b"quick.test" for name in turns(queue, 8)] == [True, False] * 4
 
 
 def test_who_comes_now_does_not_overtake_who_stands_in_line() -> None:

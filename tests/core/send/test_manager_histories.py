@@ -192,7 +192,7 @@ class History:
 
 
 @given(st.integers(0, 2**32), st.integers(0, 150))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_history_ends_well(play: Callable[..., Any], seed: int, steps: int) -> None:
     world = play(virtualdomains={b"virt.test": b"bob-v"}, **LIMITS)
     history = History(world, Random(seed))
@@ -202,7 +202,7 @@ def test_any_history_ends_well(play: Callable[..., Any], seed: int, steps: int) 
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_without_a_crash_no_delivery_number_comes_twice(play: Callable[..., Any], seed: int) -> None:
     world = play(virtualdomains={b"virt.test": b"bob-v"}, **LIMITS)
     history = History(world, Random(seed))

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import smtplib
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import pytest
 
 from homes import Home, Waiting
 from matchup import Matchup
+from smtp_talks import taken_and_refused
 
 STAMP = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
@@ -52,15 +52,9 @@ def onto(home: Home, kind: str) -> Iterator[None]:
 
 def traffic(home: Home) -> int:
     """A message for alice, whose number is returned; one for nobody, who is refused; one by sendmail."""
-    with smtplib.SMTP("127.0.0.1", home.port, timeout=30) as smtp:
-        smtp.ehlo("client.example")
-        smtp.mail("s@c.example")
-        smtp.rcpt("alice@a.example")
-        assert smtp.rcpt("x@elsewhere.example")[0] == 553
-        code, text = smtp.data(b"Subject: x\r\n\r\nx\r\n")
-        assert code == 250
+    number = taken_and_refused(home)
     home.wait_mails("alice", 1)
-    return int(text.split()[-1])
+    return number
 
 
 @pytest.fixture(params=["file", "pipe", "socket"])

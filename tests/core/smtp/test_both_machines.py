@@ -64,7 +64,7 @@ class Wire:
 
 
 @given(BODY, ADDRESS, st.lists(ADDRESS, min_size=1, max_size=4), st.integers(1, 2000), st.integers(1, 40))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_message_arrives_as_it_left(
     body: bytes, sender: bytes, recipients: list[bytes], step: int, piece: int
 ) -> None:

@@ -118,7 +118,7 @@ PIECES = st.sampled_from([b"\r\n", b".\r\n", b"\r\n.\r\n", b"BDAT 3\r\n", b"QUIT
 
 
 @given(st.lists(st.lists(PIECES, max_size=5).map(b"".join), min_size=1, max_size=6), st.integers(1, 60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_whatever_the_division_the_message_is_the_same(chunks: list[bytes], step: int) -> None:
     peer = talk()
     wire = b"".join([chunk(data) for data in chunks[:-1]]) + chunk(chunks[-1], True)
@@ -127,7 +127,7 @@ def test_whatever_the_division_the_message_is_the_same(chunks: list[bytes], step
 
 
 @given(st.binary(max_size=80), st.lists(st.integers(0, 80), max_size=5), st.integers(1, 90))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_octets_are_taken_whole_or_refused_and_never_obeyed(
     data: bytes, cuts: list[int], step: int
 ) -> None:

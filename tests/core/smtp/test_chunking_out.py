@@ -103,7 +103,7 @@ def test_a_peer_that_leaves_before_it_answers_the_chunk_has_accepted_nothing() -
 
 
 @given(BODY)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_both_forms_on_the_wire_are_one_message(body: bytes) -> None:
     wire, size = wire_form(body)
     lines = chunk_form(wire)
@@ -113,7 +113,7 @@ def test_both_forms_on_the_wire_are_one_message(body: bytes) -> None:
 
 
 @given(st.lists(BODY, min_size=1, max_size=3), st.integers(1, 2000), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_what_leaves_arrives_to_the_octet(bodies: list[bytes], step: int, refuse: bool) -> None:
     client, server = ClientSession(b"c.test"), ServerSession(OFFER)
     server.accept()

@@ -364,7 +364,7 @@ def drive(data: bytes, cuts: list[int]) -> list[events.Event]:
     st.lists(CODES, max_size=12).map(lambda lines: b"".join([line + b"\r\n" for line in lines])),
     st.lists(st.integers(1, 90)),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_replies_may_be_cut_anywhere(data: bytes, cuts: list[int]) -> None:
     go = data.find(b"354")
     if go >= 0:  # whether what comes behind it is early, or answers the message, is for the cut to say
@@ -376,7 +376,7 @@ def test_replies_may_be_cut_anywhere(data: bytes, cuts: list[int]) -> None:
 
 
 @given(st.lists(st.binary(max_size=100), max_size=12))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_random_bytes_never_raise(chunks: list[bytes]) -> None:
     peer = Peer()
     for chunk in chunks:

@@ -321,7 +321,7 @@ def says_the_password(line: bytes) -> bool:
     False,
 )
 @example(Terms("none", CLEAR), [b"220 mx\r\n", asks_for(b"PLAIN"), b"235 in\r\n"], PROVED, False)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_whatever_the_peer_says_the_terms_hold(
     terms: Terms, replies: list[bytes], facts: TlsFacts, implicit: bool
 ) -> None:
@@ -364,7 +364,7 @@ def test_whatever_the_peer_says_the_terms_hold(
     st.lists(REPLIES, max_size=8),
     st.lists(st.integers(1, 90), max_size=8),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_replies_may_be_cut_anywhere_before_mail(
     login: Login | None, replies: list[bytes], cuts: list[int]
 ) -> None:

@@ -111,7 +111,7 @@ def test_a_header_that_is_too_long_is_known_by_its_length() -> None:
 
 
 @given(st.binary(max_size=200), st.integers(1, 20))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_octets_are_a_header_or_an_error(data: bytes, step: int) -> None:
     for stream in (data, SIGNATURE + data, b"PROXY " + data, b"PROXY TCP4 " + data):
         try:
@@ -122,7 +122,7 @@ def test_any_octets_are_a_header_or_an_error(data: bytes, step: int) -> None:
 
 
 @given(st.ip_addresses(), st.integers(0, 65535), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_both_versions_say_the_same(
     client: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int, data: st.DataObject
 ) -> None:

@@ -25,7 +25,7 @@ def read(data: bytes) -> list[Reply]:
 
 
 @given(st.integers(200, 599), TEXTS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_line_alone_reads_as_it_does_among_others(code: int, text: bytes) -> None:
     (alone,) = read(b"%d %s\r\n" % (code, text))
     (twice,) = read(b"%d-%s\r\n%d %s\r\n" % (code, text, code, text))

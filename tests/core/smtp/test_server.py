@@ -529,13 +529,13 @@ def run(data: bytes, cuts: list[int]) -> tuple[bytes, bytes, list[events.Event]]
 
 
 @given(st.lists(TOKENS, max_size=25).map(b"".join), st.lists(st.integers(1, 600), max_size=20))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_chunks_may_end_anywhere(data: bytes, cuts: list[int]) -> None:
     assert run(data, []) == run(data, cuts)
 
 
 @given(st.lists(POISONED, max_size=30).map(b"".join), st.lists(st.integers(1, 600), max_size=20))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_junk_ends_in_the_same_way_however_it_is_cut(data: bytes, cuts: list[int]) -> None:
     said, _, found = run(data, [])
     again, _, same = run(data, cuts)
@@ -545,7 +545,7 @@ def test_junk_ends_in_the_same_way_however_it_is_cut(data: bytes, cuts: list[int
 
 
 @given(st.lists(st.binary(max_size=300), max_size=20))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_random_bytes_never_raise(chunks: list[bytes]) -> None:
     shell = Shell()
     for chunk in chunks:

@@ -71,7 +71,7 @@ def test_what_is_not_well_formed_is_refused(argument: bytes) -> None:
 
 
 @given(st.sampled_from([b"NAME=", b"ADDR=", b"HELO=", b"LOGIN=", b"PORT=", b""]), st.binary(max_size=60))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_octets_are_attributes_or_refused(name: bytes, value: bytes) -> None:
     try:
         said = read_xclient(name + value)

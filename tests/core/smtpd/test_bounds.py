@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from openqmail.core.control.rules import Rule, Rules
 from openqmail.core.smtpd.bounds import LONGEST, WINDOW, Bounds, Pace
+from openqmail.core.smtpd.service import CROWD, READ
 
 NOBODY = b"550 5.1.1 Sorry, no mailbox here by that name.\r\n"
 RELAY = Rules({"127.": Rule(True, {"RELAYCLIENT": ""})})
@@ -215,3 +216,28 @@ def test_only_a_whole_window_that_is_too_slow_counts(seconds, least):
             return
         if now - since >= WINDOW:
             since, before = now, size
+
+
+def test_in_a_crowd_each_session_reads_half_as_much_at_once(settings, running):
+    """What is read of a large message stays in memory until the disk has it."""
+
+    async def story():
+        async with running(settings, concurrencyincoming=2 * CROWD) as server:
+            for _ in range(CROWD):
+                await (await server.client()).hello()
+            first = next(iter(server.service.sessions))
+            assert len(first.get_buffer(-1)) == READ
+            last = await (await server.client()).hello()
+            assert {len(one.get_buffer(-1)) for one in server.service.sessions} == {READ // 2}
+            assert await last.data() == b"354 go ahead\r\n"
+            text = b"".join(b"line %d\r\n" % number for number in range(50_000))
+            assert (await last.say(b"\r\n" + text + b"."))[:3] == b"250"
+            assert bytes(server.queue.messages[0][1]).endswith(text.replace(b"\r\n", b"\n"))
+            await last.say(b"QUIT")
+            assert await last.rest() == b""
+            async with asyncio.timeout(10):
+                while server.service.active > CROWD:
+                    await asyncio.sleep(0)
+            assert len(first.get_buffer(-1)) == READ
+
+    run(story())

@@ -317,7 +317,7 @@ LINES = st.sampled_from(
 LIMITS = [{}, {"maxbadrcpt": 3}, {"maxrecipients": 3}, {"maxerrors": 2}, {"recipientsperhour": 4}]
 
 
-@examples(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(LINES, max_size=25), st.integers(0, 4), st.sampled_from(LIMITS))
 def test_every_reply_and_message_is_the_one_that_is_due_when_each_is_looked_up_in_his_turn(
     settings, running, mailboxes, lines, tells, limits

@@ -192,9 +192,7 @@ def test_what_is_wrong_is_said(running: Running, data: bytes, why: bytes) -> Non
     asyncio.run(scene())
 
 
-@hypothesis_settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50
-)
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(st.binary(min_size=1, max_size=100), st.integers(0, 60))
 def test_garbage_closes_only_that_client(running: Running, garbage: bytes, place: int) -> None:
     good = request(b"Subject: s\n\nbody\n")

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from openqmail.core.world.simulated import PowerCut, SimulatedClock, SimulatedDisk
@@ -542,7 +542,6 @@ def play(steps: list[Any], seed: int, ordered: bool) -> SimulatedDisk:
 
 
 @given(STEPS, st.integers(0, 1 << 16), st.booleans())
-@settings(deadline=None)
 def test_the_same_history_and_seed_give_the_same_disk(steps: list[Any], seed: int, ordered: bool) -> None:
     one, other = play(steps, seed, ordered), play(steps, seed, ordered)
     assert contents(one) == contents(other)
@@ -550,7 +549,6 @@ def test_the_same_history_and_seed_give_the_same_disk(steps: list[Any], seed: in
 
 
 @given(STEPS, st.integers(0, 1 << 16), st.booleans())
-@settings(deadline=None)
 def test_every_disk_that_is_found_is_sound(steps: list[Any], seed: int, ordered: bool) -> None:
     """One number a file, links and room as the names say, and a second cut changes nothing."""
     disk = play(steps, seed, ordered)
@@ -571,7 +569,6 @@ def test_every_disk_that_is_found_is_sound(steps: list[Any], seed: int, ordered:
 
 
 @given(STEPS, st.integers(0, 1 << 16), st.booleans())
-@settings(deadline=None)
 def test_after_a_kill_all_is_as_it_was(steps: list[Any], seed: int, ordered: bool) -> None:
     disk = play(steps, seed, ordered)
     killed = disk.after_kill()

@@ -82,7 +82,7 @@ def pipe():
 
 
 @given(st.lists(st.binary(max_size=100_000), max_size=20), st.booleans())
-@given_settings(max_examples=25, deadline=None)
+@given_settings(max_examples=25)
 def test_all_that_is_said_is_heard_once_and_in_order_also_at_the_end(bodies, descriptors):
     async def work():
         one, other = pair(descriptors=descriptors)
@@ -203,7 +203,7 @@ def test_a_frame_whose_descriptors_are_missing_ends_the_connection(taken):
 
 
 @given(st.binary(min_size=1, max_size=200))
-@given_settings(max_examples=50, deadline=None)
+@given_settings(max_examples=50)
 def test_garbage_ends_its_own_connection_and_says_why(garbage):
     async def work():
         ours, theirs = socket.socketpair()

@@ -432,7 +432,7 @@ STEPS = st.lists(st.sampled_from(["lease", "release", "turn", "lose", "attach"])
 
 
 @given(st.integers(0, 12), st.integers(1, 6), STEPS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_through_any_history_the_gate_knows_what_is_held_and_none_is_refused_below_the_limit(
     limit, size, steps
 ):
@@ -542,7 +542,7 @@ def test_a_network_that_comes_again_costs_no_question(monkeypatch):
     story(work)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=60), st.integers(1, 6), st.integers(0, 3)
 )
@@ -582,7 +582,7 @@ def test_what_the_gate_counts_is_what_clients_hold_and_a_few_more(steps, limit, 
 ACTS = st.sampled_from(["lease", "all", "release", "lose"])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.integers(2, 16),
     st.integers(1, 40),
@@ -625,7 +625,7 @@ def test_through_any_history_many_share_each_limit_to_the_last_and_none_is_refus
     asyncio.run(work())
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.integers(2, 16),
     st.integers(1, 40),

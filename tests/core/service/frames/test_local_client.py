@@ -646,7 +646,7 @@ def test_closing_defers_whatever_is_not_done(run):
     run(story, most=1)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(1, 700), st.integers(1, 400))
 def test_wherever_a_worker_is_cut_off_each_job_has_an_end_and_only_what_was_synced_is_durable(out, back):
     async def main():

@@ -317,7 +317,7 @@ def test_a_hundred_large_bodies_under_way_and_a_loss_leave_no_descriptor_open(ru
     run(story)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(1, 600), st.integers(1, 200))
 def test_wherever_a_connection_breaks_each_delivery_has_one_true_end(bytes_out, bytes_in):
     async def main():

@@ -421,7 +421,7 @@ def _one(numbers: dict[int, mind.Start], lot: int) -> int:
     return sorted(numbers)[lot % len(numbers)]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.sampled_from(range(len(STEPS))), st.integers(0, 99)), max_size=60))
 def test_whatever_happens_in_the_end_all_is_whole_or_all_is_ended(steps: list[tuple[int, int]]) -> None:
     world = serving()

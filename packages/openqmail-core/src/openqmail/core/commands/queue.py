@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from openqmail.core.commands import client
-from openqmail.core.commands.command import DONE, LATER, NONE, Parser, example, needed
+from openqmail.core.commands.command import CANNOT, DONE, LATER, NONE, Parser, example, needed
 from openqmail.core.commands.status import in_units, totals
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
@@ -93,7 +93,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     _json(flush, "print one JSON object")
     example(flush, "openqmail --home mail queue flush")
     settle = below.add_parser(
-        "settle", help="while no service runs, move every message into qmail's own files"
+        "settle",
+        help="while no service runs, move all mail into qmail's own files; exit 0: a qmail can have it",
     )
     _json(settle, "print one JSON object")
     example(settle, "openqmail --home mail queue settle")
@@ -257,16 +258,20 @@ def _agreed(verb: str, there: dict[int, dict[str, Any]]) -> bool:
 
 
 def _settle(home: Home, as_json: bool, queue: Queue) -> int:
+    """DONE only when another qmail can have the queue."""
     total, held, left = queue.settle(home)
     if as_json:
         print(f'{{"messages":{total},"held":{held},"left":{left}}}')
     else:
         print(f"{_many(total - held - left)} in qmail's own files")
-        if held:
-            print(f"{_many(held)} held: no other qmail sees {'them' if held > 1 else 'it'} before a release")
+    if held:
+        are, them = ("is", "it") if held == 1 else ("are", "them")
+        why = f"{_many(held)} {are} held, which no other qmail sees"
+        how = f"release {them} before you give the queue to one ('queue list' shows {them})"
+        print(f"openqmail: {why}; {how}", file=sys.stderr)
     if left:
         print(f"openqmail: {_many(left)} could not be moved and stay in the journal", file=sys.stderr)
-    return LATER if left else DONE
+    return LATER if left else CANNOT if held else DONE
 
 
 def _many(count: int) -> str:

@@ -52,6 +52,11 @@ class Directory(Protocol):
     def find(self, local: bytes) -> User | None: ...
 
 
+def local_part(address: bytes) -> bytes:
+    """What stands before the last @, or all of it where there is none."""
+    return address.rpartition(b"@")[0] if b"@" in address else address
+
+
 def owner_of(local: bytes, users: Directory, alias: User, *, own: bool = False) -> User | Result:
     """Whose mail for a local part is, or what a delivery is told where it is nobody's.
 

@@ -11,7 +11,7 @@ from functools import partial
 
 import msgspec
 
-from openqmail.core.control.assign import Directory, User, owner_of
+from openqmail.core.control.assign import Directory, User, local_part, owner_of
 from openqmail.core.dotqmail import Mbox, Plan, interpret
 from openqmail.core.dotqmail.interpreter import names
 from openqmail.core.local.home import check_home, look
@@ -73,8 +73,7 @@ class Plans:
 
     def task(self, recipient: bytes) -> Task:
         """What to do for an address."""
-        local = recipient.rpartition(b"@")[0] if b"@" in recipient else recipient
-        user = owner_of(local, self._users, self._alias, own=True)
+        user = owner_of(local_part(recipient), self._users, self._alias, own=True)
         if isinstance(user, Result):
             return Task(user, refused=True)
         where = (user.home, user.dash, user.ext)

@@ -5,7 +5,7 @@ room is short it is done only as far as it gains some.  What is not needed goes 
 where room is short that is not waited for, as perhaps no mail is taken that would make it go on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -87,16 +87,19 @@ class Room:
         except OSError:
             free = total = 1 << 62  # nobody knows
         watermark = int(total * self._limits.watermark)
-        if free - watermark < self.taken()[1]:
+        segments = self._journal.segments
+        sizes = list(map(self._size, segments))
+        if free - watermark < sum(sizes):
             self._committer.drop()
-        return to_be_emptied(self._written(), self._limits.journal, free, watermark)
+        written = self._written(segments[:-1], sizes[:-1])
+        return to_be_emptied(written, self._limits.journal, free, watermark)
 
     def taken(self) -> tuple[int, int]:
         """Segments of the journal, and the bytes that they take."""
         segments = self._journal.segments
         return len(segments), sum(map(self._size, segments))
 
-    def _written(self) -> list[Written]:
+    def _written(self, segments: Sequence[Segment], sizes: Iterable[int]) -> list[Written]:
         now = self._clock.monotonic()
         moved: dict[int, int] = {}
         for entry in self._entries.values():
@@ -104,8 +107,8 @@ class Room:
                 sequence = entry.segment.sequence
                 moved[sequence] = moved.get(sequence, 0) + entry.body_size + FILES
         return [
-            Written(one.sequence, self._size(one), now - one.begun, moved.get(one.sequence, 0))
-            for one in self._journal.segments[:-1]
+            Written(one.sequence, size, now - one.begun, moved.get(one.sequence, 0))
+            for one, size in zip(segments, sizes, strict=True)
         ]
 
     def _size(self, segment: Segment) -> int:

@@ -166,8 +166,7 @@ _MEANS = {
 
 
 def _way(at: int, stop: Stop) -> str:
-    address = f"[{stop.address}]" if ":" in stop.address else stop.address
-    return f"{at}: {readable(stop.name)} at {address} port {stop.port}"
+    return f"{at}: {readable(stop.name)} at {stop.place}"
 
 
 class _Telling:

@@ -10,11 +10,9 @@ from collections.abc import Iterable
 import msgspec
 
 from openqmail.core.remote.transport import Stop
-from openqmail.core.values import Outcome, Reply, Result
+from openqmail.core.values import MOST_WHY, Outcome, Reply, Result
 
 MOST_OF_A_REPLY = 5000
-MOST_WHY = 1000
-"""Characters that are kept of what the administrator is told."""
 
 NOT_CONNECTED = Result(
     Outcome.DEFERRAL, b"Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n", host=True
@@ -51,9 +49,8 @@ _OF_THE_MESSAGE = frozenset(("rcpt", "data", "body", "message", "chunk", "nothin
 
 def because(result: Result, stop: Stop, reason: str) -> Result:
     """The same, and the administrator is told of an address that was of no use."""
-    address = f"[{stop.address}]" if ":" in stop.address else stop.address
     before = f"{result.why}; " if result.why else "no connection: "
-    return msgspec.structs.replace(result, why=f"{before}{address} port {stop.port}: {reason}"[:MOST_WHY])
+    return msgspec.structs.replace(result, why=f"{before}{stop.place}: {reason}"[:MOST_WHY])
 
 
 def lookup_failed(why: str) -> Result:

@@ -34,6 +34,12 @@ class Stop(msgspec.Struct, frozen=True):
     preference: int = 0
     security: Security = PLAIN
 
+    @property
+    def place(self) -> str:
+        """Its address and port, in words."""
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{address} port {self.port}"
+
 
 class Transport(Protocol):
     def deliver(

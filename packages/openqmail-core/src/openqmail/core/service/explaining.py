@@ -14,7 +14,7 @@ from contextlib import suppress
 import msgspec
 
 from openqmail.core.control.accounts import Account, Accounts, as_send
-from openqmail.core.control.assign import FILE, Assignment, Users, line_of, owner_of
+from openqmail.core.control.assign import FILE, Assignment, Users, line_of, local_part, owner_of
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import load_late
 from openqmail.core.control.places import place_of
@@ -89,7 +89,7 @@ _MEANS = {
 
 
 def _local(home: Home, settings: Settings, accounts: Accounts, routed: Routed) -> Explanation:
-    local, users = routed.address.rpartition(b"@")[0], Users(os.path.join(home.users, "cdb"))
+    local, users = local_part(routed.address), Users(os.path.join(home.users, "cdb"))
     step = _assigned(home, users, local)
     user = owner_of(local, users, accounts.alias_in(home), own=home.uid != 0)
     if isinstance(user, Result):

@@ -11,6 +11,7 @@ import re
 from asyncio import Future, TimerHandle
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
+from typing import TypeVar
 
 from openqmail.core.control.routing import route
 from openqmail.core.control.settings import Settings
@@ -35,6 +36,7 @@ _CODE = re.compile(rb" *\(#([45]\.[0-9]{1,3}\.[0-9]{1,3})\)$")
 _NEVER = 0.0, None
 
 Verdict = Future[Reply | None]
+T = TypeVar("T")
 
 
 class Recipients:
@@ -106,9 +108,7 @@ class Recipients:
         until = self._soon()
         for one, result in told.items():
             if one != address:
-                if len(self._foreseen) >= MOST:
-                    self._foreseen.clear()
-                self._foreseen[one] = until, result
+                _keep(self._foreseen, one, (until, result))
         return told[address]
 
     def _settle(self, address: bytes, verdict: Verdict, result: Result | None) -> None:
@@ -121,9 +121,7 @@ class Recipients:
         return self._clock.monotonic() + FRESH
 
     def _remember(self, address: bytes, until: float, verdict: Verdict) -> Verdict:
-        if len(self._known) >= MOST:
-            self._known.clear()
-        self._known[address] = until, verdict
+        _keep(self._known, address, (until, verdict))
         return verdict
 
     def _done(self, reply: Reply | None) -> Verdict:
@@ -143,10 +141,15 @@ class Recipients:
         """The log: of one address for each reason in some seconds; one user may have any number of them."""
         if self._clock.monotonic() < self._logged.get(why, 0.0):
             return
-        if len(self._logged) >= MOST:
-            self._logged.clear()
-        self._logged[why] = self._soon()
+        _keep(self._logged, why, self._soon())
         self._log(Warn(f"mail for {escape(address).decode()} is put off: {escape(why).decode()}"))
+
+
+def _keep(known: dict[bytes, T], name: bytes, value: T) -> None:
+    """No more than `MOST`."""
+    if len(known) >= MOST:
+        known.clear()
+    known[name] = value
 
 
 def reply_of(result: Result | None) -> Reply | None:

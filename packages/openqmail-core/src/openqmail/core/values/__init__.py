@@ -13,7 +13,7 @@ from openqmail.core.values.errors import (
 )
 from openqmail.core.values.ids import MessageId
 from openqmail.core.values.reply import Reply
-from openqmail.core.values.result import Outcome, Result
+from openqmail.core.values.result import MOST_WHY, Outcome, Result
 from openqmail.core.values.verdict import (
     Accept,
     Answer,
@@ -29,6 +29,7 @@ from openqmail.core.values.verdict import (
 )
 
 __all__ = [
+    "MOST_WHY",
     "Accept",
     "Answer",
     "Body",

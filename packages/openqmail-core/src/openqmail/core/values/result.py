@@ -4,6 +4,9 @@ from enum import Enum
 
 import msgspec
 
+MOST_WHY = 1000
+"""Characters of `Result.why` that are kept where it grows, or comes from another process."""
+
 
 class Outcome(Enum):
     """`K` done for good, `Z` try again, `D` never."""

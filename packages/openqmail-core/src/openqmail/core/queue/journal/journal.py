@@ -226,11 +226,12 @@ class Journal:
 
     # --- segments -----------------------------------------------------------------------
 
-    def roll(self, settled: list[Item]) -> None:
-        """Go on in a new segment.  Raises OSError, and is then still in the old one."""
+    def roll(self, settled: list[Item], *, empty: bool = False) -> None:
+        """Go on in a new segment; `empty`: even if nothing was written to the old one, as its head says what
+        is not so any more.  Raises OSError, and is then still in the old one."""
         if self._unsynced:
             self._sync(settled)
-        if self._end > HEAD_SIZE:
+        if empty or self._end > HEAD_SIZE:
             self._start_segment(self._end)
 
     def _drop(self, settled: list[Item]) -> None:

@@ -59,7 +59,7 @@ def carry_over(disk: Disk, folder: bytes, found: Found, journal: Journal, memory
         disk.rename(path, os.path.join(aside, os.path.basename(path)))
     disk.sync_folder(aside)
     disk.sync_folder(folder)
-    journal.roll([])
+    journal.roll([], empty=True)  # where nothing was kept, too: the head so far asks for what is set aside
 
 
 def _anew(entry: Entry, progress: dict[int, Progress]) -> Recorded:

@@ -16,10 +16,10 @@ from openqmail.core.ports import LocalDelivery, LocalJob, LocalReport, Recipient
 from openqmail.core.service.frames.bodies import release, unpack
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError, understand
-from openqmail.core.service.frames.results import BROKE, LETTERS, MOST_WHY, Letter
+from openqmail.core.service.frames.results import BROKE, LETTERS, Letter
 from openqmail.core.service.frames.rights import close_all
 from openqmail.core.service.frames.serving import DeliveryServer
-from openqmail.core.values import Body, MessageId, Result
+from openqmail.core.values import MOST_WHY, Body, MessageId, Result
 
 AT_ONCE = 5
 """Reports that are told without waiting for the other deliveries of a turn, each of which makes a file:

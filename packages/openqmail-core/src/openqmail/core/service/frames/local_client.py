@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
-from openqmail.core.control.assign import CHANGED, Directory, User, owner_of
+from openqmail.core.control.assign import CHANGED, Directory, User, local_part, owner_of
 from openqmail.core.ports import LocalJob, Written
 from openqmail.core.service.frames.local_worker import MOST_FILES, Answer, Key, Verdict, Worker, settle, tell
 from openqmail.core.service.frames.results import LOCAL_LOST, LOCAL_SILENT, STOPPED
@@ -86,7 +86,7 @@ class LocalClient:
 
     def deliver(self, job: LocalJob) -> Answer:
         answer: Answer = self._loop.create_future()
-        local = _local_part(job.recipient)
+        local = local_part(job.recipient)
         key = self._key(local)
         if isinstance(key, Result):
             settle(answer, key)
@@ -112,11 +112,11 @@ class LocalClient:
         neither they nor the first would ever get one, so that nobody has to look at them again."""
         verdict: Verdict = self._loop.create_future()
         first = recipients[0]
-        local = _local_part(first)
+        local = local_part(first)
         key = self._key(local)
         if isinstance(key, Result):
             known = None if key is STOPPED else key
-            tell(verdict, {one: known for one in recipients if self._key(_local_part(one)) == key})
+            tell(verdict, {one: known for one in recipients if self._key(local_part(one)) == key})
             return verdict
         worker = self._workers.get(key)
         if len(self._wanted) >= CHECKERS if worker is None else not self._answers(worker):
@@ -124,7 +124,7 @@ class LocalClient:
             return verdict
         worker = worker or self._want(key, local)
         others = recipients[1 : 1 + ALONG - worker.along]
-        along = [one for one in others if self._key(_local_part(one)) == key]
+        along = [one for one in others if self._key(local_part(one)) == key]
         worker.check((first, *along), verdict)
         if not worker.running:
             self._go_on()
@@ -365,10 +365,6 @@ class _Syncing:
         self._open -= 1
         if not self._open and not self.future.done():
             self.future.set_result(tuple(self.flags))
-
-
-def _local_part(address: bytes) -> bytes:
-    return address.rpartition(b"@")[0] if b"@" in address else address
 
 
 def _idle_since(worker: Worker) -> float:

@@ -20,7 +20,6 @@ from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.local import Check, Checked, Deliver, FromWorker, Report, Sync
 from openqmail.core.service.frames.results import (
     LOCAL_LOST,
-    MOST_WHY,
     OUTCOMES,
     STOPPED,
     TOO_LARGE,
@@ -28,7 +27,7 @@ from openqmail.core.service.frames.results import (
     Letter,
 )
 from openqmail.core.service.frames.spawning import Spawner
-from openqmail.core.values import OpenqmailError, Result
+from openqmail.core.values import MOST_WHY, OpenqmailError, Result
 
 Answer = Future[LocalReport]
 Verdict = Future[Told]

@@ -21,7 +21,6 @@ from openqmail.core.service.frames.codec import LARGEST, FrameError, understand
 from openqmail.core.service.frames.results import (
     BROKE,
     LETTERS,
-    MOST_WHY,
     OUTCOMES,
     REMOTE_LOST,
     STOPPED,
@@ -30,7 +29,7 @@ from openqmail.core.service.frames.results import (
     Letter,
 )
 from openqmail.core.service.frames.serving import DeliveryServer
-from openqmail.core.values import Body, MessageId, OpenqmailError, Result
+from openqmail.core.values import MOST_WHY, Body, MessageId, OpenqmailError, Result
 
 Answer = Future[tuple[Result, ...]]
 Wire = tuple[Letter, bytes, bool, bool, str]

@@ -14,9 +14,6 @@ Letter = Literal["K", "Z", "D"]
 LETTERS: Final[dict[Outcome, Letter]] = {Outcome.SUCCESS: "K", Outcome.DEFERRAL: "Z", Outcome.FAILURE: "D"}
 OUTCOMES: Final[dict[Letter, Outcome]] = {letter: outcome for outcome, letter in LETTERS.items()}
 
-MOST_WHY = 1000
-"""Characters of a reason."""
-
 REMOTE_LOST: Final = Result(Outcome.DEFERRAL, b"qmail-remote crashed.\n")
 LOCAL_SILENT: Final = Result(Outcome.DEFERRAL, b"qmail-local does not answer. (#4.3.0)\n")
 LOCAL_LOST: Final = Result(Outcome.DEFERRAL, b"qmail-local crashed.\n")
