@@ -18,7 +18,7 @@ from openqmail.core.tls import (
     TlsError,
     client_context,
     facts_of,
-    pinned,
+    pin_files,
     read_certificates,
     verified_name,
 )
@@ -155,8 +155,8 @@ def test_a_pin_is_believed_for_its_host_alone(tmp_path: Path) -> None:
     tls = served(tmp_path)
     (tmp_path / "tlshosts").mkdir()
     (tmp_path / "tlshosts" / "mx.a.example.pem").write_bytes(OURS.certificate)  # the leaf itself
-    pin = pinned(str(tmp_path), "MX.a.example.")
-    assert pin and not pinned(str(tmp_path), "mx.b.example") and not pinned(str(tmp_path), "../mx.a.example")
+    [(host, pin)] = pin_files(str(tmp_path)).items()
+    assert (host, pin.name) == ("mx.a.example", "control/tlshosts/mx.a.example.pem")
     _, theirs = shake(tls.context, client_context(Policy.MAY, str(tmp_path), pin), "mx.a.example")
     assert facts_of(theirs, False, references=["mx.a.example"]).peer == "mx.a.example"
     (tmp_path / "tlshosts" / "mx.a.example.pem").write_bytes(
@@ -188,9 +188,17 @@ def test_what_is_wrong_with_a_client_certificate_or_a_pin_is_named(tmp_path: Pat
     (tmp_path / "tlshosts").mkdir()
     (tmp_path / "tlshosts" / "mx.a.example.pem").write_text("nonsense")
     with pytest.raises(ControlError, match=r"control/tlshosts/mx.a.example.pem: has no certificate"):
-        client_context(Policy.MAY, str(tmp_path), pinned(str(tmp_path), "mx.a.example"))
+        client_context(Policy.MAY, str(tmp_path), pin_files(str(tmp_path))["mx.a.example"])
     with pytest.raises(ControlError, match="control/tlsclientciphers"):
-        client_context(Policy.MAY, str(tmp_path), "", "NOSUCH")
+        client_context(Policy.MAY, str(tmp_path), ciphers="NOSUCH")
+
+
+@pytest.mark.parametrize("name", ["MX.a.example.pem", "mx.a.example..pem"])
+def test_a_pin_that_no_host_could_have_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "tlshosts").mkdir()
+    (tmp_path / "tlshosts" / name).write_bytes(OURS.certificate)
+    with pytest.raises(ControlError, match=f"control/tlshosts/{name}: is not named after a host"):
+        pin_files(str(tmp_path))
 
 
 # --- DER that strangers made ------------------------------------------------------------

@@ -233,6 +233,18 @@ def test_the_stamp_changes_when_a_file_is_replaced_comes_or_goes(tmp_path: Path)
     assert len(set(stamps)) == len(stamps) and stamp(str(tmp_path)) == stamps[-1]
 
 
+def test_the_stamp_changes_when_what_others_are_shown_or_believed_for_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / "tlshosts").mkdir()
+    stamps = [stamp(str(tmp_path))]
+    for name in ("clientcert.pem", "tlshosts/mx.a.example.pem"):
+        for content in (OURS.pem, OTHER.pem + b"\n"):
+            (tmp_path / name).write_bytes(content)  # in place
+            stamps.append(stamp(str(tmp_path)))
+    (tmp_path / "tlshosts" / "No.Host.pem").touch()  # what is wrong there is told by who reads it
+    stamps.append(stamp(str(tmp_path)))
+    assert len(set(stamps)) == len(stamps) and stamp(str(tmp_path)) == stamps[-1]
+
+
 def test_a_self_signed_certificate_is_what_it_says(tmp_path: Path) -> None:
     pem = self_signed("a.example", NOW, ("mx.a.example",), 30)
     [found] = read_certificates(pem)

@@ -13,11 +13,11 @@ from collections.abc import Callable, Container
 
 from openqmail.core.tls import files
 from openqmail.core.tls.certificate import Certificate
-from openqmail.core.tls.files import PemFile, stamp
+from openqmail.core.tls.files import PemFile
 from openqmail.core.tls.names import verified_name
 from openqmail.core.values import ControlError
 
-__all__ = ["SUITES", "ServerObject", "ServerTls", "dislikes", "file_of", "stamp"]
+__all__ = ["SUITES", "ServerObject", "ServerTls", "dislikes", "file_of"]
 
 SUITES = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
 """Of TLS 1.2; those of 1.3 are all sound."""
