@@ -64,6 +64,49 @@ def test_both_sides_have_the_same_facts_and_bindings(tmp_path: Path) -> None:
     assert (mine.peer, others.peer) == ("", "")  # nobody has verified anybody
 
 
+class Exporting:
+    """An end of TLS in a Python whose ssl exports keying material, which is none up to 3.14."""
+
+    def __init__(self, peer: ssl.SSLObject) -> None:
+        self._peer = peer
+        self.asked: list[tuple[bytes, int, bytes | None]] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._peer, name)
+
+    def export_keying_material(self, label: bytes, length: int, context: bytes | None = None) -> bytes:
+        self.asked.append((label, length, context))
+        return b"k" * length
+
+
+def test_a_python_that_exports_keys_gives_both_sides_the_binding_of_rfc_9266(tmp_path: Path) -> None:
+    tls = served(tmp_path)
+    for end, server_side in zip(
+        shake(tls.context, client_context(Policy.MAY, str(tmp_path)), "mx.a.example"),
+        (True, False),
+        strict=True,
+    ):
+        exporting = Exporting(end)
+        bindings = facts_of(exporting, server_side, OURS.der).bindings  # type: ignore[arg-type]
+        assert bindings == {
+            "tls-server-end-point": hashlib.sha256(OURS.der).digest(),
+            "tls-exporter": b"k" * 32,
+        }
+        assert exporting.asked == [
+            (b"EXPORTER-Channel-Binding", 32, b"")
+        ]  # its section 2, and an empty context
+
+
+def test_tls_1_2_has_no_exporter_binding(tmp_path: Path) -> None:
+    # There it is unique only with an extended master secret (RFC 9266 section 3), which nobody tells us of.
+    tls, client = served(tmp_path), client_context(Policy.MAY, str(tmp_path))
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    ours, _ = shake(tls.context, client, "mx.a.example")
+    exporting = Exporting(ours)
+    assert list(facts_of(exporting, True, OURS.der).bindings) == ["tls-server-end-point"]  # type: ignore[arg-type]
+    assert exporting.asked == []
+
+
 @pytest.mark.parametrize(
     ("hash_with", "bound"),
     [(hashes.SHA256(), "sha256"), (hashes.SHA384(), "sha384"), (hashes.SHA512(), "sha512")],
