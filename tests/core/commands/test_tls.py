@@ -97,6 +97,18 @@ def test_a_service_with_tls_at_once_needs_one(made: Path, run: Run) -> None:
     assert ran.code == 100 and "submissions needs control/servercert.pem; 'openqmail tls selfsign'" in ran.out
 
 
+def test_clients_that_nobody_asks_for_a_certificate_are_warned_of(made: Path, run: Run) -> None:
+    put(made, "tlsclients", b"alice@a.example\n", 0o644)
+    ran = run("--home", made, "control", "check")
+    assert ran.code == 0
+    assert "warning: control/tlsclients: lets nobody in without control/clientca.pem; add that" in ran.out
+    put(made, "clientca.pem", AUTHORITY.certificate, 0o644)
+    assert "warning" not in run("--home", made, "control", "check").out
+    (made / "control" / "servercert.pem").unlink()
+    ran = run("--home", made, "control", "check")
+    assert "warning: control/tlsclients: lets nobody in without control/servercert.pem" in ran.out
+
+
 def test_a_key_for_all_to_read_is_found(made: Path, run: Run) -> None:
     put(made, "certs/b.example.pem", AUTHORITY.issue(hosts=("b.example",)).pem, 0o644)
     ran = run("--home", made, "check")
