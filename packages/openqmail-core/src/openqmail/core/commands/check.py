@@ -26,7 +26,7 @@ from openqmail.core.control.owner import acting_as, as_owner, user_name
 from openqmail.core.control.reader import read_settings
 from openqmail.core.control.strangers import changeable_programs, folders_to
 from openqmail.core.queue.layout import paths, whole
-from openqmail.core.tls import ServerTls
+from openqmail.core.tls.inventory import inventory
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import PosixDisk
 
@@ -155,19 +155,21 @@ def _programs(home: Home) -> Iterator[Finding]:
 
 
 def _certificates(home: Home, found: list[Finding]) -> Iterator[str]:
-    """What others may dislike about those of this host is found; that one is self-signed is only noted.
-    What cannot be served is the other check's."""
+    """What others may dislike about those of this host, and what of others has had its time, is found; that
+    one is self-signed is only noted.  What is of no use at all is the other check's."""
     try:
         settings = read_settings(home)
-        tls = ServerTls.load(home.control, settings.me, settings.tlsserverciphers)
     except OpenqmailError:
         return
-    for warning in tls.warnings(settings.me.decode(), time.time()) if tls else ():
-        thing, _, remedy = warning.why.partition("; ")
-        if thing.startswith("is self-signed"):
-            yield str(warning)
-        else:
-            found.append(Finding(thing, warning.file, remedy))
+    for one in inventory(home.control, settings.me.decode(), settings.tlsserverciphers, time.time()):
+        for why in one.warnings:
+            thing, _, remedy = why.partition("; ")
+            if thing.startswith("is self-signed"):
+                yield f"{one.file}: {why}"
+                continue
+            if one.kind in ("authority", "pin"):  # of which one file may have several
+                thing = f"its certificate of {', '.join(one.names)} {thing}"
+            found.append(Finding(thing, one.file, remedy))
 
 
 def _on_a_line(text: str) -> str:

@@ -91,7 +91,6 @@ PEM: tuple[PemDefinition, ...] = (
             "before it becomes its user."
         ),
         secret=True,
-        shown=SECRET,
     ),
     PemDefinition(
         name="tlshosts/NAME.pem",
@@ -104,7 +103,6 @@ PEM: tuple[PemDefinition, ...] = (
             "there with TLS and that proof alone."
         ),
         secret=False,
-        shown="it is in PEM; 'openssl x509 -text -in FILE' shows it",
     ),
     PemDefinition(
         name="notlshosts/NAME",

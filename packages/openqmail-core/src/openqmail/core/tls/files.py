@@ -18,6 +18,7 @@ from openqmail.core.values import ControlError
 DEFAULT = "control/servercert.pem"
 CLIENT_FILES = ("clientca.pem", "clientcrl.pem")
 OUTGOING = ("clientcert.pem", "tlshosts")
+NO_AUTHORITIES = "has no effect without control/clientca.pem; add that, or remove this"
 
 _HOST = re.compile(r"(?:_\.)?[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _MOST = 1024 * 1024
