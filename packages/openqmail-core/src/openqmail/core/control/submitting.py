@@ -81,7 +81,8 @@ def _program(name: str, what: str) -> Definition:
         explanation=(
             f"A program with the interface of checkpassword that {what} It reads from descriptor 3, exits 0 "
             "for yes, 1 for no, anything else for: nobody can tell now; and may start the program that its "
-            "arguments name. Run as root in a home of root's, else as its owner, 30 seconds at most."
+            "arguments name. Run as root in a home of root's, where nobody else may be able to change it, "
+            "else as its owner, 30 seconds at most."
         ),
         example="/usr/bin/checkpw /bin/true"
         if name == "checkpassword"
