@@ -123,6 +123,7 @@ PROGRAM_OF_OTHERS: dict[str, tuple[Damage, str, str]] = {
     "the mode of its folder": (lambda bin: bin.chmod(0o757), "", "others may write"),
     "the link to it": (lambda bin: alices(bin / "link"), "link", "belongs to"),
     "the folder of the link": (lambda bin: alices(bin / "links"), "links", "belongs to"),
+    "where it is to be": (lambda bin: ((bin / "check").unlink(), alices(bin)), "", "belongs to"),
 }
 
 

@@ -44,6 +44,10 @@ def roots_alone(home: Home) -> None:
         raise HomeError(f"{home.path}: {why}; root serves it when that is mended, as 'openqmail check' says")
 
 
+_LINKS = 40
+"""As many symbolic links Linux follows."""
+
+
 def roots_programs(home: Home, settings: Settings) -> None:
     """Raises ControlError when somebody else could change a program that root is to run for a login; in any
     other home they are run as its owner, and are his matter."""
@@ -59,22 +63,28 @@ def changeable_programs(settings: Settings, owners: tuple[int, ...]) -> Iterator
     """The control file of each program for logins, and where somebody else than these uids could have
     another program run in its place: place and owner as of `replaceable`.
 
-    Of the arguments those are looked at that are programs, too: such a program goes on with them."""
+    The program itself may be missing, and be put there later.  Of the arguments those are looked at that are
+    programs, too: such a program goes on with them."""
     told: set[str] = set()
     for name in PROGRAMS:
-        for word in getattr(settings, name):
+        for number, word in enumerate(getattr(settings, name)):
             path = os.fsdecode(word)
-            if path.startswith("/") and os.access(path, os.X_OK) and os.path.isfile(path):
+            if number == 0 or (path.startswith("/") and _is_program(path)):
                 for place, owner in _ways_to(path, owners):
                     if place not in told:
                         told.add(place)
                         yield name, place, owner
 
 
+def _is_program(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)
+
+
 def _ways_to(path: str, owners: tuple[int, ...]) -> Iterator[tuple[str, str]]:
-    """Of the file, and all folders and symbolic links by which the kernel comes to it."""
-    at, parts = "/", path.split("/")[::-1]
-    while parts:
+    """Of the file, and all folders and symbolic links by which the kernel comes to it, as far as they are
+    there."""
+    at, parts, links = "/", path.split("/")[::-1], 0
+    while parts and links <= _LINKS:
         part = parts.pop()
         if part in ("", "."):
             continue
@@ -85,13 +95,16 @@ def _ways_to(path: str, owners: tuple[int, ...]) -> Iterator[tuple[str, str]]:
             at = os.path.dirname(at)
             continue
         step = os.path.join(at, part)
-        found = os.lstat(step)
+        try:
+            found = os.lstat(step)
+        except OSError:
+            return
         if found.st_uid not in owners:
             yield step, user_name(found.st_uid)
         if not stat.S_ISLNK(found.st_mode):
             at = step
             continue
-        target = os.readlink(step)
+        target, links = os.readlink(step), links + 1
         at = "/" if target.startswith("/") else at
         parts += target.split("/")[::-1]
     if os.lstat(at).st_mode & 0o022:
