@@ -29,13 +29,15 @@ class Issued:
 
 
 class Authority:
-    def __init__(self, name: str = "Test Authority") -> None:
+    def __init__(self, name: str = "Test Authority", above: "Authority | None" = None) -> None:
+        """`above`: who has signed for it, else itself."""
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
         usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
-        builder = _builder(self._name, self._name, self._key, 3650)
+        signer = above or self
+        builder = _builder(self._name, signer._name, self._key, 3650)
         builder = builder.add_extension(x509.BasicConstraints(True, None), True).add_extension(usage, True)
-        self._certificate = builder.sign(self._key, hashes.SHA256())
+        self._certificate = builder.sign(signer._key, hashes.SHA256())
         self.certificate = self._certificate.public_bytes(serialization.Encoding.PEM)
 
     def issue(
@@ -58,11 +60,11 @@ class Authority:
         builder = builder.add_extension(usage, False)
         return Issued(key, builder.sign(self._key, hash_with or hashes.SHA256()))
 
-    def revoked(self, *issued: Issued) -> bytes:
-        """The revocation list, in PEM."""
+    def revoked(self, *issued: Issued, days: int = 1, began: int = 1) -> bytes:
+        """The revocation list, in PEM, in force from `began` days ago to `days` from now."""
         now = datetime.now(UTC)
         builder = x509.CertificateRevocationListBuilder().issuer_name(self._name)
-        builder = builder.last_update(now - timedelta(days=1)).next_update(now + timedelta(days=1))
+        builder = builder.last_update(now - timedelta(days=began)).next_update(now + timedelta(days=days))
         for one in issued:
             entry = x509.RevokedCertificateBuilder().serial_number(one.x509.serial_number)
             builder = builder.add_revoked_certificate(entry.revocation_date(now).build())

@@ -1,4 +1,5 @@
-"""Certificates as values: whose they are, from when to when, by which hash they are bound.
+"""Certificates and revocation lists as values: whose they are, from when to when, by which hash a certificate
+is bound.
 
 What is read here is shown, warned about and compared; whether a chain holds is OpenSSL's to say.
 """
@@ -14,9 +15,18 @@ import msgspec
 from openqmail.core.tls import der
 from openqmail.core.tls.der import Element, TlsError
 
-__all__ = ["Certificate", "TlsError", "read_certificate", "read_certificates"]
+__all__ = [
+    "Certificate",
+    "Revocations",
+    "TlsError",
+    "read_certificate",
+    "read_certificates",
+    "read_revocations",
+]
 
 _PEM = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----(.*?)-----END ", re.DOTALL)
+
+_PEM_LIST = re.compile(rb"-----BEGIN X509 CRL-----(.*?)-----END ", re.DOTALL)
 
 _COMMON_NAME, _EMAIL_ADDRESS = "2.5.4.3", "1.2.840.113549.1.9.1"
 _SUBJECT_ALT_NAME = "2.5.29.17"
@@ -47,7 +57,8 @@ class Certificate(msgspec.Struct, frozen=True):
     """One X.509 certificate.  Times are seconds of Unix; names as they stand there, hosts in lower case.
 
     `binding`: the hash of tls-server-end-point, as hashlib calls it; "" where RFC 5929 names none (EdDSA).
-    `key`: the SubjectPublicKeyInfo in DER.
+    `key`: the SubjectPublicKeyInfo in DER, `subject_name`, `issuer_name`: whose it is and who signed it,
+    the same.
     """
 
     der: bytes
@@ -60,18 +71,41 @@ class Certificate(msgspec.Struct, frozen=True):
     self_issued: bool
     binding: str
     key: bytes
+    subject_name: bytes
+    issuer_name: bytes
+
+
+class Revocations(msgspec.Struct, frozen=True):
+    """What one authority has revoked (RFC 5280 section 5), but for the certificates themselves.
+
+    `issuer_name` in DER; `not_after`: until when it is in force, 0 where it does not say."""
+
+    issuer: str
+    issuer_name: bytes
+    not_before: int
+    not_after: int
 
 
 def read_certificates(pem: bytes) -> tuple[Certificate, ...]:
     """All certificates of a PEM file in their order.  Raises TlsError."""
-    found = []
-    for match in _PEM.finditer(pem):
+    return tuple(read_certificate(data) for data in _armoured(_PEM, pem, "certificate"))
+
+
+def read_revocations(pem: bytes) -> tuple[Revocations, ...]:
+    """All revocation lists of a PEM file in their order.  Raises TlsError."""
+    try:
+        return tuple([_read_list(data) for data in _armoured(_PEM_LIST, pem, "revocation list")])
+    except (StopIteration, ValueError, IndexError):
+        raise TlsError("a revocation list is not as RFC 5280 has it; fetch it again") from None
+
+
+def _armoured(armour: re.Pattern[bytes], pem: bytes, kind: str) -> Iterator[bytes]:
+    """What is in PEM's base64."""
+    for match in armour.finditer(pem):
         try:
-            data = base64.b64decode(b"".join(match.group(1).split()), validate=True)
+            yield base64.b64decode(b"".join(match.group(1).split()), validate=True)
         except binascii.Error:
-            raise TlsError("a certificate in it is not base64; fetch it again") from None
-        found.append(read_certificate(data))
-    return tuple(found)
+            raise TlsError(f"a {kind} in it is not base64; fetch it again") from None
 
 
 def read_certificate(data: bytes) -> Certificate:
@@ -93,19 +127,35 @@ def _read(data: bytes) -> Certificate:
     names = dict(_names(subject))
     if not mailboxes and _EMAIL_ADDRESS in names:
         mailboxes = (names[_EMAIL_ADDRESS],)
-    issuers = dict(_names(issuer))
     return Certificate(
         der=data,
         common_name=names.get(_COMMON_NAME, ""),
         hosts=hosts,
         mailboxes=mailboxes,
-        issuer=issuers.get(_COMMON_NAME) or ", ".join(issuers.values()),
+        issuer=_who(issuer),
         not_before=began,
         not_after=ends,
         self_issued=issuer.whole == subject.whole,
         binding=_hash(algorithm),
         key=key.whole,
+        subject_name=subject.whole,
+        issuer_name=issuer.whole,
     )
+
+
+def _read_list(data: bytes) -> Revocations:
+    parts = list(next(der.element(data, 0, len(data)).children()).children())
+    if parts[0].tag == der.INTEGER:  # the version
+        del parts[0]
+    _, issuer, *times = parts[:4]
+    ends = times[1:2] if times[1:] and times[1].tag in (der.UTC_TIME, der.GENERALIZED_TIME) else []
+    return Revocations(_who(issuer), issuer.whole, _time(times[0]), _time(ends[0]) if ends else 0)
+
+
+def _who(name: Element) -> str:
+    """A distinguished name for people."""
+    found = dict(_names(name))
+    return found.get(_COMMON_NAME) or ", ".join(found.values())
 
 
 def _names(name: Element) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ import msgspec
 from openqmail.core.control.home import Home
 from openqmail.core.control.reader import first_of, not_installed, read_settings
 from openqmail.core.control.settings import Listener, Settings
-from openqmail.core.control.strangers import roots_alone
+from openqmail.core.control.strangers import roots_alone, roots_programs
 from openqmail.core.hooks import STEPS, load_chain
 from openqmail.core.log import Log
 from openqmail.core.remote.keys import Keys, has_files
@@ -28,6 +28,7 @@ def proved_settings(home: Home, log: Log, clock: Clock) -> Settings:
     Raises OpenqmailError."""
     roots_alone(home)
     settings = read_settings(home)
+    roots_programs(home, settings)
     if problems := not_installed(msgspec.structs.asdict(settings), home):
         raise first_of(problems)
     for place in STEPS:
