@@ -2,7 +2,8 @@
 
 Each takes one line, without blanks at its end, and raises ValueError with a sentence that
 says what is wrong and what would be right.  Names of hosts and domains come out in lower
-case; one beyond ASCII is kept in both its spellings (RFC 5891), for mail may use either.
+case; one beyond ASCII is kept in both its spellings (RFC 5891), the A-labels first: they are what
+is asked for (values/address.py).
 """
 
 import ipaddress

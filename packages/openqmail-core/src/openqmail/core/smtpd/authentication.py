@@ -21,6 +21,7 @@ from openqmail.core.sasl import Facts
 from openqmail.core.smtp import events
 from openqmail.core.smtp.server import ServerSession
 from openqmail.core.values import Reply
+from openqmail.core.values.address import canonical_address
 
 if TYPE_CHECKING:
     from openqmail.core.smtpd.handover import Connection
@@ -108,5 +109,5 @@ def may_send(senders: Mapping[bytes, frozenset[bytes]], login: bytes, sender: by
     if not senders or not sender:
         return True
     own = senders.get(login, frozenset())
-    address = sender.lower()
+    address = canonical_address(sender)
     return address in own or address[address.rfind(b"@") :] in own

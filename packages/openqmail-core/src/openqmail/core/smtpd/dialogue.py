@@ -133,10 +133,10 @@ class Dialogue(Handover):
         self._connection.begin_anew(event.said)
 
     def _on_starttls(self, event: events.StartTls) -> None:
-        if self._service.crowded:
-            self.machine.send(TOO_MANY_HANDSHAKES)
-        else:
+        if self._service.handshakes.free(self._client[0], self.standing.policy.relay):
             self.machine.accept()  # and the session begins the handshake
+        else:
+            self.machine.send(TOO_MANY_HANDSHAKES)
 
     def _on_auth(self, event: events.Auth) -> None:
         if self._attempts is None:
