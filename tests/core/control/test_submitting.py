@@ -34,6 +34,7 @@ def test_without_any_nobody_is_asked_and_everybody_may_send(home: Home) -> None:
     settings = read_settings(home)
     assert settings.checkpassword == settings.checkcram == settings.checktoken == ()
     assert (settings.authplain, settings.authfailures, settings.senders) == (False, 10, {})
+    assert settings.submissionauth
     assert settings.loginmessagesperhour == settings.loginrecipientsperhour == 0
 
 

@@ -11,6 +11,7 @@ import pytest
 from certificates import Authority
 from logins import ALICE, CRAM, CRAM_PASSWORD, PASSWORD
 from openqmail.core import log
+from openqmail.core.control.rules import Rule, Rules
 from openqmail.core.control.settings import Settings
 from openqmail.core.sasl import Facts, client_mechanism
 from openqmail.core.smtpd import SubmissionService, SubmissionsService
@@ -363,6 +364,35 @@ def test_submission_wants_a_login_first(submission: Any) -> None:
             )
             await log_in(client)
             assert (await client.data(ANYWHERE))[:3] == b"354"
+
+    run(story)
+
+
+LOCAL = Rules({"127.": Rule(True, {"RELAYCLIENT": ""})})
+
+
+def test_submission_wants_a_login_of_who_may_relay_by_rules_too(submission: Any) -> None:
+    own = {b"alice": frozenset({b"alice@a.example"})}
+
+    async def story() -> None:
+        async with submission(rules=LOCAL, senders=own) as server:
+            client = await hello(server)
+            assert (await client.say(b"MAIL FROM:<bob@a.example>"))[:9] == b"530 5.7.0"
+            await log_in(client)
+            assert (await client.say(b"MAIL FROM:<bob@a.example>"))[:9] == b"553 5.7.1"
+            assert (await client.say(b"MAIL FROM:<alice@a.example>"))[:3] == b"250"
+
+    run(story)
+
+
+@pytest.mark.parametrize(("rules", "code"), [(LOCAL, b"250"), (Rules({}), b"530")])
+def test_rules_are_enough_for_submission_where_the_control_file_says_so(
+    submission: Any, rules: Rules, code: bytes
+) -> None:
+    async def story() -> None:
+        async with submission(rules=rules, submissionauth=False) as server:
+            client = await hello(server)
+            assert (await client.say(b"MAIL FROM:<s@client.example>"))[:3] == code
 
     run(story)
 

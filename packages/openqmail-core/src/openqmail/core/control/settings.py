@@ -126,6 +126,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     checkcram: tuple[bytes, ...]
     checktoken: tuple[bytes, ...]
     authplain: bool
+    submissionauth: bool
     authfailures: int
     senders: Mapping[bytes, frozenset[bytes]]
     loginmessagesperhour: int

@@ -131,6 +131,19 @@ DEFINITIONS: tuple[Definition, ...] = (
         parse=value(syntax.switch),
     ),
     Definition(
+        name="submissionauth",
+        kind="0 or 1",
+        default="1",
+        readers=("smtpd",),
+        explanation=(
+            "1: the services submission and submissions take mail from nobody but who has logged in, so "
+            "control/senders holds for all of it. 0: also from clients that control/rules gives RELAYCLIENT, "
+            "and from those of control/tlsclients, as any sender."
+        ),
+        example="0",
+        parse=value(syntax.switch),
+    ),
+    Definition(
         name="authfailures",
         kind="a number",
         default="10",

@@ -169,7 +169,7 @@ class Dialogue(Handover):
 
     def _on_mail(self, event: events.Mail) -> None:
         standing = self.standing
-        if self._service.submission and not standing.policy.relay and standing.login is None:
+        if standing.unproved:
             self.machine.send(NO_SENDER)
         elif not standing.bounds.begin():
             self._part(TOO_MANY_MESSAGES)

@@ -58,7 +58,7 @@ class SmtpService:
     implicit = False
     """TLS begins before anything is said (RFC 8314)."""
     submission = False
-    """For mail of those who may relay alone (RFC 6409)."""
+    """For mail of people who have logged in (RFC 6409)."""
 
     def __init__(self, context: ServiceContext) -> None:
         self.reconfigure(context)

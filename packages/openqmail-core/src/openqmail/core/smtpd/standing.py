@@ -49,6 +49,14 @@ class Standing:
         return self._machine.identity
 
     @property
+    def unproved(self) -> bool:
+        """Mail for submission is not taken from it as yet: it has not logged in, which alone counts there
+        unless control/submissionauth says 0."""
+        if not self._service.submission or self.login is not None:
+            return False
+        return self._context.settings.submissionauth or not self.policy.relay
+
+    @property
     def secured(self) -> Secured:
         """What Received says of it."""
         if self._machine.identity is None:
