@@ -112,6 +112,41 @@ def test_a_connection_has_an_end_of_messages(settings, running):
     run(story())
 
 
+def test_a_connection_has_an_end_of_recipients(settings, running):
+    """The message that has the last of them is still taken."""
+
+    async def story():
+        async with running(settings, maxconnectionrecipients=3) as server:
+            client = await (await server.client()).hello()
+            await client.data()
+            assert (await client.say(b"x\r\n."))[:3] == b"250"
+            await client.say(b"MAIL FROM:<s@client.example>")
+            said = [await client.say(b"RCPT TO:<u%d@a.example>" % at) for at in range(4)]
+            assert [one[:9] for one in said] == [b"250 2.1.5"] * 2 + [b"452 4.5.3"] * 2
+            await client.say(b"DATA")
+            assert (await client.say(b"x\r\n."))[:3] == b"250"
+            client.writer.write(b"MAIL FROM:<s@client.example>\r\n")
+            assert (await client.rest()).startswith(b"421 4.7.0 enough messages")
+            assert [len(envelope.recipients) for envelope, _ in server.queue.messages] == [1, 2]
+
+    run(story())
+
+
+def test_refused_recipients_of_a_connection_count_and_a_relay_clients_do_not(settings, running):
+    async def story():
+        changes = {"maxconnectionrecipients": 2, "tarpit": 0, "rcpthosts": frozenset()}
+        async with running(settings, **changes) as server:
+            client = await begun(server)
+            said = [(await client.say(b"RCPT TO:<u@far.example>"))[:3] for _ in range(3)]
+            assert said == [b"553", b"553", b"452"]
+        async with running(settings, **changes, rules=RELAY) as server:
+            client = await begun(server)
+            said = [(await client.say(b"RCPT TO:<u@far.example>"))[:3] for _ in range(3)]
+            assert said == [b"250"] * 3
+
+    run(story())
+
+
 def test_recipients_an_hour_are_those_of_the_network(settings, running):
     async def story():
         async with running(settings, recipientsperhour=3) as server:

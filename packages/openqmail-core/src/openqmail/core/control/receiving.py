@@ -154,6 +154,17 @@ HOW_MUCH = (
         example=100,
     ),
     number(
+        "maxconnectionrecipients",
+        10_000,
+        0,
+        MANY,
+        "a number of recipients",
+        readers=("smtpd",),
+        explanation="How many recipients a client may name in one connection, in all its messages, taken or "
+        "not; more are put off with 452, and at its next message the connection is ended with 421. 0 sets no "
+        "limit. Clients with RELAYCLIENT are not counted.",
+    ),
+    number(
         "maxerrors",
         20,
         1,

@@ -110,6 +110,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     concurrencynetwork: int
     recipientsperhour: int
     maxmessages: int
+    maxconnectionrecipients: int
     maxerrors: int
     maxbadrcpt: int
     tarpit: int

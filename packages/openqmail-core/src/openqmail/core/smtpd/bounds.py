@@ -23,17 +23,33 @@ section 4.5.3.2.7)."""
 class Bounds:
     """Of the messages and recipients of one session; 0 sets none."""
 
-    __slots__ = ("_messages", "_most_messages", "_most_refused", "_refused", "_tarpit")
+    __slots__ = (
+        "_messages",
+        "_most_messages",
+        "_most_recipients",
+        "_most_refused",
+        "_recipients",
+        "_refused",
+        "_tarpit",
+    )
 
-    def __init__(self, messages: int = 0, refused: int = 0, tarpit: int = 0) -> None:
+    def __init__(self, messages: int = 0, refused: int = 0, tarpit: int = 0, recipients: int = 0) -> None:
         """At most so many; `tarpit`: seconds by which each refusal is later than the one before."""
-        self._messages = self._refused = 0
+        self._messages = self._refused = self._recipients = 0
         self._most_messages, self._most_refused, self._tarpit = messages, refused, tarpit
+        self._most_recipients = recipients
 
     def begin(self) -> bool:
-        """One more message; False when that is one too many."""
+        """One more message; False when that is one too many, or when it could have no recipient."""
         self._messages += 1
-        return not 0 < self._most_messages < self._messages
+        return not (
+            0 < self._most_messages < self._messages or 0 < self._most_recipients <= self._recipients
+        )
+
+    def name(self) -> bool:
+        """One more recipient is named; False when that is one too many."""
+        self._recipients += 1
+        return not 0 < self._most_recipients < self._recipients
 
     def refuse(self) -> bool:
         """One more recipient is refused for good; False when the session has had enough of them."""
@@ -45,9 +61,12 @@ class Bounds:
         than came to something or may still fail, so who never takes his turn has won little by it."""
         if self.delay:
             return 0
-        if not self._most_refused:
-            return AHEAD
-        return min(AHEAD, accepted + self._most_refused - self._refused)
+        most = AHEAD
+        if self._most_refused:
+            most = min(most, accepted + self._most_refused - self._refused)
+        if self._most_recipients:
+            most = min(most, self._most_recipients - self._recipients)
+        return most
 
     @property
     def delay(self) -> float:
@@ -57,7 +76,11 @@ class Bounds:
 
 def bounds_of(settings: Settings, relay: bool) -> Bounds:
     """Of a session; who may relay has none."""
-    return Bounds() if relay else Bounds(settings.maxmessages, settings.maxbadrcpt, settings.tarpit)
+    if relay:
+        return Bounds()
+    return Bounds(
+        settings.maxmessages, settings.maxbadrcpt, settings.tarpit, settings.maxconnectionrecipients
+    )
 
 
 class Pace:

@@ -27,6 +27,7 @@ from openqmail.core.smtpd.handover import Connection, Handover
 from openqmail.core.smtpd.incoming import Incoming
 from openqmail.core.smtpd.policy import (
     BAD_HELO,
+    ENOUGH_RECIPIENTS,
     LEAVING,
     NO_SENDER,
     NOT_OURS,
@@ -222,6 +223,9 @@ class Dialogue(Handover):
         incoming = self.incoming
         if incoming is None:
             self.machine.send(NOT_OURS)
+            return
+        if not self.standing.bounds.name():
+            self.machine.send(ENOUGH_RECIPIENTS)
             return
         recipient = self._at_home(event.recipient, event.recipient.address)
         if self._hooks is None or not self._hooks.has("rcpt"):
