@@ -69,3 +69,28 @@ def test_a_new_rate_keeps_the_part_that_was_spent():
     buckets.reconfigure(100)
     assert buckets.take(b"k", 50, 0.0)
     assert not buckets.take(b"k", 1, 0.0)
+
+
+@given(st.integers(1, 1_000_000), STEPS)
+def test_what_is_told_to_be_there_can_be_taken_and_no_more(rate, steps):
+    buckets, now = Buckets(rate), 0.0
+    for pause, count in steps:
+        now += pause
+        buckets.take(b"k", count, now)
+        room = buckets.room(b"k", now)
+        assert not buckets.take(b"k", room + 1, now)
+        if room:
+            assert buckets.take(b"k", room, now)
+            buckets.give(b"k", room, now)
+            assert buckets.room(b"k", now) == room
+
+
+def test_what_is_given_back_fills_a_bucket_and_no_more():
+    buckets = Buckets(10)
+    assert buckets.take(b"k", 6, 0.0)
+    buckets.give(b"k", 4, 0.0)
+    assert buckets.room(b"k", 0.0) == 8
+    buckets.give(b"k", 4, 0.0)
+    buckets.give(b"unheard of", 4, 0.0)
+    assert (buckets.room(b"k", 0.0), len(buckets)) == (10, 0)
+    assert Buckets(0).room(b"k", 0.0) is None

@@ -314,7 +314,14 @@ LINES = st.sampled_from(
         b"QUIT\r\n",
     ]
 )
-LIMITS = [{}, {"maxbadrcpt": 3}, {"maxrecipients": 3}, {"maxconnectionrecipients": 3}, {"maxerrors": 2}, {"recipientsperhour": 4}]
+LIMITS = [
+    {},
+    {"maxbadrcpt": 3},
+    {"maxrecipients": 3},
+    {"maxconnectionrecipients": 3},
+    {"maxerrors": 2},
+    {"recipientsperhour": 4},
+]
 
 
 @examples(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

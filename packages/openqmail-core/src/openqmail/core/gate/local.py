@@ -27,6 +27,9 @@ from openqmail.core.ports.sasl import Exchange, SaslAnswer, SaslClient, SaslDeni
 from openqmail.core.sasl import Facts
 from openqmail.core.world import Clock, SystemClock
 
+SHARE = 16
+"""Of what a key may still have of a rate, one in so many is had ahead."""
+
 
 class Limits(msgspec.Struct, frozen=True):
     """How much each counter has to give, or each one `of` it, and how much of each rate a key may have in
@@ -101,6 +104,22 @@ class LocalGate:
         """Take `count` of what `key` may have of `rate`; False when that is too much."""
         buckets = self._buckets.get(rate)
         return buckets is None or buckets.take(key, count, self._clock.monotonic())
+
+    def advance(self, rate: bytes, key: bytes, most: int) -> int:
+        """Take up to `most` of what `key` may have of `rate`, and tell how many: a small share of what is
+        left, so that whoever else asks for the same key finds the rest."""
+        buckets, now = self._buckets.get(rate), self._clock.monotonic()
+        if buckets is None:
+            return most
+        room = buckets.room(key, now)
+        count = most if room is None else min(most, room // SHARE)
+        return count if count and buckets.take(key, count, now) else 0
+
+    def refund(self, rate: bytes, key: bytes, count: int) -> None:
+        """So many of what was taken have come to nothing."""
+        buckets = self._buckets.get(rate)
+        if buckets is not None:
+            buckets.give(key, count, self._clock.monotonic())
 
     def release(self, counter: bytes, count: int = 1) -> None:
         """Give back what was leased; giving back more than that is the caller's error."""

@@ -42,6 +42,20 @@ class Buckets:
         self._forget(moment)
         return True
 
+    def room(self, key: bytes, now: float) -> int | None:
+        """How many tokens a key has; None without a limit."""
+        if not self._rate:
+            return None
+        each = HOUR * _NANO // self._rate
+        return self._rate - -(-max(0, self._full_at.get(key, 0) - int(now * _NANO)) // each)
+
+    def give(self, key: bytes, count: int, now: float) -> None:
+        """Give back tokens that were taken and not used; a bucket that is full stays so."""
+        if self._rate and key in self._full_at:
+            self._full_at[key] -= count * (HOUR * _NANO // self._rate)
+            if self._full_at[key] <= now * _NANO:
+                del self._full_at[key]
+
     def reconfigure(self, rate: int) -> None:
         """Another rate from now on; who had spent half of the old one has half of the new."""
         self._rate = rate

@@ -42,9 +42,7 @@ class Bounds:
     def begin(self) -> bool:
         """One more message; False when that is one too many, or when it could have no recipient."""
         self._messages += 1
-        return not (
-            0 < self._most_messages < self._messages or 0 < self._most_recipients <= self._recipients
-        )
+        return not (0 < self._most_messages < self._messages or 0 < self._most_recipients <= self._recipients)
 
     def name(self) -> bool:
         """One more recipient is named; False when that is one too many."""

@@ -2,20 +2,18 @@
 
 Counters that are asked for all the time are leased ahead, so as a rule a lease is there at once and
 costs no frame; those of networks, too, of which the ones last used are kept.  Near a limit the gate gives
-less ahead, and before it refuses anybody it calls back what others keep (recalls.py).  A
-connection that is lost gives back all its leases on the side of the gate; the client tells the next
-one what it holds, and asks again what was unanswered.
+less ahead, and before it refuses anybody it calls back what others keep (recalls.py).  Rates are spent
+ahead as well (purses.py), far from their limit.  A connection that is lost gives back all its leases on the
+side of the gate; the client tells the next one what it holds, and asks again what was unanswered.
 """
 
 import asyncio
 import itertools
 import socket
 from asyncio import Future
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Annotated, Any
-
-import msgspec
+from typing import Any
 
 from openqmail.core.gate import LocalGate
 from openqmail.core.ports.gate import CONNECTIONS, CONNECTIONS_OF_NETWORK
@@ -23,8 +21,22 @@ from openqmail.core.ports.sasl import Exchange, SaslClient
 from openqmail.core.sasl import Facts
 from openqmail.core.service.frames.batch import Batch, settle
 from openqmail.core.service.frames.channel import Channel
-from openqmail.core.service.frames.codec import FrameError, understand
+from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.exchanges import Exchanges, ExchangesServed, FromGate, ToGate
+from openqmail.core.service.frames.purses import Name, Purses
+from openqmail.core.service.frames.questions import (
+    Answer,
+    Held,
+    Lease,
+    Leased,
+    Recall,
+    Recalled,
+    Refund,
+    Release,
+    Spend,
+    ToClient,
+    ToServer,
+)
 from openqmail.core.service.frames.recalls import Recalls, Want
 
 LARGEST = 16 * 1024
@@ -36,69 +48,11 @@ NAMES = 10_000
 IDLE = 256
 """Counters by key of which leases are kept although nobody uses one."""
 
+AHEAD = 64
+"""Tokens of a rate that are spent ahead for a key at a time."""
 
-Some = Annotated[int, msgspec.Meta(ge=1)]
-
-
-class Lease(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
-    """`count`: what somebody waits for, of which as much is given as there is; `ahead`: as many more are
-    welcome, and nobody is asked to give them back for it."""
-
-    id: int
-    counter: bytes
-    count: Annotated[int, msgspec.Meta(ge=0)]
-    ahead: Annotated[int, msgspec.Meta(ge=0)]
-
-
-class Release(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
-    counter: bytes
-    count: Some
-
-
-class Held(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
-    """So much was leased from a gate that is gone: it counts here, also beyond the limit."""
-
-    counter: bytes
-    count: Some
-
-
-class Spend(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
-    id: int
-    rate: bytes
-    key: bytes
-    count: Some
-
-
-class Recalled(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
-    """What was not in use has been given back."""
-
-    counter: bytes
-
-
-ToServer = Lease | Release | Held | Spend | Recalled | ToGate
-
-
-class Answer(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
-    id: int
-    yes: bool
-
-
-class Leased(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
-    """So many; what is beyond those that were waited for may be kept at hand."""
-
-    id: int
-    count: int
-
-
-class Recall(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
-    """Give back what is not in use, and keep nothing until something is given ahead again."""
-
-    counter: bytes
-
-
-ToClient = Answer | Leased | Recall | FromGate
-
-understand(ToServer, ToClient)
+KEYS = 1024
+"""Keys of rates for which some are at hand."""
 
 
 class GateClient:
@@ -120,6 +74,7 @@ class GateClient:
         self._keyed = dict(keyed)
         self._idle: dict[bytes, None] = {}  # counters by key that nobody uses, the last used last
         self._asked: dict[int, tuple[Lease | Spend, Future[bool] | None]] = {}
+        self._purses = Purses(AHEAD, KEYS)
         self._exchanges = Exchanges(self._say)
         self._channel: Channel | None = None
         self._closed = False
@@ -152,8 +107,12 @@ class GateClient:
         answer: Future[bool] = self._loop.create_future()
         if self._closed:
             answer.set_result(False)
+        elif self._purses.take((rate, key), count):
+            answer.set_result(True)
         else:
-            self._ask(Spend(next(self._ids), rate, key, count), answer)
+            ahead = self._purses.wanted((rate, key))
+            self._ask(Spend(next(self._ids), rate, key, count, ahead), answer)
+            self._refund(self._purses.surplus())
         return answer
 
     @property
@@ -171,7 +130,8 @@ class GateClient:
         self._go_on(counter, batch)
 
     def drain(self) -> None:
-        """Fewer and fewer will be wanted: lease nothing ahead any more, and give back what is left."""
+        """Fewer and fewer will be wanted: take nothing ahead any more, and give back what is left."""
+        self._refund(self._purses.end())
         self._keyed.clear()
         for counter, batch in list(self._batches.items()):
             batch.size = batch.ahead = 0
@@ -191,6 +151,18 @@ class GateClient:
             for _, waiting in batch.waiting:
                 settle(waiting, False)
             batch.waiting.clear()
+
+    # --- rates --------------------------------------------------------------------------
+
+    def _spent(self, asked: Spend, answer: "Future[bool] | None", heard: Answer) -> None:
+        if asked.ahead:
+            self._purses.put((asked.rate, asked.key), heard.ahead)
+            self._refund(self._purses.surplus())
+        settle(answer, heard.yes)
+
+    def _refund(self, left: Iterable[tuple[Name, int]]) -> None:
+        for (rate, key), count in left:
+            self._say(Refund(rate, key, count))
 
     # --- leases -------------------------------------------------------------------------
 
@@ -282,7 +254,7 @@ class GateClient:
             return
         question, answer = self._asked.pop(message.id, (None, None))
         if isinstance(question, Spend) and isinstance(message, Answer):
-            settle(answer, message.yes)
+            self._spent(question, answer, message)
         elif isinstance(question, Lease) and isinstance(message, Leased):
             self._leased(question, message.count)
         else:
@@ -348,8 +320,11 @@ class _Talk:
         match message:
             case Lease(id, counter, count, ahead):
                 self._lease(id, counter, count, ahead)
-            case Spend(id, rate, key, count):
-                self._channel.send(Answer(id, self._gate.charge(rate, key, count)))
+            case Spend(id, rate, key, count, ahead):
+                yes = self._gate.charge(rate, key, count)
+                self._channel.send(Answer(id, yes, self._gate.advance(rate, key, ahead) if ahead else 0))
+            case Refund(rate, key, count):
+                self._gate.refund(rate, key, count)
             case Release(counter, count):
                 self._give_back(counter, count)
             case Recalled(counter):
