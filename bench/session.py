@@ -41,13 +41,15 @@ TURNS = (
 NETWORKS = {f"10.{at // 256}.{at % 256}.0/25": Rule(True, {}) for at in range(1000)}
 OFF: dict[str, Any] = {
     "rcpthosts": frozenset({b"a.example"}), "concurrencyincoming": 100_000,
-    "concurrencynetwork": 0, "maxbadrcpt": 0, "tarpit": 0, "mindatarate": 0,
+    "concurrencynetwork": 0, "maxbadrcpt": 0, "tarpit": 0, "mindatarate": 0, "maxmessages": 0,
+    "maxconnectionrecipients": 0, "connectionsperhour": 0, "messagesperhour": 0, "recipientsperhour": 0,
 }  # fmt: skip
 ON: dict[str, Any] = OFF | {
     "rules": Rules(NETWORKS | {"192.": Rule(True, {})}),
     "badmailfrom": frozenset({b"@bad.example"}), "badrcptto": frozenset({b"former@a.example"}),
     "badhelo": ("a.example", ".local"), "morercpthosts": frozenset({b"more.example"}),
     "concurrencynetwork": 50, "maxmessages": 100, "maxbadrcpt": 20, "tarpit": 1, "mindatarate": 100,
+    "maxconnectionrecipients": 10_000,
 }  # fmt: skip
 
 

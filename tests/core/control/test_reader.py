@@ -422,6 +422,8 @@ def test_mistakes_about_who_may_send_name_their_line(make: Make, name: str, line
 def test_limits_have_sane_defaults(make: Make) -> None:
     found = read_settings(make())
     assert (found.concurrencynetwork, found.maxerrors, found.maxbadrcpt, found.tarpit) == (50, 20, 20, 1)
+    assert (found.connectionsperhour, found.messagesperhour, found.recipientsperhour) == (3600, 3600, 10_000)
+    assert (found.maxmessages, found.maxconnectionrecipients) == (1000, 10_000)
     assert (found.mindatarate, found.greetdelay, found.dnsblscore) == (100, 0, 1)
     assert found.dnsbl == found.badhelo == ()
     assert not found.lookupclients and not found.requirereverse

@@ -35,7 +35,7 @@ def test_without_any_nobody_is_asked_and_everybody_may_send(home: Home) -> None:
     assert settings.checkpassword == settings.checkcram == settings.checktoken == ()
     assert (settings.authplain, settings.authfailures, settings.senders) == (False, 10, {})
     assert settings.submissionauth
-    assert settings.loginmessagesperhour == settings.loginrecipientsperhour == 0
+    assert (settings.loginmessagesperhour, settings.loginrecipientsperhour) == (1000, 5000)
 
 
 def test_a_command_is_its_words(home: Home) -> None:

@@ -273,9 +273,12 @@ def names() -> type[Names]:
     return Names
 
 
+RATES = ("connectionsperhour", "messagesperhour", "recipientsperhour")
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Those of a home for a.example that relays for 127.0.0.1 only when told so."""
+    """Those of a home for a.example that relays for 127.0.0.1 only when told so and counts no networks."""
     control = tmp_path / "control"
     control.mkdir()
     for name, value in {
@@ -284,7 +287,7 @@ def settings(tmp_path: Path) -> Settings:
         "rcpthosts": "a.example\n.sub.example",
         "listen": "smtp 127.0.0.1:2525",
         "rules": ":allow",
-        "concurrencynetwork": "0",
+        **dict.fromkeys(("concurrencynetwork", *RATES), "0"),
     }.items():
         (control / name).write_text(value + "\n")
     return read_settings(Home(str(tmp_path)))

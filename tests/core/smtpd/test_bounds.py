@@ -112,6 +112,17 @@ def test_a_connection_has_an_end_of_messages(settings, running):
     run(story())
 
 
+@pytest.mark.parametrize(("rules", "told"), [(Rules({}), True), (RELAY, False)])
+def test_how_many_messages_there_may_be_is_told_to_whom_it_holds_for(settings, running, rules, told):
+    async def story():
+        async with running(settings, maxmessages=7, rules=rules) as server:
+            client = await server.client()
+            await client.reply()
+            assert (b"MAILMAX=7" in await client.say(b"EHLO x.example")) == told
+
+    run(story())
+
+
 def test_a_connection_has_an_end_of_recipients(settings, running):
     """The message that has the last of them is still taken."""
 

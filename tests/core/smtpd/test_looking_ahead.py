@@ -277,14 +277,22 @@ class Hook:
         return Reject(Reply(550, b"5.7.1", (b"not you",))) if b"hook" in recipient.address else None
 
 
-@pytest.mark.parametrize("changes", [{"recipientsperhour": 3}, {"hooks": [("hook", Hook())]}])
-def test_where_others_are_asked_first_recipients_are_looked_up_one_by_one(story, mailboxes, changes):
+def test_where_a_hook_is_asked_first_recipients_are_looked_up_one_by_one(story, mailboxes):
     async def what(server, client):
         client.writer.write(rcpt(b"a", b"b", b"c", b"hook"))
         assert (await codes(client, 4))[:3] == [b"250"] * 3
         assert (mailboxes.asked, mailboxes.along) == (home(b"a", b"b", b"c"), [[], [], []])
 
-    story(what, **changes)
+    story(what, hooks=[("hook", Hook())])
+
+
+def test_whoever_is_counted_asks_ahead_and_hears_no_more_than_he_may(story, mailboxes):
+    async def what(server, client):
+        client.writer.write(rcpt(b"a", b"b", b"c", b"nobody"))
+        assert await codes(client, 4) == [b"250"] * 3 + [b"450"]
+        assert mailboxes.asked == home(b"a")
+
+    story(what, recipientsperhour=3)
 
 
 def test_a_relay_client_that_is_not_counted_asks_ahead(story, mailboxes):

@@ -178,7 +178,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     _number(
         "connectionsperhour",
-        0,
+        3600,
         0,
         MANY,
         "a number of connections",
@@ -189,7 +189,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     _number(
         "messagesperhour",
-        0,
+        3600,
         0,
         MANY,
         "a number of messages",

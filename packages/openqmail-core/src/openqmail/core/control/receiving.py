@@ -133,7 +133,7 @@ HOW_MUCH = (
     ),
     number(
         "recipientsperhour",
-        0,
+        10_000,
         0,
         MANY,
         "a number of recipients",
@@ -144,7 +144,7 @@ HOW_MUCH = (
     ),
     number(
         "maxmessages",
-        0,
+        1000,
         0,
         MANY,
         "a number of messages",

@@ -91,11 +91,11 @@ def _program(name: str, what: str) -> Definition:
     )
 
 
-def _rate(name: str, what: str) -> Definition:
+def _rate(name: str, default: int, what: str) -> Definition:
     return Definition(
         name=name,
         kind="a number",
-        default="0",
+        default=str(default),
         readers=("gate", "smtpd"),
         explanation=f"How many {what} in an hour; 0: as many as it likes. More are put off (450 4.7.1).",
         example="500",
@@ -170,6 +170,6 @@ DEFINITIONS: tuple[Definition, ...] = (
         example="alice:alice@example.org\nalice:sales@example.org\nnewsletter:@news.example.org",
         parse=senders,
     ),
-    _rate("loginmessagesperhour", "messages a login may begin"),
-    _rate("loginrecipientsperhour", "recipients a login may name"),
+    _rate("loginmessagesperhour", 1000, "messages a login may begin"),
+    _rate("loginrecipientsperhour", 5000, "recipients a login may name"),
 )

@@ -287,8 +287,9 @@ class Dialogue(Handover):
 
     def _ahead(self, incoming: Incoming) -> list[bytes]:
         """The recipients behind the one that waits for its answer, that came with it and will be looked up
-        in their turn; none where that is only known when a hook or the gate was asked."""
-        if self._counted is not None or (self._hooks is not None and self._hooks.has("rcpt")):
+        in their turn; none where that is only known when a hook was asked.  The gate is asked about each in
+        its turn: whoever has named too many may have some looked up, and is not told."""
+        if self._hooks is not None and self._hooks.has("rcpt"):
             return []
         most = self.standing.bounds.ahead(len(incoming.recipients))
         homed = [self._at_home(one, one.address) for one in self.machine.recipients_ahead(most)]
