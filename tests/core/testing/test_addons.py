@@ -1,4 +1,4 @@
-"""An add-on's hooks in the MTAs of others' tests, real and virtual: asked of mail that comes in and goes out."""
+"""An add-on's hooks in the MTAs of others' tests, real and virtual: mail comes in and goes out by them."""
 
 import msgspec
 import pytest
