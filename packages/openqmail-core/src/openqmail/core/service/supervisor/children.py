@@ -102,9 +102,9 @@ def _metrics() -> Callable[[Process], Awaitable[int]]:
     return metrics.serve
 
 
-def enter(role: Role, inherited: Inherited, keep: set[int], walls: Walls | None) -> str:
+def enter(role: Role, inherited: Inherited, keep: set[int], walls: Walls | None) -> str | None:
     """Become what this role is, for good: of the supervisor only these descriptors, its own user,
-    behind its walls.  What is missing of these, in words."""
+    behind its walls.  What is missing of these, in words, or None."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # the supervisor's alone
@@ -116,7 +116,7 @@ def enter(role: Role, inherited: Inherited, keep: set[int], walls: Walls | None)
     account = account_of(role, inherited.accounts)
     if account is None:
         harden(no_new_privileges=False)
-        return ""
+        return None
     become(account)
     harden(no_new_privileges=True)
     limit_memory(role)
