@@ -63,9 +63,10 @@ class Edits:
 
     @recipients.setter
     def recipients(self, recipients: Iterable[Recipient]) -> None:
-        self._recipients = tuple(recipients)
-        for one in self._recipients:
+        wanted = tuple(recipients)
+        for one in wanted:
             checked(one.address)
+        self._recipients = wanted
 
     @property
     def any(self) -> bool:
