@@ -144,6 +144,21 @@ def test_what_is_removed_and_what_stays() -> None:
     assert edits.body(BytesBody(message)).data == b"First: 1\nSecond: 2\nX-A: 1\nX-A: 3\n\nSubject: stays\n"
 
 
+@pytest.mark.parametrize("first", [b" ; dkim=pass", b"\tx", b"From x", b": x", b"hello"])
+@pytest.mark.parametrize("body", [BytesBody, OnDisk])
+def test_a_first_line_that_is_no_field_does_not_go_on_where_one_on_top_ends(first: bytes, body: Any) -> None:
+    message = first + b"\nX-Virus: yes\n\nhello\n"
+    edits = Edits()
+    edits.prepend(b"Authentication-Results: a; dkim=none")
+    edited = b"".join(edits.body(body(message)).chunks())
+    assert edited == b"Authentication-Results: a; dkim=none\n\n" + message
+    edits.remove(b"X-Virus")
+    assert b"".join(edits.body(body(message)).chunks()) == edited
+    edits.replace_body(b"new")
+    edited = b"".join(edits.body(body(message)).chunks())
+    assert edited == b"Authentication-Results: a; dkim=none\n\nnew\n"
+
+
 def test_a_message_that_is_all_header_gets_a_body() -> None:
     edits = Edits()
     edits.replace_body(b"hello")

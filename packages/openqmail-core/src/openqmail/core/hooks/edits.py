@@ -112,19 +112,18 @@ class _Edited(View):
     def chunks(self) -> Iterator[bytes]:
         if self._top:
             yield self._top
-        if self._removed or self._body is not None:
-            yield from self._behind_the_top()
-        else:
-            yield from self.base.chunks()
-
-    def _behind_the_top(self) -> Iterator[bytes]:
         header, behind = head(self.base)
-        kept = _without(header, self._removed)
-        yield kept
+        gap = b""
+        if (
+            header and name_of(header) is None
+        ):  # all of it is body, and none may go on where a field of ours ends
+            header, behind, gap = b"", header + behind, b"\n"
+        yield _without(header, self._removed)
         if self._body is not None:
             yield b"\n"
             yield from _stored(self._body)
             return
+        yield gap
         skip = len(header)
         for chunk in (header + behind,) if self.base.data is not None else self.base.chunks():
             if skip < len(chunk):
