@@ -9,7 +9,6 @@ LF or a NUL ends the session with 5xx.  Policy is not here, nor is a clock.
 
 import re
 from collections.abc import Callable
-from types import NoneType
 
 import msgspec
 
@@ -34,6 +33,7 @@ from openqmail.core.smtp.machine import Machine
 from openqmail.core.smtp.offer import Offer
 from openqmail.core.smtp.parameters import (
     SHORT_LINE,
+    Uncommon,
     common,
     read_auth,
     read_base64,
@@ -65,7 +65,6 @@ _CONNECT, _READY, _AUTH, _TLS = State.CONNECT, State.READY, State.AUTH, State.TL
 
 # The rows of the table by what `common` reads, and the usual answers.
 _ROWS: dict[type, dict[State, State | Reply]] = {
-    NoneType: {},
     Hello: TABLE[b"EHLO"],
     Mail: TABLE[b"MAIL"],
     Rcpt: TABLE[b"RCPT"],
@@ -225,10 +224,13 @@ class ServerSession(Machine):
         else:
             self._position = end
         if end - start <= SHORT_LINE:
-            event = common(line)
-            after = _ROWS[type(event)].get(self.state)
-            if type(after) is State and (found := self._take(event, after)) is not None:
-                return found
+            try:
+                event = common(line)
+                after = _ROWS[type(event)].get(self.state)
+                if type(after) is State and (found := self._take(event, after)) is not None:
+                    return found
+            except Uncommon:
+                pass
         if _is_bare(line):
             self._violated("line", tables.BARE_IN_COMMAND)
             return None
@@ -238,7 +240,7 @@ class ServerSession(Machine):
             self._refuse(of_line(line, self._transaction(), refusal.reply))
             return None
 
-    def _take(self, event: Event | None, after: State) -> Event | None:
+    def _take(self, event: Event, after: State) -> Event | None:
         """Obey a command of a common form; None where it is to be refused, the long way."""
         if type(event) is Quit:
             self._out.append(self._offer.bye)
@@ -290,7 +292,10 @@ class ServerSession(Machine):
 
     def _rcpt_on(self, line: bytes) -> Rcpt | None:
         """The RCPT command that a line is, where nothing is wrong with it."""
-        event = common(line) if len(line) <= SHORT_LINE else None
+        try:
+            event = common(line) if len(line) <= SHORT_LINE else None
+        except Uncommon:
+            event = None
         if event is not None or _is_bare(line):
             return event if type(event) is Rcpt else None
         verb, argument = _words(line)
