@@ -247,7 +247,7 @@ class ServerSession(Machine):
             self._close()
             return event
         if type(event) is Hello:
-            self._default = self._offer.ehlo if event.extended else self._offer.helo
+            self._default = self._hello(event.extended)
         elif type(event) is Rcpt and self._recipients >= self._offer.max_recipients:
             return None
         else:
@@ -271,10 +271,16 @@ class ServerSession(Machine):
         return _HANDLERS[verb](self, argument, after)
 
     def _ehlo(self, argument: bytes, after: State) -> Event | None:
-        return self._wait(read_hello(argument, True), self._offer.ehlo, after)
+        return self._wait(read_hello(argument, True), self._hello(True), after)
 
     def _helo(self, argument: bytes, after: State) -> Event | None:
-        return self._wait(read_hello(argument, False), self._offer.helo, after)
+        return self._wait(read_hello(argument, False), self._hello(False), after)
+
+    def _hello(self, extended: bool) -> bytes:
+        """The answer; from now on a client may speak for itself that a front end has named, and has no say in
+        who it is."""
+        self._hears_xclient = self._offer.xclient
+        return self._offer.ehlo if extended else self._offer.helo
 
     def _mail(self, argument: bytes, after: State) -> Event | None:
         offer = self._offer
@@ -351,7 +357,7 @@ class ServerSession(Machine):
         return self._wait(StartTls(), answers.TLS_OK, after)
 
     def _xclient(self, argument: bytes, after: State) -> Event | None:
-        if not self._offer.xclient:
+        if not self._hears_xclient:
             raise Refusal(tables.NOT_IMPLEMENTED)
         said = read_xclient(argument)
         if self._buffer:
