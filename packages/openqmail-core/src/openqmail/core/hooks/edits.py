@@ -110,20 +110,19 @@ class _Edited(View):
         self._body = body
 
     def chunks(self) -> Iterator[bytes]:
-        if self._top:
-            yield self._top
+        """No piece is empty: to who reads them that would be the end."""
         header, behind = head(self.base)
         gap = b""
-        if (
-            header and name_of(header) is None
-        ):  # all of it is body, and none may go on where a field of ours ends
+        if header and name_of(header) is None:
+            # All of it is body, and none of it may go on where a field of ours ends.
             header, behind, gap = b"", header + behind, b"\n"
-        yield _without(header, self._removed)
+        fields = self._top + _without(header, self._removed)
         if self._body is not None:
-            yield b"\n"
+            yield fields + b"\n"
             yield from _stored(self._body)
             return
-        yield gap
+        if fields or gap:
+            yield fields + gap
         skip = len(header)
         for chunk in (header + behind,) if self.base.data is not None else self.base.chunks():
             if skip < len(chunk):
