@@ -144,8 +144,9 @@ class ManyLocal:
 
     def __init__(self, at: Round, send: SendMany) -> None:
         self._at, self._send = at, send
-        self._folders = [at.peer.maildir(user) / "new" for user in many()]
+        self._folders = [str(at.peer.maildir(user) / "new") for user in many()]
         self._before = [self._count(number) for number in range(len(self._folders))]
+        self._changed = [self._change(number) for number in range(len(self._folders))]
 
     def run(self) -> None:
         at = self._at
@@ -159,7 +160,9 @@ class ManyLocal:
             raise LoadError(f"{self._at.peer.name}: {len(wrong)} users have not exactly what was sent")
 
     def _has(self, number: int) -> bool:
-        return self._new(number) >= self._at.messages
+        """By the folder's time, which costs the peers less of their processors than listing it."""
+        before = self._changed[number]
+        return self._new(number) > 0 if before is None else self._change(number) != before
 
     def _new(self, number: int) -> int:
         return self._count(number) - self._before[number]
@@ -169,6 +172,12 @@ class ManyLocal:
             return len(os.listdir(self._folders[number]))
         except FileNotFoundError:  # Postfix makes a Maildir when there is mail for it
             return 0
+
+    def _change(self, number: int) -> int | None:
+        try:
+            return os.stat(self._folders[number]).st_mtime_ns
+        except FileNotFoundError:
+            return None
 
 
 class ManyRemote:

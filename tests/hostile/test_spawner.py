@@ -13,13 +13,13 @@ import pytest
 from homes import Waiting
 from openqmail.core.control import Home, User, find_accounts, read_settings
 from openqmail.core.control.assign import Assignment, compile_cdb
+from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.local import Check, Checked, Deliver
 from openqmail.core.service.frames.spawning import FromSpawner, Refused, Start, Started
 from openqmail.core.service.processes.local import CHECKERS, run_spawner
 from openqmail.core.service.processes.process import Inherited
-from openqmail.core.service.supervisor import messages as said
 from openqmail.core.values import MessageId
 from system_homes import SystemHome, system_home
 

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from openqmail.core.send.tally import BOUNDS
 from openqmail.core.service import figures
 from openqmail.core.service.exposition import exposed
-from openqmail.core.service.supervisor.messages import Figures, Process
+from openqmail.core.service.frames.supervision import Figures, Process
 
 
 def filled(grows: bool) -> dict[str, tuple[int, ...]]:

@@ -14,12 +14,12 @@ from openqmail.core.control import Home, read_settings
 from openqmail.core.control.accounts import Account, Accounts
 from openqmail.core.control.settings import Listener
 from openqmail.core.gate import Limits, LocalGate
+from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.frames.gate import GateServer
 from openqmail.core.service.loops import new_loop
 from openqmail.core.service.processes import smtpd
 from openqmail.core.service.processes.process import Inherited, Process
-from openqmail.core.service.supervisor import messages as said
 from spawned import until
 
 ME = Account("me", os.getuid(), os.getgid())

@@ -12,10 +12,10 @@ import pytest
 
 from openqmail.core.control.home import Home
 from openqmail.core.log import Alert, MemoryLog
+from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.processes import send, unraisable
 from openqmail.core.service.processes.process import Inherited, Process
-from openqmail.core.service.supervisor import messages as said
 from openqmail.core.values import HomeError
 from spawned import until
 

@@ -18,12 +18,12 @@ from homes import OWNER, Waiting
 from openqmail.core.control import Home
 from openqmail.core.control.accounts import Account, Accounts
 from openqmail.core.service.frames import blocking
+from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.frames.codec import PREFACE, Encoder
 from openqmail.core.service.frames.spawning import FromSpawner, Kill, Refused, Start, Started, StartPrograms
 from openqmail.core.service.processes import local
 from openqmail.core.service.processes.process import Inherited
-from openqmail.core.service.supervisor import messages as said
 
 ME = Account("me", os.getuid(), os.getgid())
 

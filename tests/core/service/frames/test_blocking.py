@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from openqmail.core.service.frames import blocking
+from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.frames.codec import DESCRIPTORS, PREFACE, Encoder, FrameError
-from openqmail.core.service.supervisor import messages as said
 from spawned import descriptors as open_descriptors
 
 

@@ -279,6 +279,36 @@ def test_who_is_silent_when_called_holds_nobody_up(monkeypatch):
     story(work)
 
 
+def test_who_is_called_later_than_another_has_all_his_time(monkeypatch):
+    monkeypatch.setattr(recalls, "PATIENCE", 0.01)
+
+    async def work():
+        server, clients = GateServer(gate(limit=5)), [GateClient() for _ in range(2)]
+        never = silent(server, 5)
+        await turns()
+        for client in clients:
+            connect(client, server)
+        first = clients[0].lease(CONNECTIONS)
+        await turns()
+        monkeypatch.setattr(recalls, "PATIENCE", 1000)
+        late = silent(server, 2)
+        await turns()
+        second = clients[1].lease(CONNECTIONS)
+        await turns()
+        over = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.02, over.set_result, None)  # behind the timer of the first
+        await over
+        await turns()
+        assert not first.done() and not second.done(), "the second was called just now"
+        late.send(Encoder().frame(Recalled(CONNECTIONS)))
+        assert not await soon(first) and not await soon(second), "he uses all that he has"
+        for one in (never, late, *clients):
+            one.close()
+        server.close()
+
+    story(work)
+
+
 def test_who_is_lost_while_he_is_called_holds_nobody_up():
     async def work():
         real = gate(limit=5)

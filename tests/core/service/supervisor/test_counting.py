@@ -4,8 +4,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from openqmail.core.service.figures import MOST
+from openqmail.core.service.frames.supervision import Counted
 from openqmail.core.service.supervisor.counting import Totals
-from openqmail.core.service.supervisor.messages import Counted
 from openqmail.core.service.supervisor.running import Running
 
 

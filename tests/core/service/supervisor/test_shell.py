@@ -15,9 +15,9 @@ from homes import OWNER
 from openqmail.core.control import Home, read_settings
 from openqmail.core.log import MemoryLog
 from openqmail.core.service.frames import blocking
+from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.supervisor import machine as mind
-from openqmail.core.service.supervisor import messages as said
 from openqmail.core.service.supervisor.running import Running
 from openqmail.core.service.supervisor.shell import Supervisor
 from openqmail.core.world import SystemClock

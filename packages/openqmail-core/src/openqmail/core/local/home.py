@@ -17,7 +17,9 @@ FOREIGN = stat.S_IWOTH
 LARGEST = 1 << 20
 """Bytes of a `.qmail` file that are read; a longer one is refused."""
 
-_ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ENXIO))
+ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ENXIO))
+"""Errors that say that no such file is there."""
+
 _WORDS = {
     errno.ENOENT: b"file does not exist",
     errno.EACCES: b"access denied",
@@ -50,7 +52,7 @@ def look(disk: Disk, home: bytes, name: bytes) -> DotFile | None:
     try:
         opened = disk.open(home + b"/" + name)
     except OSError as error:
-        if error.errno in _ABSENT:
+        if error.errno in ABSENT:
             return None
         return _unusable(b"Unable to open %s: %s. (#4.3.0)\n" % (name, word_of(error)))
     try:

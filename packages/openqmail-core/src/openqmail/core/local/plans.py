@@ -14,7 +14,7 @@ import msgspec
 from openqmail.core.control.assign import Directory, User, local_part, owner_of
 from openqmail.core.dotqmail import Mbox, Plan, interpret
 from openqmail.core.dotqmail.interpreter import names
-from openqmail.core.local.home import check_home, look
+from openqmail.core.local.home import ABSENT, check_home, look
 from openqmail.core.values import Outcome, Result
 from openqmail.core.world import Clock, Disk
 
@@ -93,7 +93,9 @@ class Plans:
         found = check_home(self._disk, home)
         if isinstance(found, bytes):
             return _deferred(found)
-        plan = plan_in(self._disk, home, dash, ext, self._default)
+        none = self._has_none(home, dash, ext)
+        see = _see_none if none else partial(look, self._disk, home)
+        plan = interpret(see, dash, ext, self._default)
         if plan.refusal is not None:
             return Task(plan.refusal, refused=True)
         text = b"did %d+%d+0\n" % (len(plan.deliveries), len(plan.forwards))
@@ -104,7 +106,7 @@ class Plans:
         waits = any(box.mbox for box in boxes)
         task = Task(Result(Outcome.SUCCESS, text), False, boxes, waits, plan.forwards)
         where = (home, dash, ext)
-        if found.changed / 1e9 + SETTLED <= self._clock.now() and self._has_none(home, dash, ext):
+        if none and found.changed / 1e9 + SETTLED <= self._clock.now():
             if len(self._remembered) >= MOST:
                 self._remembered.clear()
             self._remembered[where] = ((found.changed, found.inode, found.device), task)
@@ -117,14 +119,21 @@ class Plans:
 
         What hangs on another folder (a slash, a symbolic link) can come to be without a change
         of the home."""
-        return not any(b"/" in name or self._is_there(home + b"/" + name) for name in names(dash, ext))
+        return not any(b"/" in name or self._may_be(home + b"/" + name) for name in names(dash, ext))
 
-    def _is_there(self, path: bytes) -> bool:
+    def _may_be(self, path: bytes) -> bool:
+        """Where nobody can tell, whoever looks at it is to say so."""
         try:
             self._disk.stat(path)
-        except (OSError, ValueError):
-            return False
+        except OSError as error:
+            return error.errno not in ABSENT
+        except ValueError:
+            return False  # a name with a NUL
         return True
+
+
+def _see_none(_: bytes) -> None:
+    """What a home has under a name, where that is known to be nothing."""
 
 
 def plan_in(disk: Disk, home: bytes, dash: bytes, ext: bytes, default: bytes) -> Plan:

@@ -422,7 +422,7 @@ class LocalStore:
             return self._resident_body(number)
         if entry.body is not None:
             return BytesBody(entry.body)
-        return body_of(self._disk, self._layout, entry)
+        return body_of(self._disk, entry, self._layout.mess(number))
 
     def _resident_body(self, number: int) -> Body:
         size = self._residents[number].size

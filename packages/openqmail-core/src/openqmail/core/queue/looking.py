@@ -154,7 +154,7 @@ class _Queue:
         if entry is not None and layout is not None:
             if entry.large and not paths.exists(self._disk, layout.mess(number)):
                 return FileBody(self._disk, layout.pool(number), 0, entry.size, entry.digest)
-            return body_of(self._disk, layout, entry)
+            return body_of(self._disk, entry, layout.mess(number))
         if number in self.odd:
             raise TemporaryFailure(self.odd[number])
         if number not in self.residents and number not in self._todo:

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from openqmail.core.__about__ import __version__
 from openqmail.core.send.tally import BOUNDS
 from openqmail.core.service.figures import FIGURES, PREFIX, SUPERVISED, Figure, Numbers, numbers_of
-from openqmail.core.service.supervisor.messages import Figures, Process
+from openqmail.core.service.frames.supervision import Figures, Process
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 

@@ -11,7 +11,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 
 from openqmail.core.__about__ import __version__
@@ -30,13 +29,13 @@ from openqmail.core.queue import SendMutex
 from openqmail.core.remote import Keys, Remote, Timeouts, tcpto
 from openqmail.core.service.admin import AdminSocket
 from openqmail.core.service.checking import DirectChecks
+from openqmail.core.service.frames.supervision import Process, State
 from openqmail.core.service.listeners import Listeners
 from openqmail.core.service.programs import ProgramRunner
 from openqmail.core.service.queueing import Ending, Queueing
 from openqmail.core.service.sockets import Bound, addresses, bind, bind_local, unlink_local
-from openqmail.core.service.status import Status, resident, status_of
+from openqmail.core.service.status import Status, resident, serving, status_of
 from openqmail.core.service.supervisor.machine import DRAIN
-from openqmail.core.service.supervisor.messages import Process, State
 from openqmail.core.service.waiting import until
 from openqmail.core.service.watch import CHANGED, Watch
 from openqmail.core.smtpd import client_resolver
@@ -251,11 +250,3 @@ class Mta:
             resolver=client_resolver(self._settings),
             tls=self._tls,
         )
-
-
-def serving(home: Home, listen: Iterable[tuple[str, str]], pid: int, found: str) -> str:
-    """The line that says that everything is there."""
-    where = ", ".join(f"{service} {address}" for service, address in listen)
-    where = where or "no listeners, control/listen names none"
-    more = f"; {found}" if found else ""
-    return f"openqmail {__version__} serving {home.path}: {where}, pid {pid}{more}"

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import os
 import resource
+import ssl
 import sys
 
 import msgspec
@@ -78,6 +79,8 @@ def _import_all() -> None:
                 extensions.load(group, name)
     load_late()
     hashing.load_late()
+    for kind in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER):
+        ssl.SSLContext(kind)  # OpenSSL's own start: 2 MiB for each process that makes it for itself
     for module in _LATE:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)

@@ -1,13 +1,15 @@
-"""The form of `openqmail status --json`."""
+"""How the service is: the line that says that it serves, and the form of `openqmail status --json`."""
 
 import os
+from collections.abc import Iterable
 
 import msgspec
 
-from openqmail.core.__about__ import FOLDER
+from openqmail.core.__about__ import FOLDER, __version__
+from openqmail.core.control.home import Home
 from openqmail.core.ports import QueueTotals
+from openqmail.core.service.frames.supervision import Process, State
 from openqmail.core.service.queueing import Queueing
-from openqmail.core.service.supervisor.messages import Process, State
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -57,3 +59,11 @@ def resident(pid: int) -> int:
             return int(table.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def serving(home: Home, listen: Iterable[tuple[str, str]], pid: int, found: str) -> str:
+    """The line that says that everything is there."""
+    where = ", ".join(f"{service} {address}" for service, address in listen)
+    where = where or "no listeners, control/listen names none"
+    more = f"; {found}" if found else ""
+    return f"openqmail {__version__} serving {home.path}: {where}, pid {pid}{more}"

@@ -5,9 +5,9 @@ What is read here is shown, warned about and compared; whether a chain holds is 
 
 import base64
 import binascii
-import calendar
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -141,8 +141,8 @@ def _time(one: Element) -> int:
         text = ("19" if text[:2] >= "50" else "20") + text
     if not re.fullmatch(r"[0-9]{14}Z", text):
         raise ValueError(text)
-    numbers = (int(text[:4]), *(int(text[at : at + 2]) for at in range(4, 14, 2)))
-    return calendar.timegm((*numbers, 0, 0, 0))
+    month, day, hour, minute, second = (int(text[at : at + 2]) for at in range(4, 14, 2))
+    return int(datetime(int(text[:4]), month, day, hour, minute, second, tzinfo=UTC).timestamp())
 
 
 def _hash(algorithm: Element) -> str:

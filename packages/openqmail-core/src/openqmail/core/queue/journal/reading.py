@@ -5,7 +5,6 @@ import os
 from openqmail.core.queue.body import FileBody
 from openqmail.core.queue.index import Entry, Segment
 from openqmail.core.queue.journal.records import Submitted, bounce_of, decode_head
-from openqmail.core.queue.layout.paths import Layout
 from openqmail.core.queue.store import Progress, Stored
 from openqmail.core.queue.unreadable import unreadable
 from openqmail.core.values import Body, BytesBody, MessageId, QueueDamaged, TemporaryFailure
@@ -32,10 +31,10 @@ def stored(disk: Disk, entry: Entry) -> Stored:
     )
 
 
-def body_of(disk: Disk, layout: Layout, entry: Entry) -> Body:
-    """Where the body of a message lies: in a file of its own, or behind its record."""
+def body_of(disk: Disk, entry: Entry, mess: bytes) -> Body:
+    """Where the body of a message lies: in a file of its own, which is `mess`, or behind its record."""
     if entry.large:
-        return FileBody(disk, layout.mess(entry.number), 0, entry.size, entry.digest)
+        return FileBody(disk, mess, 0, entry.size, entry.digest)
     return BytesBody(small_body(disk, entry))
 
 

@@ -21,7 +21,7 @@ from openqmail.core.service.frames.rights import close_all
 from openqmail.core.service.frames.serving import DeliveryServer
 from openqmail.core.values import MOST_WHY, Body, MessageId, Result
 
-AT_ONCE = 5
+AT_ONCE = 10
 """Reports that are told without waiting for the other deliveries of a turn, each of which makes a file:
 the queue goes on with these meanwhile."""
 

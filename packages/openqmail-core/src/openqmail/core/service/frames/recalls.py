@@ -47,9 +47,8 @@ class _Counter:
     def __init__(self) -> None:
         self.keeping: set[Holder] = set()
         self.called: set[Holder] = set()
-        self.awaited: set[Holder] = set()
+        self.awaited: dict[Holder, TimerHandle] = {}
         self.waiting: deque[Want] = deque()
-        self.timer: TimerHandle | None = None
 
 
 class Recalls:
@@ -116,23 +115,21 @@ class Recalls:
         return known
 
     def _let_go(self, holder: Holder, known: _Counter) -> None:
-        for some in (known.keeping, known.called, known.awaited):
-            some.discard(holder)
+        known.keeping.discard(holder)
+        known.called.discard(holder)
+        if timer := known.awaited.pop(holder, None):
+            timer.cancel()
 
     def _call(self, want: Want, known: _Counter) -> None:
         """All who may keep something; he who wants some has used up what he had."""
-        called = known.keeping - known.called - {want.holder}
-        for holder in called:
+        loop = asyncio.get_running_loop()
+        for holder in known.keeping - known.called - {want.holder}:
             holder.recall(want.counter)
-        known.called |= called
-        known.awaited |= called
-        if known.awaited and known.timer is None:
-            loop = asyncio.get_running_loop()
-            known.timer = loop.call_later(PATIENCE, self._wait_no_more, want.counter, known)
+            known.called.add(holder)
+            known.awaited[holder] = loop.call_later(PATIENCE, self._wait_no_more, holder, want.counter, known)
 
-    def _wait_no_more(self, counter: bytes, known: _Counter) -> None:
-        known.timer = None
-        known.awaited.clear()
+    def _wait_no_more(self, holder: Holder, counter: bytes, known: _Counter) -> None:
+        del known.awaited[holder]
         self._go_on(counter, known)
 
     def _go_on(self, counter: bytes, known: _Counter) -> None:
@@ -143,9 +140,6 @@ class Recalls:
                 return
             known.waiting.popleft()
             self._give(want, want.count if room is None else max(0, min(want.count, room)))
-        if known.timer is not None and not known.awaited:
-            known.timer.cancel()
-            known.timer = None
         if not known.keeping and not known.called:
             self._counters.pop(counter, None)
 

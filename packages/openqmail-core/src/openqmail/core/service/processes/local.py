@@ -23,6 +23,7 @@ from collections import deque
 
 from openqmail.core.control.accounts import Account
 from openqmail.core.control.assign import Users, owner_of
+from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.spawning import (
@@ -38,7 +39,6 @@ from openqmail.core.service.processes.logins import LoginChecks
 from openqmail.core.service.processes.process import Inherited
 from openqmail.core.service.processes.programs import run_programs
 from openqmail.core.service.processes.worker import run_worker
-from openqmail.core.service.supervisor import messages as said
 from openqmail.core.values import Outcome, Result
 
 MOST = 100

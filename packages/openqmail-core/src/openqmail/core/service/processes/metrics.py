@@ -7,9 +7,9 @@ most once a second.  Imported only where it is wanted, before the process is con
 import asyncio
 
 from openqmail.core.service.exposition import CONTENT_TYPE, exposed
+from openqmail.core.service.frames.supervision import Figures
 from openqmail.core.service.processes.process import Process
 from openqmail.core.service.scraping import Page, Scraping
-from openqmail.core.service.supervisor.messages import Figures
 
 FRESH = 1.0
 """Seconds for which figures are told again: the others tell theirs no more often."""

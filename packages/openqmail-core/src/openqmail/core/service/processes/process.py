@@ -19,10 +19,10 @@ from openqmail.core.control.settings import Listener, Settings
 from openqmail.core.log import Alert, LogWriter
 from openqmail.core.remote import Keys
 from openqmail.core.service.figures import Counts
+from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.local_client import MOST, LocalClient
-from openqmail.core.service.supervisor import messages as said
 from openqmail.core.tls import ServerTls
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import SystemClock

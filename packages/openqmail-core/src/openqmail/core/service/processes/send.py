@@ -12,10 +12,10 @@ from openqmail.core.queue import Locked, SendMutex
 from openqmail.core.service.admin import AdminSocket
 from openqmail.core.service.frames.remote import RemoteClient
 from openqmail.core.service.frames.submission import SubmissionServer
+from openqmail.core.service.frames.supervision import State
 from openqmail.core.service.processes.process import Process, local_client
 from openqmail.core.service.queueing import Ending, QueueFigures, Queueing
 from openqmail.core.service.status import Status, status_of
-from openqmail.core.service.supervisor.messages import State
 from openqmail.core.service.waiting import LOOK_AGAIN
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import PosixDisk

@@ -21,13 +21,13 @@ from openqmail.core.service.confine import (
     limit_memory,
     wall_in,
 )
+from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.loops import close_all_but, new_loop
 from openqmail.core.service.processes import gate, remote, send, smtpd, unraisable
 from openqmail.core.service.processes.forking import forked
 from openqmail.core.service.processes.local import run_spawner
 from openqmail.core.service.processes.process import Inherited, Process
-from openqmail.core.service.supervisor import messages as said
 from openqmail.core.service.supervisor.machine import Role
 from openqmail.core.service.supervisor.running import Running
 from openqmail.core.values import ControlError, OpenqmailError

@@ -7,7 +7,7 @@ begins anew with the supervisor's program, as counters of Prometheus may.
 from collections.abc import Iterable
 
 from openqmail.core.service import figures
-from openqmail.core.service.supervisor import messages as said
+from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.supervisor.running import Running, processes
 
 

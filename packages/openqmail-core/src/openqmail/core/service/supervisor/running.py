@@ -5,9 +5,9 @@ import socket
 from collections.abc import Iterable, Iterator
 
 from openqmail.core.service.figures import Numbers
+from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.status import resident
-from openqmail.core.service.supervisor import messages as said
 from openqmail.core.service.supervisor.legacy import ChildLeft
 from openqmail.core.service.supervisor.machine import ChildState, Role
 

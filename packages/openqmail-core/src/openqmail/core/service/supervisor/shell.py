@@ -20,12 +20,12 @@ from openqmail.core.control.settings import Settings
 from openqmail.core.log import Alert, LogWriter, Notice
 from openqmail.core.service import sockets
 from openqmail.core.service.confine import walls_of
+from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.lock import HomeLock
-from openqmail.core.service.mta import serving
 from openqmail.core.service.processes.process import Inherited
+from openqmail.core.service.status import serving
 from openqmail.core.service.supervisor import machine as mind
-from openqmail.core.service.supervisor import messages as said
 from openqmail.core.service.supervisor.children import start
 from openqmail.core.service.supervisor.counting import Totals
 from openqmail.core.service.supervisor.ground import Ground
