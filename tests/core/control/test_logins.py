@@ -26,6 +26,7 @@ from openqmail.core.sasl import (
     Facts,
     Granted,
     Hash,
+    Later,
     No,
     Plain,
     Secrets,
@@ -129,6 +130,20 @@ def test_of_several_hashes_each_counts_and_only_the_weak_one_is_replaced(home: H
     assert [one.kind for one in entries[b"alice"].secrets] == ["argon2id"] * 2, (
         "a verifier is for one password"
     )
+
+
+def test_beside_a_hash_that_cannot_be_checked_the_others_count_and_their_no_is_one(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown() -> None:
+        raise TemporaryFailure("this host has no libcrypt")
+
+    logins = store(home, f"alice:{LONG} {hash_password(b'second').written()}", f"bob:{LONG}")
+    monkeypatch.setattr("openqmail.core.control.hashing._libcrypt", unknown)
+    assert answer(logins, "alice", b"second") == Yes(b"alice")
+    judged = logins.answer(CheckPassword(b"alice", b"guess"))
+    assert (judged.answer, judged.trouble) == (Later(refused=True), "this host has no libcrypt")
+    assert answer(logins, "bob", b"guess") == Later(), "nobody has said no"
 
 
 def test_a_verifier_or_a_plain_secret_alone_checks_passwords(home: Home) -> None:

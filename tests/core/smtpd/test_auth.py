@@ -237,6 +237,22 @@ def test_three_wrong_ones_end_the_session(clear: Any) -> None:
     run(story)
 
 
+def test_three_guesses_end_the_session_also_where_the_client_is_told_to_come_again(
+    clear: Any, users: Path
+) -> None:
+    users.unlink()
+    users.mkdir()  # cannot be read
+
+    async def story() -> None:
+        async with clear(checkpassword=(b"/bin/true",)) as server:
+            client = await hello(server)
+            replies = [await log_in(client, b"\0alice\0guess") for _ in range(3)]
+            assert [reply[:9] for reply in replies] == [b"454 4.7.0", b"454 4.7.0", b"421 4.7.0"]
+            assert await client.rest() == b""
+
+    run(story)
+
+
 def test_too_many_failures_lock_out_by_network_and_say_so(clear: Any) -> None:
     async def story() -> None:
         async with clear(authfailures=2) as server:

@@ -30,6 +30,7 @@ from openqmail.core.sasl import (
     CheckResponse,
     CheckToken,
     Hash,
+    Later,
     No,
     Plain,
     Query,
@@ -55,10 +56,12 @@ DUMMY = Hash(
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """`rehash`: to be applied (enrolment.apply), where the login's hash is of an older kind."""
+    """`rehash`: to be applied (enrolment.apply), where the login's hash is of an older kind.  `trouble`: a
+    sentence, where a hash cannot be checked."""
 
     answer: Answer
     rehash: Rehash | None = None
+    trouble: str = ""
 
 
 class _State(msgspec.Struct, frozen=True):
@@ -143,7 +146,9 @@ def _check_password(entry: Entry | None, password: bytes, dummy: Hash) -> Judgem
     """Against every hash; only where there is none, against the other forms of the password."""
     said = tuple(dict.fromkeys((prepared(password), password)))
     hashes = [one for one in entry.secrets if isinstance(one, Hash)] if entry else []
-    found = next((one for one in hashes if any(matches(one, form) for form in said)), None)
+    matching = {one: _matches(one, said) for one in hashes}
+    found = next((one for one in hashes if matching[one] is True), None)
+    trouble = next((why for why in matching.values() if isinstance(why, str)), "")
     if not any(map(_is_argon2, hashes)):
         for form in said:
             matches(dummy, form)
@@ -151,6 +156,8 @@ def _check_password(entry: Entry | None, password: bytes, dummy: Hash) -> Judgem
         return Judgement(No())
     if found is not None:
         return Judgement(Yes(entry.login), _rehash(entry, found, said[0], len(hashes)))
+    if trouble:
+        return Judgement(Later(refused=False in matching.values()), trouble=trouble)
     if hashes:
         return Judgement(No())
     verifier, plain = _first(entry, ScramVerifier), _first(entry, Plain)
@@ -159,6 +166,14 @@ def _check_password(entry: Entry | None, password: bytes, dummy: Hash) -> Judgem
     else:
         good = plain is not None and _same(plain.password, said)
     return Judgement(Yes(entry.login) if good else No())
+
+
+def _matches(one: Hash, said: Iterable[bytes]) -> bool | str:
+    """Whether it is the hash of one of these; why that cannot be told."""
+    try:
+        return any(matches(one, form) for form in said)
+    except TemporaryFailure as error:
+        return str(error)
 
 
 def _rehash(entry: Entry, found: Hash, password: bytes, hashes: int) -> Rehash | None:

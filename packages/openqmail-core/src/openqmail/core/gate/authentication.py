@@ -177,7 +177,7 @@ class _Attempt:
                 else:
                     self._grant(identity)
             case Denied(reason):
-                self._deny("wrong" if reason == WRONG else "later" if reason == LATER else "malformed")
+                self._deny(self._why(reason))
 
     async def _ask(self, query: Query) -> None:
         answer: Answer = Later()
@@ -190,7 +190,7 @@ class _Attempt:
 
     def _heard(self, answer: Answer) -> None:
         assert self._server is not None
-        if isinstance(answer, No):
+        if isinstance(answer, No) or (isinstance(answer, Later) and answer.refused):
             self._fail()
         self._carry_out(self._server.answer(answer))
         if self._gone:  # it does not hear what comes of it
@@ -210,7 +210,7 @@ class _Attempt:
         self._end()
 
     def _deny(self, kind: Denial) -> None:
-        pause = self._fail() if kind == "wrong" else 0.0
+        pause = self._fail() if kind in ("wrong", "undecided") else 0.0
         client = self._client
         if kind != "malformed":
             self._gate.log(
@@ -229,6 +229,11 @@ class _Attempt:
         else:
             self._tell(SaslDenied(kind))
         self._end()
+
+    def _why(self, reason: bytes) -> Denial:
+        if reason == LATER:
+            return "undecided" if self._counted else "later"
+        return "wrong" if reason == WRONG else "malformed"
 
     def _fail(self) -> float:
         """Count it, once; how long to keep the answer back."""
