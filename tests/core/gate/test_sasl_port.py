@@ -23,6 +23,7 @@ from openqmail.core.world import SimulatedClock
 CLIENT = SaslClient("192.0.2.1", 40001, "submission")
 ELSEWHERE = SaslClient("198.51.100.1", 40001, "submission")
 FACTS = Facts(True, {"tls-server-end-point": b"binding"}, b"mail.a.example")
+FACTS_WITHOUT_BINDING = Facts(True)
 WRONG, LATER, LOCKED, MALFORMED = map(SaslDenied, ("wrong", "later", "locked", "malformed"))
 UNDECIDED = SaslDenied("undecided")
 
@@ -156,6 +157,43 @@ def test_who_hangs_up_before_the_answer_is_counted(doors):
             while sum(isinstance(one, log.AuthRefused) for one in real.log.events) < 3:
                 await asyncio.sleep(0.001)
             assert await plain(port) == LOCKED
+
+    run(story)
+
+
+SALTED = (b"SCRAM-SHA-256", b"n,,n=alice,r=abcdefgh")
+
+
+@pytest.mark.parametrize("end", ["abort", "malformed", "time"])
+def test_who_has_a_salt_told_and_goes_is_counted(doors, monkeypatch, end):
+    monkeypatch.setattr(module, "SECONDS", 0.05 if end == "time" else 60)
+
+    async def story():
+        async with doors(failures=3) as (real, port, _):
+            for number in range(3):
+                exchange = port.sasl(SALTED[0], CLIENT, FACTS_WITHOUT_BINDING)
+                assert isinstance(await soon(exchange.respond(SALTED[1])), SaslChallenge)
+                if end == "abort":
+                    exchange.abort()
+                elif end == "malformed":
+                    assert await soon(exchange.respond(b"x")) == MALFORMED
+                while len(real.log.events) <= number:
+                    await asyncio.sleep(0.001)
+            assert await plain(port) == LOCKED
+            assert [one.why for one in real.log.events] == ["abandoned"] * 3 + ["locked"]
+
+    run(story)
+
+
+def test_an_exchange_that_ends_well_or_tells_no_salt_is_not_counted(doors):
+    async def story():
+        async with doors(failures=1) as (_, port, _):
+            for mechanism, said in ((b"LOGIN", None), (b"CRAM-MD5", None), (b"SCRAM-SHA-256", None)):
+                exchange = port.sasl(mechanism, CLIENT, FACTS)
+                assert isinstance(await soon(exchange.respond(said)), SaslChallenge)
+                exchange.abort()
+            for _ in range(3):
+                assert await attempt(port, b"SCRAM-SHA-256", ALICE, PASSWORD) == SaslGranted(ALICE)
 
     run(story)
 

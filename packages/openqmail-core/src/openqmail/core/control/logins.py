@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections import Counter
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from openqmail.core.control.smtpauth import (
     offered,
     parse_smtpauth,
     read_smtpauth,
+    salt_key,
     written,
 )
 from openqmail.core.sasl import (
@@ -43,7 +45,7 @@ from openqmail.core.sasl import (
     make_verifier,
     prepared,
 )
-from openqmail.core.sasl.secret import SALT
+from openqmail.core.sasl.secret import SALT, Looks
 from openqmail.core.values import ControlError, TemporaryFailure
 
 S = TypeVar("S", Hash, ScramVerifier, Plain)
@@ -71,15 +73,16 @@ class _State(msgspec.Struct, frozen=True):
     entries: Entries
     problems: tuple[ControlError, ...]
     dummy: Hash
-    like: ScramVerifier | None
+    key: bytes | None
+    looks: Looks
     mechanisms: frozenset[bytes]
 
 
-_NOTHING = _State(None, {}, (), DUMMY, None, frozenset())
+_NOTHING = _State(None, {}, (), DUMMY, None, {}, frozenset())
 
 
 class Logins:
-    """`key`: of the verifiers that are made up, random, one for as long as the process lives."""
+    """`key`: of the verifiers that are made up, random, where the file has none."""
 
     def __init__(self, path: str, key: bytes | None = None) -> None:
         self._path = path
@@ -112,7 +115,7 @@ class Logins:
             return _check_password(entry, query.password, state.dummy)
         if isinstance(query, CheckResponse):
             return Judgement(_check_response(entry, query))
-        made_up = false_verifier(self._key, name, state.like)  # always, as it takes its time
+        made_up = false_verifier(state.key or self._key, name, state.looks)  # always, as it takes its time
         verifier = _first(entry, ScramVerifier) or made_up
         return Judgement(Secrets(entry.login if entry else query.login, verifier))
 
@@ -122,12 +125,16 @@ class Logins:
         if version is None:
             self._state = _NOTHING
         elif version != self._state.version:
-            entries, problems = parse_smtpauth(read_smtpauth(self._path))
+            content = read_smtpauth(self._path)
+            entries, problems = parse_smtpauth(content)
             every = [one for entry in entries.values() for one in entry.secrets]
             dummy = next((one for one in every if _is_argon2(one)), DUMMY)
             assert isinstance(dummy, Hash)
-            like = _of(every, ScramVerifier)
-            self._state = _State(version, entries, tuple(problems), dummy, like, offered(entries))
+            looks = Counter(
+                (one.iterations, len(one.salt)) for one in every if isinstance(one, ScramVerifier)
+            )
+            key = salt_key(content)
+            self._state = _State(version, entries, tuple(problems), dummy, key, looks, offered(entries))
         return self._state
 
 
@@ -212,8 +219,4 @@ def _is_argon2(one: Secret) -> bool:
 
 
 def _first(entry: Entry | None, kind: type[S]) -> S | None:
-    return _of(entry.secrets, kind) if entry else None
-
-
-def _of(secrets_: Iterable[Secret], kind: type[S]) -> S | None:
-    return next((one for one in secrets_ if isinstance(one, kind)), None)
+    return next((one for one in entry.secrets if isinstance(one, kind)), None) if entry else None
