@@ -437,6 +437,22 @@ def test_messages_and_recipients_of_a_login_are_limited_whoever_connects(submiss
     run(story)
 
 
+def test_a_login_that_is_written_in_another_case_has_no_limit_of_its_own(submission: Any) -> None:
+    async def story() -> None:
+        limits = {"loginmessagesperhour": 2, "loginrecipientsperhour": 2}
+        async with submission(checkpassword=(b"/bin/true",), **limits) as server:
+            replies = []
+            for login in (b"alice", b"Alice", b"ALICE"):
+                client = await hello(server)
+                assert (await log_in(client, b"\0%b\0" % login + PASSWORD))[:3] == b"235"
+                await client.say(b"MAIL FROM:<s@a.example>")
+                replies.append((await client.say(b"RCPT TO:<a@b.example>"))[:3])
+                await client.say(b"RSET")
+            assert replies == [b"250", b"250", b"503"]
+
+    run(story)
+
+
 async def submitted(submission: Any, message: bytes) -> tuple[bytes, bytes]:
     """The reply, and what is in the queue behind our Received."""
     async with submission() as server:
