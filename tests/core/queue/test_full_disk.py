@@ -300,6 +300,21 @@ def test_a_slow_delivery_does_not_keep_new_mail_out_of_a_small_disk(stage, crash
 
 
 @pytest.mark.parametrize("crash", [None, 1, 2, 3])
+def test_a_slow_delivery_in_the_segment_that_is_written_to_does_not_keep_new_mail_out(stage, crash):
+    """There is less room above the watermark than a segment takes."""
+    small_disk(stage, 1 << 20)
+
+    async def story(store, _):
+        slow = (await store.submit(to(b"slow@remote"), b"slow\n")).id.number
+        await until_refused(store)
+        return {slow, (await until_taken(store)).id.number}
+
+    there = stage.run(story, close=False)
+    stage.crash(crash)
+    assert stage.look().keys() == there
+
+
+@pytest.mark.parametrize("crash", [None, 1, 2, 3])
 def test_with_no_byte_left_the_reserve_serves_to_let_go_what_has_ended(stage, crash):
     async def story(store, _):
         kept = [(await store.submit(ONE, b"%d\n" % step)).id.number for step in range(2)]

@@ -265,8 +265,10 @@ class Keeper:
 
     def carry(self, sequences: Collection[int]) -> None:
         """If what cannot be brought into the files pins one of these segments, all of it is written
-        anew, in its order, so that they can go."""
+        anew, in its order, so that they can go; not for the one that is written to, where the copy would
+        lie, too."""
         stuck = [*self._waiting, *self._stuck]
+        sequences = {*sequences} - {self._journal.segments[-1].sequence}
         if any(one.carried for one in stuck):
             return
         if any(one.pinned.sequence in sequences for one in stuck):
