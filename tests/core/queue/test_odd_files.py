@@ -345,6 +345,35 @@ def test_a_result_that_cannot_be_written_keeps_no_segment_but_the_newest(start):
     assert [one.outcome is None for one in stored.progress] == [False, True]
 
 
+def test_a_message_that_cannot_be_moved_holds_up_none_of_the_next():
+    """A folder has the name of its list."""
+    stage = Stage(1)
+
+    async def story(store, _):
+        numbers = [(await store.submit(TWO, b"%d\n" % step)).id.number for step in range(4)]
+        odd = stage.layout.files(numbers[1]).local
+        stage.disk.make(odd)
+        for number in numbers:
+            await store.record(number, (deferred(0),), DUE, False)
+        await until_moved(store, numbers[0], *numbers[2:])
+        assert await store.settle() == 1
+        with pytest.raises(TemporaryFailure, match="mend it"):
+            await store.hold(numbers[1], "why")
+        await store.hold(numbers[0], "why")
+        return odd
+
+    odd = stage.run(story)
+    [told] = stage.reports
+    assert odd.decode() in told
+    assert {body for _, body in stage.look().values()} == {b"%d\n" % step for step in range(4)}
+    stage.disk.rmdir(odd)
+
+    async def again(store, _):
+        assert await store.settle() == 0
+
+    stage.run(again)
+
+
 def test_a_result_that_was_written_anew_and_then_mended_goes_where_it_belongs():
     stage = Stage(1)
     [wrong] = moved_by(stage, 1)

@@ -5,6 +5,7 @@ one of the layout.  A result that comes in between makes the files out of date, 
 written again; a message that ends in between is withdrawn.
 """
 
+import os
 from asyncio import Future
 from collections.abc import Callable, Sequence
 
@@ -15,6 +16,7 @@ from openqmail.core.queue.journal.records import Moved, encode_record
 from openqmail.core.queue.keeper import Keeper
 from openqmail.core.queue.layout.mover import Mover
 from openqmail.core.queue.layout.outgoing import Departing, Ready, outgoing
+from openqmail.core.queue.layout.paths import ITS_OWN
 from openqmail.core.queue.pool import Pool
 from openqmail.core.queue.store import Router
 from openqmail.core.queue.turns import AGAIN, Turns
@@ -26,6 +28,10 @@ GATHER = 0.2
 
 BATCH = 256
 BATCH_BYTES = 16 * 1024 * 1024
+
+
+Went = Ready | OpenqmailError | OSError
+"""What became of a message: its files are durable; it could not be read; they could not be written."""
 
 
 class Departures:
@@ -121,27 +127,32 @@ class Departures:
         if batch:
             self._turns.start(lambda ready, error: self._moved(batch, ready, error), self._write, batch)
 
-    def _write(self, batch: Sequence[Departing]) -> list[Ready | OpenqmailError]:
+    def _write(self, batch: Sequence[Departing]) -> list[Went]:
         """In the thread: what became of each.  Raises OSError."""
-        ready: list[Ready | OpenqmailError] = []
+        ready: list[Went] = []
         for departing in batch:
             try:
-                one = outgoing(self._disk, departing, self._route)
+                ready.append(self._prepared(departing))
             except OpenqmailError as error:
                 ready.append(error)
-                continue
-            if self._mover.is_taken(one.files):
-                number = one.files.number
-                ready.append(TemporaryFailure(f"a foreign qmail-queue has the number {number} just now"))
-                continue
-            ready.append(one)
-        self._mover.write([one.files for one in ready if isinstance(one, Ready)])
+            except OSError as error:
+                if error.errno not in ITS_OWN:
+                    raise
+                ready.append(error)
+        faults = iter(self._mover.write([one.files for one in ready if isinstance(one, Ready)]))
+        return [next(faults) or one if isinstance(one, Ready) else one for one in ready]
+
+    def _prepared(self, departing: Departing) -> Ready:
+        """Raises OSError, TemporaryFailure, QueueDamaged."""
+        ready = outgoing(self._disk, departing, self._route)
+        if self._mover.is_taken(ready.files):
+            raise TemporaryFailure("a foreign qmail-queue has this number just now")
         return ready
 
     def _moved(
         self,
         batch: list[Departing],
-        ready: list[Ready | OpenqmailError] | None,
+        ready: list[Went] | None,
         error: BaseException | None,
     ) -> None:
         again = []
@@ -154,11 +165,12 @@ class Departures:
             elif isinstance(one, Ready) and not entry.changed and not entry.ended:
                 self._resides(entry, one)
             elif not entry.ended:
-                again.append(entry.number)
-                if not isinstance(one, Ready) and ready is not None:
-                    entry.written = departing.again
                 if isinstance(one, OpenqmailError):
-                    error = error or one
+                    entry.written = departing.again
+                if isinstance(one, OpenqmailError | OSError):
+                    self._stays(entry.number, one)
+                else:
+                    again.append(entry.number)
         if error is not None:
             self.leave(again, AGAIN)
             self._turns.fail(f"mail cannot be moved from the journal to {self._turns.where}", error)
@@ -166,6 +178,16 @@ class Departures:
                 self._tell(number, TemporaryFailure(str(self._turns.failed)))
         elif again:
             self.leave(again)
+
+    def _stays(self, number: int, error: OpenqmailError | OSError) -> None:
+        """Something is wrong with this message alone: the others go on."""
+        why = str(error)
+        if isinstance(error, OSError):
+            why = f"{os.fsdecode(error.filename or self._turns.where)}: {error.strerror}; mend it"
+        what = f"message {number} cannot be moved from the journal to {self._turns.where}"
+        self._turns.tell(what, f"{what}: {why}")
+        self._tell(number, TemporaryFailure(f"{what}: {why}"))
+        self._turns.loop.call_later(AGAIN, self.leave, (number,))
 
     def _resides(self, entry: Entry, ready: Ready) -> None:
         """The files are durable: from its record on, the message is in the layout."""

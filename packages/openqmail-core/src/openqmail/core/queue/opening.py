@@ -220,7 +220,7 @@ class Opening:
         for number, entry in self._found.entries.items():
             self._parts.mover.withdraw(number, large=entry.large, touched=touched)
             entry.written = False
-        if touched.folders:
+        if self._found.entries:
             self._parts.syncer.sync(touched.paths, touched.folders)
 
     def _withdraw_ended(self) -> None:
