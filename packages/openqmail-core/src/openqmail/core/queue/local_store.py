@@ -145,7 +145,7 @@ class LocalStore:
         disk, clock, loop = self._disk, self._clock, self._loop
         layout = self._layout = paths.prepare(disk, self._queue_folder)
         found = recover(disk, self._folder, self._salvage)
-        write_again(disk, found)  # first, as what follows acts on what it says
+        write_again(disk, self._folder, found)  # first, as what follows acts on what it says
         if not self._salvage:
             check_journal(disk, self._queue_folder, found)
         found.queue = found.queue or self._entropy(16)
