@@ -71,6 +71,27 @@ def test_what_has_just_been_accepted_can_be_held():
     assert seen[large][0].held == "big" and seen[large][1] == b"large\n" * 1000
 
 
+def test_a_message_is_held_and_released_while_results_of_other_mail_never_stop_coming():
+    stage = Stage(1)
+
+    async def story(store, _):
+        number, other = await moved(store), await moved(store)
+
+        async def results():
+            for step in range(1_000_000):
+                store.record(other, (), (NOW + step, 0), False)
+                await asyncio.sleep(0.005)
+
+        flood = asyncio.ensure_future(results())
+        await asyncio.sleep(0.1)
+        for verb in (lambda: store.hold(number, "why"), lambda: store.release(number)):
+            store.record(number, (deferred(0),), (NOW + 500, 0), False)
+            await within(2, verb())
+        flood.cancel()
+
+    stage.run(story)
+
+
 def test_holding_what_is_not_there_is_an_error():
     stage = Stage(1)
 

@@ -364,7 +364,7 @@ class Keeper:
 
     async def _in_files(self, number: int) -> None:
         while number in self._pending:
-            await self._turns.quiet()
+            await self._turns.passed()
             if self._turns.failed is not None or number in self._stuck_numbers():
                 why = self._turns.failed or "what became of it cannot be written to its files"
                 raise TemporaryFailure(f"message {number}: {why}")
