@@ -210,6 +210,29 @@ def test_what_does_not_belong_among_the_held_is_named_and_left_alone():
     assert stage.disk.contents(QUEUE + b"/held/strange")[0] == b"?"
 
 
+def test_a_strangers_file_beside_a_held_message_is_named_and_keeps_nothing_back():
+    """As editors leave one of a text that was looked at."""
+    stage = Stage(1)
+
+    async def story(store, _):
+        number = await moved(store)
+        await store.hold(number, "why")
+        return number
+
+    number = stage.run(story)
+    backup = QUEUE + b"/held/%d/mess~" % number
+    stage.put(backup, b"?")
+
+    async def release(store, _):
+        await store.release(number)
+        assert store.load(number).held is None and content(store, number) == b"x\n"
+
+    stage.run(release)
+    assert stage.look()[number][1] == b"x\n"
+    assert len(stage.reports) == 2 and all("mess~ is not a held message's" in told for told in stage.reports)
+    assert stage.disk.contents(backup)[0] == b"?"
+
+
 def test_holding_a_message_that_ends_meanwhile_is_told():
     stage = Stage(1)
 
