@@ -346,27 +346,29 @@ def test_a_result_that_cannot_be_written_keeps_no_segment_but_the_newest(start):
 
 
 def test_a_message_that_cannot_be_moved_holds_up_none_of_the_next():
-    """A folder has the name of its list."""
+    """Folders have the names of lists."""
     stage = Stage(1)
 
     async def story(store, _):
-        numbers = [(await store.submit(TWO, b"%d\n" % step)).id.number for step in range(4)]
-        odd = stage.layout.files(numbers[1]).local
-        stage.disk.make(odd)
+        numbers = [(await store.submit(TWO, b"%d\n" % step)).id.number for step in range(9)]
+        odd = [number for number in numbers if number % 3 == 1]
+        for number in odd:
+            stage.disk.make(stage.layout.files(number).local)
         for number in numbers:
             await store.record(number, (deferred(0),), DUE, False)
-        await until_moved(store, numbers[0], *numbers[2:])
-        assert await store.settle() == 1
-        with pytest.raises(TemporaryFailure, match="mend it"):
-            await store.hold(numbers[1], "why")
-        await store.hold(numbers[0], "why")
+        await until_moved(store, *(number for number in numbers if number not in odd))
+        assert await store.settle() == len(odd) > 1
+        with pytest.raises(TemporaryFailure, match=rf"local/1/{odd[0]}: .*mend it"):
+            await store.hold(odd[0], "why")
+        await store.hold(next(number for number in numbers if number not in odd), "why")
         return odd
 
     odd = stage.run(story)
     [told] = stage.reports
-    assert odd.decode() in told
-    assert {body for _, body in stage.look().values()} == {b"%d\n" % step for step in range(4)}
-    stage.disk.rmdir(odd)
+    assert f"local/1/{odd[0]}" in told, "one of them is told, for all"
+    assert {body for _, body in stage.look().values()} == {b"%d\n" % step for step in range(9)}
+    for number in odd:
+        stage.disk.rmdir(stage.layout.files(number).local)
 
     async def again(store, _):
         assert await store.settle() == 0

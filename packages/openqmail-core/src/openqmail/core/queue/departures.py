@@ -180,13 +180,15 @@ class Departures:
             self.leave(again)
 
     def _stays(self, number: int, error: OpenqmailError | OSError) -> None:
-        """Something is wrong with this message alone: the others go on."""
-        why = str(error)
+        """Something is wrong with this message alone: others go on.  Of many in one folder one is told."""
+        why = what = str(error)
         if isinstance(error, OSError):
-            why = f"{os.fsdecode(error.filename or self._turns.where)}: {error.strerror}; mend it"
-        what = f"message {number} cannot be moved from the journal to {self._turns.where}"
-        self._turns.tell(what, f"{what}: {why}")
-        self._tell(number, TemporaryFailure(f"{what}: {why}"))
+            path = os.fsdecode(error.filename or self._turns.where)
+            why = f"{path}: {error.strerror}; mend it"
+            what = f"{os.path.dirname(path)}: {error.strerror}"
+        sentence = f"message {number} cannot be moved from the journal: {why}"
+        self._turns.tell(f"moves: {what}", f"{sentence}; will try again")
+        self._tell(number, TemporaryFailure(sentence))
         self._turns.loop.call_later(AGAIN, self.leave, (number,))
 
     def _resides(self, entry: Entry, ready: Ready) -> None:
