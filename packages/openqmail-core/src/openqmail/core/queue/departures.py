@@ -18,6 +18,7 @@ from openqmail.core.queue.layout.mover import Mover
 from openqmail.core.queue.layout.outgoing import Departing, Ready, outgoing
 from openqmail.core.queue.layout.paths import ITS_OWN
 from openqmail.core.queue.pool import Pool
+from openqmail.core.queue.room import Room
 from openqmail.core.queue.store import Router
 from openqmail.core.queue.turns import AGAIN, Turns
 from openqmail.core.values import OpenqmailError, TemporaryFailure
@@ -36,7 +37,7 @@ Went = Ready | OpenqmailError | OSError
 
 class Departures:
     """`entries`: the store's messages in the journal; `forget`: lets go of what the store keeps of
-    one."""
+    one; `room`: tells what moves may take."""
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Departures:
         entries: dict[int, Entry],
         route: Router,
         forget: Callable[[Entry], None],
+        room: Room,
     ) -> None:
         self._disk = disk
         self._turns = turns
@@ -59,6 +61,7 @@ class Departures:
         self._entries = entries
         self._route = route
         self._forget = forget
+        self._room = room
         self._leaving: dict[int, None] = {}
         self._unrecorded: set[int] = set()
         self._waiting: dict[int, list[Future[None]]] = {}
@@ -108,11 +111,14 @@ class Departures:
     def _move(self) -> None:
         batch: list[Departing] = []
         later: list[int] = []
-        size = 0
+        size, spare = 0, self._room.spare()
         while self._leaving and len(batch) < BATCH and size < BATCH_BYTES:
             number = next(iter(self._leaving))
-            del self._leaving[number]
             entry = self._entries.get(number)
+            if entry is not None and self._room.cost(entry) > spare:
+                self._wait_for_room()
+                break
+            del self._leaving[number]
             if entry is None or entry.ended or entry.moving:
                 continue
             if entry.closing:
@@ -122,10 +128,21 @@ class Departures:
             entry.moving = entry.written = True
             entry.changed = False
             size += entry.body_size
+            spare -= self._room.cost(entry)
         if later:
             self.leave(later)
         if batch:
             self._turns.start(lambda ready, error: self._moved(batch, ready, error), self._write, batch)
+
+    def _wait_for_room(self) -> None:
+        """They stay in the journal, where they are as safe."""
+        numbers = list(self._leaving)
+        self._leaving.clear()
+        sentence = f"too little room is left to move mail from the journal to {self._turns.where}"
+        self._turns.tell("moves: room", f"{sentence}; will try again")
+        for number in numbers:
+            self._tell(number, TemporaryFailure(sentence))
+        self._turns.loop.call_later(AGAIN, self.leave, numbers)
 
     def _write(self, batch: Sequence[Departing]) -> list[Went]:
         """In the thread: what became of each.  Raises OSError."""

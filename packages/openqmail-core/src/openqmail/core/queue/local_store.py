@@ -210,6 +210,7 @@ class LocalStore:
             entries,
             self._route,
             self._intake.forget_body,
+            self._room,
         )
         self._departures.leave(pool.unreserved, 0.0)  # no stranger may come by such a number
         for sentence in (*found.reports, *reports):

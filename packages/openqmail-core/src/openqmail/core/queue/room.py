@@ -97,6 +97,18 @@ class Room:
         written = self._written(segments, sizes)
         return to_be_emptied(written, self._limits.journal, free, watermark)
 
+    def spare(self) -> int:
+        """Bytes that moves may take: results, which make room in the end, have the rest, and the reserve."""
+        try:
+            free, _ = self._disk.room(self._folder)
+        except OSError:
+            return 1 << 62  # nobody knows
+        return free - self._journal.reserve_size
+
+    def cost(self, entry: Entry) -> int:
+        """Bytes that the files of a message take in the layout."""
+        return entry.body_size + FILES
+
     def taken(self) -> tuple[int, int]:
         """Segments of the journal, and the bytes that they take."""
         segments = self._journal.segments
@@ -108,7 +120,7 @@ class Room:
         for entry in self._entries.values():
             if entry.segment is not None:
                 sequence = entry.segment.sequence
-                moved[sequence] = moved.get(sequence, 0) + entry.body_size + FILES
+                moved[sequence] = moved.get(sequence, 0) + self.cost(entry)
         return [
             Written(one.sequence, size, now - one.begun, moved.get(one.sequence, 0))
             for one, size in zip(segments, sizes, strict=True)
