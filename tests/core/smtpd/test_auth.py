@@ -483,6 +483,19 @@ def test_a_login_that_is_written_in_another_case_has_no_limit_of_its_own(submiss
     run(story)
 
 
+def test_what_a_login_has_spent_holds_up_no_other_login_of_its_network(submission: Any) -> None:
+    async def story() -> None:
+        async with submission(loginmessagesperhour=1, loginrecipientsperhour=1) as server:
+            for who in (RIGHT, b"\0carol\0" + CRAM_PASSWORD):
+                client = await hello(server)
+                assert (await log_in(client, who))[:3] == b"235"
+                assert (await client.data(ANYWHERE))[:3] == b"354"
+                assert (await client.say(b"."))[:3] == b"250"
+                assert (await client.say(b"MAIL FROM:<s@a.example>"))[:9] == b"450 4.7.1"
+
+    run(story)
+
+
 async def submitted(submission: Any, message: bytes) -> tuple[bytes, bytes]:
     """The reply, and what is in the queue behind our Received."""
     async with submission() as server:
