@@ -6,7 +6,7 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openqmail.core.message.trace import delivered_to, qmail_date, quote, received, return_path
+from openqmail.core.message.trace import Secured, delivered_to, qmail_date, quote, received, return_path
 
 NOW = 1795545897.0  # Tue, 24 Nov 2026 18:44:57 +0000
 
@@ -55,6 +55,41 @@ def test_nothing_from_a_peer_breaks_the_field(helo: bytes, client: str) -> None:
     assert re.fullmatch(rb"Received: from [!-~]+( \(\[[!-~]+\]\))?", first)
     assert second.startswith(b"  by mx.example.test with ESMTP; ")
     assert max(len(first), len(second)) <= 998
+
+
+@settings(max_examples=200)
+@given(st.text(max_size=300), st.text(max_size=300), st.text(max_size=40), st.text(max_size=40))
+def test_neither_a_hosts_name_nor_a_certificates_nor_a_cipher_breaks_the_field(
+    name: str, peer: str, cipher: str, version: str
+) -> None:
+    made = _secured(name, Secured(version, cipher, peer))
+    first, *rest = made.removesuffix(b"\n").split(b"\n")
+    assert re.fullmatch(rb"Received: from client\.test \(([!-'*-~]+ )?\[192\.0\.2\.1\]\)", first)
+    assert len(rest) == (2 if version else 1)
+    if version:
+        assert re.fullmatch(rb"  by mx\.example\.test with ESMTPS tls [!-:<-~]*", rest[0])
+        assert re.fullmatch(rb"  \([ !-'*-:<-~]+\); [ -~]+", rest[1])
+    assert max(map(len, made.split(b"\n"))) <= 998
+
+
+def test_a_field_in_the_name_of_a_certificate_stays_a_name() -> None:
+    evil = "x)\nX-Spam: no\r\nReceived: from (friend.test"
+    made = _secured("mx\nX-Evil: 1", Secured("TLSv1.3", "A\nB: c", evil))
+    assert not re.search(rb"^(X-|B:)", made, re.MULTILINE) and made.count(b"\nReceived:") == 0
+    assert b"  (TLSv1.3, certificate of x??X-Spam: no??Received: from ?friend.test); " in made
+
+
+def _secured(name: str, secured: Secured) -> bytes:
+    return received(
+        helo=b"client.test",
+        client="192.0.2.1",
+        by=b"mx.example.test",
+        extended=True,
+        smtputf8=False,
+        now=NOW,
+        name=name,
+        secured=secured,
+    )
 
 
 def test_qmail_date_pads_the_time_and_not_the_day() -> None:
