@@ -177,6 +177,28 @@ def test_a_login_is_bound_to_the_certificate_of_the_name_that_was_asked_for(
     run(story)
 
 
+@pytest.mark.parametrize(("flag", "code"), [(b"n", b"334 "), (b"y", b"535 "), (b"p=tls-unique", b"501 ")])
+def test_who_believes_that_we_cannot_bind_has_somebody_between_who_hid_it(
+    settings: Any, running: Any, users: Any, tls: Any, flag: bytes, code: bytes
+) -> None:
+    """`y` (RFC 5802 section 6): a client that can bind was not shown -PLUS, which we have offered; so it is
+    denied before it has proved anything."""
+
+    async def story() -> None:
+        async with running(settings, users=users, tls=tls) as server:
+            client = await hello(server)
+            await client.say(b"STARTTLS")
+            await client.start_tls(context())
+            assert b"SCRAM-SHA-256-PLUS" in await client.say(b"EHLO x.example")
+            first = flag + b",,n=alice,r=nonce"
+            assert (await client.say(b"AUTH SCRAM-SHA-256 " + b64(first)))[:4] == code
+            if code != b"334 ":
+                assert (await client.say(b"MAIL FROM:<s@client.example>"))[:3] == b"250"
+                assert (await client.say(b"RCPT TO:<%b>" % ANYWHERE))[:3] == b"553"
+
+    run(story)
+
+
 def test_cram_md5_in_the_dialogue_of_its_rfc(clear: Any) -> None:
     async def story() -> None:
         async with clear() as server:
