@@ -138,7 +138,7 @@ def test_guesses_are_put_an_end_to_and_cost_nobody_else_anything(served: Home) -
         )
         said = b""
         with contextlib.suppress(ConnectionResetError):  # it may not have read them all
-            while more := peer.recv(65536):
+            while said.count(b"550 ") <= 5 and (more := peer.recv(65536)):
                 said += more
         answers = [line[:9] for line in said.splitlines() if line[3:4] == b" "][3:]
         assert answers == [b"550 5.1.1"] * 5 + [b"421 4.7.1"]
