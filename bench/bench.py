@@ -44,6 +44,7 @@ The figures go to dist/bench.json, too.  Needs root, for Postfix; stays on loopb
 
 import argparse
 import contextlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -56,7 +57,6 @@ import deferred
 import domains
 import idle
 import long_run
-import uvloop
 from costs import COSTS
 from load import LoadError, Sink, need
 from null_server import NullServer
@@ -218,7 +218,7 @@ def write(file: Path, messages: int, told: dict[str, object], enough: bool) -> N
             "cpus": os.cpu_count(),
             "kernel": platform.release(),
             "python": platform.python_version(),
-            "uvloop": uvloop.__version__,
+            "uvloop": importlib.metadata.version("uvloop"),
         },
         "messages": messages,
         "result": enough,

@@ -161,7 +161,7 @@ class Openqmail:
         self.log = self._home.log
         self._home.start()
         assert self._home.process is not None
-        self.pids = (self._home.process.pid,)
+        self.pids: tuple[int, ...] = (self._home.process.pid,)
 
     def maildir(self, user: str) -> Path:
         return self._home.mailbox(user)
@@ -225,7 +225,7 @@ class Postfix(postfix.Postfix):
         folder = place.path / place.name("postfix")
         super().__init__(folder, DOMAIN, users, {SINK: sink}, settings, hosts)
         self.start()
-        self.pids = (self.pid, *dovecots)
+        self.pids: tuple[int, ...] = (self.pid, *dovecots)
 
     def stop(self) -> None:
         super().stop()
