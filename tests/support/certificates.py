@@ -29,13 +29,15 @@ class Issued:
 
 
 class Authority:
-    def __init__(self, name: str = "Test Authority") -> None:
+    def __init__(self, name: str = "Test Authority", above: "Authority | None" = None) -> None:
+        """`above`: who has signed for it, else itself."""
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
         usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
-        builder = _builder(self._name, self._name, self._key, 3650)
+        signer = above or self
+        builder = _builder(self._name, signer._name, self._key, 3650)
         builder = builder.add_extension(x509.BasicConstraints(True, None), True).add_extension(usage, True)
-        self._certificate = builder.sign(self._key, hashes.SHA256())
+        self._certificate = builder.sign(signer._key, hashes.SHA256())
         self.certificate = self._certificate.public_bytes(serialization.Encoding.PEM)
 
     def issue(
@@ -46,23 +48,27 @@ class Authority:
         days: int = 90,
         began: int = 1,
         hash_with: Any = None,
+        subject: tuple[tuple[x509.ObjectIdentifier, str], ...] = (),
+        uris: tuple[str, ...] = (),
     ) -> Issued:
-        """`days` from now it ends, `began` days ago it began."""
+        """`days` from now it ends, `began` days ago it began.  `subject`: instead of the common name."""
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_name(common_name), self._name, key, days, began)
+        name = x509.Name([x509.NameAttribute(*one) for one in subject]) if subject else _name(common_name)
+        builder = _builder(name, self._name, key, days, began)
         names: list[x509.GeneralName] = [x509.DNSName(one) for one in hosts]
         names += [x509.RFC822Name(one) for one in mailboxes]
+        names += [x509.UniformResourceIdentifier(one) for one in uris]
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         builder = builder.add_extension(usage, False)
         return Issued(key, builder.sign(self._key, hash_with or hashes.SHA256()))
 
-    def revoked(self, *issued: Issued) -> bytes:
-        """The revocation list, in PEM."""
+    def revoked(self, *issued: Issued, days: int = 1, began: int = 1) -> bytes:
+        """The revocation list, in PEM, in force from `began` days ago to `days` from now."""
         now = datetime.now(UTC)
         builder = x509.CertificateRevocationListBuilder().issuer_name(self._name)
-        builder = builder.last_update(now - timedelta(days=1)).next_update(now + timedelta(days=1))
+        builder = builder.last_update(now - timedelta(days=began)).next_update(now + timedelta(days=days))
         for one in issued:
             entry = x509.RevokedCertificateBuilder().serial_number(one.x509.serial_number)
             builder = builder.add_revoked_certificate(entry.revocation_date(now).build())

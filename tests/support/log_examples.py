@@ -99,6 +99,7 @@ EXAMPLES: list[tuple[str, list[log.Event]]] = [
                 "wait",
                 b"its certificate is not believed: certificate has expired",
             ),
+            log.RemoteLogin(18, CLIENT, 587, b"smtp.b.example", b"me@a.example", b"SCRAM-SHA-256-PLUS", True),
         ],
     ),
     (

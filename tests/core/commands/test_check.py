@@ -19,6 +19,10 @@ import pytest
 import openqmail.core
 import system_users
 from openqmail.core.control import Home, find_accounts
+from openqmail.core.log import MemoryLog
+from openqmail.core.service.supervisor.ground import proved_settings
+from openqmail.core.values import ControlError
+from openqmail.core.world import SystemClock
 from system_users import name_of
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a home of root's")
@@ -105,6 +109,63 @@ def test_a_password_that_every_process_reads_is_found(own: Path, run: Run) -> No
     routes.write_text(":relay.example:587\n")
     credentials.chmod(0o600)
     assert findings(run, own) == []
+
+
+def alices(path: Path) -> None:
+    os.chown(path, pwd.getpwnam(name_of("alice")).pw_uid, -1, follow_symlinks=False)
+
+
+PROGRAM_OF_OTHERS: dict[str, tuple[Damage, str, str]] = {
+    "the program": (lambda bin: alices(bin / "check"), "check", "belongs to"),
+    "its mode": (lambda bin: (bin / "check").chmod(0o775), "check", "others may write"),
+    "the program that it goes on with": (lambda bin: (bin / "then").chmod(0o757), "then", "others may write"),
+    "its folder": (alices, "", "belongs to"),
+    "the mode of its folder": (lambda bin: bin.chmod(0o757), "", "others may write"),
+    "the link to it": (lambda bin: alices(bin / "link"), "link", "belongs to"),
+    "the folder of the link": (lambda bin: alices(bin / "links"), "links", "belongs to"),
+    "where it is to be": (lambda bin: ((bin / "check").unlink(), alices(bin)), "", "belongs to"),
+}
+
+
+@ROOT
+@pytest.mark.parametrize("name", PROGRAM_OF_OTHERS)
+def test_a_program_that_root_runs_is_roots_alone(name: str, home: Path, room: Path, run: Run) -> None:
+    folder = room / "bin"
+    for one in (folder, folder / "links"):
+        one.mkdir(mode=0o755)
+    for one in ("check", "then"):
+        shutil.copy("/bin/true", folder / one)
+    (folder / "links" / "check").symlink_to("../link")
+    (folder / "link").symlink_to("check")
+    (folder / "users").write_text("alice:secret\n")
+    alices(folder / "users")  # no program, so whoever owns it does not say what root runs
+    words = (folder / "links" / "check", folder / "then", folder / "users")
+    (home / "control" / "checkpassword").write_text(" ".join(map(str, words)) + "\n")
+    served = Home(str(home))
+    proved_settings(served, MemoryLog(), SystemClock())
+    assert findings(run, home) == []
+
+    damage, where, thing = PROGRAM_OF_OTHERS[name]
+    damage(folder)
+    with pytest.raises(ControlError, match=r"control/checkpassword: .*root would run what is put there"):
+        proved_settings(served, MemoryLog(), SystemClock())
+    [(told, place, remedy)] = findings(run, home)
+    assert thing in told and "root runs what is put there, as control/checkpassword says" in told
+    assert place == os.path.normpath(folder / where)
+    mend([remedy.split("or: ")[-1]])
+    assert findings(run, home) == []
+    proved_settings(served, MemoryLog(), SystemClock())
+
+
+@ROOT
+def test_a_program_of_an_owners_is_his_or_roots(own: Path, room: Path, run: Run) -> None:
+    program, owner = shutil.copy("/bin/true", room / "check"), own.stat().st_uid
+    (own / "control" / "checktoken").write_text(f"{program} /bin/true\n")
+    os.chown(own / "control" / "checktoken", owner, -1)
+    for uid, expected in ((0, []), (owner, []), (1, [str(program)])):
+        os.chown(program, uid, -1)
+        assert [place for _, place, _ in findings(run, own)] == expected
+    proved_settings(Home(str(own)), MemoryLog(), SystemClock())  # his matter
 
 
 def mend(remedies: list[str]) -> None:

@@ -144,7 +144,7 @@ def test_what_is_secret_is_checked_and_never_told(run: Run, made: Path) -> None:
     control = made / "control"
     (control / "smtproutes").write_text("b.example:c.example:587:joe a-secret\nd.example:e.example\n")
     said = run("--home", made, "control", "list")
-    assert "b.example:c.example:587:...; d.example:e.example" in said.out and "a-secret" not in said.out
+    assert "b.example:c.example:587:***; d.example:e.example" in said.out and "a-secret" not in said.out
     assert "a-secret" not in run("--home", made, "control", "list", "--json").out
     assert run("--home", made, "control", "check").code == 0
     assert "HOST USER PASSWORD" in run("control", "explain", "credentials").out
@@ -163,6 +163,17 @@ def test_what_is_secret_is_checked_and_never_told(run: Run, made: Path) -> None:
     (control / "tlshosts" / "mx.b.example.pem").write_text("nothing\n")
     ran = run("--home", made, "control", "check")
     assert ran.code == 100 and "error: control/tlshosts/mx.b.example.pem: has no certificate" in ran.out
+
+
+def test_a_file_with_a_password_in_a_line_is_shown_without_it(run: Run, made: Path) -> None:
+    text = "# of 2025: the old one\n\n b.example:c.example:587:joe %s\n#  d.example:e.example:587:joe %s\n"
+    text += "f.example:[::1]\n\udcff:g.example:25:joe %s"
+    (made / "control" / "smtproutes").write_bytes(
+        (text % (("a-secret",) * 3)).encode("utf-8", "surrogateescape")
+    )
+    shown = run("--home", made, "control", "show", "smtproutes")
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.out == text.replace("joe %s", "***").replace("\udcff", "\\xff") + "\n"
 
 
 def test_control_show_explain_check(run: Run, made: Path) -> None:

@@ -80,6 +80,40 @@ def test_all_that_is_there_is_shown_as_json(made: Path, run: Run) -> None:
     assert found.code == 100 and "control/certs/b.example.pem: has expired; get a new one" in found.out
 
 
+def test_what_is_shown_to_others_and_believed_of_them_is_told_too(made: Path, run: Run) -> None:
+    old = AUTHORITY.issue(mailboxes=("relay@a.example",), days=-1, began=9)
+    put(made, "clientcert.pem", old.pem)
+    put(made, "clientca.pem", AUTHORITY.certificate, 0o644)
+    put(made, "clientcrl.pem", AUTHORITY.revoked(days=-1, began=3), 0o644)
+    put(made, "tlshosts/mx.b.example.pem", AUTHORITY.certificate + old.certificate, 0o644)
+    shown = run("--home", made, "tls", "show")
+    assert shown.code == 0 and "PRIVATE" not in shown.out
+    for said in (
+        "control/clientcert.pem\n  is      what other hosts are shown\n  for     relay@a.example\n",
+        "control/clientca.pem\n  is      an authority of clients\n  for     Test Authority\n  by      itself",
+        "control/clientcrl.pem\n  is      what an authority of clients has revoked\n  for     Test Authority",
+        "  warning is out of date, so no certificate of Test Authority passes; fetch the one that is in",
+        "control/tlshosts/mx.b.example.pem\n  is      what is believed of this host\n",
+    ):
+        assert said in shown.out
+    rows = [json.loads(line) for line in run("--home", made, "tls", "show", "--json").out.splitlines()]
+    assert [row["kind"] for row in rows] == ["server", "authority", "revocations", "client", "pin", "pin"]
+    found = run("--home", made, "check")
+    assert found.code == 100
+    for said in (
+        "control/clientcert.pem: has expired; get a new one",
+        "control/clientcrl.pem: is out of date, so no certificate of Test Authority passes; fetch the one",
+        "control/tlshosts/mx.b.example.pem: its certificate of relay@a.example has expired; get a new one",
+    ):
+        assert said in found.out
+    for name in ("clientcert.pem", "tlshosts/NAME.pem"):
+        assert "openqmail tls show" in run("--home", made, "control", "show", name).err
+    (made / "control" / "clientcert.pem").chmod(0o600)
+    put(made, "clientcert.pem", AUTHORITY.issue().key + old.certificate)
+    shown = run("--home", made, "tls", "show")
+    assert shown.code == 100 and "problem its key is not that of its first certificate" in shown.out
+
+
 def test_one_that_cannot_be_served_is_a_problem_for_all_who_look(made: Path, run: Run) -> None:
     issued = AUTHORITY.issue(hosts=("a.example",))
     put(made, "servercert.pem", AUTHORITY.issue().key + issued.certificate)
@@ -95,6 +129,18 @@ def test_a_service_with_tls_at_once_needs_one(made: Path, run: Run) -> None:
     (made / "control" / "servercert.pem").unlink()
     ran = run("--home", made, "control", "check")
     assert ran.code == 100 and "submissions needs control/servercert.pem; 'openqmail tls selfsign'" in ran.out
+
+
+def test_clients_that_nobody_asks_for_a_certificate_are_warned_of(made: Path, run: Run) -> None:
+    put(made, "tlsclients", b"alice@a.example\n", 0o644)
+    ran = run("--home", made, "control", "check")
+    assert ran.code == 0
+    assert "warning: control/tlsclients: lets nobody in without control/clientca.pem; add that" in ran.out
+    put(made, "clientca.pem", AUTHORITY.certificate, 0o644)
+    assert "warning" not in run("--home", made, "control", "check").out
+    (made / "control" / "servercert.pem").unlink()
+    ran = run("--home", made, "control", "check")
+    assert "warning: control/tlsclients: lets nobody in without control/servercert.pem" in ran.out
 
 
 def test_a_key_for_all_to_read_is_found(made: Path, run: Run) -> None:

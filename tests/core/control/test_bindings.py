@@ -48,7 +48,7 @@ def only(parse: Parse, line: str) -> Source:
         (".example.org:-:*:", [b".example.org"], Source(None, "")),
         ("User@example.org:*:-:[192.0.2.1]", [b"user@example.org"], Source("", None, b"[192.0.2.1]")),
         ("example.org:*:*:[2001:db8::1]", [b"example.org"], Source("", "", b"[IPv6:2001:db8::1]")),
-        ("u@[IPv6:::1]:*:*:", [b"u@[::1]", b"u@[ipv6:::1]"], Source("", "")),
+        ("u@[IPv6:::1]:*:*:", [b"u@[::1]"], Source("", "")),
         ("u@[192.0.2.9]:*:*:", [b"u@[192.0.2.9]"], Source("", "")),
         ("bücher.example:*:-:", ["bücher.example".encode(), b"xn--bcher-kva.example"], Source("", None)),
     ],

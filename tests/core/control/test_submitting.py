@@ -49,6 +49,7 @@ def test_a_command_is_its_words(home: Home) -> None:
         ("checkpw /bin/true\n", "no absolute path"),
         ("/bin/true\n/bin/true\n", "second command"),
         ("/no/such/program\n", "no program that can be run"),
+        ("/bin/true\n", "no program behind /bin/true"),
         ("/etc/passwd\n", "no program that can be run"),
     ],
 )

@@ -3,10 +3,17 @@
 import email.utils
 import re
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from openqmail.core.message.trace import Secured, delivered_to, qmail_date, quote, received, return_path
+from openqmail.core.message.trace import (
+    Secured,
+    delivered_to,
+    qmail_date,
+    quote,
+    received,
+    return_path,
+)
 
 NOW = 1795545897.0  # Tue, 24 Nov 2026 18:44:57 +0000
 
@@ -58,29 +65,10 @@ def test_nothing_from_a_peer_breaks_the_field(helo: bytes, client: str) -> None:
 
 
 @settings(max_examples=200)
-@given(st.text(max_size=300), st.text(max_size=300), st.text(max_size=40), st.text(max_size=40))
-def test_neither_a_hosts_name_nor_a_certificates_nor_a_cipher_breaks_the_field(
-    name: str, peer: str, cipher: str, version: str
-) -> None:
-    made = _secured(name, Secured(version, cipher, peer))
-    first, *rest = made.removesuffix(b"\n").split(b"\n")
-    assert re.fullmatch(rb"Received: from client\.test \(([!-'*-~]+ )?\[192\.0\.2\.1\]\)", first)
-    assert len(rest) == (2 if version else 1)
-    if version:
-        assert re.fullmatch(rb"  by mx\.example\.test with ESMTPS tls [!-:<-~]*", rest[0])
-        assert re.fullmatch(rb"  \([ !-'*-:<-~]+\); [ -~]+", rest[1])
-    assert max(map(len, made.split(b"\n"))) <= 998
-
-
-def test_a_field_in_the_name_of_a_certificate_stays_a_name() -> None:
-    evil = "x)\nX-Spam: no\r\nReceived: from (friend.test"
-    made = _secured("mx\nX-Evil: 1", Secured("TLSv1.3", "A\nB: c", evil))
-    assert not re.search(rb"^(X-|B:)", made, re.MULTILINE) and made.count(b"\nReceived:") == 0
-    assert b"  (TLSv1.3, certificate of x??X-Spam: no??Received: from ?friend.test); " in made
-
-
-def _secured(name: str, secured: Secured) -> bytes:
-    return received(
+@given(st.text(max_size=300), st.builds(Secured, *[st.text(max_size=300)] * 3, st.booleans()))
+@example("\N{SNOWMAN}" * 400, Secured(*["\N{SNOWMAN}" * 400] * 3))
+def test_neither_a_hosts_name_nor_a_certificate_breaks_the_field(name: str, secured: Secured) -> None:
+    made = received(
         helo=b"client.test",
         client="192.0.2.1",
         by=b"mx.example.test",
@@ -89,6 +77,35 @@ def _secured(name: str, secured: Secured) -> bytes:
         now=NOW,
         name=name,
         secured=secured,
+    )
+    *lines, nothing = made.split(b"\n")
+    assert nothing == b"" and max(map(len, lines)) <= 998
+    assert re.fullmatch(rb"Received: from client\.test \(([!-\x27*-~]+ )?\[192\.0\.2\.1\]\)", lines[0])
+    if secured.version:
+        by, rest = lines[1:]
+        assert re.fullmatch(rb"  by mx\.example\.test with ESMTPSA? tls [!-\x27*-:<-~]*", by)
+        assert re.fullmatch(rb"  \([ -\x27*-:<-~]+\); Tue, 24 Nov 2026 18:44:57 \+0000", rest)
+    else:
+        [by] = lines[1:]
+        assert re.fullmatch(rb"  by mx\.example\.test with ESMTPA?; Tue, 24 Nov 2026 18:44:57 \+0000", by)
+
+
+def test_a_name_of_lines_is_not_one_of_the_header() -> None:
+    evil = "evil\r\nX-Forged: yes\n\n(;"
+    made = received(
+        helo=b"client.test",
+        client="192.0.2.1",
+        by=b"mx.example.test",
+        extended=True,
+        smtputf8=False,
+        now=NOW,
+        name=evil,
+        secured=Secured("TLSv1.3", evil, evil),
+    )
+    assert made == (
+        b"Received: from client.test (evil??X-Forged:?yes???? [192.0.2.1])\n"
+        b"  by mx.example.test with ESMTPS tls evil??X-Forged:?yes????\n"
+        b"  (TLSv1.3, certificate of evil??X-Forged: yes????); Tue, 24 Nov 2026 18:44:57 +0000\n"
     )
 
 

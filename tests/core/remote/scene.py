@@ -5,7 +5,7 @@ import contextlib
 
 from openqmail.core.control.reader import defaults
 from openqmail.core.control.settings import Route
-from openqmail.core.log import MemoryLog, RemoteTls, RemoteTlsFailed, Warn
+from openqmail.core.log import MemoryLog, RemoteLogin, RemoteTls, RemoteTlsFailed, Warn
 from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import LmtpTransport, Remote, SmtpTransport
 from openqmail.core.values import BytesBody, MessageId
@@ -176,4 +176,5 @@ async def remote(given, **more):
         yield made
     finally:
         await made.close()
-    assert all(isinstance(event, Warn | RemoteTls | RemoteTlsFailed) for event in log.events), log.lines()
+    known = Warn | RemoteTls | RemoteTlsFailed | RemoteLogin
+    assert all(isinstance(event, known) for event in log.events), log.lines()

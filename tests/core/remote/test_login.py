@@ -9,7 +9,12 @@ from openqmail.core import sasl
 from openqmail.core.control.credentials import parse_credentials, parse_route_logins
 from openqmail.core.control.settings import Route
 from openqmail.core.control.text import ControlText
+from openqmail.core.log import RemoteLogin
 from openqmail.core.remote import Keys
+from openqmail.core.remote.securing import logged_in
+from openqmail.core.remote.security import Security
+from openqmail.core.remote.transport import Stop
+from openqmail.core.smtp.client_events import Login
 from openqmail.core.values import Outcome
 
 K, Z = Outcome.SUCCESS, Outcome.DEFERRAL
@@ -92,6 +97,7 @@ def send(scene, tls_scene, tmp_path):
                     for _ in range(jobs):
                         (result,) = await remote.deliver(scene.job())
                     said = b" ".join(remote.log.lines()) + result.text + repr(remote.log.events).encode()
+                    run.log = remote.log
                     assert PASSWORD not in said and base64.b64encode(PASSWORD) not in said
                     return result
 
@@ -108,6 +114,34 @@ def test_a_login_is_told_to_a_relay_that_has_proved_its_name(relay, send, truste
     begun = next(at for at, line in enumerate(peer.commands) if line.startswith(b"AUTH"))
     assert all(not line.startswith(b"MAIL") for line in peer.commands[:begun])
     assert peer.commands[begun] in peer.inside
+
+
+def logins(log):
+    return [event for event in log.events if isinstance(event, RemoteLogin)]
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_a_login_that_is_taken_is_in_the_log_once_a_connection(relay, send, trusted, tls):
+    peer = relay(b"CRAM-MD5", tls=tls)
+    assert send(peer, policies=None if tls else {b"mx.test": "none"}, jobs=2).outcome is K
+    assert len(peer.messages) == 2 and peer.connections == 1
+    ((delivery, line),) = [(event.delivery, event.line()) for event in logins(send.log)]
+    assert line == (
+        b"remote: login <joe>: delivery %d host 127.0.0.1:%d name mx.test mechanism CRAM-MD5 tls %s"
+        % (delivery, peer.port, b"yes" if tls else b"no")
+    )
+
+
+def test_a_login_that_is_refused_is_not_in_the_log_as_taken(relay, send, trusted):
+    assert send(relay(b"PLAIN", password=b"another")).outcome is Z
+    assert logins(send.log) == []
+
+
+def test_who_has_one_secret_for_name_and_password_is_not_named_in_the_log():
+    for name, told in ((b"t0ken", b""), (b"customer+t0ken", b""), (b"joe", b"joe")):
+        stop = Stop(b"mx.test", "192.0.2.1", 587, security=Security(login=Login(name, b"t0ken")))
+        event = logged_in(1, stop, b"PLAIN", True)
+        assert event.login == told and b"t0ken" not in event.line()
 
 
 def test_the_best_mechanism_is_used(relay, send, trusted):

@@ -29,6 +29,15 @@ def test_a_new_one_is_told_once_when_it_has_settled(tmp_path: Path) -> None:
     assert not watch.changed(EVERY * 3)
 
 
+def test_a_pin_that_is_written_over_in_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "tlshosts").mkdir()
+    pin = tmp_path / "tlshosts" / "mx.b.example.pem"
+    pin.write_bytes(b"one")
+    watch = Watch(str(tmp_path), 0.0)
+    pin.write_bytes(b"another")
+    assert [watch.changed(EVERY), watch.changed(EVERY + SETTLED)] == [False, True]
+
+
 def test_one_that_comes_or_goes_is_told(tmp_path: Path) -> None:
     watch = Watch(str(tmp_path), 0.0)
     (tmp_path / "certs").mkdir()

@@ -234,9 +234,13 @@ class Server:
         self.log: Any = service.context.log
         self._clients: list[asyncio.StreamWriter] = []
 
-    async def client(self, context: ssl.SSLContext | None = None, server_name: str = "a.example") -> Client:
-        """With a context: TLS from the first byte on."""
+    async def client(
+        self, context: ssl.SSLContext | None = None, server_name: str = "a.example", source: str = ""
+    ) -> Client:
+        """With a context: TLS from the first byte on.  `source`: from which address."""
         more: dict[str, Any] = {"ssl": context, "server_hostname": server_name} if context else {}
+        if source:
+            more["local_addr"] = (source, 0)
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, **more)
         self._clients.append(writer)
         return Client(reader, writer)

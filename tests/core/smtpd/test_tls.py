@@ -603,7 +603,7 @@ def test_no_handshake_comes_to_nothing_but_a_line_in_the_log(
             failed = [one for one in server.log.events if isinstance(one, log.SmtpdTlsFailed)]
             ended = [one.end for one in server.log.events if isinstance(one, log.SmtpdSession)]
             assert len(failed) == 1 and ended == ["tls"]
-            assert server.service.handshakes == 0
+            assert server.service.handshakes.under_way == 0
 
     run(story())
 
@@ -623,7 +623,7 @@ def test_who_hangs_up_in_a_handshake_leaves_nothing_behind(
                     )
                 client.writer.close()
                 await server.quiet()
-            assert server.service.handshakes == 0
+            assert server.service.handshakes.under_way == 0
 
     run(story())
 
@@ -648,22 +648,28 @@ def test_too_many_handshakes_at_once_are_put_off(
     run(story())
 
 
-def test_with_too_many_handshakes_at_once_who_begins_with_one_is_closed_without_a_word(
-    settings: Settings, running: Any, run: Any, control: Path, monkeypatch: pytest.MonkeyPatch
+async def begins(server: Any, source: str) -> bytes:
+    """The answer to STARTTLS for a client at this address, which says nothing more."""
+    client = await server.client(source=source)
+    await client.hello()
+    said: bytes = await client.say(b"STARTTLS")
+    return said[:3]
+
+
+def test_networks_that_are_silent_in_handshakes_keep_no_others_from_tls(
+    settings: Settings, running: Any, run: Any, control: Path
 ) -> None:
-    monkeypatch.setattr(service_module, "HANDSHAKES", 1)
+    rules = Rules({"127.": Rule(True, {}), "127.0.1.200": Rule(True, {"RELAYCLIENT": ""})})
 
     async def story() -> None:
-        async with running(settings, tls=loaded(control), kind=SmtpsService) as server:
-            first = await server.client()
-            while server.service.handshakes < 1:
-                await asyncio.sleep(0)
-            assert await (await server.client()).rest() == b""
-            [session] = [one for one in server.log.events if isinstance(one, log.SmtpdSession)]
-            assert session.end == "busy"
-            first.writer.close()
-            await server.quiet()
-            assert (await (await server.client(client_context())).reply())[:3] == b"220"
+        async with running(settings, tls=loaded(control), rules=rules, concurrencyincoming=200) as server:
+            answers = [await begins(server, f"127.0.{net}.{host}") for net in (1, 2) for host in range(1, 31)]
+            assert answers.count(b"220") == 20 + 16
+            assert await begins(server, "127.0.1.99") == b"454"
+            assert await begins(server, "127.0.9.9") == b"220"
+            assert (
+                await begins(server, "127.0.1.200") == b"220"
+            )  # of a network that holds many, but it may relay
 
     run(story())
 
@@ -711,9 +717,29 @@ def test_who_says_too_much_before_it_can_be_heard_is_closed(
             assert await client.rest() == b""
             answer.set_result(True)
             await server.quiet()
-            assert not server.service.handshakes
+            assert not server.service.handshakes.under_way
             [session] = [one for one in server.log.events if isinstance(one, log.SmtpdSession)]
             assert session.end == "aborted"
+
+    run(story())
+
+
+def test_networks_that_are_silent_at_smtps_keep_no_others_out(
+    settings: Settings, running: Any, run: Any, control: Path
+) -> None:
+    rules = Rules({"127.": Rule(True, {}), "127.0.1.200": Rule(True, {"RELAYCLIENT": ""})})
+
+    async def story() -> None:
+        more = {"kind": SmtpsService, "rules": rules, "concurrencyincoming": 200}
+        async with running(settings, tls=loaded(control), **more) as server:
+            silent = [await server.client(source=f"127.0.1.{host}") for host in range(1, 31)]
+            turned_away = 0
+            for client in silent[20:]:
+                turned_away += await client.rest() == b""
+            assert turned_away == 10 and server.service.handshakes.under_way == 20
+            for source in ("127.0.9.9", "127.0.1.200"):
+                client = await server.client(client_context(), source=source)
+                assert (await client.reply())[:3] == b"220"
 
     run(story())
 

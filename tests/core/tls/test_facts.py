@@ -5,9 +5,11 @@ import shutil
 import ssl
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,8 +19,9 @@ from openqmail.core.tls import (
     ServerTls,
     TlsError,
     client_context,
+    client_names,
     facts_of,
-    pinned,
+    pin_files,
     read_certificates,
     verified_name,
 )
@@ -62,6 +65,49 @@ def test_both_sides_have_the_same_facts_and_bindings(tmp_path: Path) -> None:
     assert mine.bindings == others.bindings
     assert mine.bindings["tls-server-end-point"] == hashlib.sha256(OURS.der).digest()
     assert (mine.peer, others.peer) == ("", "")  # nobody has verified anybody
+
+
+class Exporting:
+    """An end of TLS in a Python whose ssl exports keying material, which is none up to 3.14."""
+
+    def __init__(self, peer: ssl.SSLObject) -> None:
+        self._peer = peer
+        self.asked: list[tuple[bytes, int, bytes | None]] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._peer, name)
+
+    def export_keying_material(self, label: bytes, length: int, context: bytes | None = None) -> bytes:
+        self.asked.append((label, length, context))
+        return b"k" * length
+
+
+def test_a_python_that_exports_keys_gives_both_sides_the_binding_of_rfc_9266(tmp_path: Path) -> None:
+    tls = served(tmp_path)
+    for end, server_side in zip(
+        shake(tls.context, client_context(Policy.MAY, str(tmp_path)), "mx.a.example"),
+        (True, False),
+        strict=True,
+    ):
+        exporting = Exporting(end)
+        bindings = facts_of(exporting, server_side, OURS.der).bindings  # type: ignore[arg-type]
+        assert bindings == {
+            "tls-server-end-point": hashlib.sha256(OURS.der).digest(),
+            "tls-exporter": b"k" * 32,
+        }
+        assert exporting.asked == [
+            (b"EXPORTER-Channel-Binding", 32, b"")
+        ]  # its section 2, and an empty context
+
+
+def test_tls_1_2_has_no_exporter_binding(tmp_path: Path) -> None:
+    # There it is unique only with an extended master secret (RFC 9266 section 3), which nobody tells us of.
+    tls, client = served(tmp_path), client_context(Policy.MAY, str(tmp_path))
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    ours, _ = shake(tls.context, client, "mx.a.example")
+    exporting = Exporting(ours)
+    assert list(facts_of(exporting, True, OURS.der).bindings) == ["tls-server-end-point"]  # type: ignore[arg-type]
+    assert exporting.asked == []
 
 
 @pytest.mark.parametrize(
@@ -143,6 +189,34 @@ def test_a_common_name_is_no_host() -> None:
     assert verified_name(AUTHORITY.issue("mx.a.example").der, ["mx.a.example"]) == ""
 
 
+CN, EMAIL = NameOID.COMMON_NAME, NameOID.EMAIL_ADDRESS
+
+
+@pytest.mark.parametrize(
+    ("issue", "names"),
+    [
+        ({"common_name": "Admin"}, ("admin",)),
+        ({"subject": ((CN, "z"), (EMAIL, "admin@a.example"))}, ("admin@a.example",)),
+        ({"common_name": "admin", "mailboxes": ("bob@a.example",)}, ("bob@a.example",)),
+        (
+            {"subject": ((CN, "z"), (EMAIL, "admin@a.example")), "hosts": ("printer.example",)},
+            ("printer.example",),
+        ),
+        ({"common_name": "admin", "uris": ("urn:x",)}, ()),
+        ({"subject": ((EMAIL, "admin@a.example"),), "uris": ("urn:x",)}, ()),
+        ({"subject": ((CN, "bob"), (CN, "admin"))}, ()),
+        ({"subject": ((EMAIL, "bob@a.example"), (EMAIL, "admin@a.example"))}, ()),
+    ],
+)
+def test_whose_a_clients_certificate_is(tmp_path: Path, issue: Any, names: tuple[str, ...]) -> None:
+    (tmp_path / "clientca.pem").write_bytes(AUTHORITY.certificate)
+    (tmp_path / "client.pem").write_bytes(AUTHORITY.issue(**issue).pem)
+    client = client_context(Policy.MAY, str(tmp_path))
+    client.load_cert_chain(tmp_path / "client.pem")
+    ours, _ = shake(served(tmp_path).context, client, "mx.a.example")
+    assert client_names(ours) == names
+
+
 def test_references_of_a_policy() -> None:
     assert Policy.VERIFY.references("a.example", "mx.b.example") == ("mx.b.example",)
     assert Policy.SECURE.references("a.example", "mx.b.example") == ("a.example", ".a.example")
@@ -155,8 +229,8 @@ def test_a_pin_is_believed_for_its_host_alone(tmp_path: Path) -> None:
     tls = served(tmp_path)
     (tmp_path / "tlshosts").mkdir()
     (tmp_path / "tlshosts" / "mx.a.example.pem").write_bytes(OURS.certificate)  # the leaf itself
-    pin = pinned(str(tmp_path), "MX.a.example.")
-    assert pin and not pinned(str(tmp_path), "mx.b.example") and not pinned(str(tmp_path), "../mx.a.example")
+    [(host, pin)] = pin_files(str(tmp_path)).items()
+    assert (host, pin.name) == ("mx.a.example", "control/tlshosts/mx.a.example.pem")
     _, theirs = shake(tls.context, client_context(Policy.MAY, str(tmp_path), pin), "mx.a.example")
     assert facts_of(theirs, False, references=["mx.a.example"]).peer == "mx.a.example"
     (tmp_path / "tlshosts" / "mx.a.example.pem").write_bytes(
@@ -188,9 +262,17 @@ def test_what_is_wrong_with_a_client_certificate_or_a_pin_is_named(tmp_path: Pat
     (tmp_path / "tlshosts").mkdir()
     (tmp_path / "tlshosts" / "mx.a.example.pem").write_text("nonsense")
     with pytest.raises(ControlError, match=r"control/tlshosts/mx.a.example.pem: has no certificate"):
-        client_context(Policy.MAY, str(tmp_path), pinned(str(tmp_path), "mx.a.example"))
+        client_context(Policy.MAY, str(tmp_path), pin_files(str(tmp_path))["mx.a.example"])
     with pytest.raises(ControlError, match="control/tlsclientciphers"):
-        client_context(Policy.MAY, str(tmp_path), "", "NOSUCH")
+        client_context(Policy.MAY, str(tmp_path), ciphers="NOSUCH")
+
+
+@pytest.mark.parametrize("name", ["MX.a.example.pem", "mx.a.example..pem"])
+def test_a_pin_that_no_host_could_have_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "tlshosts").mkdir()
+    (tmp_path / "tlshosts" / name).write_bytes(OURS.certificate)
+    with pytest.raises(ControlError, match=f"control/tlshosts/{name}: is not named after a host"):
+        pin_files(str(tmp_path))
 
 
 # --- DER that strangers made ------------------------------------------------------------

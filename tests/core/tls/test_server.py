@@ -3,7 +3,6 @@
 import os
 import ssl
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -76,10 +75,6 @@ def test_a_wildcard_is_served_one_label_deep(tmp_path: Path, asked: str | None, 
     ours, theirs = shake(tls.context, client, asked)
     assert theirs.getpeercert(binary_form=True) == served.der
     assert ours.certificate == served.der and ours.server_name == (asked or "").lower()  # type: ignore[attr-defined]
-
-
-def _expired() -> bytes:
-    return AUTHORITY.issue(hosts=("a.example",), days=-1, began=30).pem
 
 
 WRONG: dict[str, tuple[bytes, str]] = {
@@ -176,29 +171,6 @@ def test_by_default_every_cipher_is_forward_secret_and_authenticated(tmp_path: P
         assert cipher["name"].startswith(("TLS_", "ECDHE-")) and "NULL" not in cipher["name"]
 
 
-WARNED: dict[str, tuple[Callable[[], bytes], str]] = {
-    "expired": (_expired, "has expired"),
-    "soon": (lambda: AUTHORITY.issue(hosts=("a.example",), days=3).pem, "expires in "),
-    "not yet": (lambda: AUTHORITY.issue(hosts=("a.example",), began=-2).pem, "not valid yet"),
-    "another's": (lambda: AUTHORITY.issue(hosts=("c.example",)).pem, "is for c.example, not for a.example"),
-    "a name that hosts do not have": (lambda: AUTHORITY.issue("a.example").pem, "is for a.example, not for"),
-    "self-signed": (lambda: self_signed("a.example", NOW), "is self-signed"),
-}
-
-
-@pytest.mark.parametrize("name", WARNED)
-def test_what_others_may_dislike_is_said_and_served(tmp_path: Path, name: str) -> None:
-    made, told = WARNED[name]
-    [warning] = with_certificate(tmp_path, made()).warnings("a.example", NOW)
-    assert told in warning.why and warning.file == "control/servercert.pem" and ";" in str(warning) + ","
-
-
-def test_a_good_certificate_is_not_warned_of(tmp_path: Path) -> None:
-    (tmp_path / "certs").mkdir()
-    (tmp_path / "certs" / "_.b.example.pem").write_bytes(OTHER.pem)
-    assert with_certificate(tmp_path).warnings("a.example", NOW) == []
-
-
 def test_the_version_changes_with_every_file(tmp_path: Path) -> None:
     seen = {with_certificate(tmp_path).version}
     assert with_certificate(tmp_path).version in seen
@@ -229,6 +201,18 @@ def test_the_stamp_changes_when_a_file_is_replaced_comes_or_goes(tmp_path: Path)
     (tmp_path / "certs" / "b.example.pem").write_bytes(OTHER.pem)
     stamps.append(stamp(str(tmp_path)))
     (tmp_path / "certs" / "b.example.pem").unlink()
+    stamps.append(stamp(str(tmp_path)))
+    assert len(set(stamps)) == len(stamps) and stamp(str(tmp_path)) == stamps[-1]
+
+
+def test_the_stamp_changes_when_what_others_are_shown_or_believed_for_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / "tlshosts").mkdir()
+    stamps = [stamp(str(tmp_path))]
+    for name in ("clientcert.pem", "tlshosts/mx.a.example.pem"):
+        for content in (OURS.pem, OTHER.pem + b"\n"):
+            (tmp_path / name).write_bytes(content)  # in place
+            stamps.append(stamp(str(tmp_path)))
+    (tmp_path / "tlshosts" / "No.Host.pem").touch()  # what is wrong there is told by who reads it
     stamps.append(stamp(str(tmp_path)))
     assert len(set(stamps)) == len(stamps) and stamp(str(tmp_path)) == stamps[-1]
 

@@ -1,5 +1,6 @@
-"""`openqmail check`: whether owners and modes of a home keep everybody to what is theirs, whether all is
-there, and whether the addresses that mail is to go out from are this host's.
+"""`openqmail check`: whether owners and modes of a home, and of the programs that it has run for logins, keep
+everybody to what is theirs, whether all is there, and whether the addresses that mail is to go out from are
+this host's.
 
 Exit code 0 when nothing is found, 100 with a line for each finding: place, fault, remedy.  What
 the control files say is the matter of `openqmail control check`.  Notes are for people alone: what the
@@ -8,6 +9,7 @@ kernel lacks, and to root, who can become them, whom of those who run it the pro
 
 import argparse
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,11 +22,11 @@ from openqmail.core.control.accounts import Account, Accounts, find_accounts
 from openqmail.core.control.credentials import read_credentials
 from openqmail.core.control.home import Home
 from openqmail.core.control.modes import Finding, examine
-from openqmail.core.control.owner import acting_as, as_owner
+from openqmail.core.control.owner import acting_as, as_owner, user_name
 from openqmail.core.control.reader import read_settings
-from openqmail.core.control.strangers import folders_to
+from openqmail.core.control.strangers import changeable_programs, folders_to
 from openqmail.core.queue.layout import paths, whole
-from openqmail.core.tls import ServerTls
+from openqmail.core.tls.inventory import inventory
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import PosixDisk
 
@@ -55,6 +57,7 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
             found += _queue(here, accounts.send)
         found += _addresses_of_others(here)
         found += _passwords(here)
+        found += _programs(here)
         notes = list(_certificates(here, found))
     for one in found:
         print(msgspec.json.encode(one).decode() if args.json else _on_a_line(str(one)))
@@ -137,20 +140,36 @@ def _passwords(home: Home) -> Iterator[Finding]:
             yield Finding(thing, os.path.join(home.control, "smtproutes"), remedy)
 
 
+def _programs(home: Home) -> Iterator[Finding]:
+    """Those that are run for logins, as root in a home of root's.  Control files that cannot be read are
+    the other check's."""
+    with suppress(OpenqmailError, OSError):
+        who = user_name(home.uid)
+        for name, place, owner in changeable_programs(read_settings(home), (0, home.uid)):
+            quoted = shlex.quote(place)
+            whose, remedy = "others may write to it", f"chmod go-w {quoted}"
+            if owner:
+                whose, remedy = f"belongs to {owner}", f"chown -h {who} {quoted}"
+            thing = f"{whose}, and {who} runs what is put there, as control/{name} says"
+            yield Finding(thing, place, f"name another program, or: {remedy}")
+
+
 def _certificates(home: Home, found: list[Finding]) -> Iterator[str]:
-    """What others may dislike about those of this host is found; that one is self-signed is only noted.
-    What cannot be served is the other check's."""
+    """What others may dislike about those of this host, and what of others has had its time, is found; that
+    one is self-signed is only noted.  What is of no use at all is the other check's."""
     try:
         settings = read_settings(home)
-        tls = ServerTls.load(home.control, settings.me, settings.tlsserverciphers)
     except OpenqmailError:
         return
-    for warning in tls.warnings(settings.me.decode(), time.time()) if tls else ():
-        thing, _, remedy = warning.why.partition("; ")
-        if thing.startswith("is self-signed"):
-            yield str(warning)
-        else:
-            found.append(Finding(thing, warning.file, remedy))
+    for one in inventory(home.control, settings.me.decode(), settings.tlsserverciphers, time.time()):
+        for why in one.warnings:
+            thing, _, remedy = why.partition("; ")
+            if thing.startswith("is self-signed"):
+                yield f"{one.file}: {why}"
+                continue
+            if one.kind in ("authority", "pin"):  # of which one file may have several
+                thing = f"its certificate of {', '.join(one.names)} {thing}"
+            found.append(Finding(thing, one.file, remedy))
 
 
 def _on_a_line(text: str) -> str:

@@ -53,7 +53,7 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
     with as_owner(here):
         if wanted is not None:
             sys.stdout.flush()
-            sys.stdout.buffer.write(_text(here, wanted)[0])
+            sys.stdout.buffer.write(_without_secrets(wanted, _text(here, wanted)[0]))
             return DONE
         return _check(here) if args.verb == "check" else _list(here, definitions, args.json)
 
@@ -104,6 +104,14 @@ def _text(home: Home, definition: Definition) -> tuple[bytes, bool]:
     if default == "me":
         default = (content(home, "me") or b"").decode("utf-8", "backslashreplace").split("\n")[0]
     return f"{default}\n".encode() if default else b"", False
+
+
+def _without_secrets(definition: Definition, text: bytes) -> bytes:
+    """As it is, but for what its definition does not show of a line."""
+    if definition.shown is str:
+        return text
+    lines = text.decode("utf-8", "surrogateescape").split("\n")
+    return "\n".join(map(definition.shown, lines)).encode("utf-8", "surrogateescape")
 
 
 def _list(home: Home, definitions: tuple[Definition, ...], as_json: bool) -> int:

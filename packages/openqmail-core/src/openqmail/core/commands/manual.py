@@ -79,7 +79,7 @@ def _control_page() -> str:
     ]
     for definition in sorted(DEFINITIONS, key=lambda one: one.name):
         lines += _definition(definition)
-    lines += [".SH CERTIFICATES", "These are in PEM; openqmail tls show tells what is in them."]
+    lines += [".SH CERTIFICATES", "openqmail tls show tells what is in those in PEM, but for the keys."]
     for pem in PEM:
         lines += _pem(pem)
     lines += [".SH SEE ALSO", ".BR openqmail (1)"]

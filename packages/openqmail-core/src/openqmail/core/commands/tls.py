@@ -1,13 +1,12 @@
-"""`openqmail tls`: which certificates this host shows its clients, and one that it signs itself.
+"""`openqmail tls`: the certificates of this host, what it believes of others, and one that it signs itself.
 
 `show` names each file with its names and its time, and warns of what others may dislike; exit code 100 when
-one of them cannot be served.  `selfsign` makes `control/servercert.pem`, and never writes over one unasked.
+one of them is of no use.  `selfsign` makes `control/servercert.pem`, and never writes over one unasked.
 """
 
 import argparse
 import os
 import time
-from collections.abc import Iterator
 
 import msgspec
 
@@ -20,34 +19,43 @@ from openqmail.core.control.reader import read_settings
 from openqmail.core.control.replacing import replace
 from openqmail.core.control.settings import Settings
 from openqmail.core.tls import self_signed
-from openqmail.core.tls.files import certificates, check, content, server_files
+from openqmail.core.tls.inventory import Entry, inventory
 from openqmail.core.tls.selfsign import DAYS
-from openqmail.core.tls.server import ServerTls, dislikes
-from openqmail.core.values import ControlError, HomeError
+from openqmail.core.values import HomeError
 
-help = "show the certificates of this host, or make one that is self-signed"
+help = "show the certificates of this host and what it believes of others, or make one"
 
 CERTIFICATE = 0o400
 """The mode of a file with a private key."""
 
 
 class Shown(msgspec.Struct):
-    """Of one file.  Times in ISO 8601, UTC; `problems` keep it from being served, `warnings` do not."""
+    """One of `inventory`.  Times in ISO 8601, UTC, empty where there is none."""
 
     file: str
-    names: list[str] = []
-    issuer: str = ""
-    self_signed: bool = False
-    not_before: str = ""
-    not_after: str = ""
-    problems: list[str] = []
-    warnings: list[str] = []
+    kind: str
+    names: tuple[str, ...]
+    issuer: str
+    self_signed: bool
+    not_before: str
+    not_after: str
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+KINDS = {
+    "client": "what other hosts are shown",
+    "authority": "an authority of clients",
+    "revocations": "what an authority of clients has revoked",
+    "pin": "what is believed of this host",
+}
+"""What is no certificate for clients."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     below = parser.add_subparsers(dest="verb", required=True, metavar="show|selfsign", parser_class=Parser)
     showing = below.add_parser("show", help="say what each certificate is for, until when, and what is wrong")
-    showing.add_argument("--json", action="store_true", help="print a JSON object a file")
+    showing.add_argument("--json", action="store_true", help="print a JSON object a certificate")
     example(showing, "openqmail --home mail tls show")
     making = below.add_parser("selfsign", help="make control/servercert.pem, which nobody can verify")
     making.add_argument(
@@ -75,53 +83,36 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
 
 
 def _show(home: Home, settings: Settings, as_json: bool) -> int:
-    found = list(shown(home, settings, time.time()))
+    found = inventory(home.control, settings.me.decode(), settings.tlsserverciphers, time.time())
     for one in found:
-        print(msgspec.json.encode(one).decode() if as_json else _for_people(one))
-    if not found and not as_json:
+        print(msgspec.json.encode(_shown(one)).decode() if as_json else _for_people(one))
+    if not as_json and not any(one.kind == "server" for one in found):
         print("no certificate: clients are not offered TLS; 'openqmail tls selfsign' makes one")
     return CANNOT if any(one.problems for one in found) else DONE
 
 
-def shown(home: Home, settings: Settings, now: float) -> Iterator[Shown]:
-    """Each certificate for clients; behind them what is wrong with what belongs to them all."""
-    me = settings.me.decode()
-    told = False
-    for name, file in server_files(home.control).items():
-        one = Shown(file.name)
-        try:
-            data = content(file)
-            first = certificates(file, data)[0]
-            one.names = [*first.hosts] or [first.common_name]
-            one.issuer, one.self_signed = first.issuer, first.self_issued
-            one.not_before, one.not_after = _date(first.not_before), _date(first.not_after)
-            one.warnings = dislikes(first, name or me, now)
-            check(file, data)
-        except ControlError as error:
-            one.problems = [error.why]
-            told = True
-        yield one
-    if not told:
-        try:
-            ServerTls.load(home.control, settings.me, settings.tlsserverciphers)
-        except ControlError as error:
-            yield Shown(error.file, problems=[error.why])
+def _shown(one: Entry) -> Shown:
+    facts = msgspec.structs.asdict(one)
+    return Shown(**facts | {name: _date(facts[name]) for name in ("not_before", "not_after")})
 
 
-def _for_people(one: Shown) -> str:
+def _for_people(one: Entry) -> str:
     lines = [one.file]
+    if one.kind in KINDS:
+        lines.append(f"  is      {KINDS[one.kind]}")
     if one.names:
-        names = ", ".join(one.names)
-        lines.append(f"  for     {names}")
+        lines.append(f"  for     {', '.join(one.names)}")
+    if one.issuer:
         lines.append(f"  by      {'itself (self-signed)' if one.self_signed else one.issuer}")
-        lines.append(f"  valid   {one.not_before} to {one.not_after}")
+    if one.not_before:
+        lines.append(f"  valid   {_date(one.not_before)} to {_date(one.not_after) or 'any time'}")
     lines += [f"  problem {why}" for why in one.problems]
     lines += [f"  warning {why}" for why in one.warnings]
     return "\n".join("".join(letter if letter.isprintable() else "?" for letter in line) for line in lines)
 
 
 def _date(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) if seconds else ""
 
 
 def _selfsign(home: Home, settings: Settings, args: argparse.Namespace) -> int:

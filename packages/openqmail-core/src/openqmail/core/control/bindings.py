@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from openqmail.core.values.address import suffixes
+from openqmail.core.values.address import canonical_address, suffixes
 
 NULL_SENDERS = (b"", b"#@[]")
 """What a bounce has, and the bounce of a bounce."""
@@ -40,7 +40,7 @@ ANY = Source()
 
 
 class Bindings(msgspec.Struct, frozen=True):
-    """Sources by key, all in lower case."""
+    """Sources by key, in the one spelling of values/address.py."""
 
     lines: Mapping[bytes, Source] = {}
 
@@ -67,7 +67,7 @@ def _keys(sender: bytes) -> Iterator[bytes]:
     if sender in NULL_SENDERS:
         yield b"<>"
     else:
-        sender = sender.lower()
+        sender = canonical_address(sender)
         yield sender
         _, at, domain = sender.rpartition(b"@")
         if at:

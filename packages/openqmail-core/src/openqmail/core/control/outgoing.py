@@ -93,11 +93,7 @@ def _where_given(
 
 
 def _keys(text: str) -> tuple[bytes, ...]:
-    if text in ("*", "<>"):
-        return (text.encode(),)
-    keys = syntax.address_or_suffix(text)
-    # A literal of IPv6 stands in an address as RFC 5321 section 4.1.3 has it.
-    return (*keys, *(key.replace(b"[", b"[ipv6:") for key in keys if b"[" in key and b":" in key))
+    return (text.encode(),) if text in ("*", "<>") else syntax.address_or_suffix(text)
 
 
 def _helo(text: str) -> bytes:

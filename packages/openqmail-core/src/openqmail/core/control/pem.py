@@ -91,7 +91,6 @@ PEM: tuple[PemDefinition, ...] = (
             "before it becomes its user."
         ),
         secret=True,
-        shown=SECRET,
     ),
     PemDefinition(
         name="tlshosts/NAME.pem",
@@ -104,7 +103,6 @@ PEM: tuple[PemDefinition, ...] = (
             "there with TLS and that proof alone."
         ),
         secret=False,
-        shown="it is in PEM; 'openssl x509 -text -in FILE' shows it",
     ),
     PemDefinition(
         name="notlshosts/NAME",
@@ -126,11 +124,11 @@ PEM: tuple[PemDefinition, ...] = (
         explanation=(
             "Who we are to the hosts that control/smtproutes leads to: the host's name as it stands there, a "
             "blank, the user, a blank, the password, which may have blanks inside. The best mechanism of "
-            "AUTH that the host offers is used: SCRAM-SHA-256, CRAM-MD5, PLAIN, LOGIN. It is told to a host "
-            "that has proved its name by its certificate, and to others only where a line of "
-            "control/tlspolicy names that very host; a password itself never without TLS, but where that "
-            "line says none. In a home of root's it is root's, mode 400: only remote reads it, before it "
-            "becomes its user."
+            "AUTH that the host offers is used: SCRAM-SHA-256-PLUS, SCRAM-SHA-256, CRAM-MD5, PLAIN, LOGIN. "
+            "It is told to a host that has proved its name by its certificate, and to others only where a "
+            "line of control/tlspolicy names that very host; a password itself never without TLS, but where "
+            "that line says none. In a home of root's it is root's, mode 400: only remote reads it, before "
+            "it becomes its user."
         ),
         secret=True,
         shown=SECRET,

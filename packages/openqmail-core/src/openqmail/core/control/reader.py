@@ -135,6 +135,7 @@ def check(home: Home) -> Findings:
     warnings = list(_mistaken_names(home, definitions))
     warnings += _contradictions(values)
     warnings += submitting.doubtful(values)
+    warnings += _clients(home, values)
     if isinstance(rules := values.get("rules"), Rules):
         warnings += without_effect(rules)
     if os.path.exists(os.path.join(home.control, MORE_CDB)) and not _is_newest(home, MORE_CDB, MORE):
@@ -227,6 +228,14 @@ def _certificates(home: Home, values: dict[str, object]) -> Iterable[ControlErro
     for listener in values.get("listen") or ():  # type: ignore[attr-defined]
         if tls is None and listener.service in IMPLICIT:
             yield no_certificate(listener.service)
+
+
+def _clients(home: Home, values: dict[str, object]) -> Iterable[ControlError]:
+    """Clients are known by a certificate only where they are asked for one."""
+    for name in ("servercert.pem", "clientca.pem") if values.get("tlsclients") else ():
+        if not os.path.lexists(os.path.join(home.control, name)):
+            why = f"lets nobody in without control/{name}; add that, or remove this"
+            yield ControlError("control/tlsclients", 0, why)
 
 
 def _line_of(home: Home, file: str, name: str) -> int:

@@ -9,21 +9,27 @@ from openqmail.core.control.blocklists import blocklist, score
 from openqmail.core.control.cdb import Cdb, CdbDamaged
 from openqmail.core.control.definition import Definition, number
 from openqmail.core.control.text import ControlText, members, sequence, value
+from openqmail.core.values.address import canonical_domain
 
 MANY = 100_000_000
 
 
 def _domains(text: ControlText) -> frozenset[bytes]:
-    """The keys of a cdb that qmail-newmrh made: domains and .suffixes in lower case."""
+    """The keys of a cdb that qmail-newmrh made, which knows nothing of A-labels: domains and .suffixes."""
     if not text.content:
         return frozenset()
     try:
-        return frozenset(key for key, _ in Cdb(text.content, text.file).items())
+        return frozenset(_spelt(key) for key, _ in Cdb(text.content, text.file).items())
     except CdbDamaged:
         text.problem(
             0, "is damaged; make it anew with qmail-newmrh, or remove it beside control/morercpthosts"
         )
         return frozenset()
+
+
+def _spelt(key: bytes) -> bytes:
+    dot = key[:1] if key.startswith(b".") else b""
+    return dot + canonical_domain(key.removeprefix(b"."))
 
 
 def _switch(name: str, explanation: str) -> Definition:

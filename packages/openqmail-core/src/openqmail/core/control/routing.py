@@ -2,8 +2,9 @@
 
 Follows qmail-send(8) and the recorded behaviour of its `rewrite`, in this order: `envnoathost`,
 `percenthack`, `locals`, `virtualdomains` (by full address, domain, `.suffix`es, the empty
-catch-all; an empty prefix means "not virtual").  The case of letters is kept in the address and
-ignored in every comparison.  A message in qmail's layout has been routed for good.
+catch-all; an empty prefix means "not virtual").  The address keeps its spelling; what is compared is
+the one of values/address.py, so capitals and U-labels make no difference.  A message in qmail's layout
+has been routed for good.
 """
 
 from collections.abc import Callable
@@ -12,12 +13,12 @@ from itertools import chain
 import msgspec
 
 from openqmail.core.control.settings import Settings
-from openqmail.core.values.address import Channel, suffixes
+from openqmail.core.values.address import Channel, canonical_address, canonical_domain, suffixes
 
 
 class Routed(msgspec.Struct, frozen=True, gc=False):
-    """`address` as delivered and logged; `domain` in lower case; `prefix`: how many bytes of
-    `address` a virtual domain put in front."""
+    """`address` as delivered and logged; `domain` in its one spelling (`canonical_domain`); `prefix`: how
+    many bytes of `address` a virtual domain put in front."""
 
     channel: Channel
     address: bytes
@@ -43,7 +44,7 @@ def route(recipient: bytes, settings: Settings, tell: Tell | None = None) -> Rou
         recipient = address + b"@" + domain
         if tell is not None:
             tell("envnoathost", domain, recipient)
-    domain = domain.lower()
+    domain = canonical_domain(domain)
     if domain in settings.percenthack:
         recipient, domain = unhacked(recipient, settings.percenthack, tell)
     if domain in settings.locals:
@@ -63,7 +64,7 @@ def route(recipient: bytes, settings: Settings, tell: Tell | None = None) -> Rou
 def routed_before(address: bytes, channel: Channel, settings: Settings) -> Routed:
     """An address that was routed earlier, as qmail's `local/N` and `remote/N` have it: it stays,
     and its prefix is what `virtualdomains` says of its domain now (qmail-send's `stripvdomprepend`)."""
-    domain = address.rpartition(b"@")[2].lower()
+    domain = canonical_domain(address.rpartition(b"@")[2])
     size = 0
     if settings.virtualdomains:
         _, prefix = _virtual(domain, domain, settings.virtualdomains)
@@ -75,20 +76,20 @@ def routed_before(address: bytes, channel: Channel, settings: Settings) -> Route
 def unhacked(recipient: bytes, hacked: frozenset[bytes], tell: Tell | None = None) -> tuple[bytes, bytes]:
     """`user%host@hacked` is `user@host`, as long as it applies."""
     local, _, domain = recipient.rpartition(b"@")
-    while domain.lower() in hacked:
+    while (key := canonical_domain(domain)) in hacked:
         user, percent, host = local.rpartition(b"%")
         if not percent:
             break
         if tell is not None:
-            tell("percenthack", domain.lower(), user + b"@" + host)
+            tell("percenthack", key, user + b"@" + host)
         local, domain = user, host
     recipient = local + b"@" + domain
-    return recipient, recipient.rpartition(b"@")[2].lower()
+    return recipient, canonical_domain(recipient.rpartition(b"@")[2])
 
 
 def _virtual(recipient: bytes, domain: bytes, prefixes: dict[bytes, bytes]) -> tuple[bytes | None, bytes]:
     """The most particular entry and its prefix; no key and an empty prefix when none applies."""
-    for name in chain((recipient.lower(), domain), suffixes(domain), (b"",)):
+    for name in chain((canonical_address(recipient), domain), suffixes(domain), (b"",)):
         prefix = prefixes.get(name)
         if prefix is not None:
             return name, prefix

@@ -78,7 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     (`defaults` in reader.py).
 
     `rcpthosts`, `morercpthosts`: domains and `.suffix`es for which anybody may send us mail.
-    `badmailfrom`, `badrcptto`: addresses, `@domain`s and `.suffix`es, in lower case.
+    `badmailfrom`, `badrcptto`: addresses, `@domain`s and `.suffix`es, as values/address.py spells them.
     `locals`: domains delivered here.  `virtualdomains`: full address, domain, `.suffix` or the
     empty catch-all -> prefix (an empty prefix: not virtual).  `smtproutes`: domain, `.suffix` or
     empty -> route.  Times in seconds, sizes in bytes; `databytes`, `bouncemaxbytes` 0: no limit.

@@ -1,7 +1,7 @@
-"""Who but root could change a home of root's, or put another in its place.
+"""Who but root could change a home of root's, or put another in its place; or a program that root runs.
 
-`run` and a reload ask before root believes what the home says, `init` before it makes one, and
-`check` names every place.  Owners and modes alone are looked at, as in modes.py.
+`run` and a reload ask before root believes what the home says and runs the programs that it names, `init`
+before it makes one, and `check` names every place.  Owners and modes alone are looked at, as in modes.py.
 """
 
 import os
@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import user_name
 from openqmail.core.control.reader import all_definitions
-from openqmail.core.values import HomeError
+from openqmail.core.control.settings import Settings
+from openqmail.core.control.submitting import PROGRAMS
+from openqmail.core.values import ControlError, HomeError
 
 
 def not_roots(path: str) -> str:
@@ -40,6 +42,73 @@ def roots_alone(home: Home) -> None:
         why = why or _changeable(path)
     if why:
         raise HomeError(f"{home.path}: {why}; root serves it when that is mended, as 'openqmail check' says")
+
+
+_LINKS = 40
+"""As many symbolic links Linux follows."""
+
+
+def roots_programs(home: Home, settings: Settings) -> None:
+    """Raises ControlError when somebody else could change a program that root is to run for a login; in any
+    other home they are run as its owner, and are his matter."""
+    if home.uid:
+        return
+    for name, place, owner in changeable_programs(settings, (0,)):
+        who = f"{place} belongs to {owner}" if owner else f"others may write to {place}"
+        why = f"{who}, and root would run what is put there; mend that, as 'openqmail check' says"
+        raise ControlError(f"control/{name}", 0, why)
+
+
+def changeable_programs(settings: Settings, owners: tuple[int, ...]) -> Iterator[tuple[str, str, str]]:
+    """The control file of each program for logins, and where somebody else than these uids could have
+    another program run in its place: place and owner as of `replaceable`.
+
+    The program itself may be missing, and be put there later.  Of the arguments those are looked at that are
+    programs, too: such a program goes on with them."""
+    told: set[str] = set()
+    for name in PROGRAMS:
+        for number, word in enumerate(getattr(settings, name)):
+            path = os.fsdecode(word)
+            if number == 0 or (path.startswith("/") and _is_program(path)):
+                for place, owner in _ways_to(path, owners):
+                    if place not in told:
+                        told.add(place)
+                        yield name, place, owner
+
+
+def _is_program(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)
+
+
+def _ways_to(path: str, owners: tuple[int, ...]) -> Iterator[tuple[str, str]]:
+    """Of the file, and all folders and symbolic links by which the kernel comes to it, as far as they are
+    there."""
+    at, parts, links = "/", path.split("/")[::-1], 0
+    while parts and links <= _LINKS:
+        part = parts.pop()
+        if part in ("", "."):
+            continue
+        found = os.lstat(at)
+        if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
+            yield at, ""
+        if part == "..":
+            at = os.path.dirname(at)
+            continue
+        step = os.path.join(at, part)
+        try:
+            found = os.lstat(step)
+        except OSError:
+            return
+        if found.st_uid not in owners:
+            yield step, user_name(found.st_uid)
+        if not stat.S_ISLNK(found.st_mode):
+            at = step
+            continue
+        target, links = os.readlink(step), links + 1
+        at = "/" if target.startswith("/") else at
+        parts += target.split("/")[::-1]
+    if os.lstat(at).st_mode & 0o022:
+        yield at, ""
 
 
 def replaceable(path: str, owners: tuple[int, ...]) -> Iterator[tuple[str, str]]:

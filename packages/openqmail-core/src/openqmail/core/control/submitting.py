@@ -52,9 +52,17 @@ def doubtful(values: Mapping[str, object]) -> Iterable[ControlError]:
     """What may be meant, and looks mistaken; `values`: by file."""
     for name in PROGRAMS:
         words = values.get(name)
-        if isinstance(words, tuple) and words and not os.access(words[0], os.X_OK):
-            path = os.fsdecode(words[0])
+        if not isinstance(words, tuple) or not words:
+            continue
+        path = os.fsdecode(words[0])
+        if not os.access(words[0], os.X_OK):
             yield ControlError(f"control/{name}", 0, f"{path} is no program that can be run; install it")
+        elif len(words) == 1:
+            why = (
+                f"has no program behind {path}, and without one those of checkpassword's interface let "
+                f"nobody in; write it there: {path} /bin/true"
+            )
+            yield ControlError(f"control/{name}", 0, why)
     services = {listener.service for listener in values.get("listen") or ()}  # type: ignore[attr-defined]
     if services & SUBMISSION and values.get("senders") == {}:
         yield ControlError(
@@ -73,7 +81,8 @@ def _program(name: str, what: str) -> Definition:
         explanation=(
             f"A program with the interface of checkpassword that {what} It reads from descriptor 3, exits 0 "
             "for yes, 1 for no, anything else for: nobody can tell now; and may start the program that its "
-            "arguments name. Run as root in a home of root's, else as its owner, 30 seconds at most."
+            "arguments name. Run as root in a home of root's, where nobody else may be able to change it, "
+            "else as its owner, 30 seconds at most."
         ),
         example="/usr/bin/checkpw /bin/true"
         if name == "checkpassword"

@@ -2,7 +2,8 @@
 
 Each takes one line, without blanks at its end, and raises ValueError with a sentence that
 says what is wrong and what would be right.  Names of hosts and domains come out in lower
-case; one beyond ASCII is kept in both its spellings (RFC 5891), for mail may use either.
+case; one beyond ASCII is kept in both its spellings (RFC 5891), the A-labels first: they are what
+is asked for (values/address.py).
 """
 
 import ipaddress
@@ -317,12 +318,26 @@ def route_and_login(text: str) -> tuple[tuple[bytes, ...], Route, str]:
 
 
 def without_login(text: str) -> str:
-    """A line of control/smtproutes as others may see it."""
+    """A line of control/smtproutes as others may see it; a route that is a comment keeps its secret, too."""
+    if text.lstrip().startswith("#"):
+        route = text.lstrip("# \t")
+        return text.removesuffix(route) + _without_login(route) if _has_login(route) else text
+    return _without_login(text)
+
+
+def _without_login(text: str) -> str:
     key, colon, rest = split_key(text)
     parts = _ROUTE.fullmatch(rest)
     if parts is None or any(mark in f"{parts[1]}:{parts[2]}" for mark in " |"):
-        return f"{key}{colon}..."  # where a login stands in the wrong place
-    return f"{key}{colon}{parts[1]}:{parts[2]}:..." if parts[3] else text
+        return f"{key}{colon}***"  # where a login stands in the wrong place
+    return f"{key}{colon}{parts[1]}:{parts[2]}:***" if parts[3] else text
+
+
+def _has_login(text: str) -> bool:
+    try:
+        return bool(route_and_login(text)[2])
+    except ValueError:
+        return False
 
 
 def check_login(text: str) -> None:

@@ -66,7 +66,8 @@ class SessionFacts(msgspec.Struct, frozen=True):
 
 class Delivery(msgspec.Struct, frozen=True):
     """One transaction with another host: some recipients of one message.  `number` is the delivery's in
-    the log; `domain` in lower case; `route`: by which way, without hosts: the domain's own MX."""
+    the log; `domain` in small letters and A-labels; `route`: by which way, without hosts: the domain's own
+    MX."""
 
     number: int
     message: MessageId

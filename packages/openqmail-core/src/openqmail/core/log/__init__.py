@@ -27,7 +27,7 @@ from openqmail.core.log.receiving import (
     SubmitAccepted,
     SubmitRefused,
 )
-from openqmail.core.log.sending import RemoteTls, RemoteTlsFailed
+from openqmail.core.log.sending import RemoteLogin, RemoteTls, RemoteTlsFailed
 from openqmail.core.log.writer import Form, Log, LogWriter, MemoryLog
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "MessageInfo",
     "NewMessage",
     "Notice",
+    "RemoteLogin",
     "RemoteTls",
     "RemoteTlsFailed",
     "SmtpdAccepted",

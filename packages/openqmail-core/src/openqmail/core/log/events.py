@@ -23,7 +23,7 @@ from openqmail.core.log.receiving import (
     SubmitRefused,
     cut,
 )
-from openqmail.core.log.sending import RemoteTls, RemoteTlsFailed
+from openqmail.core.log.sending import RemoteLogin, RemoteTls, RemoteTlsFailed
 from openqmail.core.values import Outcome
 
 _WORDS = {Outcome.SUCCESS: b"success", Outcome.DEFERRAL: b"deferral", Outcome.FAILURE: b"failure"}
@@ -220,6 +220,7 @@ Event = (
     | SubmitRefused
     | RemoteTls
     | RemoteTlsFailed
+    | RemoteLogin
 )
 
 

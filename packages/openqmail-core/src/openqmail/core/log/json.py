@@ -40,6 +40,7 @@ NAMES: dict[type, str] = {
     receiving.SubmitRefused: "submit_refused",
     sending.RemoteTls: "remote_tls",
     sending.RemoteTlsFailed: "remote_tls_failed",
+    sending.RemoteLogin: "remote_login",
 }
 """What an event is called."""
 

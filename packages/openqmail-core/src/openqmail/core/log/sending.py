@@ -1,14 +1,14 @@
-"""The facts of sending that qmail-remote kept to itself: TLS with other hosts.
+"""The facts of sending that qmail-remote kept to itself: TLS with other hosts, and our logins there.
 
 Lines are those of receiving.py in their manner, and begin with `remote: `.  `delivery` is the one for which
-the connection was opened; those that follow on a kept connection have the same TLS.
+the connection was opened; those that follow on a kept connection have the same TLS and the same login.
 """
 
 from typing import Literal
 
 import msgspec
 
-from openqmail.core.log.receiving import TEXT, cut, host_and_port, word
+from openqmail.core.log.receiving import ADDRESS, TEXT, cut, host_and_port, word
 
 
 class RemoteTls(msgspec.Struct, frozen=True, gc=False):
@@ -63,4 +63,29 @@ class RemoteTlsFailed(msgspec.Struct, frozen=True, gc=False):
             word(self.policy.encode("utf-8", "replace")),
             self.then.encode(),
             cut(self.text, TEXT),
+        )
+
+
+class RemoteLogin(msgspec.Struct, frozen=True, gc=False):
+    """Another host has taken our login.
+
+    `login`: who we are there, empty where it may not be told; `mechanism`: of AUTH; `tls`: whether that was
+    under TLS."""
+
+    delivery: int
+    host: str
+    port: int
+    name: bytes
+    login: bytes
+    mechanism: bytes
+    tls: bool
+
+    def line(self) -> bytes:
+        return b"remote: login <%b>: delivery %d host %b name %b mechanism %b tls %b" % (
+            cut(self.login, ADDRESS),
+            self.delivery,
+            host_and_port(self.host, self.port),
+            word(self.name),
+            word(self.mechanism),
+            b"yes" if self.tls else b"no",
         )

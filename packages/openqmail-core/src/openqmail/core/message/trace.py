@@ -97,7 +97,7 @@ def _hop(
     """The field as far as the date: clients come again."""
     literal = _literal(client)
     name = _NOT_IN_NAME.sub(b"?", helo[:_LONGEST_NAME]) or literal or b"unknown"
-    known = _NOT_IN_NAME.sub(b"?", host.encode()) + b" " if host else b""
+    known = _clean(host) + b" " if host else b""
     origin = name + b" (" + known + literal + b")" if literal else name
     protocol = b"UTF8SMTP" if smtputf8 else b"ESMTP" if extended else b"SMTP"
     if extended:  # there is no word for the others
@@ -108,11 +108,15 @@ def _hop(
 
 def _tls(secured: Secured) -> bytes:
     """The clause, and what else there is to say in a comment behind it."""
-    comment = secured.version
+    comment = secured.version[:_LONGEST_NAME]
     if secured.peer:
         comment += ", certificate of " + secured.peer[:_LONGEST_NAME]
     text = _NOT_IN_COMMENT.sub(b"?", comment.encode("ascii", "replace"))
-    return b" tls " + _NOT_IN_NAME.sub(b"?", secured.cipher.encode()) + b"\n  (" + text + b")"
+    return b" tls " + _clean(secured.cipher) + b"\n  (" + text + b")"
+
+
+def _clean(name: str) -> bytes:
+    return _NOT_IN_NAME.sub(b"?", name[:_LONGEST_NAME].encode("ascii", "replace"))
 
 
 def _literal(client: str) -> bytes:

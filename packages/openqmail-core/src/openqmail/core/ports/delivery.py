@@ -82,7 +82,7 @@ class RecipientCheck(Protocol):
 
 
 class RemoteJob(msgspec.Struct, frozen=True):
-    """One transaction: some recipients of one message at one `domain` (lower case).
+    """One transaction: some recipients of one message at one `domain` (`canonical_domain`).
 
     `envid`, `ret`: RFC 3461's parameters of MAIL, as they came; `dsn`: NOTIFY and ORCPT of each
     recipient, parallel to `recipients`, empty when none of them has any."""

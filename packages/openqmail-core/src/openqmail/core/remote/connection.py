@@ -24,7 +24,7 @@ from openqmail.core.message.lines import chunk_form
 from openqmail.core.remote import report
 from openqmail.core.remote.attempt import Attempt, Owner, State
 from openqmail.core.remote.pool import Place
-from openqmail.core.remote.securing import HUNG_UP, SECONDS, TOO_LATE, Securing, begun, failed
+from openqmail.core.remote.securing import HUNG_UP, SECONDS, TOO_LATE, Securing, begun, failed, logged_in
 from openqmail.core.remote.transport import Stop
 from openqmail.core.smtp.client import ClientSession
 from openqmail.core.smtp.client_events import (
@@ -83,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._answers = -1
         self._attempt: Attempt | None = attempt
         self._reused = False
+        self._login_told = False
         self._whole_sent = False
         self._transactions = 0
         self._streaming: asyncio.Task[None] | None = None
@@ -245,6 +246,7 @@ class Connection(asyncio.Protocol):
             elif isinstance(event, Finished):
                 self._finished(event)
             elif isinstance(event, Ready):
+                self._tell_login()
                 self._begin()
             elif isinstance(event, StartTls):
                 self._owner.answered(self)
@@ -258,6 +260,14 @@ class Connection(asyncio.Protocol):
                     self._fail(event.outcomes, event.stage)
         if self.state != "idle":
             self._flush()
+
+    def _tell_login(self) -> None:
+        """Once, when the host has taken it."""
+        session, attempt = self._session, self._attempt
+        if session.mechanism and attempt is not None and not self._login_told:
+            self._login_told = True
+            under_tls = session.tls is not None
+            self._log(logged_in(attempt.job.delivery, self.stop, session.mechanism, under_tls))
 
     def _flush(self) -> None:
         if self.state == "gone":

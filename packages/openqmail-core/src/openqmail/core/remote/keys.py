@@ -13,8 +13,8 @@ import msgspec
 
 from openqmail.core.control.credentials import Credential, Credentials, read_credentials
 from openqmail.core.control.settings import Settings
-from openqmail.core.tls import Policy, client_context, pinned, read_certificates
-from openqmail.core.tls.files import PemFile, content
+from openqmail.core.tls import Policy, client_context, pin_files, read_certificates
+from openqmail.core.tls.files import content
 from openqmail.core.values import ControlError
 
 FILES = ("clientcert.pem", "tlshosts", "notlshosts", "credentials")
@@ -54,7 +54,7 @@ class Keys:
             client_context(Policy.MAY, control_folder, ciphers=ciphers),
             client_context(Policy.VERIFY, control_folder, ciphers=ciphers) if strict else None,
             _pins(control_folder, ciphers),
-            frozenset(_names(control_folder, "notlshosts", "")),
+            _bare(control_folder),
             credentials,
         )
 
@@ -71,30 +71,20 @@ def has_files(control_folder: str) -> bool:
 
 def _pins(control_folder: str, ciphers: str) -> dict[bytes, Pin]:
     found = {}
-    for host in _names(control_folder, "tlshosts", ".pem"):
-        name = host.decode()
-        path = pinned(control_folder, name)
-        if not path:  # upper case, or gone meanwhile
-            why = "is not named after a host, in lower case; rename it, as mail.example.org.pem"
-            raise ControlError(f"control/tlshosts/{name}.pem", 0, why)
-        file = PemFile(path, f"control/tlshosts/{os.path.basename(path)}")
+    for name, file in pin_files(control_folder).items():
+        context = client_context(Policy.VERIFY, control_folder, file, ciphers)
         certificates = frozenset(each.der for each in read_certificates(content(file)))
-        context = client_context(Policy.VERIFY, control_folder, path, ciphers)
-        found[host] = Pin(file.name, context, certificates)
+        found[os.fsencode(name)] = Pin(file.name, context, certificates)
     return found
 
 
-def _names(control_folder: str, folder: str, ending: str) -> list[bytes]:
-    """The hosts that have a file there."""
+def _bare(control_folder: str) -> frozenset[bytes]:
+    """The hosts that have a file in `notlshosts`."""
     try:
-        names = sorted(os.listdir(os.path.join(control_folder, folder)))
+        names = os.listdir(os.path.join(control_folder, "notlshosts"))
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return frozenset()
     except OSError as error:
         why = f"cannot be listed: {error.strerror}; 'openqmail check' tells its owner and mode"
-        raise ControlError(f"control/{folder}", 0, why) from None
-    return [
-        name.removesuffix(ending).encode("utf-8", "surrogateescape")
-        for name in names
-        if name.endswith(ending) and not name.startswith(".")
-    ]
+        raise ControlError("control/notlshosts", 0, why) from None
+    return frozenset(os.fsencode(name) for name in names if not name.startswith("."))

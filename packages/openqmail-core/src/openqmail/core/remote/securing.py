@@ -1,4 +1,4 @@
-"""TLS with one host: the handshake, and whether it is who it has to be.  No socket.
+"""TLS with one host: the handshake, and whether it is who it has to be; what the log is told.  No socket.
 
 Whatever goes wrong is a `TlsError`, whose text is a clause about the host.
 """
@@ -6,7 +6,7 @@ Whatever goes wrong is a `TlsError`, whose text is a clause about the host.
 import re
 import ssl
 
-from openqmail.core.log import RemoteTls, RemoteTlsFailed
+from openqmail.core.log import RemoteLogin, RemoteTls, RemoteTlsFailed
 from openqmail.core.remote.security import Security
 from openqmail.core.remote.transport import Stop
 from openqmail.core.tls import TlsError, TlsFacts, TlsStream
@@ -95,6 +95,13 @@ def failed(delivery: int, stop: Stop, why: str, again: bool) -> RemoteTlsFailed:
         "plain" if again else "wait",
         why.encode("utf-8", "replace"),
     )
+
+
+def logged_in(delivery: int, stop: Stop, mechanism: bytes, tls: bool) -> RemoteLogin:
+    """For the log.  Some relays know a customer by one secret in both places: that is no name."""
+    login = stop.security.login
+    told = login.name if login is not None and login.password not in login.name else b""
+    return RemoteLogin(delivery, stop.address, stop.port, stop.name, told, mechanism, tls)
 
 
 def server_name(name: bytes) -> str:

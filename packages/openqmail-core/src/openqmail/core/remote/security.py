@@ -16,7 +16,6 @@ import msgspec
 from openqmail.core.control.securing import REST
 from openqmail.core.remote.keys import Keys, Pin
 from openqmail.core.smtp.client_events import Login, Terms
-from openqmail.core.smtp.grammar import wire_domain
 from openqmail.core.tls import Policy, TlsError, TlsFacts
 from openqmail.core.tls.certificate import read_certificate
 from openqmail.core.values.address import suffixes
@@ -81,7 +80,8 @@ class Demands:
     def of(
         self, domain: bytes, host: bytes, port: int, routed: bool = False, line: bytes | None = None
     ) -> Security:
-        """Of `host` (a name or a literal, in lower case), where mail for `domain` may go.
+        """Of `host` (a name or a literal, in lower case), where mail for `domain` may go, which is in its one
+        spelling (`canonical_domain`).
 
         `routed`: because a route leads there, and not the DNS; `line`: the key of that in
         control/smtproutes, None for a hook's."""
@@ -141,8 +141,6 @@ class Demands:
 
     def _references(self, policy: Policy, domain: bytes, host: bytes, routed: bool) -> tuple[str, ...]:
         # The name of a relay is the administrator's word, and not the DNS's.
-        if not domain.isascii():
-            domain = wire_domain(domain)
         return (Policy.VERIFY if routed else policy).references(_shown(domain), _shown(host))
 
 

@@ -32,6 +32,7 @@ from openqmail.core.service.confine.asking import ask_as
 from openqmail.core.smtpd.policy import NOT_OURS, listed_as
 from openqmail.core.smtpd.recipients import reply_of
 from openqmail.core.values import OpenqmailError, Outcome, Reply, Result, TemporaryFailure
+from openqmail.core.values.address import canonical_domain
 from openqmail.core.world import PosixDisk
 
 codecs.lookup("ascii")  # which a user may not be able to load whom this process becomes
@@ -155,7 +156,7 @@ def _at_rcpt(
 ) -> list[Step]:
     """What an SMTP client would be told."""
     _, at, domain = address.rpartition(b"@")
-    key = listed_as(domain.lower(), settings.rcpthosts) if at else None
+    key = listed_as(canonical_domain(domain), settings.rcpthosts) if at else None
     if not at:
         trail = [Step("control/rcpthosts", "an address without @ is for this host: anybody may send to it")]
     elif key is not None:

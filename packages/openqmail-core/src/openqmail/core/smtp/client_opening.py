@@ -55,6 +55,7 @@ class Opening:
         "_usable",
         "answers",
         "extensions",
+        "mechanism",
         "tls",
     )
 
@@ -80,6 +81,8 @@ class Opening:
         """How many whole replies there were; half of one is no reason to wait any longer."""
         self.extensions: dict[bytes, bytes] = {}
         self.tls: TlsFacts | None = None
+        self.mechanism = b""
+        """Of AUTH, when the peer has taken our login."""
 
     # --- what the shell does ------------------------------------------------------------
 
@@ -284,6 +287,7 @@ class Opening:
             except sasl.SaslError as error:
                 self._next = Unmet("auth", str(error))
                 return
+            self.mechanism = talk.name
             self._open()
         elif reply.code >= 400:
             login = self._terms.login

@@ -11,10 +11,7 @@ import re
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from openqmail.core.values import PermanentFailure
-from openqmail.core.values.address import DOT_STRING
-
-MAX_ADDRESS = 899
-"""Octets in an address, as in qmail-smtpd; RFC 5321 asks for 64 + 1 + 255 at least."""
+from openqmail.core.values.address import DOT_STRING, MAX_ADDRESS, a_labels
 
 MAX_DOMAIN = 255
 MAX_LABEL = 63
@@ -82,13 +79,9 @@ def wire_domain(domain: bytes) -> bytes:
     """The domain with A-labels alone, for DNS and for hosts without SMTPUTF8."""
     if domain.isascii():
         return domain
-    import idna  # noqa: PLC0415 (large tables, needed by few)
-
-    if len(domain) > MAX_ADDRESS:
-        raise AddressError("the domain is too long (#5.1.2)")
     try:
-        return idna.encode(domain.decode(), uts46=True, transitional=False)
-    except UnicodeError as error:  # IDNAError is one
+        return a_labels(domain)
+    except UnicodeError as error:
         raise AddressError("the domain is no internationalised domain name (#5.1.2)") from error
 
 

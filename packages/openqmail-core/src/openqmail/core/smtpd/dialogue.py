@@ -133,10 +133,10 @@ class Dialogue(Handover):
         self._connection.begin_anew(event.said)
 
     def _on_starttls(self, event: events.StartTls) -> None:
-        if self._service.crowded:
-            self.machine.send(TOO_MANY_HANDSHAKES)
-        else:
+        if self._service.handshakes.free(self._client[0], self.standing.policy.relay):
             self.machine.accept()  # and the session begins the handshake
+        else:
+            self.machine.send(TOO_MANY_HANDSHAKES)
 
     def _on_auth(self, event: events.Auth) -> None:
         if self._attempts is None:
@@ -182,7 +182,7 @@ class Dialogue(Handover):
         """`refusal`: of whoever this client is."""
         if self._connection.gone:
             return
-        login, settings, gate = self.standing.login, self._context.settings, self._context.gate
+        login, settings, gate = self.standing.account, self._context.settings, self._context.gate
         if refusal is not None:
             self.machine.send(refusal)
         elif login is not None and settings.loginmessagesperhour:
@@ -261,7 +261,7 @@ class Dialogue(Handover):
     def _counted(self) -> tuple[bytes, bytes, Reply] | None:
         """By which counter each recipient is counted in an hour, under which name, and what is said when
         there are too many."""
-        login, settings = self.standing.login, self._context.settings
+        login, settings = self.standing.account, self._context.settings
         if login is not None and settings.loginrecipientsperhour:
             return RECIPIENTS_OF_LOGIN, login, RECIPIENTS
         if settings.recipientsperhour and not self.standing.policy.relay:

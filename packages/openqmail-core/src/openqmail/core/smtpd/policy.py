@@ -16,7 +16,7 @@ from openqmail.core.control.routing import unhacked
 from openqmail.core.control.settings import Settings
 from openqmail.core.smtp.offer import Offer
 from openqmail.core.values import Reply
-from openqmail.core.values.address import suffixes
+from openqmail.core.values.address import canonical_address, canonical_domain, suffixes
 
 NOT_OURS = Reply(553, b"5.7.1", (b"sorry, that domain isn't in my list of allowed rcpthosts",))
 BAD_SENDER = Reply(553, b"5.7.1", (b"sorry, your envelope sender is in my badmailfrom list",))
@@ -66,7 +66,7 @@ class Policy(msgspec.Struct, frozen=True):
         _, at, domain = recipient.rpartition(b"@")
         if not at:
             return True
-        domain = domain.lower()
+        domain = canonical_domain(domain)
         if domain in self.percenthack:  # where the queue would send it counts, too
             if not self._has(domain):
                 return False
@@ -170,7 +170,7 @@ def _refusal(text: str) -> Reply:
 
 def _barred(address: bytes, listed: frozenset[bytes]) -> bool:
     """By the whole address, its domain, or a suffix of that."""
-    address = address.lower()
+    address = canonical_address(address)
     at = address.rfind(b"@")
     if address in listed or at < 0:
         return address in listed

@@ -17,6 +17,7 @@ from openqmail.core.message.origination import Stamp
 from openqmail.core.ports import ServiceContext
 from openqmail.core.smtpd.admission import Admission
 from openqmail.core.smtpd.fronts import Front, Fronts, Peer
+from openqmail.core.smtpd.handshake import Handshakes
 from openqmail.core.smtpd.policy import admit
 from openqmail.core.smtpd.recipients import Recipients
 from openqmail.core.smtpd.session import SmtpSession
@@ -30,7 +31,8 @@ CROWD = 50
 """Sessions beyond which half as many are read, so that a hundred large messages do not hold more."""
 
 HANDSHAKES = 100
-"""At once, of one listener: who only begins them keeps no others from mail without TLS."""
+"""At once, of one listener, shared out to networks: who only begins them keeps no others from mail without
+TLS, and few but its neighbours from TLS."""
 
 
 class Held(Protocol):
@@ -61,7 +63,7 @@ class SmtpService:
     def __init__(self, context: ServiceContext) -> None:
         self.reconfigure(context)
         self.sessions: set[Held] = set()
-        self.handshakes = 0
+        self.handshakes = Handshakes(HANDSHAKES)
         self._stamped = 0
         self.buffer = memoryview(bytearray(READ))
         self._half = self.buffer[: READ // 2]
@@ -102,11 +104,6 @@ class SmtpService:
         if context.recipients is not None:
             self.recipients = Recipients(context.recipients, context.settings, context.clock, context.log)
         self.asked = frozenset([step for step in INBOUND if context.hooks.has(step)])
-
-    @property
-    def crowded(self) -> bool:
-        """No more handshakes at once."""
-        return self.handshakes >= HANDSHAKES
 
     def drain(self) -> None:
         for session in list(self.sessions):

@@ -21,7 +21,7 @@ from openqmail.core.smtpd.bounds import Pace
 from openqmail.core.smtpd.dialogue import ACTIONS, Dialogue
 from openqmail.core.smtpd.entrance import Entrance
 from openqmail.core.smtpd.fronts import Peer
-from openqmail.core.smtpd.handshake import reason, secure
+from openqmail.core.smtpd.handshake import Share, reason, secure
 from openqmail.core.smtpd.policy import BUSY, LEAVING, Policy
 from openqmail.core.smtpd.record import SessionRecord
 from openqmail.core.tls import ServerTls, client_names, facts_of
@@ -114,11 +114,11 @@ class SmtpSession(asyncio.BufferedProtocol):
         if peer is None:
             server = transport.get_extra_info("sockname")
             peer = self._peer = self._service.fronts.peer(self._client, server[0] if server else "")
-        if self._expects_tls and self._service.crowded:
+        if self._expects_tls and not self._service.handshakes.free(self._client[0], policy.relay):
             self.refuse(BUSY)
             return
         if peer.xclient:
-            offer = msgspec.structs.replace(policy.offer, xclient=True)
+            offer = msgspec.structs.replace(policy.offer, xclient=not peer.named, named=peer.named)
             policy = msgspec.structs.replace(policy, offer=offer)
         self._dialogue = Dialogue(
             self,
@@ -131,7 +131,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         )
         self._record.helo = peer.helo
         if self._expects_tls:
-            self._secure(transport)
+            self._secure(transport, self._dialogue)
             return
         if peer.tls is not None:
             self._dialogue.standing.tls_kept(peer.tls)
@@ -181,17 +181,17 @@ class SmtpSession(asyncio.BufferedProtocol):
 
     # --- TLS --------------------------------------------------------------------------
 
-    def _secure(self, transport: asyncio.Transport) -> None:
+    def _secure(self, transport: asyncio.Transport, dialogue: Dialogue) -> None:
         """Begin the handshake.  Nothing is read before that is at work: it would not be ciphered."""
         transport.pause_reading()
         self._paused = True
         assert self._context.tls is not None  # else nobody has offered it
-        self._handshaking = self._loop.create_task(self._handshake(transport, self._context.tls))
+        place = self._service.handshakes.begin(self._client[0], dialogue.standing.policy.relay)
+        self._handshaking = self._loop.create_task(self._handshake(transport, self._context.tls, place))
 
-    async def _handshake(self, transport: asyncio.Transport, tls: ServerTls) -> None:
+    async def _handshake(self, transport: asyncio.Transport, tls: ServerTls, place: Share) -> None:
         """While it lasts, its end is told here alone: not every loop has it that the connection is ours."""
         service, early = self._service, self._early
-        service.handshakes += 1
         self._early, self._ciphered = b"", True
         try:
             patience = self._context.settings.timeoutsmtpd
@@ -208,7 +208,7 @@ class SmtpSession(asyncio.BufferedProtocol):
             if self._lost:
                 self._end(None)
         finally:
-            service.handshakes -= 1
+            service.handshakes.end(place)
 
     def _secured(self, transport: asyncio.Transport, tls: ServerTls) -> None:
         """The handshake is done."""
@@ -391,7 +391,7 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._closing = True
             transport.close()
         elif machine.state is State.TLS:
-            self._secure(transport)
+            self._secure(transport, dialogue)
         elif event is PAUSED or self._paused:  # else nothing is left over
             self.throttle()
 

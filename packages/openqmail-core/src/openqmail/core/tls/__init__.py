@@ -5,11 +5,12 @@ No socket is opened here and nothing is decided about mail.  Certificates are ma
 """
 
 from openqmail.core.tls.certificate import Certificate, TlsError, read_certificates
-from openqmail.core.tls.client import Policy, client_context, pinned
+from openqmail.core.tls.client import Policy, client_context
 from openqmail.core.tls.facts import TlsFacts, facts_of
+from openqmail.core.tls.files import pin_files, stamp
 from openqmail.core.tls.names import client_names, verified_name
 from openqmail.core.tls.selfsign import self_signed
-from openqmail.core.tls.server import ServerTls, stamp
+from openqmail.core.tls.server import ServerTls
 from openqmail.core.tls.stream import TlsStream
 
 __all__ = [
@@ -22,7 +23,7 @@ __all__ = [
     "client_context",
     "client_names",
     "facts_of",
-    "pinned",
+    "pin_files",
     "read_certificates",
     "self_signed",
     "stamp",

@@ -1,7 +1,6 @@
 """TLS towards other hosts: how much is asked of them, and the contexts for that.
 
-`Policy` says it in order of strength.  A file `control/tlshosts/FQDN.pem` holds the certificates (of the
-host, or of who signs for it) that are believed for this one host instead of the system's: eQmail's.
+`Policy` says it in order of strength; files.py which hosts have a file of their own that is believed.
 """
 
 import os
@@ -46,17 +45,10 @@ class Policy(Enum):
         return (domain, f".{domain}") if self is Policy.SECURE else (exchanger,)
 
 
-def pinned(control_folder: str, host: str) -> str:
-    """The file of `control/tlshosts/` for this host, "" where there is none."""
-    name = host.lower().rstrip(".")
-    if not name or "/" in name or name.startswith("."):
-        return ""
-    path = os.path.join(control_folder, "tlshosts", f"{name}.pem")
-    return path if os.path.exists(path) else ""
-
-
-def client_context(policy: Policy, control_folder: str, pin: str = "", ciphers: str = "") -> ssl.SSLContext:
-    """A context for hosts of this policy; `pin` is what `pinned` gave, and makes the chain count in any case.
+def client_context(
+    policy: Policy, control_folder: str, pin: PemFile | None = None, ciphers: str = ""
+) -> ssl.SSLContext:
+    """A context for hosts of this policy; `pin`: of `pin_files`, makes the chain count in any case.
 
     Its owner checks the name after the handshake, by `facts_of(…, references=…)`: SNI and what is asked
     for may differ.  `control/clientcert.pem` is shown to who asks.  Raises ControlError.
@@ -70,9 +62,7 @@ def client_context(policy: Policy, control_folder: str, pin: str = "", ciphers: 
     files.set_ciphers(context, ciphers or (SUITES if strict else _ANY), "control/tlsclientciphers")
     if pin:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the host's own certificate is enough
-        files.load_authorities(
-            context, PemFile(pin, f"control/tlshosts/{os.path.basename(pin)}"), "certificate"
-        )
+        files.load_authorities(context, pin, "certificate")
     elif policy.verified:
         _believe_the_system(context)
     own = PemFile(os.path.join(control_folder, "clientcert.pem"), "control/clientcert.pem")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from openqmail.core.values import OpenqmailError
 
-SEQUENCE, SET, OID, OCTETS, BOOLEAN = 0x30, 0x31, 0x06, 0x04, 0x01
+SEQUENCE, SET, OID, OCTETS, BOOLEAN, INTEGER = 0x30, 0x31, 0x06, 0x04, 0x01, 0x02
 UTC_TIME, GENERALIZED_TIME = 0x17, 0x18
 STRINGS = {0x0C: "utf-8", 0x13: "ascii", 0x14: "latin-1", 0x16: "ascii", 0x1E: "utf-16-be"}
 """Types of text: UTF8String, PrintableString, TeletexString, IA5String, BMPString."""

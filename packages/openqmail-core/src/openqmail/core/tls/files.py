@@ -1,12 +1,15 @@
 """The files that certificates and keys come from: which there are, what they hold, what is wrong with them.
 
-`control/servercert.pem` and `control/certs/NAME.pem` are key and chain in one file.  Whatever is the
-matter is a ControlError that names the file and what to do.
+`control/servercert.pem` and `control/certs/NAME.pem` are key and chain in one file.  A file
+`control/tlshosts/FQDN.pem` (eQmail's) holds the certificates, of the host or of who signs for it, that are
+believed for this one host instead of the system's.  Whatever is the matter is a ControlError that names the
+file and what to do.
 """
 
 import os
 import re
 import ssl
+from contextlib import suppress
 from typing import NamedTuple
 
 from openqmail.core.tls.certificate import Certificate, TlsError, read_certificates
@@ -15,6 +18,7 @@ from openqmail.core.values import ControlError
 DEFAULT = "control/servercert.pem"
 CLIENT_FILES = ("clientca.pem", "clientcrl.pem")
 OUTGOING = ("clientcert.pem", "tlshosts")
+NO_AUTHORITIES = "has no effect without control/clientca.pem; add that, or remove this"
 
 _HOST = re.compile(r"(?:_\.)?[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _MOST = 1024 * 1024
@@ -57,13 +61,37 @@ def server_files(control_folder: str) -> dict[str, PemFile]:
     return found
 
 
+def pin_files(control_folder: str) -> dict[str, PemFile]:
+    """The files of `control/tlshosts/` by the host that each is for.  Raises ControlError."""
+    folder = os.path.join(control_folder, "tlshosts")
+    try:
+        names = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise unreadable("control/tlshosts", error) from None
+    found = {}
+    for one in names:
+        host, ending = os.path.splitext(one)
+        if ending != ".pem" or host.startswith("."):
+            continue
+        file = PemFile(os.path.join(folder, one), f"control/tlshosts/{one}")
+        if host != host.lower().rstrip("."):
+            why = "is not named after a host, in lower case; rename it, as mail.example.org.pem"
+            raise ControlError(file.name, 0, why)
+        found[host] = file
+    return found
+
+
 def stamp(control_folder: str) -> Stamp:
-    """What stat says of all that a `ServerTls` is made of, and of what others are shown and believed for
-    (`tlshosts` as a folder): another value when a file of it has changed, come or gone.  Raises nothing."""
+    """What stat says of all that a `ServerTls` is made of, and of what others are shown and believed for:
+    another value when a file of it has changed, come or gone.  Raises nothing."""
     try:
         paths = [file.path for file in server_files(control_folder).values()]
     except ControlError:
         paths = []
+    with suppress(ControlError):
+        paths += [file.path for file in pin_files(control_folder).values()]
     paths += [os.path.join(control_folder, name) for name in ("certs", *CLIENT_FILES, *OUTGOING)]
     found = []
     for path in paths:

@@ -13,17 +13,11 @@ from collections.abc import Callable, Container
 
 from openqmail.core.tls import files
 from openqmail.core.tls.certificate import Certificate
-from openqmail.core.tls.files import PemFile, stamp
-from openqmail.core.tls.names import verified_name
+from openqmail.core.tls.files import PemFile
 from openqmail.core.values import ControlError
-
-__all__ = ["SUITES", "ServerObject", "ServerTls", "dislikes", "file_of", "stamp"]
 
 SUITES = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
 """Of TLS 1.2; those of 1.3 are all sound."""
-
-SOON = 14 * 86_400
-"""Seconds before its end that a certificate is warned of."""
 
 
 class ServerObject(ssl.SSLObject):
@@ -70,37 +64,6 @@ class ServerTls:
         """The certificate in DER that a client gets who asks for this name ("": for none)."""
         return self.chains[_chosen(self.chains, server_name)][0].der
 
-    def warnings(self, me: str, now: float) -> list[ControlError]:
-        """What others may dislike about the certificates; none of it keeps them from being served."""
-        return [
-            ControlError(file_of(name), 0, why)
-            for name, chain in self.chains.items()
-            for why in dislikes(chain[0], name or me, now)
-        ]
-
-
-def file_of(name: str) -> str:
-    """The control file of the certificate for a name in SNI, "" for any other."""
-    return f"control/certs/{name}.pem" if name else files.DEFAULT
-
-
-def dislikes(certificate: Certificate, name: str, now: float) -> list[str]:
-    """What others may dislike about a certificate of the host `name`."""
-    found = []
-    if now >= certificate.not_after:
-        found.append("has expired; get a new one")
-    elif now >= certificate.not_after - SOON:
-        found.append(f"expires in {int(certificate.not_after - now) // 86_400} days; get a new one")
-    if now < certificate.not_before:
-        found.append("is not valid yet; get one that is, or set the clock")
-    wanted = name[1:] if name.startswith("_.") else name
-    if not verified_name(certificate, [wanted]):
-        names = ", ".join(certificate.hosts) or certificate.common_name or "nobody"
-        found.append(f"is for {names}, not for {name}; get one with that name")
-    if certificate.self_issued:
-        found.append("is self-signed, so others cannot verify whose it is; get one from an authority")
-    return found
-
 
 def _chosen(names: Container[str], server_name: str) -> str:
     """Which of the names has the certificate for a client's wish."""
@@ -129,8 +92,7 @@ def _ask_clients(context: ssl.SSLContext, control_folder: str) -> bytes:
     )
     if not os.path.lexists(authorities.path):
         if os.path.lexists(revoked.path):
-            why = "has no effect without control/clientca.pem; add that, or remove this"
-            raise ControlError(revoked.name, 0, why)
+            raise ControlError(revoked.name, 0, files.NO_AUTHORITIES)
         return b""
     read = files.load_authorities(context, authorities, "certificate")
     if os.path.lexists(revoked.path):

@@ -24,7 +24,7 @@ from openqmail.core.service.confine import (
 from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.loops import close_all_but, new_loop
-from openqmail.core.service.processes import gate, remote, send, smtpd
+from openqmail.core.service.processes import gate, remote, send, smtpd, unraisable
 from openqmail.core.service.processes.forking import forked
 from openqmail.core.service.processes.local import run_spawner
 from openqmail.core.service.processes.process import Inherited, Process
@@ -79,7 +79,9 @@ def _run(role: Role, control: socket.socket, inherited: Inherited, walls: Walls 
     if role == "remote":
         inherited.tcpto = _open_tcpto(inherited)
         inherited.load_keys()  # which may be root's
-    enter(role, inherited, {0, 1, 2, control.fileno(), *_kept(role, inherited)}, walls)
+    if missing := enter(role, inherited, {0, 1, 2, control.fileno(), *_kept(role, inherited)}, walls):
+        form = inherited.settings.logformat
+        LogWriter(sys.stderr.fileno(), SystemClock(), form=form)(Notice(f"{role}: {missing}"))
     if role == "local":
         return run_spawner(control, inherited)
     with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -100,9 +102,9 @@ def _metrics() -> Callable[[Process], Awaitable[int]]:
     return metrics.serve
 
 
-def enter(role: Role, inherited: Inherited, keep: set[int], walls: Walls | None) -> None:
+def enter(role: Role, inherited: Inherited, keep: set[int], walls: Walls | None) -> str | None:
     """Become what this role is, for good: of the supervisor only these descriptors, its own user,
-    behind its walls."""
+    behind its walls.  What is missing of these, in words, or None."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # the supervisor's alone
@@ -114,15 +116,13 @@ def enter(role: Role, inherited: Inherited, keep: set[int], walls: Walls | None)
     account = account_of(role, inherited.accounts)
     if account is None:
         harden(no_new_privileges=False)
-        return
+        return None
     become(account)
     harden(no_new_privileges=True)
     limit_memory(role)
     missing = wall_in(walls)
-    if missing:
-        form = inherited.settings.logformat
-        LogWriter(sys.stderr.fileno(), SystemClock(), form=form)(Notice(f"{role}: {missing}"))
     forbid_calls(role)
+    return missing
 
 
 def _open_tcpto(inherited: Inherited) -> int | None:
@@ -134,6 +134,7 @@ def _open_tcpto(inherited: Inherited) -> int | None:
 
 async def _serve(role: Role, control: socket.socket, inherited: Inherited) -> int:
     process = Process(role, control, inherited)
+    unraisable.tell(role, process.log, process.loop)
     try:
         return await _SERVE[role](process)
     except OpenqmailError as error:
