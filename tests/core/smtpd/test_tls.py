@@ -648,6 +648,26 @@ def test_too_many_handshakes_at_once_are_put_off(
     run(story())
 
 
+def test_with_too_many_handshakes_at_once_who_begins_with_one_is_closed_without_a_word(
+    settings: Settings, running: Any, run: Any, control: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "HANDSHAKES", 1)
+
+    async def story() -> None:
+        async with running(settings, tls=loaded(control), kind=SmtpsService) as server:
+            first = await server.client()
+            while server.service.handshakes.under_way < 1:
+                await asyncio.sleep(0)
+            assert await (await server.client()).rest() == b""
+            [session] = [one for one in server.log.events if isinstance(one, log.SmtpdSession)]
+            assert session.end == "busy"
+            first.writer.close()
+            await server.quiet()
+            assert (await (await server.client(client_context())).reply())[:3] == b"220"
+
+    run(story())
+
+
 async def begins(server: Any, source: str) -> bytes:
     """The answer to STARTTLS for a client at this address, which says nothing more."""
     client = await server.client(source=source)
