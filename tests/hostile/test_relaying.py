@@ -71,6 +71,7 @@ def served(names: Names) -> Iterator[Home]:
         home.control("lookupclients", "1")
         home.control("percenthack", "a.example")
         home.control("timeoutsmtpd", "2")
+        home.control("maxbadrcpt", "6")
         home.start()
         yield home
         assert home.stop() == 0
@@ -135,6 +136,33 @@ def test_guesses_are_put_an_end_to_and_cost_nobody_else_anything(served: Home) -
             talk(served, b"HELO c.example\r\nVRFY alice\r\nVRFY nobody\r\n")[2:4]
             == [b"252 2.5.0 cannot verify, but send some mail and see"] * 2
         )
+        said = b""
+        with contextlib.suppress(ConnectionResetError):  # it may not have read them all
+            while said.count(b"550 ") <= 5 and (more := peer.recv(65536)):
+                said += more
+        answers = [line[:9] for line in said.splitlines() if line[3:4] == b" "][3:]
+        assert answers == [b"550 5.1.1"] * 5 + [b"421 4.7.1"]
+
+
+def test_who_guesses_on_waits_for_his_answers_and_nobody_else_does() -> None:
+    """The fourth refusal comes half a minute later, after what many others have said and heard meanwhile."""
+    with Place() as place:
+        home = place.home("a.example", "alice")
+        home.control("rules", ":allow")
+        home.control("tarpit", "60")
+        home.start()
+        with connect(home) as peer:
+            peer.sendall(HELLO + b"".join(b"RCPT TO:<guess%d@a.example>\r\n" % at for at in range(4)))
+            said = b""
+            while said.count(b"550 ") < 3:
+                said += peer.recv(65536)
+            for _ in range(5):
+                assert talk(home, HELLO + b"RCPT TO:<alice@a.example>\r\n")[3][:3] == b"250"
+            peer.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                peer.recv(65536)
+            assert said.count(b"550 ") == 3
+        assert home.stop() == 0
 
 
 def test_a_client_that_says_a_byte_at_a_time_is_told_421(served: Home) -> None:

@@ -1,6 +1,7 @@
-"""Debian's Exim as a receiver, an instance of its own: configuration, spool and log in one folder.
+"""Debian's Exim, an instance of its own: configuration, spool and log in one folder.
 
-It listens on one port of loopback, by SMTP, and delivers to the Maildirs `mail/USER` of its folder.
+It listens on one port of loopback, by SMTP, delivers to the Maildirs `mail/USER` of its folder, and sends
+on what `routes` names, by BDAT where the other side offers it.  Its log says ` K ` of what came or left so.
 Debian's package cannot be installed beside Postfix; `.ci/run` unpacks it into `.ci/tools/exim`.  Needs root:
 Exim looks for the user that it was built for, who is made for as long as it runs where he is missing.
 """
@@ -9,7 +10,7 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -35,15 +36,26 @@ acl_smtp_data = accept
 
 begin acl
 rcpt:
+  accept domains = {relayed}
   accept local_parts = {users}
   deny message = nobody of that name
 
 begin routers
+sent_on:
+  driver = manualroute
+  domains = {relayed}
+  route_data = 127.0.0.1
+  self = send
+  transport = smtp
 local:
   driver = accept
   transport = maildir
 
 begin transports
+smtp:
+  driver = smtp
+  port = ${{lookup{{$domain}}lsearch{{{folder}/routes}}}}
+  allow_localhost
 maildir:
   driver = appendfile
   directory = {folder}/mail/${{lookup{{$local_part}}lsearch{{{folder}/users}}}}
@@ -76,12 +88,18 @@ def why_not() -> str | None:
 
 class Exim:
     """One instance for `domain`; it runs in a `with`.  `users` are numbered folders, so names may be any.
-    `certificate`: a file with key and chain, without which there is no TLS."""
+    `certificate`: a file with key and chain, without which there is no TLS.  `routes`: domains that it sends
+    on, and the loopback ports that it sends them to."""
 
     def __init__(
-        self, folder: Path, domain: str, users: Sequence[str], certificate: Path | None = None
+        self,
+        folder: Path,
+        domain: str,
+        users: Sequence[str],
+        certificate: Path | None = None,
+        routes: Mapping[str, int] | None = None,
     ) -> None:
-        self._certificate = certificate
+        self._certificate, self._routes = certificate, routes or {}
         self.folder, self.domain, self.users, self.port = folder, domain, users, free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._made = False
@@ -97,9 +115,12 @@ class Exim:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
             shutil.chown(self.folder / name, USER, USER)
         (self.folder / "users").write_text("".join(f"{user}: {at}\n" for at, user in enumerate(self.users)))
+        sent_on = "".join(f"{domain}: {port}\n" for domain, port in self._routes.items())
+        (self.folder / "routes").write_text(sent_on)
         configuration = self.folder / "exim.conf"
         users = " : ".join(self.users)
         told = {"folder": self.folder, "domain": self.domain, "port": self.port, "users": users}
+        told["relayed"] = " : ".join(self._routes)
         tls = TLS.format(file=self._certificate) if self._certificate else NO_TLS
         configuration.write_text(CONFIGURATION.format(**told, tls=tls))
         program = _program()
@@ -132,6 +153,11 @@ class Exim:
             for _ in Waiting(f"{USER} is gone, whose last processes still end"):
                 if not subprocess.run(["userdel", USER], check=False, capture_output=True).returncode:
                     return
+
+    def log(self) -> str:
+        """Its main log, whole."""
+        file = self.folder / "log" / "main"
+        return file.read_text(errors="replace") if file.exists() else ""
 
     def said(self) -> str:
         """What it wrote, and its logs."""

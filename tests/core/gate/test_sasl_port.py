@@ -133,6 +133,20 @@ def test_both_who_ask_are_counted_together_and_the_right_password_does_not_help_
     run(story)
 
 
+def test_a_login_is_the_same_for_lock_outs_however_it_is_spelled(doors):
+    """Fullwidth letters and capitals: as many failures from many networks as one spelling may have."""
+    spellings = [b"alice", b"ALICE", b"aLiCe", "\uff41lice".encode(), "al\u00adice".encode()]
+
+    async def story():
+        async with doors(failures=1) as (_, port, _):
+            for at in range(10):
+                client = SaslClient(f"203.0.{at}.1", 40001, "submission")
+                assert await plain(port, spellings[at % len(spellings)], b"guess", client) == WRONG
+            assert await plain(port, client=ELSEWHERE) == LOCKED
+
+    run(story)
+
+
 @pytest.mark.parametrize("mechanism", PASSWORDS)
 def test_guesses_side_by_side_are_no_more_than_one_after_the_other(doors, mechanism):
     async def story():

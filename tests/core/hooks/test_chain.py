@@ -1,14 +1,19 @@
 """The chain asks in order, ends at the first refusal, and defers when a hook is broken."""
 
 import asyncio
+import os
 import threading
+from asyncio import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from openqmail.core.control.settings import Route
 from openqmail.core.hooks import (
     Accept,
     Defer,
+    Delivery,
     Drop,
     Edits,
     HangUp,
@@ -22,10 +27,14 @@ from openqmail.core.hooks import (
     SkipChecks,
 )
 from openqmail.core.log import Alert, MemoryLog
-from openqmail.core.values import BytesBody, Decision, Envelope, Recipient, Reply
+from openqmail.core.queue.body import FileBody
+from openqmail.core.values import BytesBody, Decision, Envelope, MessageId, Recipient, Reply
 from openqmail.core.values.verdict import GO_ON
+from openqmail.core.world import PosixDisk
 
 FACTS = SessionFacts("smtp", "192.0.2.1", 4000, "192.0.2.2", relay=False)
+ROUTE = Route("smtp", ())
+DELIVERY = Delivery(1, MessageId(1, b"k" * 24), b"s@a.example", (b"r@b.example",), b"b.example", ROUTE)
 NO = Reject(Reply(550, b"5.7.1", (b"no",)))
 LATER = Defer(Reply(451, b"4.7.1", (b"later",)))
 
@@ -174,6 +183,53 @@ def test_a_hook_that_fails_defers_and_the_log_says_why(hook: Any, said: bytes) -
 @pytest.mark.parametrize("answer", [Replace(b"x@y.example"), SkipChecks()])
 def test_what_makes_no_sense_at_a_step_defers(answer: Any) -> None:
     assert ask(Asked(answer), step="data")[0].refusal.reply.code == 451  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("step", ["message", "prepare"])
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_plain_hook_reads_a_body_on_disk_beside_the_loop_and_no_other(
+    tmp_path: Path, step: str, plain: bool
+) -> None:
+    """One in memory is read at once, and an async method never leaves the loop's thread."""
+    read: list[tuple[bytes, bool]] = []
+
+    def look(body: Any) -> None:
+        read.append((b"".join(body.chunks()), threading.current_thread() is threading.main_thread()))
+
+    class Plain:
+        def message(self, session: SessionFacts, envelope: Envelope, body: Any, edits: Any) -> None:
+            look(body)
+
+        def prepare(self, delivery: Any, body: Any, edits: Any) -> None:
+            look(body)
+
+    class Waits:
+        async def message(self, session: SessionFacts, envelope: Envelope, body: Any, edits: Any) -> None:
+            look(body)
+
+        async def prepare(self, delivery: Any, body: Any, edits: Any) -> None:
+            look(body)
+
+    (tmp_path / "body").write_bytes(b"Subject: x\n\nx\n")
+    on_disk = FileBody(PosixDisk(), os.fsencode(tmp_path / "body"), 0, 14)
+    hook = Plain() if plain else Waits()
+
+    async def scene() -> None:
+        for body in (on_disk, BytesBody(b"Subject: x\n\nx\n")):
+            if step == "message":
+                chain = HookChain([("one", hook)], MemoryLog())
+                answer = chain.message(FACTS, Envelope(b"s@a.example", ()), body)
+                made = await answer if isinstance(answer, Future) else answer
+                assert made.body is body
+            else:
+                chain = HookChain([("one", hook)], MemoryLog(), "remote")
+                prepared = await chain.prepare(DELIVERY, body)
+                assert not prepared.failed
+
+    asyncio.run(scene())
+    end = b"\n" if step == "message" else b"\r\n"
+    whole = b"Subject: x%bx%b" % (end * 2, end)
+    assert read == [(whole, not plain), (whole, True)]
 
 
 @pytest.mark.parametrize("step", ["connect", "helo", "auth"])

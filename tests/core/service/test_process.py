@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from handshakes import OURS
 from openqmail.core.control.home import Home
+from openqmail.core.control.reader import read_settings
 from openqmail.core.log import Alert, MemoryLog
 from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.frames.blocking import BlockingChannel
@@ -33,6 +35,19 @@ def test_a_queue_that_cannot_be_opened_is_told_without_waiting_for_its_lock(tmp_
         process.close()
 
     asyncio.run(asyncio.wait_for(story(), 30))
+
+
+def test_the_ciphers_of_the_control_file_are_those_of_the_processes(tmp_path) -> None:
+    control = tmp_path / "control"
+    control.mkdir()
+    (control / "me").write_text("a.example\n")
+    (control / "servercert.pem").write_bytes(OURS.pem)
+    (control / "tlsserverciphers").write_text("ECDHE-ECDSA-AES256-GCM-SHA384\n")
+    home = Home(str(tmp_path))
+    inherited = Inherited(home, read_settings(home), None, 1, {}, None, None, False)
+    inherited.load_tls()
+    spoken = [one["name"] for one in inherited.tls.context.get_ciphers() if one["protocol"] == "TLSv1.2"]
+    assert spoken == ["ECDHE-ECDSA-AES256-GCM-SHA384"]
 
 
 def introduce(supervisor: BlockingChannel) -> socket.socket:

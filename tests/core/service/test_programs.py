@@ -15,6 +15,7 @@ from homes import Waiting
 from openqmail.core.hooks import MessageBody
 from openqmail.core.hooks.body import without
 from openqmail.core.ports import OUTPUT
+from openqmail.core.service import programs as programs_module
 from openqmail.core.service.frames.bodies import DescriptorBody
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.programs import LOST, ProgramsClient, ProgramsServer
@@ -117,6 +118,29 @@ def test_a_program_that_takes_too_long_is_killed_with_all_that_it_started(run: A
     result = run("sleep 100 & echo $! > pid; wait", timeout=0.5)
     assert result.code is None and "took more than 0.5 seconds" in result.why
     assert_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_only_so_many_run_at_once_and_only_so_many_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs_module, "MOST", 1)
+    monkeypatch.setattr(programs_module, "WAITING", 1)
+    os.mkfifo(tmp_path / "go")
+    go = os.open(tmp_path / "go", os.O_RDWR)
+    script = [SH, b"-c", b"mkdir run && read line <go && echo 1; rmdir run"]
+
+    async def scene() -> None:
+        async with _direct(str(tmp_path)) as programs:
+            first, second = programs.run(script), programs.run(script)
+            refused = await asyncio.wait_for(programs.run(script), 30)
+            assert (refused.code, refused.why) == (None, "too many programs wait to be run")
+            for one in (first, second):
+                os.write(go, b"on\n")
+                assert (await asyncio.wait_for(one, 30)).output == b"1\n", "the other ran beside it"
+            assert (await asyncio.wait_for(programs.run([SH, b"-c", b"exit 7"]), 30)).code == 7
+
+    asyncio.run(scene())
+    os.close(go)
 
 
 def test_what_a_program_leaves_behind_is_killed(run: Any, tmp_path: Path) -> None:

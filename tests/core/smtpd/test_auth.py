@@ -151,6 +151,55 @@ def test_every_mechanism_over_tls_lets_mail_through_to_anywhere(
     run(story)
 
 
+def test_a_login_is_bound_to_the_certificate_of_the_name_that_was_asked_for(
+    settings: Any, running: Any, users: Path, control: Path
+) -> None:
+    (control / "servercert.pem").write_bytes(OURS.pem)
+    (control / "certs").mkdir()
+    (control / "certs" / "b.example.pem").write_bytes(AUTHORITY.issue(hosts=("b.example",)).pem)
+    plus = [b"SCRAM-SHA-256-PLUS"]
+
+    async def story() -> None:
+        async with running(settings, users=users, tls=ServerTls.load(str(control), b"a.example")) as server:
+            for name in ("a.example", "b.example"):
+                client = await hello(server)
+                await client.say(b"STARTTLS")
+                await client.start_tls(context(), name)
+                await client.say(b"EHLO client.example")
+                peer = client.writer.get_extra_info("ssl_object")
+                bindings = facts_of(peer, False, peer.getpeercert(True)).bindings
+                talk = client_mechanism(plus, ALICE, PASSWORD, Facts(True, bindings))
+                assert talk is not None
+                reply = await client.say(b"AUTH " + plus[0] + b" " + b64(talk.initial() or b""))
+                while reply[:3] == b"334":
+                    reply = await client.say(b64(talk.respond(base64.b64decode(reply[4:]))))
+                assert reply[:3] == b"235", name
+
+    run(story)
+
+
+@pytest.mark.parametrize(("flag", "code"), [(b"n", b"334 "), (b"y", b"535 "), (b"p=tls-unique", b"501 ")])
+def test_who_believes_that_we_cannot_bind_has_somebody_between_who_hid_it(
+    settings: Any, running: Any, users: Any, tls: Any, flag: bytes, code: bytes
+) -> None:
+    """`y` (RFC 5802 section 6): a client that can bind was not shown -PLUS, which we have offered; so it is
+    denied before it has proved anything."""
+
+    async def story() -> None:
+        async with running(settings, users=users, tls=tls) as server:
+            client = await hello(server)
+            await client.say(b"STARTTLS")
+            await client.start_tls(context())
+            assert b"SCRAM-SHA-256-PLUS" in await client.say(b"EHLO x.example")
+            first = flag + b",,n=alice,r=nonce"
+            assert (await client.say(b"AUTH SCRAM-SHA-256 " + b64(first)))[:4] == code
+            if code != b"334 ":
+                assert (await client.say(b"MAIL FROM:<s@client.example>"))[:3] == b"250"
+                assert (await client.say(b"RCPT TO:<%b>" % ANYWHERE))[:3] == b"553"
+
+    run(story)
+
+
 def test_cram_md5_in_the_dialogue_of_its_rfc(clear: Any) -> None:
     async def story() -> None:
         async with clear() as server:
@@ -467,6 +516,21 @@ def test_messages_and_recipients_of_a_login_are_limited_whoever_connects(submiss
     run(story)
 
 
+def test_logins_of_one_network_do_not_spend_each_others_messages_and_recipients(submission: Any) -> None:
+    async def story() -> None:
+        async with submission(loginmessagesperhour=1, loginrecipientsperhour=2) as server:
+            for login in (RIGHT, b"\0carol\0" + CRAM_PASSWORD):
+                client = await hello(server)
+                assert (await log_in(client, login))[:3] == b"235"
+                await client.say(b"MAIL FROM:<s@a.example>")
+                said = [(await client.say(b"RCPT TO:<%b>" % ANYWHERE))[:9] for _ in range(3)]
+                assert said == [b"250 2.1.5", b"250 2.1.5", b"452 4.7.1"]
+                await client.say(b"RSET")
+                assert (await client.say(b"MAIL FROM:<s@a.example>"))[:9] == b"450 4.7.1"
+
+    run(story)
+
+
 def test_a_login_that_is_written_in_another_case_has_no_limit_of_its_own(submission: Any) -> None:
     async def story() -> None:
         limits = {"loginmessagesperhour": 2, "loginrecipientsperhour": 2}
@@ -510,7 +574,8 @@ async def submitted(submission: Any, message: bytes) -> tuple[bytes, bytes]:
 
 def test_what_is_missing_is_added_and_a_bcc_is_taken_out(submission: Any) -> None:
     async def story() -> None:
-        message = b"From: a@a.example\nBcc: secret@a.example,\n other@a.example\nSubject: x\n\nBcc: stays\n"
+        message = b"From: a@a.example\nBcc: secret@a.example,\n other@a.example\nSubject: x\n"
+        message += b"Resent-Bcc: secret@a.example\n\nBcc: stays\n"
         reply, body = await submitted(submission, message)
         assert reply[:3] == b"250"
         date, number, rest = body.split(b"\n", 2)

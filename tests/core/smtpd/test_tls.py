@@ -13,10 +13,13 @@ import pytest
 from handshakes import ALICE, AUTHORITY, OTHER, OURS, STRANGER, client_context, loaded, secured
 from openqmail.core import log
 from openqmail.core.control.blocklists import blocklist
+from openqmail.core.control.home import Home
+from openqmail.core.control.reader import read_settings
 from openqmail.core.control.rules import Rule, Rules
 from openqmail.core.control.settings import Settings
-from openqmail.core.smtpd import SmtpsService, SubmissionService, SubmissionsService
+from openqmail.core.smtpd import SmtpsService, SubmissionService, SubmissionsService, handshake
 from openqmail.core.smtpd import service as service_module
+from openqmail.core.smtpd.session import EARLY
 from openqmail.core.values import ControlError
 
 
@@ -286,6 +289,55 @@ def test_a_listed_certificate_may_relay_and_others_may_not(
             while len(found := [one for one in server.log.events if isinstance(one, log.SmtpdSession)]) < 2:
                 await asyncio.sleep(0)
             assert {one.peer for one in found} == {None, "b.example"}
+
+    run(story())
+
+
+def test_any_name_of_a_certificate_may_be_the_listed_one_and_it_is_the_one_that_is_told(
+    settings: Settings, running: Any, run: Any, control: Path
+) -> None:
+    (control / "clientca.pem").write_bytes(AUTHORITY.certificate)
+    several = AUTHORITY.issue(hosts=("mail.b.example", "relay.b.example"), mailboxes=("carol@b.example",))
+
+    async def story() -> None:
+        for name in ("mail.b.example", "relay.b.example", "carol@b.example"):
+            async with running(settings, tls=loaded(control), tlsclients=frozenset({name})) as server:
+                client, _ = await secured(server, client_context(several, control))
+                assert (await client.data(b"far@away.example"))[:3] == b"354"
+                await client.say(b"x\r\n.")
+                assert b"certificate of %b)" % name.encode() in server.queue.messages[0][1]
+
+    run(story())
+
+
+def test_a_listed_name_may_be_written_in_any_case(
+    settings: Settings, running: Any, run: Any, control: Path
+) -> None:
+    (control / "clientca.pem").write_bytes(AUTHORITY.certificate)
+    (control / "tlsclients").write_text("ALICE@a.Example\n")
+    listed = read_settings(Home(str(control.parent))).tlsclients
+
+    async def story() -> None:
+        async with running(settings, tls=loaded(control), tlsclients=listed) as server:
+            client, _ = await secured(server, client_context(ALICE, control))
+            assert (await client.data(b"far@away.example"))[:3] == b"354"
+
+    run(story())
+
+
+def test_a_listed_certificate_may_relay_whatever_name_it_asks_for(
+    settings: Settings, running: Any, run: Any, control: Path
+) -> None:
+    (control / "clientca.pem").write_bytes(AUTHORITY.certificate)
+    (control / "certs").mkdir()
+    (control / "certs" / "b.example.pem").write_bytes(OTHER.pem)
+
+    async def story() -> None:
+        listed = frozenset({"alice@a.example"})
+        async with running(settings, tls=loaded(control), tlsclients=listed) as server:
+            for name in ("a.example", "b.example"):
+                client, _ = await secured(server, client_context(ALICE, control), name)
+                assert (await client.data(b"far@away.example"))[:3] == b"354"
 
     run(story())
 
@@ -596,6 +648,26 @@ def test_too_many_handshakes_at_once_are_put_off(
     run(story())
 
 
+def test_with_too_many_handshakes_at_once_who_begins_with_one_is_closed_without_a_word(
+    settings: Settings, running: Any, run: Any, control: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "HANDSHAKES", 1)
+
+    async def story() -> None:
+        async with running(settings, tls=loaded(control), kind=SmtpsService) as server:
+            first = await server.client()
+            while server.service.handshakes.under_way < 1:
+                await asyncio.sleep(0)
+            assert await (await server.client()).rest() == b""
+            [session] = [one for one in server.log.events if isinstance(one, log.SmtpdSession)]
+            assert session.end == "busy"
+            first.writer.close()
+            await server.quiet()
+            assert (await (await server.client(client_context())).reply())[:3] == b"220"
+
+    run(story())
+
+
 async def begins(server: Any, source: str) -> bytes:
     """The answer to STARTTLS for a client at this address, which says nothing more."""
     client = await server.client(source=source)
@@ -618,6 +690,56 @@ def test_networks_that_are_silent_in_handshakes_keep_no_others_from_tls(
             assert (
                 await begins(server, "127.0.1.200") == b"220"
             )  # of a network that holds many, but it may relay
+
+    run(story())
+
+
+@pytest.mark.parametrize("kind", ["starttls", "implicit"])
+def test_a_handshake_has_its_own_time_however_long_clients_may_be_silent(
+    settings: Settings, running: Any, run: Any, control: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    assert handshake.PATIENCE == 30
+    monkeypatch.setattr(handshake, "PATIENCE", 0.05)
+
+    async def story() -> None:
+        service = {"kind": SmtpsService} if kind == "implicit" else {}
+        async with running(settings, tls=loaded(control), timeoutsmtpd=1200, **service) as server:
+            client = await server.client()
+            if kind == "starttls":
+                await client.hello()
+                await client.say(b"STARTTLS")
+            assert await client.rest() == b""
+            await server.quiet()
+            [failed] = [one for one in server.log.events if isinstance(one, log.SmtpdTlsFailed)]
+            assert failed.text == b"it took too long"
+
+    run(story())
+
+
+@pytest.mark.parametrize("kind", ["plain", "implicit"])
+def test_who_says_too_much_before_it_can_be_heard_is_closed(
+    settings: Settings, running: Any, run: Any, control: Path, kind: str
+) -> None:
+    """No loop reads so much ahead by itself, so it is handed to the session as one would."""
+
+    async def story() -> None:
+        service = {"kind": SmtpsService} if kind == "implicit" else {}
+        async with running(settings, tls=loaded(control), **service) as server:
+            gate = SlowGate()
+            server.service.reconfigure(msgspec.structs.replace(server.service.context, gate=gate))
+            client = await server.client()
+            answer = await gate.next()
+            [waiting] = server.service.sessions
+            for size in (*[65_536] * (EARLY // 65_536), 1):
+                assert not waiting._transport.is_closing(), "it may say so much"
+                waiting.get_buffer(-1)[:size] = b"x" * size
+                waiting.buffer_updated(size)
+            assert await client.rest() == b""
+            answer.set_result(True)
+            await server.quiet()
+            assert not server.service.handshakes.under_way
+            [session] = [one for one in server.log.events if isinstance(one, log.SmtpdSession)]
+            assert session.end == "aborted"
 
     run(story())
 
