@@ -1,7 +1,7 @@
 """What openqmail's own checks and hooks cost: W3 with them on against W3 without, openqmail alone.
 
 W3c: rules of a thousand networks, lists of bad addresses and names, recipients looked up, every limit
-of connections and sessions; W3r: and every rate an hour.  W3h: ten hooks that are plain Python and say
+of connections, sessions and hours.  W3h: ten hooks that are plain Python and say
 nothing, asked at every step but those that see a message as it comes; W3l: at these, too; and what a
 step costs that no hook has a say in (session.py).  Two homes a work, rounds interleaved.  Clients are
 strangers where there are limits, since relay clients are not counted.
@@ -41,8 +41,18 @@ class Cost(NamedTuple):
     asked: float | None = None
 
 
+_RATES = ("connectionsperhour", "messagesperhour", "recipientsperhour")
 _OFF: Files = {"rules": None, "checkrcpt": "0"} | dict.fromkeys(
-    ("concurrencynetwork", "maxbadrcpt", "tarpit", "mindatarate"), "0"
+    (
+        "concurrencynetwork",
+        "maxmessages",
+        "maxconnectionrecipients",
+        "maxbadrcpt",
+        "tarpit",
+        "mindatarate",
+        *_RATES,
+    ),
+    "0",
 )
 _NETWORKS = "".join(f"10.{at // 256}.{at % 256}.:allow\n" for at in range(1000))
 _ON: Files = {
@@ -57,8 +67,9 @@ _ON: Files = {
     "maxbadrcpt": "20",
     "tarpit": "1",
     "mindatarate": "100",
+    "maxconnectionrecipients": "10000",
+    **dict.fromkeys(_RATES, "100000000"),
 }
-_RATES = dict.fromkeys(("connectionsperhour", "messagesperhour", "recipientsperhour"), "100000000")
 
 
 def _hooked(kind: type[plain_hooks.Plain]) -> Files:
@@ -67,7 +78,6 @@ def _hooked(kind: type[plain_hooks.Plain]) -> Files:
 
 COSTS = {
     "W3c": Cost("recipient check, rules, limits", _OFF, _ON, LEAST),
-    "W3r": Cost("the same, every rate an hour", _OFF, {**_ON, **_RATES}),
     "W3h": Cost("ten hooks", {}, _hooked(plain_hooks.Plain), LEAST),
     "W3l": Cost("ten that hear the message", {}, _hooked(plain_hooks.Listening)),
 }

@@ -35,6 +35,8 @@ INCOMING = 1200
 """Clients at once that both serve."""
 RECIPIENTS = 10_000
 """Of a message: both are told to take more than they do by default."""
+ENDLESS = "100000000"
+"""Messages of a login in an hour: counted, as by default, but a round has one login alone."""
 
 
 class Sort(NamedTuple):
@@ -149,6 +151,8 @@ class Openqmail:
             "maxrecipients": str(RECIPIENTS),
             "concurrencyincoming": str(INCOMING),
             "smtproutes": f"{SINK}:[127.0.0.1]:{sink}",
+            "loginmessagesperhour": ENDLESS,
+            "loginrecipientsperhour": ENDLESS,
         }
         for name, text in (files | dict(control or {})).items():
             self._home.control(name, text)
