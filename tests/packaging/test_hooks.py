@@ -1,5 +1,5 @@
 """Hooks of every kind in a real service: a signer, a plugin host, a milter client, a rewriter of forwards,
-and the add-on of docs/hooks.md, built from that page."""
+a rate limiter, and the add-on of docs/hooks.md, built from that page."""
 
 import os
 import re
@@ -118,6 +118,22 @@ def test_programs_decide_about_commands_and_read_messages(home: Home) -> None:
         sizes.add(int(found.group(1)))
     assert sizes == {len(one.replace(b"\r\n", b"\n")) for one in (SMALL, LARGE)}
     assert home.stop() == 0
+
+
+def test_an_address_gets_so_many_recipients_an_hour_in_all_its_sessions(home: Home) -> None:
+    home.control("hooks", "toy-limiter")
+    home.control("rules", ":allow")
+    home.control("toylimit", "3")
+    home.start()
+    for codes in ([250, 250], [250, 452], [452, 452]):
+        with smtplib.SMTP("127.0.0.1", home.port, "client.example", 20) as client:
+            client.ehlo()
+            client.mail("x@client.example")
+            assert [client.rcpt("alice@a.example")[0] for _ in codes] == codes
+            client.rset()
+    with smtplib.SMTP("127.0.0.1", home.port, "client.example", 20, ("127.0.0.2", 0)) as client:
+        client.sendmail("x@client.example", ["alice@a.example"], SMALL)
+    home.wait_mails("alice", 1)
 
 
 def test_what_a_hook_holds_waits_in_the_queue_until_it_is_released(home: Home) -> None:

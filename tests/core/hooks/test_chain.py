@@ -174,6 +174,14 @@ def test_what_makes_no_sense_at_a_step_defers(answer: Any) -> None:
     assert ask(Asked(answer), step="data")[0].refusal.reply.code == 451  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("step", ["connect", "helo", "auth"])
+def test_there_is_nothing_to_hold_before_mail(step: str) -> None:
+    hasty = type("Hasty", (), {step: lambda self, *facts: Hold("odd")})()
+    decision, log = ask(hasty, step=step)
+    assert decision == Decision(Defer(Reply(451, b"4.3.0", (b"a check of ours failed; try again later",))))
+    assert f"answered Hold(reason='odd') at {step}" in log.lines()[0].decode()
+
+
 def test_all_are_told_and_the_failure_of_one_keeps_no_other_from_it() -> None:
     told: list[str] = []
 

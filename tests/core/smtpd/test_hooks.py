@@ -284,6 +284,24 @@ def test_what_is_held_is_held_by_the_queue(settings: Settings, running: Any, ste
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("step", ["connect", "helo"])
+def test_hold_before_there_is_a_message_is_no_answer(settings: Settings, running: Any, step: str) -> None:
+    """Nothing that a hook wanted held is delivered instead."""
+    hook = Told(**{step: Hold("odd")})
+
+    async def story() -> None:
+        async with running(settings, [("hasty", hook)]) as server:
+            client = await server.client()
+            said = await client.reply()
+            if step == "helo":
+                said = await client.say(b"EHLO client.example")
+            assert said[:3] in (b"421", b"451")
+            alert = f"hook hasty answered Hold(reason='odd') at {step}; deferred".encode()
+            assert alert in b"".join(server.log.lines())
+
+    asyncio.run(story())
+
+
 def test_a_replaced_recipient_is_checked_anew(settings: Settings, running: Any, mailboxes: Any) -> None:
     class Alias:
         def rcpt(self, session: Any, recipient: Recipient) -> Any:

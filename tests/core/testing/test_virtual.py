@@ -4,7 +4,6 @@ import asyncio
 import os
 import smtplib
 import socket
-import time
 
 import pytest
 
@@ -210,11 +209,8 @@ def test_it_says_that_it_cannot_be_used_inside_a_loop():
     assert len(asyncio.run(story())) == 1
 
 
-def test_its_folder_goes_with_it_and_time_of_the_world_stands_nearly_still():
-    with VirtualMta(receivers={"far.example": Receiver(then=Answer(450))}) as mta:
-        home, before = mta.home, time.monotonic()
-        send(mta, "bob@far.example")
-        mta.advance(days=5)
-        assert time.monotonic() - before < 3600
+def test_its_folder_goes_with_it():
+    with VirtualMta() as mta:
+        home = mta.home
         assert os.path.isdir(home)
     assert not os.path.exists(home)

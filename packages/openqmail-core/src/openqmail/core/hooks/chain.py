@@ -309,6 +309,8 @@ class _Round:
             self._decide(drop=True, silent=True)
 
     def _hold(self, answer: Hold) -> None:
+        if self._step in BEFORE_MAIL:  # there is no message yet
+            raise ValueError
         if not self.decision.hold:
             self._decide(hold=answer.reason or "a hook wants it", ends=False)
 

@@ -109,8 +109,7 @@ class Conversation:
         elif decision.silent:
             self._quiet = True
         self.drop = self.drop or decision.drop
-        if step not in BEFORE_MAIL:
-            self.hold = self.hold or decision.hold
+        self.hold = self.hold or decision.hold
 
     def _forget(self) -> None:
         self._quiet = self.drop = False

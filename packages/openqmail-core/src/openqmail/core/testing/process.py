@@ -1,10 +1,11 @@
 """The jobs of one MTA in virtual time, introduced to each other as service.mta does it.
 
-What is missing are the sockets: listeners, the one of the administrator, the bell of the queue.
+What is missing are the sockets: listeners, the one of the administrator, the bell of the queue; and
+what cannot be simulated: programs of hooks, logins, TLS.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from random import Random
@@ -14,15 +15,15 @@ from openqmail.core.control.extensions import load
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Listener, Settings
 from openqmail.core.gate import LocalGate, limits_of
-from openqmail.core.hooks import load_chain
+from openqmail.core.hooks import HookChain, load_chain
 from openqmail.core.local import LocalDeliveries
 from openqmail.core.log import Alert, MemoryLog
-from openqmail.core.ports import MessageSummary, Service, ServiceContext
+from openqmail.core.ports import MessageSummary, ProgramResult, Service, ServiceContext
 from openqmail.core.queue import Limits, LocalStore
 from openqmail.core.remote import Remote, Timeouts
 from openqmail.core.send import Routes, Sender, SendManager, StoredQueue
 from openqmail.core.testing.network import Network, NetworkedLoop
-from openqmail.core.values import OpenqmailError
+from openqmail.core.values import Body, OpenqmailError
 from openqmail.core.values.address import Channel
 from openqmail.core.world import Clock, Disk
 from openqmail.core.world.simulated import SimulatedLoop, SimulatedWorkers
@@ -33,6 +34,22 @@ Ts = TypeVarTuple("Ts")
 _LIMITS = Limits(look_every=86_400.0)
 """No qmail-queue of somebody else's puts mail into this queue: looking for it would take most of the time."""
 _LISTENER = Listener("smtp", "127.0.0.1", 25)
+_NO_PROGRAMS = ProgramResult(None, why="is not run: there are no programs in virtual time")
+
+
+class _NoPrograms:
+    """The port `Programs` where no time passes while a program runs."""
+
+    def run(
+        self,
+        argv: Sequence[bytes],
+        stdin: bytes | Body = b"",
+        env: Mapping[bytes, bytes] | None = None,
+        timeout: float = 30.0,
+    ) -> "asyncio.Future[ProgramResult]":
+        answer: asyncio.Future[ProgramResult] = asyncio.get_running_loop().create_future()
+        answer.set_result(_NO_PROGRAMS)
+        return answer
 
 
 class Process:
@@ -55,10 +72,11 @@ class Process:
 
         self._settings, self._clock, self._log = settings, clock, log
         self._routes = Routes(settings)
-        self._hooks = load_chain(settings, log, clock)
+        self._hooks, outbound, forwarding = _chains(settings, log, clock)
         self._gate = LocalGate(limits_of(settings))
         self._local = LocalDeliveries(home, settings, disk, clock, workers=workers)
-        self._remote = Remote(settings, log, resolver=network, timeouts=Timeouts(now=clock.now))
+        timeouts = Timeouts(now=clock.now)
+        self._remote = Remote(settings, log, resolver=network, timeouts=timeouts, hooks=outbound)
         self._store = LocalStore(
             disk,
             clock,
@@ -71,7 +89,9 @@ class Process:
             entropy=random.randbytes,
         )
         manager = SendManager(settings, 1, random.randrange(1 << 30))
-        self._sender = Sender(manager, self._store, self._local, self._remote, settings, clock, log)
+        self._sender = Sender(
+            manager, self._store, self._local, self._remote, settings, clock, log, hooks=forwarding
+        )
         self._admin = StoredQueue(self._store, lambda: self._settings, self._sender, clock, log)
         self.smtp: Service = load("openqmail.services", "smtp")(self._context())
 
@@ -86,12 +106,12 @@ class Process:
 
     async def reconfigure(self, settings: Settings) -> None:
         """Raises ControlError; all stays as it was then."""
-        self._hooks = load_chain(settings, self._log, self._clock)
+        self._hooks, outbound, forwarding = _chains(settings, self._log, self._clock)
         self._settings, self._routes = settings, Routes(settings)
         self._gate.reconfigure(limits_of(settings))
         self._local.reconfigure(settings)
-        self._remote.reconfigure(settings)
-        self._sender.reconfigure(settings)
+        self._remote.reconfigure(settings, outbound)
+        self._sender.reconfigure(settings, forwarding)
         self.smtp.reconfigure(self._context())
 
     async def stop(self) -> None:
@@ -123,6 +143,15 @@ class Process:
 
     def _lost(self, error: OpenqmailError) -> None:
         self._log(Alert(f"the queue cannot be written to: {error}; ending"))
+
+
+def _chains(settings: Settings, log: MemoryLog, clock: Clock) -> tuple[HookChain, HookChain, HookChain]:
+    """Of mail that comes in, of mail that goes out, and of forwards.  Raises ControlError."""
+    return (
+        load_chain(settings, log, clock, "smtpd", _NoPrograms()),
+        load_chain(settings, log, clock, "remote"),
+        load_chain(settings, log, clock, "send"),
+    )
 
 
 class VirtualLoop(NetworkedLoop, SimulatedLoop):

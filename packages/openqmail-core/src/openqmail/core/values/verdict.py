@@ -38,7 +38,7 @@ class Drop(msgspec.Struct, frozen=True):
 
 class Hold(msgspec.Struct, frozen=True):
     """Take the message and hold it in the queue until the administrator releases it; hooks behind are
-    still asked.  Before MAIL: nothing."""
+    still asked.  Before MAIL there is no message yet: as any answer that makes no sense there."""
 
     reason: str
 

@@ -43,4 +43,14 @@ TOYFILTER = Definition(
     parse=value(str),
 )
 
-DEFINITIONS = (TOYNAME, TOYPLUGINS, TOYFILTER)
+TOYLIMIT = Definition(
+    name="toylimit",
+    kind="a number",
+    default="100",
+    readers=("toy",),
+    explanation="Recipients an hour that toy-limiter takes from one address.",
+    example="100",
+    parse=value(int),
+)
+
+DEFINITIONS = (TOYNAME, TOYPLUGINS, TOYFILTER, TOYLIMIT)

@@ -30,21 +30,25 @@ def ask_as(account: Account, work: Callable[[], bytes]) -> bytes:
     if os.geteuid() != 0:  # there is nobody else to be
         return work()
 
-    def enter() -> None:
+    def enter(answering: int) -> None:
         become(account)
         harden(no_new_privileges=True)
 
-    return _ask(account.name, enter, work)
+    return ask_entered(account.name, enter, work)
 
 
 def ask_apart(work: Callable[[], bytes]) -> bytes:
     """What `work` gives in a process that ends with it: what it comes to know, nobody knows after that.
 
     Raises as `ask_as`."""
-    return _ask("a process of its own", lambda: harden(no_new_privileges=True), work)
+    return ask_entered("a process of its own", lambda _: harden(no_new_privileges=True), work)
 
 
-def _ask(who: str, enter: Callable[[], None], work: Callable[[], bytes]) -> bytes:
+def ask_entered(who: str, enter: Callable[[int], None], work: Callable[[], bytes]) -> bytes:
+    """What `work` gives in a process that `enter` has made what it is to be, and that ends with it.
+    `enter` is given the descriptor of the answer, to be left open.
+
+    Raises as `ask_as`."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
@@ -65,10 +69,10 @@ def _ask(who: str, enter: Callable[[], None], work: Callable[[], bytes]) -> byte
     return data[1:]
 
 
-def _answer(writing: int, who: str, enter: Callable[[], None], work: Callable[[], bytes]) -> None:
+def _answer(writing: int, who: str, enter: Callable[[int], None], work: Callable[[], bytes]) -> None:
     """In the process that is asked, which ends here."""
     try:
-        enter()
+        enter(writing)
         data = _ANSWER + work()
     except OpenqmailError as error:
         data = _REFUSAL + str(error).encode("utf-8", "replace")

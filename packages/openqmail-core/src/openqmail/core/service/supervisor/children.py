@@ -79,7 +79,9 @@ def _run(role: Role, control: socket.socket, inherited: Inherited, walls: Walls 
     if role == "remote":
         inherited.tcpto = _open_tcpto(inherited)
         inherited.load_keys()  # which may be root's
-    enter(role, inherited, {0, 1, 2, control.fileno(), *_kept(role, inherited)}, walls)
+    if missing := enter(role, inherited, {0, 1, 2, control.fileno(), *_kept(role, inherited)}, walls):
+        form = inherited.settings.logformat
+        LogWriter(sys.stderr.fileno(), SystemClock(), form=form)(Notice(f"{role}: {missing}"))
     if role == "local":
         return run_spawner(control, inherited)
     with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -100,9 +102,9 @@ def _metrics() -> Callable[[Process], Awaitable[int]]:
     return metrics.serve
 
 
-def enter(role: Role, inherited: Inherited, keep: set[int], walls: Walls | None) -> None:
+def enter(role: Role, inherited: Inherited, keep: set[int], walls: Walls | None) -> str | None:
     """Become what this role is, for good: of the supervisor only these descriptors, its own user,
-    behind its walls."""
+    behind its walls.  What is missing of these, in words, or None."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # the supervisor's alone
@@ -114,15 +116,13 @@ def enter(role: Role, inherited: Inherited, keep: set[int], walls: Walls | None)
     account = account_of(role, inherited.accounts)
     if account is None:
         harden(no_new_privileges=False)
-        return
+        return None
     become(account)
     harden(no_new_privileges=True)
     limit_memory(role)
     missing = wall_in(walls)
-    if missing:
-        form = inherited.settings.logformat
-        LogWriter(sys.stderr.fileno(), SystemClock(), form=form)(Notice(f"{role}: {missing}"))
     forbid_calls(role)
+    return missing
 
 
 def _open_tcpto(inherited: Inherited) -> int | None:

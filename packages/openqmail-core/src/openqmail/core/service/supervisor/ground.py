@@ -12,12 +12,12 @@ from openqmail.core.control.home import Home
 from openqmail.core.control.reader import first_of, not_installed, read_settings
 from openqmail.core.control.settings import Listener, Settings
 from openqmail.core.control.strangers import roots_alone, roots_programs
-from openqmail.core.hooks import STEPS, load_chain
 from openqmail.core.log import Log
 from openqmail.core.remote.keys import Keys, has_files
 from openqmail.core.service import sockets
 from openqmail.core.service.confine.asking import ask_apart
 from openqmail.core.service.supervisor.legacy import ChildLeft, Legacy
+from openqmail.core.service.supervisor.making import try_hooks
 from openqmail.core.service.supervisor.manager import Manager
 from openqmail.core.world import Clock
 
@@ -31,8 +31,7 @@ def proved_settings(home: Home, log: Log, clock: Clock) -> Settings:
     roots_programs(home, settings)
     if problems := not_installed(msgspec.structs.asdict(settings), home):
         raise first_of(problems)
-    for place in STEPS:
-        load_chain(settings, log, clock, place)
+    try_hooks(home, settings, log, clock)
     if has_files(home.control) or settings.tlsclientciphers:
         ask_apart(lambda: _load_keys(home, settings))
     return settings

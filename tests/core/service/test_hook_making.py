@@ -1,0 +1,134 @@
+"""Who makes a hook: the process that asks it, and before that one like it, to try; never the supervisor."""
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from homes import Home, Place, Waiting
+from openqmail.core.service.confine import landlock
+from system_homes import SystemHome, system_home
+
+MAKES = """
+import asyncio, os, threading
+from pathlib import Path
+
+from openqmail.core.log import Notice
+
+class Making:
+    mail = forward = prepare = lambda self, *facts: None
+
+    def __init__(self, context):
+        if context.place == "smtpd":
+            self.run = context.programs.run
+        asyncio.get_running_loop()
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        who = f"{os.getpid()} {os.getuid()} {os.getgid()} {os.getgroups()}"
+        context.log(Notice(f"made {context.place} {who}"))
+        more = Path(__file__).with_name(context.place)
+        if more.exists():
+            exec(more.read_text())
+"""
+MADE = re.compile(r"made (\w+) (\d+) (\d+) (\d+) \[(\d+)\]")
+
+
+@pytest.fixture(params=["of root's", "of its owner's"])
+def home(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """Not started, with a hook that tells who makes it, and does what its folder has in a file PLACE."""
+    if request.param == "of root's":
+        if os.geteuid():
+            pytest.skip("only root makes users and runs as them")
+        with system_home("alice") as made:
+            yield with_hook(made, monkeypatch)
+    else:
+        with Place() as place:
+            yield with_hook(place.home("a.example", "alice"), monkeypatch)
+
+
+def with_hook(home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
+    folder = addon(home)
+    (folder / "making-1.dist-info").mkdir(parents=True)
+    (folder / "making-1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: making\nVersion: 1\n")
+    (folder / "making-1.dist-info/entry_points.txt").write_text("[openqmail.hooks]\nmaking = making:Making\n")
+    (folder / "making.py").write_text(MAKES)
+    monkeypatch.setenv("PYTHONPATH", f"{folder}:{os.environ.get('PYTHONPATH', '')}")
+    home.control("hooks", "making")
+    return home
+
+
+def addon(home: Home) -> Path:
+    return home.path / "addon"
+
+
+def makers(home: Home) -> list[tuple[str, int, tuple[int, ...]]]:
+    """Place, pid, and uid, gid and groups of each that has made the hook."""
+    found = MADE.findall(home.tail(100_000))
+    return [(place, int(pid), tuple(map(int, ids))) for place, pid, *ids in found]
+
+
+def ids_of(home: Home, place: str) -> tuple[int, ...]:
+    if isinstance(home, SystemHome):
+        one = home.account(place)
+        return one.pw_uid, one.pw_gid, one.pw_gid
+    owner = home.path.stat()
+    return owner.st_uid, owner.st_gid, owner.st_gid
+
+
+def threads(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def test_who_asks_a_hook_makes_it_and_who_has_tried_is_gone(home: Home) -> None:
+    home.start()
+    assert home.process is not None
+    for life in (1, 2):
+        for _ in Waiting(f"the hook is made {6 * life} times"):  # a process's log comes after its work
+            if len(found := makers(home)) >= 6 * life and home.tail().count("took the new") == life - 1:
+                break
+        assert sorted(place for place, _, _ in found) == sorted(["smtpd", "send", "remote"] * 2 * life)
+        assert [ids for _, _, ids in found] == [ids_of(home, place) for place, _, _ in found]
+        pids = [pid for _, pid, _ in found]
+        assert home.process.pid not in pids
+        assert len(set(pids)) == (6 if life == 1 else 11), "send stays, and makes its own anew"
+        assert threads(home.process.pid) == 1, "what a constructor begins is not the supervisor's"
+        home.signal(signal.SIGHUP)
+    assert home.stop() == 0
+
+
+@pytest.mark.parametrize("place", ["smtpd", "send", "remote"])
+def test_what_a_constructor_tries_is_held_by_the_walls_of_its_place(home: Home, place: str) -> None:
+    """A start that would have let it in as root, or with the owner's rights, ends there."""
+    secret = home.path / "secret"
+    secret.write_text("of the home's owner")
+    secret.chmod(0o600)
+    os.chown(secret, home.path.stat().st_uid, -1)
+    if not isinstance(home, SystemHome) and landlock.lacking():
+        pytest.skip("without Landlock the owner's rights are all that there is")
+    (addon(home) / place).write_text(f"open({str(secret)!r}).read()\n")
+    home.spawn()
+    assert home.process is not None
+    assert home.process.wait(30) == 100
+    assert "the hook 'making' cannot be made: PermissionError" in home.tail()
+
+
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("raise ValueError('no such luck')", "the hook 'making' cannot be made: ValueError('no such luck')"),
+        ("os._exit(0)", "control/hooks: its hooks cannot be made in remote: the process that tried it died"),
+    ],
+)
+def test_a_hook_that_cannot_be_made_any_more_leaves_all_as_it_was(home: Home, does: str, said: str) -> None:
+    home.start()
+    before = {one["name"]: one["pid"] for one in home.status()["processes"]}
+    (addon(home) / "remote").write_text(does)
+    home.signal(signal.SIGHUP)
+    for _ in Waiting("the supervisor says so"):
+        if "the settings stay as they were: " in home.tail():
+            break
+    assert said in home.tail()
+    assert {one["name"]: one["pid"] for one in home.status()["processes"]} == before
+    assert home.stop() == 0
