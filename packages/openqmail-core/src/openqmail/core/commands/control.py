@@ -1,4 +1,7 @@
-"""`openqmail control`: what the control files say, what they mean, what is wrong in them."""
+"""`openqmail control`: what the control files say, what they mean, what is wrong in them.
+
+`check` makes the hooks that control/hooks names as a start would, in processes that end with that.
+"""
 
 import argparse
 import json
@@ -55,7 +58,12 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
             sys.stdout.flush()
             sys.stdout.buffer.write(_without_secrets(wanted, _text(here, wanted)[0]))
             return DONE
-        return _check(here) if args.verb == "check" else _list(here, definitions, args.json)
+        if args.verb == "list":
+            return _list(here, definitions, args.json)
+        errors, warnings = _found(here)
+    if not errors:
+        errors += _hooks(here)
+    return _told(here, errors, warnings)
 
 
 def explained(definition: Definition) -> str:
@@ -132,7 +140,8 @@ def _list(home: Home, definitions: tuple[Definition, ...], as_json: bool) -> int
     return DONE
 
 
-def _check(home: Home) -> int:
+def _found(home: Home) -> tuple[list[OpenqmailError], tuple[ControlError, ...]]:
+    """What is wrong, and what looks mistaken."""
     found = check(home)
     errors: list[OpenqmailError] = [*found.errors]
     try:
@@ -146,11 +155,33 @@ def _check(home: Home) -> int:
             Keys.load(home.control, read_settings(home))
         except OpenqmailError as error:
             errors.append(error)
+    return errors, found.warnings
+
+
+def _hooks(home: Home) -> list[OpenqmailError]:
+    """Why those of control/hooks cannot be made; root's whole rights are needed to become who makes them."""
+    with as_owner(home):
+        settings = read_settings(home)
+    if not settings.hooks:
+        return []
+    # What only a service needs.
+    from openqmail.core.log import MemoryLog  # noqa: PLC0415
+    from openqmail.core.service.supervisor.making import try_hooks  # noqa: PLC0415
+    from openqmail.core.world import SystemClock  # noqa: PLC0415
+
+    try:
+        try_hooks(home, settings, MemoryLog(), SystemClock(), apart=True)
+    except OpenqmailError as error:
+        return [error]
+    return []
+
+
+def _told(home: Home, errors: list[OpenqmailError], warnings: tuple[ControlError, ...]) -> int:
     for problem in errors:
         print(f"error: {problem}")
-    for problem in found.warnings:
-        print(f"warning: {problem}")
+    for warning in warnings:
+        print(f"warning: {warning}")
     if errors:
         return CANNOT
-    print(f"{home.control}: no errors" + (f", {len(found.warnings)} to look at" if found.warnings else ""))
+    print(f"{home.control}: no errors" + (f", {len(warnings)} to look at" if warnings else ""))
     return DONE
