@@ -165,6 +165,19 @@ def test_what_is_secret_is_checked_and_never_told(run: Run, made: Path) -> None:
     assert ran.code == 100 and "error: control/tlshosts/mx.b.example.pem: has no certificate" in ran.out
 
 
+def test_a_login_for_a_host_that_no_route_leads_to_is_warned_of(run: Run, made: Path) -> None:
+    control = made / "control"
+    (control / "smtproutes").write_text(":smtp.provider.example:587\nb.example:[192.0.2.1]\n")
+    (control / "credentials").write_text("smtp.provder.example joe a-secret\n[192.0.2.1] joe a-secret\n")
+    ran = run("--home", made, "control", "check")
+    assert ran.code == 0 and "a-secret" not in ran.out
+    (told,) = [line for line in ran.out.splitlines() if "credentials" in line]
+    assert told.startswith("warning: control/credentials, line 1: no line of control/smtproutes leads to")
+    assert told.endswith("did you mean smtp.provider.example?")
+    (control / "credentials").write_text("SMTP.provider.example joe a-secret\n")
+    assert "credentials" not in run("--home", made, "control", "check").out
+
+
 def test_a_file_with_a_password_in_a_line_is_shown_without_it(run: Run, made: Path) -> None:
     text = "# of 2025: the old one\n\n b.example:c.example:587:joe %s\n#  d.example:e.example:587:joe %s\n"
     text += "f.example:[::1]\n\udcff:g.example:25:joe %s"

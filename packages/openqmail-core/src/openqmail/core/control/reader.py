@@ -13,6 +13,7 @@ import msgspec
 
 from openqmail.core.control import extensions, smtpauth, submitting
 from openqmail.core.control.assign import parse_assign
+from openqmail.core.control.credentials import led_nowhere
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.definitions import DEFINITIONS, FOREIGN
 from openqmail.core.control.home import Home
@@ -135,6 +136,10 @@ def check(home: Home) -> Findings:
     warnings = list(_mistaken_names(home, definitions))
     warnings += _contradictions(values)
     warnings += submitting.doubtful(values)
+    routes = values.get("smtproutes")
+    if isinstance(routes, dict):
+        relays = {host for route in routes.values() for host in route.hosts}
+        warnings += led_nowhere(home.control, relays, hooks=bool(values.get("hooks")))
     warnings += _clients(home, values)
     if isinstance(rules := values.get("rules"), Rules):
         warnings += without_effect(rules)
