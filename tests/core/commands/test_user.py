@@ -174,6 +174,14 @@ def test_on_a_terminal_it_asks_twice_and_shows_nothing(made: Path) -> None:
     assert answer(made, "alice", "s3cret") == Yes(b"alice")
 
 
+@pytest.mark.parametrize("typed", [[b"\x04"], [b"s3cret", b"\x04"]])
+def test_an_end_of_file_instead_of_a_password_is_a_sentence(made: Path, typed: list[bytes]) -> None:
+    code, seen = on_a_terminal(made, ["add", "alice"], typed)
+    assert code == 100 and b"Traceback" not in seen
+    assert b"openqmail: no password was given; nothing was changed" in seen
+    assert not (made / "users" / "smtpauth").exists()
+
+
 def test_many_at_a_time_lose_no_line(made: Path) -> None:
     names = [f"user{number}" for number in range(4)]
     children = [

@@ -163,8 +163,12 @@ def _login(name: str) -> bytes:
 def _password() -> bytes:
     """From the terminal, twice, or a line of standard input.  Raises OpenqmailError; never shows it."""
     if sys.stdin.isatty():
-        said = getpass.getpass("password: ")
-        if getpass.getpass("once more: ") != said:
+        try:
+            said = getpass.getpass("password: ")
+            again = getpass.getpass("once more: ")
+        except EOFError:
+            raise OpenqmailError("no password was given; nothing was changed") from None
+        if again != said:
             raise OpenqmailError("the two passwords differ; nothing was changed")
         password = said.encode("utf-8", "surrogateescape")
     else:
