@@ -50,6 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             action="store_true",
             help="keep the password itself too, for CRAM-MD5; whoever reads the file has it then",
         )
+        one.set_defaults(surplus="the password is asked for, or read from standard input, never an argument")
         example(one, f"openqmail --home mail user {verb} alice")
     deleting = below.add_parser("del", help="let these log in no longer")
     deleting.add_argument("names", nargs="+", metavar="NAME", help="a login")
