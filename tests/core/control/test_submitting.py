@@ -78,5 +78,11 @@ def test_a_line_that_names_no_sender_is_told(home: Home, line: str) -> None:
 
 def test_submission_without_senders_is_warned_of(home: Home) -> None:
     assert any("send as anybody" in one for one in told(home, "senders"))
+    write(home, "senders", "# nobody yet\n")
+    assert any("has no line, so whoever logs in may send as anybody" in one for one in told(home, "senders"))
+    write(home, "senders", "alice@a.example\n")
+    (mistake,) = told(home, "senders")
+    assert "line 1" in mistake and "anybody" not in mistake
+    (Path(home.control) / "senders").unlink()
     write(home, "listen", "smtp 127.0.0.1:25\n")
     assert told(home, "senders") == []

@@ -135,7 +135,7 @@ def check(home: Home) -> Findings:
     errors += _logins(home)
     warnings = list(_mistaken_names(home, definitions))
     warnings += _contradictions(values)
-    warnings += submitting.doubtful(values)
+    warnings += submitting.doubtful(values, {problem.file for problem in problems})
     routes = values.get("smtproutes")
     if isinstance(routes, dict):
         relays = {host for route in routes.values() for host in route.hosts}
