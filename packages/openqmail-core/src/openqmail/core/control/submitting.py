@@ -73,6 +73,24 @@ def doubtful(values: Mapping[str, object], broken: Container[str]) -> Iterable[C
         )
 
 
+def of_nobody(values: Mapping[str, object], logins: Container[bytes]) -> Iterable[ControlError]:
+    """Logins in control/senders that nobody has; nothing where a program may know others.
+
+    `logins`: those of users/smtpauth, as they stand there."""
+    found = values.get("senders")
+    if not isinstance(found, Mapping) or any(values.get(name) for name in PROGRAMS):
+        return
+    for login in found:
+        if login not in logins:
+            name = shown(login.decode())
+            yield ControlError(
+                SENDERS,
+                0,
+                f"nobody has the login '{name}', and beside any line here one without may send as nobody; "
+                f"mend the line, or: openqmail user add {name}",
+            )
+
+
 def _program(name: str, what: str) -> Definition:
     return Definition(
         name=name,
