@@ -283,7 +283,7 @@ def _logins(home: Home) -> tuple[frozenset[bytes], list[ControlError]]:
 
 
 def _mistaken_names(home: Home, definitions: Iterable[Definition]) -> Iterable[ControlError]:
-    known = {definition.name for definition in definitions} | {one.name.partition("/")[0] for one in PEM}
+    known = {definition.name for definition in definitions} | {one.folder for one in PEM}
     family = {name: origin for origin, names in FOREIGN.items() for name in names}
     try:
         names = sorted(os.listdir(home.control))
@@ -304,7 +304,7 @@ def _mistaken_names(home: Home, definitions: Iterable[Definition]) -> Iterable[C
 
 def _names_without_effect(home: Home) -> Iterable[ControlError]:
     """In the folders of certificates, where each file is one host's."""
-    for folder in (one.name.removesuffix("/NAME.pem") for one in PEM if one.name.endswith("/NAME.pem")):
+    for folder in (one.folder for one in PEM if one.name.endswith("/NAME.pem")):
         try:
             names = sorted(os.listdir(os.path.join(home.control, folder)))
         except OSError:
