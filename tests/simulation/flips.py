@@ -3,15 +3,17 @@
 `Flip` is one bit of one segment on a disk of its own; the history goes on without it.  Damage of what
 was known to be synced stops the start, which names the file and leaves all as it is; salvage loses
 nothing but messages of that segment from the damaged batch on; what such a one left in qmail's files
-may be unreadable, and is named.  What nobody attested is cut, as if torn.
+may be unreadable, and is named.  What nobody attested is cut, as if torn: should that be the end of a
+large message, its text is missed, and that is said.
 """
 
 import re
 from collections import Counter
+from itertools import pairwise
 
 from world import QUEUE
 
-from openqmail.core.queue.journal.records import HEAD_SIZE
+from openqmail.core.queue.journal.records import HEAD_SIZE, decode_segment_head
 from openqmail.core.queue.journal.recovery import recover
 from openqmail.core.values import QueueDamaged
 
@@ -26,6 +28,14 @@ def segments(disk):
     return {path: data for path in paths if (data := disk.contents(path)[0])}
 
 
+def attested(found, contents):
+    """path -> how much of each segment that is needed is known to be on the disk"""
+    known = {}
+    for segment, following in pairwise(found.segments):
+        known[segment.path] = decode_segment_head(bytes(contents[following.path][:HEAD_SIZE])).counts
+    return known | {segment.path: found.attested for segment in found.segments[-1:]}
+
+
 class Flip:
     """`recovered`: as of `Story`.  Raises AssertionError."""
 
@@ -37,8 +47,7 @@ class Flip:
         self._byte, self._bit = dice.randrange(len(self._content)), dice.randrange(8)
         before = recover(disk, JOURNAL)
         self._entries = before.entries
-        is_last = bool(before.segments) and before.segments[-1].path == self._path
-        self._attested = before.attested if is_last else 0
+        self._attested = attested(before, found).get(self._path, 0)
 
     def __str__(self):
         return f"bit {self._bit} of byte {self._byte} of {self._path.decode()} is another one"
@@ -54,7 +63,11 @@ class Flip:
             after, disk = self._recovered(flipped, whole=False)
             assert self._byte >= self._attested, f"{self}: was known to be synced, and nothing is said"
         except QueueDamaged as error:
-            refused, start = True, self._named(str(error))
+            refused = True
+            if self._byte >= self._attested and "is the body of message" in str(error):
+                start = recover(flipped, JOURNAL).counts
+            else:
+                start = self._named(str(error))
             assert segments(flipped) == content, f"{self}: a refused start changed the journal"
             after, disk = self._recovered(flipped, salvage=True, whole=False)
         lost = names(before) - names(after)

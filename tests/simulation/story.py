@@ -45,7 +45,11 @@ IN_A_RUSH = ("delete", "delete", "hold", "bounce", "retry")
 DAY = 86_400
 LARGE = 1000
 """Bytes from which on what is made of a message is large, so that there is much of it."""
+STARTS = 20
+"""How often a start is made until one is not stopped by a sync that fails."""
 STORES_LARGE = "openqmail.core.queue.local_store.LARGE"
+FILES = 200
+"""Bytes that a message's files take beside its text, on a disk that has no blocks."""
 
 
 def tell(seed, failing=0.0):
@@ -53,7 +57,11 @@ def tell(seed, failing=0.0):
     fails.  Who interrupts it finds the story so far in the notes of his error."""
     story = Story(seed, failing)
     try:
-        with patch("openqmail.core.send.derived.LARGE", LARGE), patch(STORES_LARGE, LARGE):
+        with (
+            patch("openqmail.core.send.derived.LARGE", LARGE),
+            patch(STORES_LARGE, LARGE),
+            patch("openqmail.core.queue.room.FILES", FILES),
+        ):
             story.play()
     except Exception as error:
         raise AssertionError(f"seed {seed}: {error!r}; {again(seed, failing)}; {story.retold()}") from error
@@ -75,7 +83,7 @@ class Story:
         self.chance = self.machine.chance
         self.ledger = self.machine.ledger
         self.count = 0
-        self.litter = False  # a qmail-queue of somebody else's broke off
+        self.litter = False  # a qmail-queue of somebody else's broke off, or a stop or start of ours half-way
         self.spoiled = False  # a sync failed
         self.foreigners = set()
         self.scarce = False  # the disk was full, or nearly
@@ -141,12 +149,13 @@ class Story:
 
     def started(self, loop):
         """A service that runs; while a sync fails it does not start, and says so."""
-        for _ in range(20):
+        for _ in range(STARTS):
             process = Process(self.machine, loop)
             try:
                 process.start()
             except HomeError as error:
                 assert self.spoiled, error
+                self.litter = True
                 self.ledger.note(f"it does not start: {error}")
             else:
                 return process
@@ -163,7 +172,9 @@ class Story:
         left = await process.stop()
         self.ledger.note(f"stopped, {left} left in the journal")
         assert self.spoiled or not left, f"{left} messages could not be moved: {process.reports}"
-        if not left:
+        if left:  # of what has ended the text may be all that is there: nobody knows then whose it is
+            self.litter = True
+        else:
             self.can_be_given_back()
 
     def can_be_given_back(self):
@@ -188,10 +199,7 @@ class Story:
 
     async def drain(self, loop):
         process = self.started(loop)
-        held = [number for number in process.store.numbers() if process.store.load(number).held is not None]
-        if held:
-            done = await process.admin.release(held)
-            assert done.done == tuple(held), f"these cannot be released: {done.missed} {done.later}"
+        await self.release_all(process)
         for _ in range(5000):
             await asyncio.sleep(100)
             if not list(process.store.numbers()):
@@ -201,6 +209,20 @@ class Story:
         await process.sender.drain()
         await asyncio.sleep(10)
         assert await process.stop() == 0
+
+    async def release_all(self, process):
+        """What a failed sync keeps is asked for once more, when it has been put right."""
+        store = process.store
+        for _ in range(STARTS):
+            held = [number for number in store.numbers() if store.load(number).held is not None]
+            if not held:
+                return
+            done = await process.admin.release(held)
+            if done.done == tuple(held):
+                return
+            assert self.spoiled, f"these cannot be released: {done.missed} {done.later}"
+            await asyncio.sleep(60)
+        raise AssertionError(f"these cannot be released at all: {held}")
 
     def recover_twice(self):
         disk = self.machine.disk.after_kill()
@@ -217,7 +239,15 @@ class Story:
 
     def recovered(self, disk, salvage=False, whole=True):
         """Everything in the queue, and the disk as opening and closing leaves it.  Not `whole`: of messages
-        that cannot be read, what is said of them."""
+        that cannot be read, what is said of them.  Whom a sync fails, he starts once more."""
+        for _ in range(STARTS):
+            try:
+                return self.looked(disk, salvage, whole)
+            except HomeError as error:
+                assert self.spoiled, error
+        raise AssertionError("it does not start at all")
+
+    def looked(self, disk, salvage, whole):
         loop = Loop(self.machine.clock)
         chance = Random(1)
         reports = []

@@ -48,12 +48,16 @@ class Authority:
         days: int = 90,
         began: int = 1,
         hash_with: Any = None,
+        subject: tuple[tuple[x509.ObjectIdentifier, str], ...] = (),
+        uris: tuple[str, ...] = (),
     ) -> Issued:
-        """`days` from now it ends, `began` days ago it began."""
+        """`days` from now it ends, `began` days ago it began.  `subject`: instead of the common name."""
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_name(common_name), self._name, key, days, began)
+        name = x509.Name([x509.NameAttribute(*one) for one in subject]) if subject else _name(common_name)
+        builder = _builder(name, self._name, key, days, began)
         names: list[x509.GeneralName] = [x509.DNSName(one) for one in hosts]
         names += [x509.RFC822Name(one) for one in mailboxes]
+        names += [x509.UniformResourceIdentifier(one) for one in uris]
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])

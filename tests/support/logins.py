@@ -37,5 +37,5 @@ class Checks:
         self.strengthened.append(rehash)
 
 
-CHECKS = Checks({b"bob": 0, b"ill": 111, b"dead": None, b"misused": 2})
-"""bob is right whatever he says."""
+CHECKS = Checks({b"bob": 0, b"Alice": 0, b"ALICE": 0, b"ill": 111, b"dead": None, b"misused": 2})
+"""bob is right whatever he says, and so is alice in capitals."""

@@ -48,7 +48,7 @@ def test_an_added_user_can_log_in_and_nobody_else_can_read_the_file(made: Path, 
     found = (made / "users" / "smtpauth").stat()
     assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o600, made.stat().st_uid)
     assert b"word" not in (made / "users" / "smtpauth").read_bytes()
-    assert sorted(os.listdir(made / "users")) == ["assign", "cdb", "smtpauth"]
+    assert sorted(os.listdir(made / "users")) == [".lock", "assign", "cdb", "smtpauth"]
     home = Home(str(made))
     assert not [one for one in examine(home, find_accounts(home)) if "smtpauth" in one.place]
     assert not check(home).errors

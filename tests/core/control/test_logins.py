@@ -26,6 +26,7 @@ from openqmail.core.sasl import (
     Facts,
     Granted,
     Hash,
+    Later,
     No,
     Plain,
     Secrets,
@@ -131,6 +132,20 @@ def test_of_several_hashes_each_counts_and_only_the_weak_one_is_replaced(home: H
     )
 
 
+def test_beside_a_hash_that_cannot_be_checked_the_others_count_and_their_no_is_one(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown() -> None:
+        raise TemporaryFailure("this host has no libcrypt")
+
+    logins = store(home, f"alice:{LONG} {hash_password(b'second').written()}", f"bob:{LONG}")
+    monkeypatch.setattr("openqmail.core.control.hashing._libcrypt", unknown)
+    assert answer(logins, "alice", b"second") == Yes(b"alice")
+    judged = logins.answer(CheckPassword(b"alice", b"guess"))
+    assert (judged.answer, judged.trouble) == (Later(refused=True), "this host has no libcrypt")
+    assert answer(logins, "bob", b"guess") == Later(), "nobody has said no"
+
+
 def test_a_verifier_or_a_plain_secret_alone_checks_passwords(home: Home) -> None:
     verifier = make_verifier(b"pw", b"0123456789", 4096)
     logins = store(home, f"alice:{verifier.written()}", "bob:pw", f"carol:{Plain(b'p w').written()}")
@@ -193,6 +208,37 @@ def test_strangers_get_a_verifier_like_the_others_and_always_the_same(home: Home
             made
             == Logins(str(Path(home.users) / "smtpauth"), key=b"key").answer(WantSecrets(login, SCRAM)).answer
         )
+
+
+def salts(home: Home, count: int = 200) -> list[tuple[int, bytes]]:
+    """What another gate tells of nobodies."""
+    logins = Logins(str(Path(home.users) / "smtpauth"))
+    made = [logins.answer(WantSecrets(b"nobody%d" % one, SCRAM)).answer.verifier for one in range(count)]
+    return [(one.iterations, one.salt) for one in made]
+
+
+def test_a_strangers_salt_outlives_the_process_and_changes_of_the_file(home: Home) -> None:
+    store(home, f"alice:{make_verifier(b'pw', b'0' * 16, 5000).written()}")
+    change(home, lambda content: with_secrets(content, b"bob", "{PLAIN}pw"))
+    first = salts(home)
+    assert salts(home) == first
+    change(home, lambda content: with_secrets(content, b"carol", "{PLAIN}pw"))
+    change(home, lambda content: with_secrets(content, b"bob", None))
+    assert salts(home) == first
+    content = (Path(home.users) / "smtpauth").read_bytes()
+    assert content.count(b"#salts ") == 1
+    assert not parse_smtpauth(content)[1]
+
+
+def test_strangers_look_like_all_that_are_there_each_as_often(home: Home) -> None:
+    rare, often = (make_verifier(b"pw", b"0" * 16, count).written() for count in (4096, 5000))
+    store(home, "#salts " + "A" * 43 + "=", f"a:{rare}", *(f"b{one}:{often}" for one in range(3)))
+    before = salts(home)
+    assert 25 <= sum(iterations == 4096 for iterations, _ in before) <= 75, "a quarter of 200"
+    store(home, "#salts " + "A" * 43 + "=", f"a:{rare}", *(f"b{one}:{often}" for one in range(4)))
+    others = [(one, then) for one, then in zip(before, salts(home), strict=True) if one != then]
+    assert all((one[0], then[0]) == (4096, 5000) for one, then in others), "only as many as have to be"
+    assert len(others) < 40
 
 
 def test_cram_md5_is_for_plain_secrets_alone(home: Home) -> None:

@@ -43,6 +43,15 @@ def test_an_old_password_locks_out_its_own_login_there_and_nobody_else():
     assert not guard.locked(HERE, b"alice", 0)
 
 
+def test_a_neighbour_who_guesses_at_a_login_locks_it_there_and_nowhere_else():
+    guard = Guard(3)
+    for place in (HERE, ELSEWHERE):
+        guard.succeeded(place, b"alice")
+    fail(guard, NEAR, b"alice", 3)
+    assert guard.locked(HERE, b"alice", 0)
+    assert not guard.locked(ELSEWHERE, b"alice", 0)
+
+
 def test_strangers_everywhere_lock_a_login_only_where_it_was_never():
     guard = Guard(2)
     guard.succeeded(HERE, b"alice")

@@ -23,7 +23,9 @@ from openqmail.core.world import SimulatedClock
 CLIENT = SaslClient("192.0.2.1", 40001, "submission")
 ELSEWHERE = SaslClient("198.51.100.1", 40001, "submission")
 FACTS = Facts(True, {"tls-server-end-point": b"binding"}, b"mail.a.example")
+FACTS_WITHOUT_BINDING = Facts(True)
 WRONG, LATER, LOCKED, MALFORMED = map(SaslDenied, ("wrong", "later", "locked", "malformed"))
+UNDECIDED = SaslDenied("undecided")
 
 
 @asynccontextmanager
@@ -159,6 +161,43 @@ def test_who_hangs_up_before_the_answer_is_counted(doors):
     run(story)
 
 
+SALTED = (b"SCRAM-SHA-256", b"n,,n=alice,r=abcdefgh")
+
+
+@pytest.mark.parametrize("end", ["abort", "malformed", "time"])
+def test_who_has_a_salt_told_and_goes_is_counted(doors, monkeypatch, end):
+    monkeypatch.setattr(module, "SECONDS", 0.05 if end == "time" else 60)
+
+    async def story():
+        async with doors(failures=3) as (real, port, _):
+            for number in range(3):
+                exchange = port.sasl(SALTED[0], CLIENT, FACTS_WITHOUT_BINDING)
+                assert isinstance(await soon(exchange.respond(SALTED[1])), SaslChallenge)
+                if end == "abort":
+                    exchange.abort()
+                elif end == "malformed":
+                    assert await soon(exchange.respond(b"x")) == MALFORMED
+                while len(real.log.events) <= number:
+                    await asyncio.sleep(0.001)
+            assert await plain(port) == LOCKED
+            assert [one.why for one in real.log.events] == ["abandoned"] * 3 + ["locked"]
+
+    run(story)
+
+
+def test_an_exchange_that_ends_well_or_tells_no_salt_is_not_counted(doors):
+    async def story():
+        async with doors(failures=1) as (_, port, _):
+            for mechanism, said in ((b"LOGIN", None), (b"CRAM-MD5", None), (b"SCRAM-SHA-256", None)):
+                exchange = port.sasl(mechanism, CLIENT, FACTS)
+                assert isinstance(await soon(exchange.respond(said)), SaslChallenge)
+                exchange.abort()
+            for _ in range(3):
+                assert await attempt(port, b"SCRAM-SHA-256", ALICE, PASSWORD) == SaslGranted(ALICE)
+
+    run(story)
+
+
 def test_what_is_no_sasl_is_malformed_and_not_counted(doors):
     async def story():
         async with doors(failures=1) as (real, port, _):
@@ -251,7 +290,7 @@ def test_mechanisms_are_those_that_somebody_can_use_and_change_with_the_file(doo
 def test_a_programs_exit_is_the_answer(doors, code, answer):
     async def story():
         checks = Checks({b"bob": code})
-        async with doors(programs=["checkpassword"], checks=checks) as (_, port, _):
+        async with doors(programs=["checkpassword"], checks=checks, smtpauth=b"") as (_, port, _):
             assert await plain(port, b"bob", b"a password") == answer
             [(program, told, client)] = checks.asked
             login, password, moment, end = told.split(b"\0")
@@ -351,10 +390,57 @@ def test_with_too_many_that_wait_the_next_is_put_off(doors, monkeypatch):
 def test_a_program_that_cannot_tell_is_told_of(doors):
     async def story():
         async with doors(programs=["checkpassword"], checks=Checks({b"bob": 111})) as (real, port, _):
-            assert await plain(port, b"bob") == LATER
+            assert await plain(port, b"bob") == UNDECIDED
             [alert] = real.alerts
             assert "control/checkpassword" in alert
             assert "111" in alert
+
+    run(story)
+
+
+def test_a_programs_no_is_counted_where_the_file_cannot_be_read(doors, tmp_path):
+    async def story():
+        async with doors(programs=["checkpassword"], failures=3) as (real, port, _):
+            (tmp_path / "smtpauth").unlink()
+            (tmp_path / "smtpauth").mkdir()
+            for _ in range(3):
+                assert await plain(port, password=b"guess") == UNDECIDED
+            real.checks.answers[ALICE] = 0
+            assert await plain(port) == LOCKED
+            assert await plain(port, client=ELSEWHERE) == SaslGranted(ALICE)
+            assert [one.why for one in real.log.events[:4]] == ["undecided"] * 3 + ["locked"]
+
+    run(story)
+
+
+def test_a_no_of_the_file_is_counted_where_the_program_cannot_tell(doors):
+    async def story():
+        checks = Checks({ALICE: 111})
+        async with doors(programs=["checkpassword"], checks=checks, failures=3) as (_, port, _):
+            for _ in range(3):
+                assert await plain(port, password=b"guess") == UNDECIDED
+            assert await plain(port) == LOCKED
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"smtpauth": b"", "mechanism": b"PLAIN", "program": "checkpassword"},
+        {"mechanism": b"OAUTHBEARER", "program": "checktoken"},
+    ],
+)
+def test_where_nobody_could_tell_nothing_is_counted(doors, options):
+    async def story():
+        mechanism, program = options.pop("mechanism"), options.pop("program")
+        secret = Token(b"t") if program == "checktoken" else b"right"
+        checks = Checks({b"bob": 111})
+        async with doors(programs=[program], checks=checks, failures=1, **options) as (_, port, _):
+            for _ in range(3):
+                assert await attempt(port, mechanism, b"bob", secret) == LATER
+            checks.answers[b"bob"] = 0
+            assert await attempt(port, mechanism, b"bob", secret) == SaslGranted(b"bob")
 
     run(story)
 

@@ -1,6 +1,7 @@
 """The chain asks in order, ends at the first refusal, and defers when a hook is broken."""
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from openqmail.core.hooks import (
     Accept,
     Defer,
     Drop,
+    Edits,
     HangUp,
     Hold,
     HookChain,
@@ -20,7 +22,7 @@ from openqmail.core.hooks import (
     SkipChecks,
 )
 from openqmail.core.log import Alert, MemoryLog
-from openqmail.core.values import Decision, Recipient, Reply
+from openqmail.core.values import BytesBody, Decision, Envelope, Recipient, Reply
 from openqmail.core.values.verdict import GO_ON
 
 FACTS = SessionFacts("smtp", "192.0.2.1", 4000, "192.0.2.2", relay=False)
@@ -208,5 +210,124 @@ def test_all_are_told_and_the_failure_of_one_keeps_no_other_from_it() -> None:
         await waiting
         assert told == ["bad", "slow done", "bad", "quick"]
         assert len(log.events) == 2
+
+    asyncio.run(scene())
+
+
+# --- what a hook that failed has made of the message so far
+
+LETTER = BytesBody(b"Subject: pay\n\nthe letter\n")
+ENVELOPE = Envelope(b"s@a.example", (Recipient(b"r@b.example"),))
+
+
+def half_made(edits: Edits) -> None:
+    edits.prepend(b"X-Half: made")
+    edits.remove(b"subject")
+    edits.replace_body(b"")
+    edits.sender = b"x@y.example"
+    edits.recipients = ()
+
+
+class Raises:
+    def message(self, session: Any, envelope: Envelope, body: Any, edits: Edits) -> Any:
+        half_made(edits)
+        raise RuntimeError("the signer broke")
+
+    def prepare(self, delivery: Any, body: Any, edits: Edits) -> Any:
+        return self.message(None, ENVELOPE, body, edits)
+
+
+class NeverDone(Raises):
+    async def message(self, session: Any, envelope: Envelope, body: Any, edits: Edits) -> Any:
+        half_made(edits)
+        await asyncio.Event().wait()
+
+
+class Senseless(Raises):
+    def message(self, session: Any, envelope: Envelope, body: Any, edits: Edits) -> Any:
+        half_made(edits)
+        return "yes"
+
+
+class BadBody(Raises):
+    def message(self, session: Any, envelope: Envelope, body: Any, edits: Edits) -> Any:
+        half_made(edits)
+        edits.replace_body(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+
+
+class Marks:
+    """Another hook, behind."""
+
+    def message(self, session: Any, envelope: Envelope, body: Any, edits: Edits) -> None:
+        edits.prepend(b"X-Next: %d" % body.size)
+
+    def prepare(self, delivery: Any, body: Any, edits: Edits) -> None:
+        edits.prepend(b"X-Next: %d" % body.size)
+
+
+@pytest.mark.parametrize("hook", [Raises(), NeverDone(), Senseless(), BadBody()])
+@pytest.mark.parametrize("on_error", ["pass", "defer"])
+def test_a_failed_hook_leaves_nothing_of_what_it_made_of_a_message(hook: Any, on_error: Any) -> None:
+    async def scene() -> None:
+        chain = HookChain([Named("toy", hook, 0.01, on_error), ("next", Marks())], MemoryLog())
+        made = chain.message(FACTS, ENVELOPE, LETTER)
+        made = await made if isinstance(made, asyncio.Future) else made
+        assert made.envelope == ENVELOPE
+        if on_error == "pass":
+            assert made.decision is GO_ON
+            assert made.body.data == b"X-Next: 25\n" + LETTER.data
+        else:
+            assert made.decision.refusal is not None
+            assert made.body.data == LETTER.data
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("hook", [Raises(), NeverDone(), Senseless(), BadBody()])
+def test_a_failed_hook_leaves_nothing_of_what_it_made_of_a_body_on_its_way_out(hook: Any) -> None:
+    async def scene() -> None:
+        log = MemoryLog()
+        chain = HookChain([Named("toy", hook, 0.01, "pass"), ("next", Marks())], log, "remote")
+        made = await chain.prepare(None, LETTER)  # type: ignore[arg-type]
+        assert not made.failed
+        assert made.body.data == b"X-Next: 28\n" + LETTER.data
+        assert len(log.events) == 1
+
+        made = await HookChain([Named("toy", hook, 0.01)], log, "remote").prepare(None, LETTER)  # type: ignore[arg-type]
+        assert made.failed
+
+    asyncio.run(scene())
+
+
+class OnDisk:
+    data = None
+    size = len(LETTER.data)
+
+    def chunks(self) -> Any:
+        yield LETTER.data
+
+
+def test_a_thread_that_took_too_long_writes_into_nothing_that_counts() -> None:
+    goes_on, wrote = threading.Event(), threading.Event()
+
+    class Late:
+        def message(self, session: Any, envelope: Envelope, body: Any, edits: Edits) -> None:
+            goes_on.wait(60)
+            half_made(edits)
+            wrote.set()
+
+    class Waits(Marks):
+        async def message(self, session: Any, envelope: Envelope, body: Any, edits: Edits) -> None:
+            goes_on.set()
+            await asyncio.to_thread(wrote.wait, 60)
+            super().message(session, envelope, body, edits)
+
+    async def scene() -> None:
+        chain = HookChain([Named("late", Late(), 0.01, "pass"), ("next", Waits())], MemoryLog())
+        made = chain.message(FACTS, ENVELOPE, OnDisk())  # type: ignore[arg-type]
+        assert isinstance(made, asyncio.Future)
+        made = await made
+        assert made.envelope == ENVELOPE
+        assert b"".join(made.body.chunks()) == b"X-Next: 25\n" + LETTER.data
 
     asyncio.run(scene())

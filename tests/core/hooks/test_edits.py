@@ -93,7 +93,7 @@ def test_a_field_without_end_takes_no_memory() -> None:
 @given(
     st.lists(fields, max_size=5),
     bodies,
-    st.lists(st.sampled_from(["prepend", "remove", "removeone", "body"]), max_size=5),
+    st.lists(st.sampled_from(["prepend", "remove", "removeone", "removeall", "body"]), max_size=5),
     pieces,
 )
 def test_edits_of_a_large_message_are_those_of_a_small_one(
@@ -111,6 +111,9 @@ def test_edits_of_a_large_message_are_those_of_a_small_one(
                 edits.remove(b"X-A")
             elif wish == "removeone":
                 edits.remove(b"received", -1)
+            elif wish == "removeall":
+                for name in (b"From", b"Subject", b"X-A", b"Received"):
+                    edits.remove(name)
             else:
                 edits.replace_body(lambda at=at: [b"other\r", b"\nbody", b" %d" % at])
             if which == "small":
@@ -118,6 +121,7 @@ def test_edits_of_a_large_message_are_those_of_a_small_one(
             else:
                 large = edits.body(large)
     assert large.data is None
+    assert all(large.chunks()), "an empty piece would be its end"
     assert b"".join(large.chunks()) == b"".join(large.chunks()) == small.data
     assert large.size == small.size
     assert MessageBody(large).header() == MessageBody(small).header()
@@ -142,6 +146,28 @@ def test_what_is_removed_and_what_stays() -> None:
     edits.prepend(b"First: 1\r\n")
     message = b"X-A: 1\nSubject: a\n b\nX-A: 2\nX-A: 3\n\nSubject: stays\n"
     assert edits.body(BytesBody(message)).data == b"First: 1\nSecond: 2\nX-A: 1\nX-A: 3\n\nSubject: stays\n"
+
+
+def test_a_large_message_that_loses_all_its_fields_keeps_its_body() -> None:
+    edits = Edits()
+    edits.remove(b"X-A")
+    pieces = list(edits.body(OnDisk(b"X-A: 1\n\nhello\n")).chunks())
+    assert b"".join(pieces) == b"\nhello\n" and all(pieces)
+
+
+@pytest.mark.parametrize("first", [b" ; dkim=pass", b"\tx", b"From x", b": x", b"hello"])
+@pytest.mark.parametrize("body", [BytesBody, OnDisk])
+def test_a_first_line_that_is_no_field_does_not_go_on_where_one_on_top_ends(first: bytes, body: Any) -> None:
+    message = first + b"\nX-Virus: yes\n\nhello\n"
+    edits = Edits()
+    edits.prepend(b"Authentication-Results: a; dkim=none")
+    edited = b"".join(edits.body(body(message)).chunks())
+    assert edited == b"Authentication-Results: a; dkim=none\n\n" + message
+    edits.remove(b"X-Virus")
+    assert b"".join(edits.body(body(message)).chunks()) == edited
+    edits.replace_body(b"new")
+    edited = b"".join(edits.body(body(message)).chunks())
+    assert edited == b"Authentication-Results: a; dkim=none\n\nnew\n"
 
 
 def test_a_message_that_is_all_header_gets_a_body() -> None:

@@ -7,7 +7,20 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stage import DONE, LATER, NOW, ONE, QUEUE, Stage, content, failed, to, until_moved, until_moving
+from stage import (
+    DONE,
+    LATER,
+    NOW,
+    ONE,
+    QUEUE,
+    Stage,
+    content,
+    failed,
+    succeeded,
+    to,
+    until_moved,
+    until_moving,
+)
 
 from openqmail.core.queue import Closes, read
 from openqmail.core.values import TemporaryFailure
@@ -367,3 +380,78 @@ def test_what_a_failed_sync_left_to_be_read_is_there_after_a_power_cut_once_a_st
             stage.crash(seed)
             assert stage.look().keys() == seen.keys(), f"call {call}: what was read is gone"
     assert read_well, "it was never there to be read"
+
+
+def written_by_a_move_that_was_killed(seed, **how):
+    """A stage with a message whose files in the layout are durable, and the record `moved` is not."""
+    stage = Stage(seed, ordered=False, **how)
+
+    async def story(store, _):
+        number = (await store.submit(to(b"a@here", b"b@remote"), b"x\n")).id.number
+        await store.record(number, LATER, (NOW + 100, NOW + 100), False)
+        while not stage.disk.names(stage.layout.files(number).info.rpartition(b"/")[0]):
+            await asyncio.sleep(0.0001)
+        return number
+
+    number = stage.run(story, close=False)
+    stage.crash()
+    return stage, number
+
+
+def test_what_a_killed_start_took_back_of_a_move_does_not_come_back():
+    """The next one finds nothing to be taken back, and that is not durable yet."""
+    taken, call, cut = 0, 0, True
+    while cut:
+        call += 1
+        stage, number = written_by_a_move_that_was_killed(call, whole=False)
+        info = stage.layout.files(number).info.removeprefix(QUEUE + b"/")
+        before = info in stage.files()
+        stage.cut_at(call)
+        stage.look()
+        cut = stage.is_cut
+        stage.crash()
+        taken += before and info not in stage.files()
+
+        async def end(store, _, number=number):
+            await store.record(number, (succeeded(0), succeeded(1)), (0, 0), True)
+
+        stage.run(end, close=False)
+        stage.crash(call)
+        assert stage.look() == {} and info not in stage.files(), f"call {call}: what had ended came back"
+    assert taken, "no start was killed after it had taken something back"
+
+
+def test_which_segments_there_are_is_durable_before_a_start_acts_on_it():
+    """A killed process had begun one that leaves a move out, and another process took that back."""
+    for seed in range(40):
+        stage = Stage(seed, ordered=False, whole=False)
+
+        async def story(store, _, stage=stage):
+            number = (await store.submit(to(b"a@here", b"b@remote"), b"x\n")).id.number
+            await store.record(number, LATER, (NOW + 100, NOW + 100), False)
+            while number not in store._departures._unrecorded:
+                await asyncio.sleep(0.0001)
+            stage.disk.faults.fail_sync(b".seg", reached=True)
+            cut_in(stage, "sync_folder", QUEUE + b"/journal")
+            await asyncio.sleep(1)
+
+        stage.run(story, close=False)
+        assert stage.is_cut
+        stage.crash()
+        cut_in(stage, "create", QUEUE + b"/journal/")
+        stage.look()
+        assert stage.is_cut
+        stage.crash(seed)
+        assert [body for _, body in stage.look().values()] == [b"x\n"], f"seed {seed}: it is lost"
+
+
+def cut_in(stage, call, path):
+    """The power goes in the next such call for a path that begins so."""
+    usual = getattr(stage.disk, call)
+
+    def cut(where, *more):
+        if where.startswith(path):
+            stage.cut_at(1)
+        return usual(where, *more)
+
+    setattr(stage.disk, call, cut)

@@ -4,10 +4,10 @@ import asyncio
 import os
 
 import pytest
-from stage import route
+from stage import NOW, ONE, QUEUE, Stage, deferred, route, succeeded, to, until_moved
 
 from openqmail.core.queue import Change, Limits, LocalStore, read, read_body
-from openqmail.core.queue.journal.records import HEAD_SIZE
+from openqmail.core.queue.journal.records import HEAD_SIZE, Moved, encode_record
 from openqmail.core.values import Envelope, Outcome, QueueDamaged, Recipient
 from openqmail.core.world import PosixDisk, SystemClock
 
@@ -150,6 +150,40 @@ def test_after_a_salvage_that_had_nothing_to_keep_it_starts_as_ever(folder):
     assert look(folder) == {}
     fill(folder, 1)
     assert len(look(folder)) == 1
+
+
+@pytest.mark.parametrize("act", ["result", "end", "hold"])
+def test_salvage_that_misses_the_word_of_a_move_goes_by_what_came_after_it(act):
+    stage = Stage(1)
+
+    async def story(store, _):
+        one = (await store.submit(to(b"a@here", b"b@remote"), b"x\n")).id
+        await store.submit(ONE, b"which keeps the segment\n")
+        await store.record(one.number, (deferred(1),), (NOW + 100, NOW + 100), False)
+        await until_moved(store, one.number)
+        if act == "result":
+            await store.record(one.number, (succeeded(0),), (0, NOW + 100), False, True)
+        elif act == "end":
+            await store.record(one.number, (), (0, 0), True)
+        else:
+            await store.hold(one.number, "why")
+        await asyncio.sleep(1)
+        await store.submit(ONE, b"the last\n")
+        return one
+
+    one = stage.run(story, close=False)
+    stage.crash()
+    [path] = [QUEUE + b"/journal/" + name for name in stage.disk.names(QUEUE + b"/journal") if b"seg" in name]
+    at = stage.disk.contents(path)[0].index(encode_record(Moved(one.number, one.key)))
+    stage.disk.flip(path, at + 12)
+    with pytest.raises(QueueDamaged):
+        stage.look()
+    seen = stage.look(salvage=True)
+    assert len(seen) == (2 if act == "end" else 3)
+    if act == "result":
+        assert seen[one.number][0].progress[0].outcome is Outcome.SUCCESS
+    elif act == "hold":
+        assert seen[one.number][0].held == "why"
 
 
 def test_salvage_of_one_segment_of_many_keeps_the_others(folder):

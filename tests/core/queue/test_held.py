@@ -71,6 +71,27 @@ def test_what_has_just_been_accepted_can_be_held():
     assert seen[large][0].held == "big" and seen[large][1] == b"large\n" * 1000
 
 
+def test_a_message_is_held_and_released_while_results_of_other_mail_never_stop_coming():
+    stage = Stage(1)
+
+    async def story(store, _):
+        number, other = await moved(store), await moved(store)
+
+        async def results():
+            for step in range(1_000_000):
+                store.record(other, (), (NOW + step, 0), False)
+                await asyncio.sleep(0.005)
+
+        flood = asyncio.ensure_future(results())
+        await asyncio.sleep(0.1)
+        for verb in (lambda: store.hold(number, "why"), lambda: store.release(number)):
+            store.record(number, (deferred(0),), (NOW + 500, 0), False)
+            await within(2, verb())
+        flood.cancel()
+
+    stage.run(story)
+
+
 def test_holding_what_is_not_there_is_an_error():
     stage = Stage(1)
 
@@ -187,6 +208,29 @@ def test_what_does_not_belong_among_the_held_is_named_and_left_alone():
     [told] = stage.reports
     assert "/held/strange" in told and "left alone" in told
     assert stage.disk.contents(QUEUE + b"/held/strange")[0] == b"?"
+
+
+def test_a_strangers_file_beside_a_held_message_is_named_and_keeps_nothing_back():
+    """As editors leave one of a text that was looked at."""
+    stage = Stage(1)
+
+    async def story(store, _):
+        number = await moved(store)
+        await store.hold(number, "why")
+        return number
+
+    number = stage.run(story)
+    backup = QUEUE + b"/held/%d/mess~" % number
+    stage.put(backup, b"?")
+
+    async def release(store, _):
+        await store.release(number)
+        assert store.load(number).held is None and content(store, number) == b"x\n"
+
+    stage.run(release)
+    assert stage.look()[number][1] == b"x\n"
+    assert len(stage.reports) == 2 and all("mess~ is not a held message's" in told for told in stage.reports)
+    assert stage.disk.contents(backup)[0] == b"?"
 
 
 def test_holding_a_message_that_ends_meanwhile_is_told():

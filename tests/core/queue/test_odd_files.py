@@ -345,6 +345,37 @@ def test_a_result_that_cannot_be_written_keeps_no_segment_but_the_newest(start):
     assert [one.outcome is None for one in stored.progress] == [False, True]
 
 
+def test_a_message_that_cannot_be_moved_holds_up_none_of_the_next():
+    """Folders have the names of lists."""
+    stage = Stage(1)
+
+    async def story(store, _):
+        numbers = [(await store.submit(TWO, b"%d\n" % step)).id.number for step in range(9)]
+        odd = [number for number in numbers if number % 3 == 1]
+        for number in odd:
+            stage.disk.make(stage.layout.files(number).local)
+        for number in numbers:
+            await store.record(number, (deferred(0),), DUE, False)
+        await until_moved(store, *(number for number in numbers if number not in odd))
+        assert await store.settle() == len(odd) > 1
+        with pytest.raises(TemporaryFailure, match=rf"local/1/{odd[0]}: .*mend it"):
+            await store.hold(odd[0], "why")
+        await store.hold(next(number for number in numbers if number not in odd), "why")
+        return odd
+
+    odd = stage.run(story)
+    [told] = stage.reports
+    assert f"local/1/{odd[0]}" in told, "one of them is told, for all"
+    assert {body for _, body in stage.look().values()} == {b"%d\n" % step for step in range(9)}
+    for number in odd:
+        stage.disk.rmdir(stage.layout.files(number).local)
+
+    async def again(store, _):
+        assert await store.settle() == 0
+
+    stage.run(again)
+
+
 def test_a_result_that_was_written_anew_and_then_mended_goes_where_it_belongs():
     stage = Stage(1)
     [wrong] = moved_by(stage, 1)

@@ -11,7 +11,11 @@ LIMIT = 1 << 30
 
 
 def segments(count, size=2 * MIB, age=1.0, moved=0):
-    return [Written(number, size, age, moved) for number in range(1, count + 1)]
+    """And one that is written to."""
+    return [
+        *(Written(number, size, age, moved) for number in range(1, count + 1)),
+        Written(count + 1, 0, 0.0, 0),
+    ]
 
 
 def test_where_there_is_room_young_segments_stay():
@@ -30,6 +34,17 @@ def test_a_long_journal_is_emptied_up_to_the_limit_by_the_size_that_its_segments
 def test_a_message_that_keeps_a_small_disk_full_of_what_has_ended_is_moved():
     slow = Written(1, 2 * MIB, 30.0, 17_000)
     assert 1 in to_be_emptied([slow, *segments(14)[1:]], LIMIT, 3 * MIB, 3 * MIB)
+
+
+def test_a_message_that_keeps_the_segment_that_is_written_to_is_moved_where_no_mail_is_taken():
+    [written] = [Written(1, MIB, 1.0, 17_000)]
+    assert to_be_emptied([written], LIMIT, 3 * MIB - 1, 3 * MIB) == {1}
+    assert to_be_emptied([written], LIMIT, 3 * MIB, 3 * MIB) == set(), "there it goes on by itself"
+
+
+def test_the_oldest_go_though_the_next_ones_are_not_worth_it():
+    dear = [Written(number, MIB, 1.0, 2 * MIB) for number in range(2, 4)]
+    assert to_be_emptied([Written(1, MIB, 1.0, 17_000), *dear], LIMIT, 20 * MIB, 21 * MIB) == {1}
 
 
 def test_mail_that_would_take_more_room_in_the_layout_stays_where_it_is():

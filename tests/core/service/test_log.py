@@ -5,7 +5,9 @@ import os
 import re
 import signal
 import socket
+import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 
 from homes import Home, Waiting
 from matchup import Matchup
+from openqmail.core.tls import self_signed
 from smtp_talks import taken_and_refused
 
 STAMP = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
@@ -143,6 +146,39 @@ def test_hup_changes_the_form_of_every_process(strict: Home) -> None:
     assert strict.stop() == 0
     found = objects(strict.log.read_bytes()[before:].splitlines())
     assert {"smtpd_accepted", "smtpd_session", "delivery", "exiting"} <= {one["event"] for one in found}
+
+
+def hello_that_asks_for(name: bytes) -> bytes:
+    """What a TLS client says first."""
+    context = ssl.create_default_context()
+    outgoing, stand_in = ssl.MemoryBIO(), b"x" * len(name)
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=stand_in.decode()).do_handshake()
+    said = outgoing.read()
+    assert said.count(stand_in) == 1
+    return said.replace(stand_in, name)
+
+
+def test_a_name_that_a_tls_client_asks_for_comes_into_no_line(strict: Home) -> None:
+    strict.control("logformat", "json")
+    strict.control("servercert.pem", self_signed("a.example", time.time(), (), 30).decode())
+    strict.start()
+    for _ in range(3):
+        with (
+            socket.create_connection(("127.0.0.1", strict.port), 20) as client,
+            client.makefile("rb") as said,
+        ):
+            client.sendall(b"EHLO c.example\r\nSTARTTLS\r\n")
+            while not (line := said.readline()).startswith(b"220 2.0.0 "):
+                assert line[:1] == b"2", line
+            client.sendall(hello_that_asks_for(b"\xff\xfe\nalert: forged"))
+            while said.read(100):
+                pass
+    assert strict.stop() == 0
+    found = objects(strict.log.read_bytes().splitlines())
+    assert b"forged" not in strict.log.read_bytes()
+    assert sum(one["event"] == "smtpd_tls_failed" for one in found) == 3
+    assert not [one for one in found if one["event"] == "alert"]
 
 
 def test_a_form_that_is_none_is_refused_with_the_remedy(home: Home) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import select
+import shutil
 import signal
 import socket
 import threading
@@ -168,6 +169,62 @@ def test_a_program_that_takes_too_long_is_killed_with_what_it_started(
     run(story)
 
 
+LEAVES_ITS_GROUP = (
+    "exec perl -e 'setpgrp(0, getpgrp(getppid)); open(F, qq(>$ARGV[0])); print F $$; close F; sleep 1000'"
+)
+
+
+@pytest.mark.skipif(shutil.which("perl") is None, reason="perl is not there")
+def test_a_program_that_leaves_its_group_is_killed_all_the_same(
+    checks: Any, settings: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(checking, "SECONDS", 0.3)
+    script(settings, f"{LEAVES_ITS_GROUP} {settings.home}/pid")
+
+    async def story() -> None:
+        async with checks() as port:
+            assert await port.check("checkpassword", TOLD, "192.0.2.1") is None
+            pid = int((settings.home / "pid").read_text())
+            for _ in Waiting("it is reaped"):
+                if not Path(f"/proc/{pid}").exists():
+                    break
+
+    run(story)
+
+
+def test_a_program_that_does_not_end_when_it_is_killed_keeps_nobody_waiting(
+    settings: Any, monkeypatch: Any
+) -> None:
+    """As one in uninterruptible sleep."""
+    monkeypatch.setattr(checking, "SECONDS", 0.0)
+    monkeypatch.setattr(logins, "MOST", 1)
+    killed: list[int] = []
+    monkeypatch.setattr(checking, "end", killed.append)
+    script(settings, "exec sleep 1000")
+    ours, theirs = socket.socketpair()
+    one = LoginChecks(Home(str(settings.home)), settings)
+    one.serve(theirs)
+    channel = BlockingChannel(ours, Checked)
+    for number in (1, 2):
+        channel.send(Check(number, "checkpassword", TOLD, "192.0.2.1"))
+    one.hear(*one.watched().values())
+    one.reap()
+    heard = [message for _ in range(2) for message, _ in channel.receive() or ()]
+    assert heard == [Checked(2, None), Checked(1, None)], "the second had no room, the first no time"
+    assert not one.busy
+    os.kill(killed[0], signal.SIGKILL)
+    for _ in Waiting("there is room again"):
+        one.reap()
+        channel.send(Check(3, "checkpassword", TOLD, "192.0.2.1"))
+        one.hear(*one.watched().values())
+        if one.busy:
+            break
+    one.close()
+    os.kill(killed[1], signal.SIGKILL)
+    os.waitpid(killed[1], 0)
+    channel.close()
+
+
 def test_no_program_or_none_that_can_be_run_has_no_code(checks: Any, settings: Any, capfd: Any) -> None:
     async def story() -> None:
         async with checks() as port:
@@ -205,10 +262,10 @@ def test_a_client_that_goes_takes_its_programs_with_it(settings: Any) -> None:
             break
     channel.close()
     for _ in Waiting("it is gone"):
-        if not spawner.checks.busy:
-            break
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, signal.SIG_DFL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIG_DFL)
+            continue
+        break
     spawner.end()
 
 

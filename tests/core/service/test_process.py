@@ -3,15 +3,18 @@
 import asyncio
 import math
 import socket
+import sys
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from openqmail.core.control.home import Home
+from openqmail.core.log import Alert, MemoryLog
 from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.frames.blocking import BlockingChannel
-from openqmail.core.service.processes import send
+from openqmail.core.service.processes import send, unraisable
 from openqmail.core.service.processes.process import Inherited, Process
 from openqmail.core.values import HomeError
 from spawned import until
@@ -67,3 +70,31 @@ def test_who_came_last_is_asked_also_when_it_came_while_the_process_got_ready(tm
             one.close()
 
     asyncio.run(asyncio.wait_for(story(), 30))
+
+
+class Fragile:
+    """Breaks where nobody can be told."""
+
+    def __del__(self) -> None:
+        raise RuntimeError("two\nlines, and a very long text" * 100)
+
+
+def test_what_fails_in_a_finalizer_is_one_alert_of_one_line(monkeypatch, capfd) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+
+    async def story() -> None:
+        log = MemoryLog()
+        unraisable.tell("smtpd", log, asyncio.get_running_loop())
+        Fragile()
+        thread = threading.Thread(target=Fragile)
+        thread.start()
+        await asyncio.to_thread(thread.join)
+        await until(lambda: len(log.events) == 2)
+        for event in log.events:
+            assert isinstance(event, Alert)
+            assert event.line().startswith(b"alert: smtpd: a fault in Fragile.__del__, line ")
+            assert b"RuntimeError('two" in event.line() and b"\n" not in event.line()
+            assert len(event.line()) < 500
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+    assert capfd.readouterr().err == ""

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from openqmail.core.service.frames.bodies import DescriptorBody
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.programs import LOST, ProgramsClient, ProgramsServer
 from openqmail.core.service.frames.spawning import Refused, Started, StartPrograms, ToSpawner
+from openqmail.core.service.loops import new_loop
 from openqmail.core.service.programs import ProgramRunner
 from openqmail.core.values import BytesBody
 
@@ -120,6 +122,28 @@ def test_a_program_that_takes_too_long_is_killed_with_all_that_it_started(run: A
 def test_what_a_program_leaves_behind_is_killed(run: Any, tmp_path: Path) -> None:
     assert run("sleep 100 >/dev/null 2>&1 & echo $! > pid").code == 0
     assert_gone(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, new_loop], ids=["asyncio", "the service's"])
+def test_a_child_that_nobody_can_kill_keeps_nothing_of_ours_open(tmp_path: Path, loop: Any) -> None:
+    async def scene() -> None:
+        runner = ProgramRunner(str(tmp_path))
+        await runner.run([b"/bin/true"])  # the loop opens what it needs for its first program
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(5):
+            result = await runner.run([SH, b"-c", b"setsid sleep 1000 & echo $! > %d" % number], timeout=0.2)
+            assert "took more than" in result.why
+        for _ in Waiting("as many descriptors as before are open"):
+            await asyncio.sleep(0)
+            if len(os.listdir("/proc/self/fd")) <= before:
+                break
+
+    try:
+        with asyncio.Runner(loop_factory=loop) as made:
+            made.run(asyncio.wait_for(scene(), 30))
+    finally:
+        for number in range(5):
+            os.kill(int((tmp_path / str(number)).read_text()), signal.SIGKILL)
 
 
 def assert_gone(pid: int) -> None:

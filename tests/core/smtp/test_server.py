@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from openqmail.core.smtp import Offer, ServerSession, events
 from openqmail.core.smtp.machine import FULL, OVERFULL
+from openqmail.core.smtp.parameters import common
 from openqmail.core.smtp.server import COMMAND_LINE
 from openqmail.core.smtp.tables import TABLE, State
 from openqmail.core.values import Recipient, Reply
@@ -490,6 +491,23 @@ def test_auth_that_breaks_off(line: bytes, code: bytes) -> None:
     shell.machine.data_to_send()
     assert shell.say(line + b"\r\n").startswith(code) and shell.machine.state is State.READY
     assert shell.events == [events.Reset(b"AUTH")]
+
+
+def test_no_password_stays_in_what_is_kept_of_lines() -> None:
+    common.cache_clear()
+    shell = Shell(WIDE)
+    assert shell.say(b"EHLO c.example\r\n").startswith(b"250")
+    kept = common.cache_info().currsize
+    for line in (b"AUTH PLAIN AGEAYg==\r\n", b"auth plain AGEAYg==\r\n"):
+        shell.pull(line)
+        shell.machine.send(NO)
+    shell.pull(b"AUTH LOGIN\r\n")
+    for answer in (b"YWxpY2U=\r\n", b"c2VjcmV0\r\n"):
+        shell.machine.send(Reply(334, b"", (b"UGFzc3dvcmQ6",)))
+        assert len(shell.pull(answer)) == 1
+    shell.machine.send(NO)
+    assert b"\r\n500 " in shell.say(b"c2VjcmV0\r\n")  # sent astray
+    assert common.cache_info().currsize == kept == 1
 
 
 @pytest.mark.parametrize(

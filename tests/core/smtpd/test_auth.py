@@ -237,6 +237,22 @@ def test_three_wrong_ones_end_the_session(clear: Any) -> None:
     run(story)
 
 
+def test_three_guesses_end_the_session_also_where_the_client_is_told_to_come_again(
+    clear: Any, users: Path
+) -> None:
+    users.unlink()
+    users.mkdir()  # cannot be read
+
+    async def story() -> None:
+        async with clear(checkpassword=(b"/bin/true",)) as server:
+            client = await hello(server)
+            replies = [await log_in(client, b"\0alice\0guess") for _ in range(3)]
+            assert [reply[:9] for reply in replies] == [b"454 4.7.0", b"454 4.7.0", b"421 4.7.0"]
+            assert await client.rest() == b""
+
+    run(story)
+
+
 def test_too_many_failures_lock_out_by_network_and_say_so(clear: Any) -> None:
     async def story() -> None:
         async with clear(authfailures=2) as server:
@@ -417,6 +433,22 @@ def test_messages_and_recipients_of_a_login_are_limited_whoever_connects(submiss
             assert (await first.say(b"."))[:3] == b"250"
             await first.say(b"MAIL FROM:<s@a.example>")
             assert (await first.say(b"RCPT TO:<a@b.example>"))[:9] == b"452 4.7.1"
+
+    run(story)
+
+
+def test_a_login_that_is_written_in_another_case_has_no_limit_of_its_own(submission: Any) -> None:
+    async def story() -> None:
+        limits = {"loginmessagesperhour": 2, "loginrecipientsperhour": 2}
+        async with submission(checkpassword=(b"/bin/true",), **limits) as server:
+            replies = []
+            for login in (b"alice", b"Alice", b"ALICE"):
+                client = await hello(server)
+                assert (await log_in(client, b"\0%b\0" % login + PASSWORD))[:3] == b"235"
+                await client.say(b"MAIL FROM:<s@a.example>")
+                replies.append((await client.say(b"RCPT TO:<a@b.example>"))[:3])
+                await client.say(b"RSET")
+            assert replies == [b"250", b"250", b"503"]
 
     run(story)
 

@@ -206,23 +206,50 @@ async def test_xclient_begins_a_session_of_another_client(running, settings) -> 
         await client.say(b"EHLO spike.example")
         assert (await client.data(b"joe@elsewhere.example"))[:3] == b"354"
         await client.say(b"x\r\n.")
-        assert (await client.say(b"XCLIENT ADDR=192.0.2.9"))[:3] == b"220"
-        await client.say(b"EHLO other.example")
-        await client.say(b"MAIL FROM:<s@x.example>")
-        assert (await client.say(b"RCPT TO:<joe@elsewhere.example>"))[:3] == b"553"
         await client.say(b"QUIT")
         await server.quiet()
         assert b"from spike.example (spike.example [192.0.2.8])" in server.queue.messages[0][1]
-        first, second, third = sessions(server)
+        first, second = sessions(server)
         assert (first.end, first.client, first.via) == ("xclient", "127.0.0.1", None)
         assert (second.end, second.client, second.port, second.helo) == (
-            "xclient",
+            "quit",
             "192.0.2.8",
             4711,
             b"spike.example",
         )
-        assert (third.end, third.client, third.port) == ("quit", "192.0.2.9", 0)
-        assert second.via == third.via == f"127.0.0.1:{first.port}"
+        assert second.via == f"127.0.0.1:{first.port}"
+
+
+@pytest.mark.parametrize("hello", [b"EHLO stranger.example", b"HELO stranger.example", b"EHLO  two words"])
+@story
+async def test_the_named_client_cannot_say_who_it_is(running, settings, hello) -> None:
+    """A front end may pass on what it says as it comes."""
+    async with running(settings, rules=rules(*DENIES)) as server:
+        listens(server, xclient=("127.0.0.1/32",))
+        client = await (await server.client()).hello()
+        assert (await client.say(b"XCLIENT ADDR=192.0.2.9"))[:3] == b"220"
+        assert b"XCLIENT" not in await client.say(hello)
+        if b"words" in hello:
+            assert b"XCLIENT" not in await client.say(b"EHLO stranger.example")
+        for _ in range(2):
+            assert (await client.say(b"XCLIENT ADDR=192.0.2.8 LOGIN=root"))[:3] == b"502"
+            assert b"XCLIENT" not in await client.say(b"EHLO stranger.example")
+        await client.say(b"MAIL FROM:<s@x.example>")
+        assert (await client.say(b"RCPT TO:<joe@elsewhere.example>"))[:3] == b"553"
+
+
+@story
+async def test_what_is_said_of_a_client_may_take_several_lines(running, settings) -> None:
+    async with running(settings, rules=rules(*DENIES)) as server:
+        listens(server, xclient=("127.0.0.1/32",))
+        client = await (await server.client()).hello()
+        assert (await client.say(b"XCLIENT ADDR=192.0.2.9 NAME=spike.example"))[:3] == b"220"
+        assert (await client.say(b"XCLIENT HELO=told.example PORT=4711"))[:3] == b"220"
+        await client.say(b"HELO told.example")
+        await client.say(b"QUIT")
+        await server.quiet()
+        last = sessions(server)[-1]
+        assert (last.client, last.port, last.helo) == ("192.0.2.9", 4711, b"told.example")
 
 
 @story

@@ -5,9 +5,11 @@ import shutil
 import ssl
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +19,7 @@ from openqmail.core.tls import (
     ServerTls,
     TlsError,
     client_context,
+    client_names,
     facts_of,
     pin_files,
     read_certificates,
@@ -184,6 +187,34 @@ def test_a_certificate_is_for_a_host_or_not(host: str, wanted: str, good: bool) 
 
 def test_a_common_name_is_no_host() -> None:
     assert verified_name(AUTHORITY.issue("mx.a.example").der, ["mx.a.example"]) == ""
+
+
+CN, EMAIL = NameOID.COMMON_NAME, NameOID.EMAIL_ADDRESS
+
+
+@pytest.mark.parametrize(
+    ("issue", "names"),
+    [
+        ({"common_name": "Admin"}, ("admin",)),
+        ({"subject": ((CN, "z"), (EMAIL, "admin@a.example"))}, ("admin@a.example",)),
+        ({"common_name": "admin", "mailboxes": ("bob@a.example",)}, ("bob@a.example",)),
+        (
+            {"subject": ((CN, "z"), (EMAIL, "admin@a.example")), "hosts": ("printer.example",)},
+            ("printer.example",),
+        ),
+        ({"common_name": "admin", "uris": ("urn:x",)}, ()),
+        ({"subject": ((EMAIL, "admin@a.example"),), "uris": ("urn:x",)}, ()),
+        ({"subject": ((CN, "bob"), (CN, "admin"))}, ()),
+        ({"subject": ((EMAIL, "bob@a.example"), (EMAIL, "admin@a.example"))}, ()),
+    ],
+)
+def test_whose_a_clients_certificate_is(tmp_path: Path, issue: Any, names: tuple[str, ...]) -> None:
+    (tmp_path / "clientca.pem").write_bytes(AUTHORITY.certificate)
+    (tmp_path / "client.pem").write_bytes(AUTHORITY.issue(**issue).pem)
+    client = client_context(Policy.MAY, str(tmp_path))
+    client.load_cert_chain(tmp_path / "client.pem")
+    ours, _ = shake(served(tmp_path).context, client, "mx.a.example")
+    assert client_names(ours) == names
 
 
 def test_references_of_a_policy() -> None:

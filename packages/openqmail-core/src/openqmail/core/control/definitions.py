@@ -245,7 +245,8 @@ DEFINITIONS: tuple[Definition, ...] = (
         readers=("smtpd",),
         explanation=(
             "Clients that may send to any domain, by a name in their certificate, which an authority in "
-            "control/clientca.pem has signed: a mailbox or a host; the common name where there is neither."
+            "control/clientca.pem has signed: a mailbox or a host; the common name where there is no "
+            "subjectAltName."
         ),
         example="alice@example.org\nbranch.example.org",
         parse=members(syntax.certificate_name),

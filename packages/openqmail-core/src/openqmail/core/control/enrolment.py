@@ -15,6 +15,7 @@ from openqmail.core.control.smtpauth import (
     parse_smtpauth,
     path_of,
     read_smtpauth,
+    with_salt_key,
     with_secrets,
     written,
 )
@@ -30,10 +31,11 @@ def change(home: Home, edit: Callable[[bytes], bytes]) -> None:
     with one_writer(home.users):
         content = read_smtpauth(path)
         new = edit(content)
-        if len(new) > SIZE:
-            raise TemporaryFailure(f"{path}: would be larger than {SIZE} bytes; remove logins")
         if new == content:
             return
+        new = with_salt_key(new)
+        if len(new) > SIZE:
+            raise TemporaryFailure(f"{path}: would be larger than {SIZE} bytes; remove logins")
         if home.uid == 0:
             gate = find_accounts(home).gate
             replace(path, new, 0o400, (gate.uid, gate.gid))

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections import Counter
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from openqmail.core.control.smtpauth import (
     offered,
     parse_smtpauth,
     read_smtpauth,
+    salt_key,
     written,
 )
 from openqmail.core.sasl import (
@@ -30,6 +32,7 @@ from openqmail.core.sasl import (
     CheckResponse,
     CheckToken,
     Hash,
+    Later,
     No,
     Plain,
     Query,
@@ -42,7 +45,7 @@ from openqmail.core.sasl import (
     make_verifier,
     prepared,
 )
-from openqmail.core.sasl.secret import SALT
+from openqmail.core.sasl.secret import SALT, Looks
 from openqmail.core.values import ControlError, TemporaryFailure
 
 S = TypeVar("S", Hash, ScramVerifier, Plain)
@@ -55,10 +58,12 @@ DUMMY = Hash(
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """`rehash`: to be applied (enrolment.apply), where the login's hash is of an older kind."""
+    """`rehash`: to be applied (enrolment.apply), where the login's hash is of an older kind.  `trouble`: a
+    sentence, where a hash cannot be checked."""
 
     answer: Answer
     rehash: Rehash | None = None
+    trouble: str = ""
 
 
 class _State(msgspec.Struct, frozen=True):
@@ -68,15 +73,16 @@ class _State(msgspec.Struct, frozen=True):
     entries: Entries
     problems: tuple[ControlError, ...]
     dummy: Hash
-    like: ScramVerifier | None
+    key: bytes | None
+    looks: Looks
     mechanisms: frozenset[bytes]
 
 
-_NOTHING = _State(None, {}, (), DUMMY, None, frozenset())
+_NOTHING = _State(None, {}, (), DUMMY, None, {}, frozenset())
 
 
 class Logins:
-    """`key`: of the verifiers that are made up, random, one for as long as the process lives."""
+    """`key`: of the verifiers that are made up, random, where the file has none."""
 
     def __init__(self, path: str, key: bytes | None = None) -> None:
         self._path = path
@@ -109,7 +115,7 @@ class Logins:
             return _check_password(entry, query.password, state.dummy)
         if isinstance(query, CheckResponse):
             return Judgement(_check_response(entry, query))
-        made_up = false_verifier(self._key, name, state.like)  # always, as it takes its time
+        made_up = false_verifier(state.key or self._key, name, state.looks)  # always, as it takes its time
         verifier = _first(entry, ScramVerifier) or made_up
         return Judgement(Secrets(entry.login if entry else query.login, verifier))
 
@@ -119,12 +125,16 @@ class Logins:
         if version is None:
             self._state = _NOTHING
         elif version != self._state.version:
-            entries, problems = parse_smtpauth(read_smtpauth(self._path))
+            content = read_smtpauth(self._path)
+            entries, problems = parse_smtpauth(content)
             every = [one for entry in entries.values() for one in entry.secrets]
             dummy = next((one for one in every if _is_argon2(one)), DUMMY)
             assert isinstance(dummy, Hash)
-            like = _of(every, ScramVerifier)
-            self._state = _State(version, entries, tuple(problems), dummy, like, offered(entries))
+            looks = Counter(
+                (one.iterations, len(one.salt)) for one in every if isinstance(one, ScramVerifier)
+            )
+            key = salt_key(content)
+            self._state = _State(version, entries, tuple(problems), dummy, key, looks, offered(entries))
         return self._state
 
 
@@ -143,7 +153,9 @@ def _check_password(entry: Entry | None, password: bytes, dummy: Hash) -> Judgem
     """Against every hash; only where there is none, against the other forms of the password."""
     said = tuple(dict.fromkeys((prepared(password), password)))
     hashes = [one for one in entry.secrets if isinstance(one, Hash)] if entry else []
-    found = next((one for one in hashes if any(matches(one, form) for form in said)), None)
+    matching = {one: _matches(one, said) for one in hashes}
+    found = next((one for one in hashes if matching[one] is True), None)
+    trouble = next((why for why in matching.values() if isinstance(why, str)), "")
     if not any(map(_is_argon2, hashes)):
         for form in said:
             matches(dummy, form)
@@ -151,6 +163,8 @@ def _check_password(entry: Entry | None, password: bytes, dummy: Hash) -> Judgem
         return Judgement(No())
     if found is not None:
         return Judgement(Yes(entry.login), _rehash(entry, found, said[0], len(hashes)))
+    if trouble:
+        return Judgement(Later(refused=False in matching.values()), trouble=trouble)
     if hashes:
         return Judgement(No())
     verifier, plain = _first(entry, ScramVerifier), _first(entry, Plain)
@@ -159,6 +173,14 @@ def _check_password(entry: Entry | None, password: bytes, dummy: Hash) -> Judgem
     else:
         good = plain is not None and _same(plain.password, said)
     return Judgement(Yes(entry.login) if good else No())
+
+
+def _matches(one: Hash, said: Iterable[bytes]) -> bool | str:
+    """Whether it is the hash of one of these; why that cannot be told."""
+    try:
+        return any(matches(one, form) for form in said)
+    except TemporaryFailure as error:
+        return str(error)
 
 
 def _rehash(entry: Entry, found: Hash, password: bytes, hashes: int) -> Rehash | None:
@@ -197,8 +219,4 @@ def _is_argon2(one: Secret) -> bool:
 
 
 def _first(entry: Entry | None, kind: type[S]) -> S | None:
-    return _of(entry.secrets, kind) if entry else None
-
-
-def _of(secrets_: Iterable[Secret], kind: type[S]) -> S | None:
-    return next((one for one in secrets_ if isinstance(one, kind)), None)
+    return next((one for one in entry.secrets if isinstance(one, kind)), None) if entry else None

@@ -2,8 +2,16 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+
+from openqmail.core.values import TemporaryFailure
+
+LOCK = ".lock"
+
+PATIENCE = 30.0
+"""Seconds."""
 
 
 def replace(path: str, content: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
@@ -40,10 +48,29 @@ def sync_folder(path: str) -> None:
 
 @contextmanager
 def one_writer(folder: str) -> Iterator[None]:
-    """Alone among those who write into a folder by this rule."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Alone among those who write into a folder by this rule.  Raises TemporaryFailure where another does for
+    `PATIENCE` seconds, and OSError.
+
+    What is locked is a file that nobody else can open: whoever can open one may lock it."""
+    path = os.path.join(folder, LOCK)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.fchmod(descriptor, 0o600)
+        _lock(descriptor, path)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, path: str) -> None:
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise TemporaryFailure(
+                    f"{path}: another 'openqmail user' or 'openqmail mailbox' has had it for {PATIENCE:g} "
+                    "seconds; see what it waits for, or end it, and try again"
+                ) from None
+        time.sleep(0.02)

@@ -5,7 +5,10 @@ A line `login:secret[ secret...]` a login; `#` begins a comment.  The secrets ar
 goes on, so that one mistake locks out nobody else.  Nothing here writes: enrolment.py does.
 """
 
+import base64
 import os
+import re
+import secrets as secrets_
 from collections.abc import Sequence
 
 from openqmail.core.control.home import Home
@@ -36,6 +39,8 @@ LINE = 8192
 
 SECRETS = 8
 """Of one login: each hash costs as much to check as the first."""
+
+_SALTS = re.compile(rb"^#salts ([A-Za-z0-9+/]{43}=)\r?$", re.MULTILINE)
 
 _SERVES: dict[type[Secret], tuple[bytes, ...]] = {
     Hash: (PLAIN, LOGIN),
@@ -160,6 +165,25 @@ def with_secrets(content: bytes, login: bytes, secrets: str | None) -> bytes:
             found.append(line)
             line = b""
     return b"".join([*found, line])
+
+
+# --- the key of salts -------------------------------------------------------------------------
+
+
+def salt_key(content: bytes) -> bytes | None:
+    """What the salts of those whom nobody knows are made with; None where the file has no such line.
+
+    In the file as it has to be as secret, live as long, and go wherever the file goes."""
+    found = _SALTS.search(content)
+    return base64.b64decode(found.group(1)) if found else None
+
+
+def with_salt_key(content: bytes) -> bytes:
+    """The file with such a line, a comment for others; the one that it has, or a new one at its end."""
+    if salt_key(content) is not None:
+        return content
+    end = b"" if content.endswith(b"\n") or not content else b"\n"
+    return b"%b%b#salts %b\n" % (content, end, base64.b64encode(secrets_.token_bytes(32)))
 
 
 def _login_of(line: bytes) -> bytes | None:

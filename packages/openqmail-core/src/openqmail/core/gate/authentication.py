@@ -1,8 +1,8 @@
 """Logging in: a client's attempt as an exchange of SASL, slowed and counted, and what is logged of it.
 
 The machine says what to ask; the back ends say who knows; the guard who may not try at all.  A failure is
-counted although the client did not wait for it.  What is wrong is answered later each time; attempts
-at once are bounded, of one network and in all.
+counted although the client did not wait for it, and so is an exchange that is given up once a salt was
+told.  What is wrong is answered later each time; attempts at once are bounded, of one network and in all.
 """
 
 import asyncio
@@ -37,6 +37,7 @@ from openqmail.core.sasl import (
     No,
     Query,
     SaslError,
+    Secrets,
     Server,
     Step,
     prepared,
@@ -117,6 +118,8 @@ class _Attempt:
         self._answer: Future[SaslAnswer] | None = None
         self._login = b""
         self._counted = False
+        self._salted = False
+        """The client has been told what the file has of a login, and not proved yet that it is its own."""
         self._pause = 0.0
         self._entered = False
         self._over = False
@@ -142,6 +145,7 @@ class _Attempt:
         """What is being checked is still counted."""
         self._gone = True
         if self._asking is None:
+            self._given_up()
             self._end()
 
     def _start(self, initial: bytes | None) -> None:
@@ -177,7 +181,7 @@ class _Attempt:
                 else:
                     self._grant(identity)
             case Denied(reason):
-                self._deny("wrong" if reason == WRONG else "later" if reason == LATER else "malformed")
+                self._deny(self._why(reason))
 
     async def _ask(self, query: Query) -> None:
         answer: Answer = Later()
@@ -190,10 +194,12 @@ class _Attempt:
 
     def _heard(self, answer: Answer) -> None:
         assert self._server is not None
-        if isinstance(answer, No):
+        if isinstance(answer, No) or (isinstance(answer, Later) and answer.refused):
             self._fail()
+        self._salted = isinstance(answer, Secrets)
         self._carry_out(self._server.answer(answer))
         if self._gone:  # it does not hear what comes of it
+            self._given_up()
             self._end()
 
     # --- the end --------------------------------------------------------------------------
@@ -209,26 +215,41 @@ class _Attempt:
         self._tell(SaslGranted(identity))
         self._end()
 
-    def _deny(self, kind: Denial) -> None:
-        pause = self._fail() if kind == "wrong" else 0.0
-        client = self._client
-        if kind != "malformed":
-            self._gate.log(
-                AuthRefused(
-                    kind,
-                    self._login,
-                    self._mechanism,
-                    client.address,
-                    client.port,
-                    client.service,
-                    self._facts.tls,
-                )
+    def _given_up(self) -> None:
+        """By the client; whoever has a salt told, and goes, has made an attempt all the same."""
+        if self._salted and not self._over:
+            self._fail()
+            self._say("abandoned")
+
+    def _say(self, why: str) -> None:
+        self._gate.log(
+            AuthRefused(
+                why,
+                self._login,
+                self._mechanism,
+                self._client.address,
+                self._client.port,
+                self._client.service,
+                self._facts.tls,
             )
+        )
+
+    def _deny(self, kind: Denial) -> None:
+        if kind == "malformed":
+            self._given_up()
+        else:
+            self._say(kind)
+        pause = self._fail() if kind in ("wrong", "undecided") else 0.0
         if pause and not self._gone:
             self._gate.loop.call_later(pause, self._tell, SaslDenied(kind))
         else:
             self._tell(SaslDenied(kind))
         self._end()
+
+    def _why(self, reason: bytes) -> Denial:
+        if reason == LATER:
+            return "undecided" if self._counted else "later"
+        return "wrong" if reason == WRONG else "malformed"
 
     def _fail(self) -> float:
         """Count it, once; how long to keep the answer back."""
@@ -254,7 +275,7 @@ class _Attempt:
     def _too_long(self) -> None:
         self._timer = None
         if self._asking is None:
-            self._deny("later")
+            self._deny("malformed" if self._salted else "later")
 
     @property
     def _name(self) -> bytes:

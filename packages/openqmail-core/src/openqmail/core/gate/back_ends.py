@@ -1,10 +1,11 @@
 """Who knows the users: users/smtpauth first, then what control/checkpassword and its like name.
 
-Whoever says yes decides.  Where nobody does, but one could not tell, the login is put off.  Passwords are
-checked in threads, `THREADS` at once as each takes 19 MiB and a processor; programs are run by the
-spawner.  Their interface is checkpassword's, byte for byte (cr.yp.to/checkpwd/interface.html): login,
-password and a time, each with a NUL behind it, `SHORT` bytes at most.  For CRAM-MD5 the second is the
-response and the third the challenge; for a token, which may be longer, the second is the token.
+Whoever says yes decides.  Where nobody does, but one could not tell, the login is put off; a no of the
+other is counted all the same, as it answers a guess.  Passwords are checked in threads, `THREADS` at once as
+each takes 19 MiB and a processor; programs are run by the spawner.  Their interface is checkpassword's, byte
+for byte (cr.yp.to/checkpwd/interface.html): login, password and a time, each with a NUL behind it, `SHORT`
+bytes at most.  For CRAM-MD5 the second is the response and the third the challenge; for a token, which may
+be longer, the second is the token.
 """
 
 import asyncio
@@ -95,33 +96,43 @@ class BackEnds:
             if isinstance(first, Yes | Secrets):
                 return first
             then = await self._by_program(query, client)
-            return then if isinstance(then, Yes) or isinstance(first, No) else first
+            return then if isinstance(then, Yes) else _undecided(first, then)
         finally:
             self._waiting -= 1
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _by_file(self, query: Query) -> Answer:
+    async def _by_file(self, query: Query) -> Answer | None:
+        """None where it is not for the file to tell."""
         if isinstance(query, CheckToken):
-            return No()
+            return None
         loop = asyncio.get_running_loop()
         try:
-            judged: Judgement = await loop.run_in_executor(self._pool, self._logins.answer, query)
+            judged = await loop.run_in_executor(self._pool, self._judged, query)
         except (TemporaryFailure, MemoryError) as error:
             self._alert(str(error) or "there is too little memory to check a password")
             return Later()
+        if judged is None:
+            return None
+        if judged.trouble:
+            self._alert(judged.trouble)
         if judged.rehash is not None:
             self._checks.strengthen(judged.rehash)
         return judged.answer
 
-    async def _by_program(self, query: Query, client: str) -> Answer:
+    def _judged(self, query: Query) -> Judgement | None:
+        """In a thread.  None where the file has nobody's login."""
+        return self._logins.answer(query) if self._logins.mechanisms() else None
+
+    async def _by_program(self, query: Query, client: str) -> Answer | None:
+        """None where no program is asked."""
         asked = _told(query)
         if asked is None or asked[0] not in self._programs:
-            return No()
+            return None
         program, told = asked
         if len(told) > SHORT and program != "checktoken":
-            return No()
+            return None
         async with self._slots:
             code = await self._checks.check(program, told, client)
         if code == 0:
@@ -131,6 +142,12 @@ class BackEnds:
         if code is not None:
             self._alert(f"control/{program}: the program cannot tell who may log in, it ended with {code}")
         return Later()
+
+
+def _undecided(*answers: Answer | None) -> Answer:
+    """What comes of those who were asked, where none of them has said yes."""
+    refused = any(isinstance(one, No) or (isinstance(one, Later) and one.refused) for one in answers)
+    return Later(refused) if any(isinstance(one, Later) for one in answers) else No()
 
 
 def _told(query: Query) -> tuple[Program, bytes] | None:

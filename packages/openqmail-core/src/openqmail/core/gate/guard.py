@@ -1,9 +1,10 @@
 """Who may not try to log in for a while, after too many failures of a network or of a login.
 
-A login that has succeeded from a network is at home there: it is held by its own failures there alone.  So a
-telephone with an old password locks out nobody else of its network, and strangers who guess at a login lock
-out its user nowhere but in networks that are new.  A login gets `LENIENT` times as many failures as a
-network, as anybody can fail in its name.  A login that nobody has is counted like any other.
+A login that has succeeded from a network is at home there: it is held by failures there in its name alone.
+So a telephone with an old password locks out nobody else of its network, and strangers who guess at a login
+lock out its user nowhere but in networks that are new, and in their own.  A login gets `LENIENT` times as
+many failures as a network, as anybody can fail in its name.  A login that nobody has is counted like any
+other.
 """
 
 from openqmail.core.limits import Lockouts, network_of, pause

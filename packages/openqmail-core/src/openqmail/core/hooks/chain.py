@@ -2,7 +2,8 @@
 
 What is answered at once costs no task and no turn of the loop; only a hook that waits does.  A hook
 that raises, takes longer than its time or answers what makes no sense defers, and the log says so;
-with `on_error=pass` it is passed over.  Nothing here raises.
+with `on_error=pass` it is passed over.  What a hook that failed has made of a message is thrown away.
+Nothing here raises.
 """
 
 import asyncio
@@ -44,6 +45,9 @@ TIMEOUT = 60.0
 BEFORE_MAIL = ("connect", "helo", "auth")
 
 _BROKEN = Defer(Reply(451, b"4.3.0", (b"a check of ours failed; try again later",)))
+
+_PASSED: Any = object()
+"""In place of an answer, of a hook that failed and is passed over."""
 
 
 class Named(NamedTuple):
@@ -148,14 +152,16 @@ class HookChain:
     async def prepare(self, delivery: Delivery, body: Body) -> Prepared:
         """The body of a transaction, in its stored form."""
         for asked in self._steps["prepare"]:
-            edits = Edits()
-            answer = await self._value(asked, "prepare", type(None), delivery, body, edits, on_the_wire=True)
+            edits = Edits()  # of this hook alone: a thread that took too long may write to it still
+            answer = await self._made(asked, "prepare", type(None), delivery, body, edits, on_the_wire=True)
             if answer is _FAILED:
                 return Prepared(body, True)
+            if answer is _PASSED:
+                continue
             try:
                 body = edits.body(body)
             except Exception as error:  # what it gave as a new body may break in any way
-                if self.failed(asked, "prepare", error) is not None:
+                if self.failed(asked, "prepare", error) is _BROKEN:
                     return Prepared(body, True)
         return Prepared(body, False)
 
@@ -172,12 +178,12 @@ class HookChain:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def failed(self, asked: _Asked, step: str, error: BaseException | str) -> Defer | None:
-        """What a hook that did not do its work counts as."""
+    def failed(self, asked: _Asked, step: str, error: BaseException | str) -> Any:
+        """What a hook that did not do its work counts as: `_BROKEN` or `_PASSED`."""
         name, passes = asked.named.name, asked.named.on_error == "pass"
         why = error if isinstance(error, str) else f"failed at {step}: {error!r}"
         self._log(Alert(f"hook {name} {why}; {'passed over' if passes else 'deferred'}"))
-        return None if passes else _BROKEN
+        return _PASSED if passes else _BROKEN
 
     async def awaited(self, asked: _Asked, step: str, answer: Any) -> Any:
         """What a hook that waits answers in the end.  Its failure counts as that."""
@@ -190,10 +196,15 @@ class HookChain:
                 return self.failed(asked, step, f"took more than {seconds:g} seconds at {step}")
             return self.failed(asked, step, error)
 
-    async def _value(
+    async def _value(self, asked: _Asked, step: str, kind: type, *facts: Any) -> Any:
+        """What a hook on the way out gives, None for nothing, or `_FAILED`."""
+        made = await self._made(asked, step, kind, *facts)
+        return None if made is _PASSED else made
+
+    async def _made(
         self, asked: _Asked, step: str, kind: type, *facts: Any, on_the_wire: bool = False
     ) -> Any:
-        """What a hook on the way out gives, None for nothing, or `_FAILED`."""
+        """As `_value`, or `_PASSED`."""
         body = facts[1] if on_the_wire else None
         if body is not None:
             facts = (facts[0], MessageBody(wire(body), b"\r\n"), *facts[2:])
@@ -203,11 +214,11 @@ class HookChain:
             answer = self.failed(asked, step, error)
         if answer is not None and inspect.isawaitable(answer):
             answer = await self.awaited(asked, step, answer)
-        if answer is None or (isinstance(answer, kind) and kind is not type(None)):
+        if answer is None or answer is _PASSED or isinstance(answer, kind):
             return answer
         if not isinstance(answer, Defer):
             answer = self.failed(asked, step, f"answered {answer!r} at {step}")
-        return None if answer is None else _FAILED
+        return answer if answer is _PASSED else _FAILED
 
     def _tell(self, asked: _Asked, step: str, facts: tuple[Any, ...]) -> Any:
         """What it waits for, if for anything."""
@@ -274,17 +285,19 @@ class _Round:
     def _call(self, one: _Asked, session: SessionFacts) -> Any:
         return one.method(session, *self._facts)
 
-    def _take(self, one: _Asked, answer: Any) -> None:
-        """What it answered, and on to the next."""
+    def _take(self, one: _Asked, answer: Any) -> bool:
+        """What it answered, and on to the next.  Whether it did its work."""
         self._at += 1
-        if answer is None:
-            return
+        if answer is None or answer is _PASSED:
+            return answer is None
         try:
             _ACTIONS[type(answer)](self, answer)
         except (KeyError, ValueError):
-            failure = self._chain.failed(one, self._step, f"answered {answer!r} at {self._step}")
-            if failure is not None:
-                self._refuse(failure)
+            answer = self._chain.failed(one, self._step, f"answered {answer!r} at {self._step}")
+            if answer is _BROKEN:
+                self._refuse(_BROKEN)
+            return False
+        return answer is not _BROKEN
 
     # --- answers ------------------------------------------------------------------------
 
@@ -342,7 +355,7 @@ class _Examination(_Round):
         super().__init__(chain, "message", session, ())
         self._envelope, self._body = envelope, body
         self._shown = MessageBody(body)
-        self._edits = Edits()
+        self._edits = Edits()  # each hook has its own: a thread that took too long may write to it still
 
     def message(self) -> Message:
         return Message(self.decision, self._envelope, self._body)
@@ -351,18 +364,18 @@ class _Examination(_Round):
         facts = (session, self._envelope, self._shown, self._edits)
         return _in_a_thread(one, facts) if _reads(self._body, one) else one.method(*facts)
 
-    def _take(self, one: _Asked, answer: Any) -> None:
-        edits = self._edits
-        if edits.any:
-            self._edits = Edits()
-        if edits.any and answer is not _BROKEN:
+    def _take(self, one: _Asked, answer: Any) -> bool:
+        edits, self._edits = self._edits, Edits()
+        body, envelope = self._body, self._envelope
+        if edits.any and answer is not _BROKEN and answer is not _PASSED:
             try:
-                self._body = edits.body(self._body)
-                self._shown = MessageBody(self._body)
-                self._envelope = edits.envelope(self._envelope)
+                body, envelope = edits.body(body), edits.envelope(envelope)
             except Exception as error:  # what it gave as a new body may break in any way
                 answer = self._chain.failed(one, self._step, error)
-        super()._take(one, answer)
+        done = super()._take(one, answer)
+        if done and edits.any:
+            self._body, self._envelope, self._shown = body, envelope, MessageBody(body)
+        return done
 
 
 async def _then(asking: _Examination, waiting: Any) -> Message:

@@ -63,9 +63,10 @@ class Edits:
 
     @recipients.setter
     def recipients(self, recipients: Iterable[Recipient]) -> None:
-        self._recipients = tuple(recipients)
-        for one in self._recipients:
+        wanted = tuple(recipients)
+        for one in wanted:
             checked(one.address)
+        self._recipients = wanted
 
     @property
     def any(self) -> bool:
@@ -109,21 +110,19 @@ class _Edited(View):
         self._body = body
 
     def chunks(self) -> Iterator[bytes]:
-        if self._top:
-            yield self._top
-        if self._removed or self._body is not None:
-            yield from self._behind_the_top()
-        else:
-            yield from self.base.chunks()
-
-    def _behind_the_top(self) -> Iterator[bytes]:
+        """No piece is empty: to who reads them that would be the end."""
         header, behind = head(self.base)
-        kept = _without(header, self._removed)
-        yield kept
+        gap = b""
+        if header and name_of(header) is None:
+            # All of it is body, and none of it may go on where a field of ours ends.
+            header, behind, gap = b"", header + behind, b"\n"
+        fields = self._top + _without(header, self._removed)
         if self._body is not None:
-            yield b"\n"
+            yield fields + b"\n"
             yield from _stored(self._body)
             return
+        if fields or gap:
+            yield fields + gap
         skip = len(header)
         for chunk in (header + behind,) if self.base.data is not None else self.base.chunks():
             if skip < len(chunk):

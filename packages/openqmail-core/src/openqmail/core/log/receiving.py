@@ -151,8 +151,10 @@ class AuthAccepted(msgspec.Struct, frozen=True, gc=False):
 class AuthRefused(msgspec.Struct, frozen=True, gc=False):
     """A client has not.
 
-    `why`: `wrong`, the secret or the login; `later`, it could not be told; `locked`, after too many
-    failures.  `login`: as it was said, empty where it was not."""
+    `why`: `wrong`, the secret or the login; `undecided`, so says one of those who know the logins, and
+    another could not tell; `later`, it could not be told; `locked`, after too many failures;
+    `abandoned`, by the client, as SCRAM had told it a salt.  `login`: as it was said, empty where it was
+    not."""
 
     why: str
     login: bytes

@@ -13,6 +13,7 @@ FIELD = 64 * 1024
 """Bytes of a field that are looked at; what is more of it stays in the message."""
 
 _NAME = re.compile(rb"([!-9;-~]+)[ \t]*:")
+_LINES = re.compile(rb"(?:(?:[!-9;-~]++[ \t]*+:|[ \t])[^\n]*+(?:\n|\Z))*+")
 _FOLDED = re.compile(rb"[^\n]*\n(?:[ \t][^\n]*\n)*")
 
 
@@ -40,6 +41,15 @@ def folded(header: bytes) -> Iterator[bytes]:
         if name_of(found.group()) is None:
             return
         yield found.group()
+
+
+def lines_of_fields(data: bytes, size: int, begun: bool) -> int:
+    """How much of the first `size` octets, which are whole lines, is fields; `begun`: a field stands before
+    them, and may go on in the first."""
+    if not begun and data.startswith((b" ", b"\t")):
+        return 0
+    found = _LINES.match(data, 0, size)
+    return found.end() if found else 0
 
 
 class FieldReader:

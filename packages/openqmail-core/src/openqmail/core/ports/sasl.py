@@ -9,8 +9,9 @@ from typing import Literal, Protocol
 
 import msgspec
 
-Denial = Literal["wrong", "later", "locked", "malformed"]
-"""Wrong secret or nobody's login; nobody can tell now; too many failures lately; what came is no SASL."""
+Denial = Literal["wrong", "undecided", "later", "locked", "malformed"]
+"""Wrong secret or nobody's login; the same for one who was asked, while another cannot tell, which counts as
+wrong; nobody can tell now; too many failures lately; what came is no SASL."""
 
 
 class SaslChallenge(msgspec.Struct, frozen=True, gc=False):

@@ -5,6 +5,7 @@ one of the layout.  A result that comes in between makes the files out of date, 
 written again; a message that ends in between is withdrawn.
 """
 
+import os
 from asyncio import Future
 from collections.abc import Callable, Sequence
 
@@ -15,7 +16,9 @@ from openqmail.core.queue.journal.records import Moved, encode_record
 from openqmail.core.queue.keeper import Keeper
 from openqmail.core.queue.layout.mover import Mover
 from openqmail.core.queue.layout.outgoing import Departing, Ready, outgoing
+from openqmail.core.queue.layout.paths import ITS_OWN
 from openqmail.core.queue.pool import Pool
+from openqmail.core.queue.room import Room
 from openqmail.core.queue.store import Router
 from openqmail.core.queue.turns import AGAIN, Turns
 from openqmail.core.values import OpenqmailError, TemporaryFailure
@@ -28,9 +31,13 @@ BATCH = 256
 BATCH_BYTES = 16 * 1024 * 1024
 
 
+Went = Ready | OpenqmailError | OSError
+"""What became of a message: its files are durable; it could not be read; they could not be written."""
+
+
 class Departures:
     """`entries`: the store's messages in the journal; `forget`: lets go of what the store keeps of
-    one."""
+    one; `room`: tells what moves may take."""
 
     def __init__(
         self,
@@ -43,6 +50,7 @@ class Departures:
         entries: dict[int, Entry],
         route: Router,
         forget: Callable[[Entry], None],
+        room: Room,
     ) -> None:
         self._disk = disk
         self._turns = turns
@@ -53,6 +61,7 @@ class Departures:
         self._entries = entries
         self._route = route
         self._forget = forget
+        self._room = room
         self._leaving: dict[int, None] = {}
         self._unrecorded: set[int] = set()
         self._waiting: dict[int, list[Future[None]]] = {}
@@ -102,11 +111,14 @@ class Departures:
     def _move(self) -> None:
         batch: list[Departing] = []
         later: list[int] = []
-        size = 0
+        size, spare = 0, self._room.spare()
         while self._leaving and len(batch) < BATCH and size < BATCH_BYTES:
             number = next(iter(self._leaving))
-            del self._leaving[number]
             entry = self._entries.get(number)
+            if entry is not None and self._room.cost(entry) > spare:
+                self._wait_for_room()
+                break
+            del self._leaving[number]
             if entry is None or entry.ended or entry.moving:
                 continue
             if entry.closing:
@@ -116,32 +128,48 @@ class Departures:
             entry.moving = entry.written = True
             entry.changed = False
             size += entry.body_size
+            spare -= self._room.cost(entry)
         if later:
             self.leave(later)
         if batch:
             self._turns.start(lambda ready, error: self._moved(batch, ready, error), self._write, batch)
 
-    def _write(self, batch: Sequence[Departing]) -> list[Ready | OpenqmailError]:
+    def _wait_for_room(self) -> None:
+        """They stay in the journal, where they are as safe."""
+        numbers = list(self._leaving)
+        self._leaving.clear()
+        sentence = f"too little room is left to move mail from the journal to {self._turns.where}"
+        self._turns.tell("moves: room", f"{sentence}; will try again")
+        for number in numbers:
+            self._tell(number, TemporaryFailure(sentence))
+        self._turns.loop.call_later(AGAIN, self.leave, numbers)
+
+    def _write(self, batch: Sequence[Departing]) -> list[Went]:
         """In the thread: what became of each.  Raises OSError."""
-        ready: list[Ready | OpenqmailError] = []
+        ready: list[Went] = []
         for departing in batch:
             try:
-                one = outgoing(self._disk, departing, self._route)
+                ready.append(self._prepared(departing))
             except OpenqmailError as error:
                 ready.append(error)
-                continue
-            if self._mover.is_taken(one.files):
-                number = one.files.number
-                ready.append(TemporaryFailure(f"a foreign qmail-queue has the number {number} just now"))
-                continue
-            ready.append(one)
-        self._mover.write([one.files for one in ready if isinstance(one, Ready)])
+            except OSError as error:
+                if error.errno not in ITS_OWN:
+                    raise
+                ready.append(error)
+        faults = iter(self._mover.write([one.files for one in ready if isinstance(one, Ready)]))
+        return [next(faults) or one if isinstance(one, Ready) else one for one in ready]
+
+    def _prepared(self, departing: Departing) -> Ready:
+        """Raises OSError, TemporaryFailure, QueueDamaged."""
+        ready = outgoing(self._disk, departing, self._route)
+        if self._mover.is_taken(ready.files):
+            raise TemporaryFailure("a foreign qmail-queue has this number just now")
         return ready
 
     def _moved(
         self,
         batch: list[Departing],
-        ready: list[Ready | OpenqmailError] | None,
+        ready: list[Went] | None,
         error: BaseException | None,
     ) -> None:
         again = []
@@ -154,11 +182,12 @@ class Departures:
             elif isinstance(one, Ready) and not entry.changed and not entry.ended:
                 self._resides(entry, one)
             elif not entry.ended:
-                again.append(entry.number)
-                if not isinstance(one, Ready) and ready is not None:
-                    entry.written = departing.again
                 if isinstance(one, OpenqmailError):
-                    error = error or one
+                    entry.written = departing.again
+                if isinstance(one, OpenqmailError | OSError):
+                    self._stays(entry.number, one)
+                else:
+                    again.append(entry.number)
         if error is not None:
             self.leave(again, AGAIN)
             self._turns.fail(f"mail cannot be moved from the journal to {self._turns.where}", error)
@@ -166,6 +195,18 @@ class Departures:
                 self._tell(number, TemporaryFailure(str(self._turns.failed)))
         elif again:
             self.leave(again)
+
+    def _stays(self, number: int, error: OpenqmailError | OSError) -> None:
+        """Something is wrong with this message alone: others go on.  Of many in one folder one is told."""
+        why = what = str(error)
+        if isinstance(error, OSError):
+            path = os.fsdecode(error.filename or self._turns.where)
+            why = f"{path}: {error.strerror}; mend it"
+            what = f"{os.path.dirname(path)}: {error.strerror}"
+        sentence = f"message {number} cannot be moved from the journal: {why}"
+        self._turns.tell(f"moves: {what}", f"{sentence}; will try again")
+        self._tell(number, TemporaryFailure(sentence))
+        self._turns.loop.call_later(AGAIN, self.leave, (number,))
 
     def _resides(self, entry: Entry, ready: Ready) -> None:
         """The files are durable: from its record on, the message is in the layout."""

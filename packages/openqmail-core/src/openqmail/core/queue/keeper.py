@@ -265,8 +265,10 @@ class Keeper:
 
     def carry(self, sequences: Collection[int]) -> None:
         """If what cannot be brought into the files pins one of these segments, all of it is written
-        anew, in its order, so that they can go."""
+        anew, in its order, so that they can go; not for the one that is written to, where the copy would
+        lie, too."""
         stuck = [*self._waiting, *self._stuck]
+        sequences = {*sequences} - {self._journal.segments[-1].sequence}
         if any(one.carried for one in stuck):
             return
         if any(one.pinned.sequence in sequences for one in stuck):
@@ -362,7 +364,7 @@ class Keeper:
 
     async def _in_files(self, number: int) -> None:
         while number in self._pending:
-            await self._turns.quiet()
+            await self._turns.passed()
             if self._turns.failed is not None or number in self._stuck_numbers():
                 why = self._turns.failed or "what became of it cannot be written to its files"
                 raise TemporaryFailure(f"message {number}: {why}")

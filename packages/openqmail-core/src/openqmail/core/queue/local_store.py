@@ -145,7 +145,7 @@ class LocalStore:
         disk, clock, loop = self._disk, self._clock, self._loop
         layout = self._layout = paths.prepare(disk, self._queue_folder)
         found = recover(disk, self._folder, self._salvage)
-        write_again(disk, found)  # first, as what follows acts on what it says
+        write_again(disk, self._folder, found)  # first, as what follows acts on what it says
         if not self._salvage:
             check_journal(disk, self._queue_folder, found)
         found.queue = found.queue or self._entropy(16)
@@ -210,6 +210,7 @@ class LocalStore:
             entries,
             self._route,
             self._intake.forget_body,
+            self._room,
         )
         self._departures.leave(pool.unreserved, 0.0)  # no stranger may come by such a number
         for sentence in (*found.reports, *reports):

@@ -66,9 +66,8 @@ class Opening:
             with contextlib.suppress(FileNotFoundError):  # what it is there for
                 self._disk.unlink(os.path.join(self._layout.folder, b"journal", RESERVE))
             self._apply(held)
-        for number in sorted(held.intersection(self._found.entries)):  # its move was not finished
-            self._parts.held.release(number)
-            held.discard(number)
+        for number in sorted(held.intersection(self._found.entries)):
+            self._has_both(number, held)
         self._large_bodies()
         self._withdraw()
         self._withdraw_ended()
@@ -139,6 +138,17 @@ class Opening:
                 "only; then restart"
             )
         self._waiting.append(msgspec.structs.replace(record, waits=True))
+
+    def _has_both(self, number: int, held: set[int]) -> None:
+        """A held message was moved before it was held, so the word of its move is in a damaged part."""
+        files = self._layout.held_files(number)
+        with contextlib.suppress(FileNotFoundError, QueueDamaged):
+            key = read_info(self._disk, files.info, number, self._found.queue).key
+            if key == self._found.entries[number].key:
+                del self._found.entries[number]
+                return
+        self._parts.held.release(number)
+        held.discard(number)
 
     @property
     def _home(self) -> str:
@@ -220,7 +230,7 @@ class Opening:
         for number, entry in self._found.entries.items():
             self._parts.mover.withdraw(number, large=entry.large, touched=touched)
             entry.written = False
-        if touched.folders:
+        if self._found.entries:
             self._parts.syncer.sync(touched.paths, touched.folders)
 
     def _withdraw_ended(self) -> None:

@@ -2,7 +2,8 @@
 
 What is left in those that are too old or too many moves to the layout.  That takes room itself, so where
 room is short it is done only as far as it gains some.  What is not needed goes when the journal goes on;
-where room is short that is not waited for, as perhaps no mail is taken that would make it go on.
+where room is short that is not waited for, as perhaps no mail is taken that would make it go on: then even
+the segment that is written to may be emptied.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,8 +24,8 @@ FILES = 16 * 1024
 
 
 class Written(msgspec.Struct, frozen=True):
-    """A segment that is no longer written to: its bytes, its age in seconds, and the bytes that what is left
-    in it would take in the layout."""
+    """A segment: its bytes, its age in seconds, and the bytes that what is left in it would take in the
+    layout."""
 
     sequence: int
     size: int
@@ -33,30 +34,32 @@ class Written(msgspec.Struct, frozen=True):
 
 
 def to_be_emptied(segments: Sequence[Written], limit: int, free: int, watermark: int) -> set[int]:
-    """Sequences of those (oldest first) that are too old, or beyond `limit` bytes of the newest, or, where
-    they take more than is left above the watermark, that cost less than they bring."""
-    found = {segment.sequence for segment in segments if segment.age > PINNED}
+    """Sequences of those (oldest first, the last one is written to) that are too old, or beyond `limit`
+    bytes of the newest, or, where they take more than is left above the watermark, that cost less than they
+    bring."""
+    ended = segments[:-1]
+    found = {segment.sequence for segment in ended if segment.age > PINNED}
     size = 0
-    for segment in reversed(segments):
+    for segment in reversed(ended):
         size += segment.size
         if size > limit:
             found.add(segment.sequence)
     if size > free - watermark:
-        found.update(_worth_moving(segments, free // 4))
+        found.update(_worth_moving(segments if free < watermark else ended, free // 4))
     return found
 
 
 def _worth_moving(segments: Sequence[Written], room: int) -> list[int]:
-    """The oldest, as only those can go: as many as the room suffices for, if that frees more than it
-    takes."""
-    size = moved = 0
-    found = []
-    for segment in segments:
-        if moved + segment.moved > room:
-            break
+    """The oldest, as only those can go: of as many as the room suffices for, those that free most beyond
+    what they take."""
+    size = moved = count = most = 0
+    for at, segment in enumerate(segments, 1):
         size, moved = size + segment.size, moved + segment.moved
-        found.append(segment.sequence)
-    return found if size > moved else []
+        if moved > room:
+            break
+        if size - moved > most:
+            count, most = at, size - moved
+    return [segment.sequence for segment in segments[:count]]
 
 
 class Room:
@@ -91,8 +94,20 @@ class Room:
         sizes = list(map(self._size, segments))
         if free - watermark < sum(sizes):
             self._committer.drop()
-        written = self._written(segments[:-1], sizes[:-1])
+        written = self._written(segments, sizes)
         return to_be_emptied(written, self._limits.journal, free, watermark)
+
+    def spare(self) -> int:
+        """Bytes that moves may take: results, which make room in the end, have the rest, and the reserve."""
+        try:
+            free, _ = self._disk.room(self._folder)
+        except OSError:
+            return 1 << 62  # nobody knows
+        return free - self._journal.reserve_size
+
+    def cost(self, entry: Entry) -> int:
+        """Bytes that the files of a message take in the layout."""
+        return entry.body_size + FILES
 
     def taken(self) -> tuple[int, int]:
         """Segments of the journal, and the bytes that they take."""
@@ -105,7 +120,7 @@ class Room:
         for entry in self._entries.values():
             if entry.segment is not None:
                 sequence = entry.segment.sequence
-                moved[sequence] = moved.get(sequence, 0) + entry.body_size + FILES
+                moved[sequence] = moved.get(sequence, 0) + self.cost(entry)
         return [
             Written(one.sequence, size, now - one.begun, moved.get(one.sequence, 0))
             for one, size in zip(segments, sizes, strict=True)

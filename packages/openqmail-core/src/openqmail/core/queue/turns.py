@@ -42,6 +42,7 @@ class Turns:
         self._planned = 0.0
         self._told: dict[str, float] = {}
         self._quiet: list[Future[None]] = []
+        self._passing: list[Future[None]] = []
 
     def add(self, wanted: Callable[[], bool], begin: Callable[[], None]) -> None:
         """One more kind of work."""
@@ -75,6 +76,7 @@ class Turns:
                 then(result, error)
             except Exception as fault:  # of ours: the rest is not to suffer
                 self.report(f"the queue is at fault, please tell its developers: {fault!r}")
+            self._passing = _freed(self._passing)
             if self.failed is None:
                 self._go_on()
             else:
@@ -111,8 +113,15 @@ class Turns:
 
     def quiet(self) -> "Future[None]":
         """Done when there is nothing to do, or nothing that works just now."""
+        return self._waits_in(self._quiet)
+
+    def passed(self) -> "Future[None]":
+        """Done when one more batch has ended, or it is quiet: where much is done that is never."""
+        return self._waits_in(self._passing)
+
+    def _waits_in(self, waiting: "list[Future[None]]") -> "Future[None]":
         future: Future[None] = self.loop.create_future()
-        self._quiet.append(future)
+        waiting.append(future)
         if not self._busy:
             self.plan()
         return future
@@ -149,7 +158,12 @@ class Turns:
         self.look()
 
     def _end_quiet(self) -> None:
-        waiting, self._quiet = self._quiet, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
+        self._quiet, self._passing = _freed(self._quiet), _freed(self._passing)
+
+
+def _freed(waiting: "list[Future[None]]") -> "list[Future[None]]":
+    """Nobody waits any more."""
+    for future in waiting:
+        if not future.done():
+            future.set_result(None)
+    return []

@@ -8,7 +8,10 @@ without any prefix is a password, as qmail-chkpw has it.  Hashes are crypt(5)'s 
 import base64
 import hashlib
 import hmac
+import math
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -157,12 +160,24 @@ def make_verifier(password: bytes, salt: bytes, iterations: int = ITERATIONS) ->
     )
 
 
-def false_verifier(key: bytes, login: bytes, like: ScramVerifier | None = None) -> ScramVerifier:
-    """For a login that nobody has: always the same for the same `key`, which only this process knows,
-    of the same look as others, and with a proof that nobody can give."""
-    iterations, length = (like.iterations, len(like.salt)) if like else (ITERATIONS, SALT)
+Looks = Mapping[tuple[int, int], int]
+"""Iterations and length of the salt -> how many verifiers have them."""
+
+
+def false_verifier(key: bytes, login: bytes, looks: Looks = MappingProxyType({})) -> ScramVerifier:
+    """For a login that nobody has: always the same for the same `key`, which no stranger knows, with a look
+    that others have, each as often, and with a proof that nobody can give."""
+    iterations, length = max(
+        looks or ((ITERATIONS, SALT),), key=lambda look: _lot(key, login, look, looks.get(look, 1))
+    )
     salt, stored, server = (hmac.digest(key, b"%b %b" % (what, login), "sha512") for what in _FALSE)
     return ScramVerifier(iterations, salt[:length], stored[:_DIGEST], server[:_DIGEST])
+
+
+def _lot(key: bytes, login: bytes, look: tuple[int, int], weight: int) -> float:
+    """Weighted rendezvous hashing: where a look becomes more frequent, as few as can be go over to it."""
+    drawn = int.from_bytes(hmac.digest(key, b"look %d %d %b" % (*look, login), "sha256")[:6], "big")
+    return -weight / math.log((drawn + 1) / (2**48 + 2))
 
 
 _FALSE = (b"salt", b"stored", b"server")

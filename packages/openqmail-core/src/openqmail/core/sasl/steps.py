@@ -98,7 +98,10 @@ class No(msgspec.Struct, frozen=True, tag=True):
 
 
 class Later(msgspec.Struct, frozen=True, tag=True):
-    """It cannot be told now."""
+    """It cannot be told now.  `refused`: somebody who could tell has said no all the same, so it counts as a
+    guess."""
+
+    refused: bool = False
 
 
 class Secrets(Hidden, frozen=True, tag=True):

@@ -68,9 +68,11 @@ def start(command: tuple[bytes, ...], told: bytes, client: str) -> int:
 
 
 def end(pid: int) -> None:
-    """Kill a program, and what it has started."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+    """Kill a program that has not been reaped, and what it has started, as far as that is in its group; it
+    may have left that itself."""
+    for kill in (os.killpg, os.kill):
+        with suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
 
 
 def code_of(status: int) -> int | None:

@@ -10,7 +10,8 @@ import contextlib
 import os
 import signal
 from asyncio import Future
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import BinaryIO
 
 from openqmail.core.hooks.body import Rest
 from openqmail.core.ports import OUTPUT, ProgramResult
@@ -77,25 +78,26 @@ class ProgramRunner:
     async def _carry_out(
         self, argv: tuple[bytes, ...], given: "_Input", env: Mapping[bytes, bytes]
     ) -> ProgramResult:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=given.descriptor,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={os.fsdecode(name): os.fsdecode(value) for name, value in env.items()},
-            cwd=self._folder,
-            start_new_session=True,
-        )
-        assert process.stdout is not None
-        assert process.stderr is not None
-        try:
-            output, errors = await asyncio.gather(_read(process.stdout), _read(process.stderr))
-            code = await process.wait()
-        finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-        return ProgramResult(code, output, errors)
+        async with _pipe() as (output, stdout), _pipe() as (errors, stderr):
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=given.descriptor,
+                stdout=stdout,
+                stderr=stderr,
+                env={os.fsdecode(name): os.fsdecode(value) for name, value in env.items()},
+                cwd=self._folder,
+                start_new_session=True,
+            )
+            stdout.close()
+            stderr.close()
+            try:
+                printed, complained = await asyncio.gather(_read(output), _read(errors))
+                code = await process.wait()
+            finally:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+            return ProgramResult(code, printed, complained)
 
 
 class _Input:
@@ -136,6 +138,22 @@ def _write(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+@contextlib.asynccontextmanager
+async def _pipe() -> AsyncIterator[tuple[asyncio.StreamReader, BinaryIO]]:
+    """What a program prints, and what it prints to.  Both are closed in the end, whoever else still holds the
+    second: a program may leave a child behind that no signal to its group reaches."""
+    ours, theirs = os.pipe()
+    reader = asyncio.StreamReader()
+    with os.fdopen(theirs, "wb", buffering=0) as writing:
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours, "rb", buffering=0)
+        )
+        try:
+            yield reader, writing
+        finally:
+            transport.close()
 
 
 async def _read(stream: asyncio.StreamReader) -> bytes:

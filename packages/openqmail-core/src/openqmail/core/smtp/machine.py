@@ -46,6 +46,7 @@ class Machine:
         "_errors",
         "_extended",
         "_farewell",
+        "_hears_xclient",
         "_next",
         "_offer",
         "_out",
@@ -72,6 +73,7 @@ class Machine:
         self._smtputf8 = False
         self._recipients = 0
         self._sender = b""
+        self._hears_xclient = offer.xclient or offer.named
         self._decoder: DataBody | ChunkedBody | None = None  # of what comes now
         self._chunks: ChunkedBody | None = None  # of a message that comes by BDAT
         self._farewell: Reply | None = None

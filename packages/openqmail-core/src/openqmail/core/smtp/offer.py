@@ -13,7 +13,8 @@ class Offer(msgspec.Struct, frozen=True, dict=True):
     upper case; `timeout` is the silence to bear, in seconds (RFC 5321 section 4.5.3.2.7: 300
     at least); after `max_errors` refused commands the session ends; `hello` is the text of the
     greeting, the name where it is empty; `dsn`: RFC 3461's parameters are taken; `xclient`: the client is
-    a front end that may say for whom it speaks.  `max_messages` is only told, 0: nothing is."""
+    a front end that may say for whom it speaks; `named`: it has, and may say more of that client until that
+    one's EHLO or HELO, but whoever says these is not told so.  `max_messages` is only told, 0: nothing is."""
 
     name: bytes
     size: int
@@ -25,6 +26,7 @@ class Offer(msgspec.Struct, frozen=True, dict=True):
     hello: bytes = b""
     dsn: bool = False
     xclient: bool = False
+    named: bool = False
     max_messages: int = 0
 
     @cached_property

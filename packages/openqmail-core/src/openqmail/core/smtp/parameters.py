@@ -38,13 +38,18 @@ SHORT_LINE = SHORT
 Parameters = dict[bytes, bytes | None]
 
 
+class Uncommon(Exception):
+    """A line has none of the common forms."""
+
+
 @lru_cache(maxsize=4096)
-def common(line: bytes) -> Hello | Mail | Rcpt | Data | Quit | None:
+def common(line: bytes) -> Hello | Mail | Rcpt | Data | Quit:
     """What a short line says, where it has a common form without parameters.  Clients come
-    again, and so do addresses."""
+    again, and so do addresses.  Raises Uncommon for any other, and keeps none: it may be a password, in AUTH
+    or sent astray."""
     found = _COMMON.fullmatch(line)
     if found is None:
-        return None
+        raise Uncommon
     sender, recipient, ehlo, helo, data, _ = found.groups()
     if sender is not None:
         return Mail(sender)

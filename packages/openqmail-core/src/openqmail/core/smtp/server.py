@@ -9,7 +9,6 @@ LF or a NUL ends the session with 5xx.  Policy is not here, nor is a clock.
 
 import re
 from collections.abc import Callable
-from types import NoneType
 
 import msgspec
 
@@ -34,6 +33,7 @@ from openqmail.core.smtp.machine import Machine
 from openqmail.core.smtp.offer import Offer
 from openqmail.core.smtp.parameters import (
     SHORT_LINE,
+    Uncommon,
     common,
     read_auth,
     read_base64,
@@ -65,7 +65,6 @@ _CONNECT, _READY, _AUTH, _TLS = State.CONNECT, State.READY, State.AUTH, State.TL
 
 # The rows of the table by what `common` reads, and the usual answers.
 _ROWS: dict[type, dict[State, State | Reply]] = {
-    NoneType: {},
     Hello: TABLE[b"EHLO"],
     Mail: TABLE[b"MAIL"],
     Rcpt: TABLE[b"RCPT"],
@@ -225,10 +224,13 @@ class ServerSession(Machine):
         else:
             self._position = end
         if end - start <= SHORT_LINE:
-            event = common(line)
-            after = _ROWS[type(event)].get(self.state)
-            if type(after) is State and (found := self._take(event, after)) is not None:
-                return found
+            try:
+                event = common(line)
+                after = _ROWS[type(event)].get(self.state)
+                if type(after) is State and (found := self._take(event, after)) is not None:
+                    return found
+            except Uncommon:
+                pass
         if _is_bare(line):
             self._violated("line", tables.BARE_IN_COMMAND)
             return None
@@ -238,14 +240,14 @@ class ServerSession(Machine):
             self._refuse(of_line(line, self._transaction(), refusal.reply))
             return None
 
-    def _take(self, event: Event | None, after: State) -> Event | None:
+    def _take(self, event: Event, after: State) -> Event | None:
         """Obey a command of a common form; None where it is to be refused, the long way."""
         if type(event) is Quit:
             self._out.append(self._offer.bye)
             self._close()
             return event
         if type(event) is Hello:
-            self._default = self._offer.ehlo if event.extended else self._offer.helo
+            self._default = self._hello(event.extended)
         elif type(event) is Rcpt and self._recipients >= self._offer.max_recipients:
             return None
         else:
@@ -269,10 +271,16 @@ class ServerSession(Machine):
         return _HANDLERS[verb](self, argument, after)
 
     def _ehlo(self, argument: bytes, after: State) -> Event | None:
-        return self._wait(read_hello(argument, True), self._offer.ehlo, after)
+        return self._wait(read_hello(argument, True), self._hello(True), after)
 
     def _helo(self, argument: bytes, after: State) -> Event | None:
-        return self._wait(read_hello(argument, False), self._offer.helo, after)
+        return self._wait(read_hello(argument, False), self._hello(False), after)
+
+    def _hello(self, extended: bool) -> bytes:
+        """The answer; from now on a client may speak for itself that a front end has named, and has no say in
+        who it is."""
+        self._hears_xclient = self._offer.xclient
+        return self._offer.ehlo if extended else self._offer.helo
 
     def _mail(self, argument: bytes, after: State) -> Event | None:
         offer = self._offer
@@ -290,7 +298,10 @@ class ServerSession(Machine):
 
     def _rcpt_on(self, line: bytes) -> Rcpt | None:
         """The RCPT command that a line is, where nothing is wrong with it."""
-        event = common(line) if len(line) <= SHORT_LINE else None
+        try:
+            event = common(line) if len(line) <= SHORT_LINE else None
+        except Uncommon:
+            event = None
         if event is not None or _is_bare(line):
             return event if type(event) is Rcpt else None
         verb, argument = _words(line)
@@ -346,7 +357,7 @@ class ServerSession(Machine):
         return self._wait(StartTls(), answers.TLS_OK, after)
 
     def _xclient(self, argument: bytes, after: State) -> Event | None:
-        if not self._offer.xclient:
+        if not self._hears_xclient:
             raise Refusal(tables.NOT_IMPLEMENTED)
         said = read_xclient(argument)
         if self._buffer:

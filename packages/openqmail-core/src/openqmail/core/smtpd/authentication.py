@@ -34,7 +34,7 @@ WRONG = Reply(535, b"5.7.8", (b"authentication failed",))
 LATER = Reply(454, b"4.7.0", (b"cannot authenticate you now, try again later",))
 LOCKED = Reply(421, b"4.7.0", (b"too many failed logins, try again later",))
 MALFORMED = Reply(501, b"5.5.2", (b"that is not what the mechanism asks for",))
-REPLIES = {"wrong": WRONG, "later": LATER, "locked": LOCKED, "malformed": MALFORMED}
+REPLIES = {"wrong": WRONG, "undecided": LATER, "later": LATER, "locked": LOCKED, "malformed": MALFORMED}
 
 NOT_YOURS = Reply(553, b"5.7.1", (b"this sender is not one of your login",))
 MESSAGES = Reply(450, b"4.7.1", (b"too many messages of your login, try again later",))
@@ -96,7 +96,7 @@ class Attempts:
         if isinstance(heard, SaslGranted):
             self._granted(heard.identity)
             return
-        self._wrong += heard.kind == "wrong"
+        self._wrong += heard.kind in ("wrong", "undecided")
         reply = LOCKED if self._wrong >= ATTEMPTS else REPLIES[heard.kind]
         if reply is LOCKED:
             self._record.said_last(reply)

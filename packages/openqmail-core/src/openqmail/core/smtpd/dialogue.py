@@ -182,7 +182,7 @@ class Dialogue(Handover):
         """`refusal`: of whoever this client is."""
         if self._connection.gone:
             return
-        login, settings, gate = self.standing.login, self._context.settings, self._context.gate
+        login, settings, gate = self.standing.account, self._context.settings, self._context.gate
         if refusal is not None:
             self.machine.send(refusal)
         elif login is not None and settings.loginmessagesperhour:
@@ -261,7 +261,7 @@ class Dialogue(Handover):
     def _counted(self) -> tuple[bytes, bytes, Reply] | None:
         """By which counter each recipient is counted in an hour, under which name, and what is said when
         there are too many."""
-        login, settings = self.standing.login, self._context.settings
+        login, settings = self.standing.account, self._context.settings
         if login is not None and settings.loginrecipientsperhour:
             return RECIPIENTS_OF_LOGIN, login, RECIPIENTS
         if settings.recipientsperhour and not self.standing.policy.relay:

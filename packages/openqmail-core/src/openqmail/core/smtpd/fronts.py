@@ -30,9 +30,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 class Peer(msgspec.Struct, frozen=True):
     """The client that a front end speaks for.  `via`: address and port of the front end; `server`: where
-    the client came to, as far as that is known; `xclient`: the front end may say XCLIENT, once more too.
-    `name`: of the client's host in lower case, empty for none, None where nothing was said of it.  `tls`: of
-    the connection, which was ciphered before this client was named."""
+    the client came to, as far as that is known; `xclient`: XCLIENT may be said; `named`: it has been, so
+    only until EHLO.  `name`: of the client's host in lower case, empty for none, None where nothing was said
+    of it.  `tls`: of the connection, which was ciphered before this client was named."""
 
     client: tuple[str, int]
     server: str
@@ -42,6 +42,7 @@ class Peer(msgspec.Struct, frozen=True):
     helo: bytes = b""
     login: bytes = b""
     tls: TlsFacts | None = None
+    named: bool = False
 
     def said(self, said: XClient) -> "Peer":
         """The same after XCLIENT: what it did not name stays as it was, unless it was another client's."""
@@ -58,6 +59,7 @@ class Peer(msgspec.Struct, frozen=True):
             name=before.name if said.name is None else said.name.decode().lower(),
             helo=before.helo if said.helo is None else said.helo,
             login=before.login if said.login is None else said.login,
+            named=True,
         )
 
     def within(self, tls: TlsFacts | None) -> "Peer":

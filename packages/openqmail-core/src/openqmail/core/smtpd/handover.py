@@ -17,7 +17,7 @@ from openqmail.core.ports import LargeBody
 from openqmail.core.smtp import events
 from openqmail.core.smtp.server import ServerSession
 from openqmail.core.smtp.xclient import XClient
-from openqmail.core.smtpd.fresh import FreshHeader
+from openqmail.core.smtpd.fresh import FreshHeader, PlainHeader
 from openqmail.core.smtpd.incoming import Incoming
 from openqmail.core.smtpd.policy import HOPS, LEAVING, LONG_HEADER, TOO_MANY_HOPS, Policy
 from openqmail.core.smtpd.record import SessionRecord
@@ -145,12 +145,14 @@ class Handover:
                 secured=self.standing.secured,
             )
         )
-        if self._service.submission:
-            incoming.fresh = FreshHeader(self._service.stamp())
         if self._hooks is not None:
             self._hooks.listen(partial(self._streaming, incoming))
             if self._hooks.stream is not None:
                 incoming.heard = self._hooks.stream.feed
+        if self._service.submission:
+            incoming.fresh = FreshHeader(self._service.stamp())
+        else:
+            incoming.fresh = PlainHeader(self._hooks is not None and self._hooks.examines)
         self.machine.accept()
 
     def _on_chunk(self, event: events.Chunk) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from openqmail.core.message.header import hops
 from openqmail.core.ports import LARGE, LargeBody, Submission
 from openqmail.core.smtp.events import Mail
-from openqmail.core.smtpd.fresh import FreshHeader
+from openqmail.core.smtpd.fresh import FreshHeader, PlainHeader
 from openqmail.core.values import Envelope, OpenqmailError, Origin, Recipient, TemporaryFailure
 
 MANY = 256
@@ -49,7 +49,7 @@ class Incoming:
         self.mail = mail
         self.unchecked = False
         self.head = b""
-        self.fresh: FreshHeader | None = None
+        self.fresh: FreshHeader | PlainHeader | None = None
         self.heard: Callable[[bytes], None] | None = None
         self.recipients: list[Recipient] = []
         self._submission = submission

@@ -118,7 +118,7 @@ class SmtpSession(asyncio.BufferedProtocol):
             self.refuse(BUSY)
             return
         if peer.xclient:
-            offer = msgspec.structs.replace(policy.offer, xclient=True)
+            offer = msgspec.structs.replace(policy.offer, xclient=not peer.named, named=peer.named)
             policy = msgspec.structs.replace(policy, offer=offer)
         self._dialogue = Dialogue(
             self,

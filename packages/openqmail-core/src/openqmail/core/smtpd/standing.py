@@ -49,6 +49,12 @@ class Standing:
         return self._machine.identity
 
     @property
+    def account(self) -> bytes | None:
+        """The login as it is counted: a program that looks at no case is told Alice as well as alice."""
+        login = self._machine.identity
+        return login if login is None else login.lower()
+
+    @property
     def secured(self) -> Secured:
         """What Received says of it."""
         if self._machine.identity is None:

@@ -56,13 +56,16 @@ _HASHES = {
 class Certificate(msgspec.Struct, frozen=True):
     """One X.509 certificate.  Times are seconds of Unix; names as they stand there, hosts in lower case.
 
-    `binding`: the hash of tls-server-end-point, as hashlib calls it; "" where RFC 5929 names none (EdDSA).
+    `common_name`: "" where there is not exactly one.  `alternatives`: there is a subjectAltName, whatever it
+    holds, and so nothing of the subject counts.  `binding`: the hash of tls-server-end-point, as hashlib
+    calls it; "" where RFC 5929 names none (EdDSA).
     `key`: the SubjectPublicKeyInfo in DER, `subject_name`, `issuer_name`: whose it is and who signed it,
     the same.
     """
 
     der: bytes
     common_name: str
+    alternatives: bool
     hosts: tuple[str, ...]
     mailboxes: tuple[str, ...]
     issuer: str
@@ -123,13 +126,17 @@ def _read(data: bytes) -> Certificate:
         del parts[0]
     _, _, issuer, validity, subject, key = parts[:6]
     began, ends = (_time(one) for one in validity.children())
-    hosts, mailboxes = _alternatives(parts[6:])
-    names = dict(_names(subject))
-    if not mailboxes and _EMAIL_ADDRESS in names:
-        mailboxes = (names[_EMAIL_ADDRESS],)
+    alternatives = _alternatives(parts[6:])
+    names = list(_names(subject))
+    if alternatives is not None:
+        hosts, mailboxes = alternatives
+    else:
+        email = _only(names, _EMAIL_ADDRESS)
+        hosts, mailboxes = (), (email,) if email else ()
     return Certificate(
         der=data,
-        common_name=names.get(_COMMON_NAME, ""),
+        common_name=_only(names, _COMMON_NAME),
+        alternatives=alternatives is not None,
         hosts=hosts,
         mailboxes=mailboxes,
         issuer=_who(issuer),
@@ -166,8 +173,14 @@ def _names(name: Element) -> Iterator[tuple[str, str]]:
             yield der.dotted(kind.content), text.text()
 
 
-def _alternatives(rest: list[Element]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Hosts and mailboxes of subjectAltName."""
+def _only(names: list[tuple[str, str]], kind: str) -> str:
+    """The attribute of this kind; "" where there is not exactly one, as nobody knows which is meant."""
+    found = [text for one, text in names if one == kind]
+    return found[0] if len(found) == 1 else ""
+
+
+def _alternatives(rest: list[Element]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """Hosts and mailboxes of subjectAltName; None where there is no such extension."""
     for part in rest:
         if part.tag != 0xA3:
             continue
@@ -178,7 +191,7 @@ def _alternatives(rest: list[Element]) -> tuple[tuple[str, ...], tuple[str, ...]
                 names = list(der.element(inner, 0, len(inner)).children())
                 hosts = tuple(_plain(one).lower() for one in names if one.tag == _DNS_NAME)
                 return hosts, tuple(_plain(one) for one in names if one.tag == _MAILBOX)
-    return (), ()
+    return None
 
 
 def _plain(one: Element) -> str:

@@ -26,8 +26,8 @@ def verified_name(certificate: Certificate | bytes, references: Iterable[str]) -
 
 
 def client_names(peer: ssl.SSLObject | ssl.SSLSocket) -> tuple[str, ...]:
-    """Whose the client's certificate is, when OpenSSL has verified it: mailboxes, hosts, and where there is
-    neither, the common name.  Lower case."""
+    """Whose the client's certificate is, when OpenSSL has verified it: mailboxes, hosts, and without any
+    alternative name the common name, where there is but one.  Lower case."""
     if peer.context.verify_mode is ssl.CERT_NONE:
         return ()
     data = peer.getpeercert(binary_form=True)
@@ -37,7 +37,9 @@ def client_names(peer: ssl.SSLObject | ssl.SSLSocket) -> tuple[str, ...]:
         found = read_certificate(data)
     except TlsError:
         return ()
-    names = (*found.mailboxes, *found.hosts) or (found.common_name,)
+    names = (*found.mailboxes, *found.hosts)
+    if not names and not found.alternatives:
+        names = (found.common_name,)
     return tuple(
         name.lower()
         for name in names

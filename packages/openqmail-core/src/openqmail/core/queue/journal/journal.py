@@ -78,7 +78,7 @@ class Journal:
         self._folder = folder
         self._queue = queue
         self._limit = limit
-        self._reserve_size = reserve
+        self.reserve_size = reserve
         self._segments: list[Segment] = []
         self._segment = Segment(b"", 0, b"")
         self._file: File | None = None
@@ -363,7 +363,7 @@ class Journal:
         path = os.path.join(self._folder, RESERVE)
         try:
             file = self._disk.open(path)
-            self.reserved = file.size() >= self._reserve_size
+            self.reserved = file.size() >= self.reserve_size
             file.close()
         except OSError:
             self.reserved = False
@@ -372,11 +372,11 @@ class Journal:
         with contextlib.suppress(OSError):
             self._disk.unlink(path)
         try:
-            if self._disk.room(self._folder)[0] < 4 * self._reserve_size:
+            if self._disk.room(self._folder)[0] < 4 * self.reserve_size:
                 return
             file = self._disk.create(path)
             try:
-                file.append((self._entropy(self._reserve_size),))  # so that nothing compresses it away
+                file.append((self._entropy(self.reserve_size),))  # so that nothing compresses it away
                 file.sync()
                 self.reserved = True
             finally:

@@ -232,7 +232,7 @@ class _Reader:
         if isinstance(record.closes, Recorded):
             self._result(record.closes)
         elif record.closes is not None:
-            self._kept.append((record.closes, (segment.sequence, offset)))
+            self._result_of_layout(record.closes, (segment.sequence, offset))
 
     def _result(self, record: Recorded) -> None:
         if record.key:
@@ -250,11 +250,12 @@ class _Reader:
         apply_changes(entry.progress, record)
 
     def _result_of_layout(self, record: Kept, place: tuple[int, int]) -> None:
+        self._moved(record)  # nothing else has such results, should the word of that be damaged
         if record.waits:  # carried over from an older segment that may be there still
             self._kept = [one for one in self._kept if msgspec.structs.replace(one[0], waits=True) != record]
         self._kept.append((record, place))
 
-    def _moved(self, record: Moved) -> None:
+    def _moved(self, record: Moved | Kept) -> None:
         self._found.withdrawn.pop(record.number, None)  # by now the files are another message's
         entry = self._found.entries.get(record.number)
         if entry is not None and entry.key == record.key:

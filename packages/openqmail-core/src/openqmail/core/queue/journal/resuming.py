@@ -14,9 +14,12 @@ from openqmail.core.queue.limits import Limits
 from openqmail.core.world import Clock, Disk
 
 
-def write_again(disk: Disk, found: Found) -> None:
-    """The end of the last segment, which nobody attests as synced: it reads well, but after a
-    failed sync that may be from memory alone, and another sync would prove nothing.  Raises OSError."""
+def write_again(disk: Disk, folder: bytes, found: Found) -> None:
+    """What nobody attests as synced: which segments there are, and the end of the last one.  That reads
+    well, but after a failed sync it may be from memory alone, and another sync would prove nothing.
+
+    Raises OSError."""
+    disk.sync_folder(folder)
     if not found.segments or found.counts <= found.attested:
         return
     path = found.segments[-1].path

@@ -84,7 +84,20 @@ class Held:
                 foreign.append(
                     f"{where} waits: {error.strerror}; it is put right when that has ended, at a start"
                 )
+            foreign += self._strange(int(name))
         return numbers, foreign
+
+    def _strange(self, number: int) -> list[str]:
+        """Sentences about what others have put beside a held message's files."""
+        with contextlib.suppress(FileNotFoundError):
+            names = sorted(set(self._disk.names(self._layout.held(number))) - _PARTS)
+            paths = [os.path.join(self._layout.held(number), name) for name in names]
+            return [
+                f"{os.fsdecode(path)} is not a held message's; it is left alone, remove it when you know "
+                "what it is"
+                for path in paths
+            ]
+        return []
 
     def mend_one(self, number: int) -> bool:
         """Complete what was begun; whether the message is held.  Raises OSError."""
@@ -96,7 +109,7 @@ class Held:
         if b"info" in there:  # what is inside already has a stranger's namesake outside, if any
             self._move(outside, inside, tuple(part for part in _REST if part.encode() not in there))
             return True
-        if there - {_REASON}:
+        if there & _PARTS - {_REASON}:
             self._move(inside, outside, _REST)
         self._remove(number)
         return False
@@ -139,7 +152,9 @@ class Held:
         with contextlib.suppress(FileNotFoundError):
             self._disk.unlink(os.path.join(folder, _REASON))
         with contextlib.suppress(FileNotFoundError):
-            self._disk.rmdir(folder)
+            if not self._disk.names(folder):  # else it has a stranger's
+                self._disk.rmdir(folder)
 
 
 _REST = ("mess", "local", "remote", "bounce")
+_PARTS = frozenset((_REASON, *(part.encode() for part in ("info", *_REST))))

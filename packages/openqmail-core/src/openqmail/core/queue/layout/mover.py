@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from openqmail.core.queue.layout.paths import Layout, exists
+from openqmail.core.queue.layout.paths import ITS_OWN, Layout, exists
 from openqmail.core.queue.layout.syncing import Syncer, Touched
 from openqmail.core.queue.store import Due
 from openqmail.core.world import Disk
@@ -44,23 +44,22 @@ class Mover:
         self._again = False
         """The last batch may be there by halves, and names may have changed that are not durable."""
 
-    def write(self, batch: Sequence[Outgoing]) -> None:
-        """All files of all messages are durable when it returns.  Raises OSError: then none are."""
+    def write(self, batch: Sequence[Outgoing]) -> list[OSError | None]:
+        """What was wrong with the files of each; those of all others are durable when it returns.  Raises
+        OSError: then none are."""
         touched = Touched()
         again, self._again = self._again, True
-        for message in batch:
-            self._write(message, again, touched)
+        wrong = [self._fault(message, again, touched) for message in batch]
         self._syncer.sync(touched.paths, touched.folders)
         self._again = False
+        return wrong
 
-    def withdraw(self, number: int, *, large: bool, touched: Touched | None = None) -> bool:
+    def withdraw(self, number: int, *, large: bool, touched: Touched) -> None:
         """Take back what was written of a message that has not moved; a small one's number is in
-        the pool again.  Whether there was anything to do.  Raises OSError."""
-        files = self._layout.files(number)
-        there = [self._gone(path, touched) for path in (files.info, files.local, files.remote, files.bounce)]
+        the pool again.  Raises OSError."""
+        self._take_back(number, touched)
         if not large and not self._is_strangers(number):
-            there.append(self._to_pool(files.mess, number, touched))
-        return any(there)
+            self._to_pool(self._layout.mess(number), number, touched)
 
     def is_taken(self, message: Outgoing) -> bool:
         """Whether a foreign qmail-queue has this number just now: a queue that was copied has numbers
@@ -81,10 +80,7 @@ class Mover:
         """The same of messages that have ended, but for `mess/N`; durable when it returns."""
         touched = Touched()
         for number in numbers:
-            files = self._layout.files(number)
-            for path in (files.info, files.local, files.remote, files.bounce):
-                self._gone(path, touched)
-                touched.name(path)  # perhaps it went before, and not durably
+            self._take_back(number, touched)
         if numbers:
             self._syncer.sync(touched.paths, touched.folders)
 
@@ -120,6 +116,15 @@ class Mover:
         return True
 
     # --- one message ------------------------------------------------------------------------
+
+    def _fault(self, message: Outgoing, again: bool, touched: Touched) -> OSError | None:
+        try:
+            self._write(message, again, touched)
+        except OSError as error:
+            if error.errno not in ITS_OWN:
+                raise
+            return error
+        return None
 
     def _write(self, message: Outgoing, again: bool, touched: Touched) -> None:
         files = self._layout.files(message.number)
@@ -171,6 +176,13 @@ class Mover:
         finally:
             file.close()
 
+    def _take_back(self, number: int, touched: Touched) -> None:
+        files = self._layout.files(number)
+        for path in (files.info, files.local, files.remote, files.bounce):
+            with contextlib.suppress(IsADirectoryError):  # which is none of ours
+                self._gone(path, touched)
+            touched.name(path)  # perhaps it went before, and not durably
+
     def _to_pool(self, mess: bytes, number: int, touched: Touched | None) -> bool:
         pool = self._layout.pool(number)
         with contextlib.suppress(FileNotFoundError):
@@ -185,11 +197,8 @@ class Mover:
             return True
         return False
 
-    def _gone(self, path: bytes, touched: Touched | None) -> bool:
-        try:
+    def _gone(self, path: bytes, touched: Touched | None) -> None:
+        with contextlib.suppress(FileNotFoundError):
             self._disk.unlink(path)
-        except FileNotFoundError:
-            return False
-        if touched is not None:
-            touched.name(path)
-        return True
+            if touched is not None:
+                touched.name(path)

@@ -1,8 +1,9 @@
 """The spawner's part in logging in: runs checkpassword programs for gate, and strengthens hashes for it.
 
-Gate names a program by its control file, never by a path, and hears an exit code, so who has taken it
-over can make root run nothing else.  Nothing here waits: programs are started, and reaped or killed when
-the spawner's loop says so.  A hash is changed by a child, as that waits for a lock.
+Gate names a program by its control file, never by a path, and hears an exit code, so who has taken it over
+can make root run nothing else.  Nothing here waits: programs are started, and reaped or killed when the
+spawner's loop says so; who was killed may end much later, and counts as running until then.  A hash is
+changed by a child, as that waits for a lock.
 """
 
 import os
@@ -38,6 +39,8 @@ class LoginChecks:
         self._channels: list[BlockingChannel] = []
         self._running: dict[int, tuple[BlockingChannel, int, float]] = {}
         """The pid of a program -> who asked, by which id, and until when it may run."""
+        self._killed: set[int] = set()
+        """Pids of those that nobody waits for any more."""
         self._strengthening = 0
         """The pid of the child that does it."""
         self._tell = 0.0
@@ -47,6 +50,7 @@ class LoginChecks:
 
     @property
     def busy(self) -> bool:
+        """Whether somebody waits for an answer."""
         return bool(self._running)
 
     def watched(self) -> dict[int, BlockingChannel]:
@@ -79,8 +83,7 @@ class LoginChecks:
         for pid, (channel, asked, until) in list(self._running.items()):
             code = None
             if now >= until:
-                checking.end(pid)
-                os.waitpid(pid, 0)
+                self._kill(pid)
             else:
                 ended, status = os.waitpid(pid, os.WNOHANG)
                 if not ended:
@@ -89,6 +92,7 @@ class LoginChecks:
             del self._running[pid]
             if channel in self._channels:
                 channel.send(Checked(asked, code))
+        self._killed = {pid for pid in self._killed if not os.waitpid(pid, os.WNOHANG)[0]}
         if self._strengthening and os.waitpid(self._strengthening, os.WNOHANG)[0]:
             self._strengthening = 0
 
@@ -100,7 +104,7 @@ class LoginChecks:
 
     def _check(self, channel: BlockingChannel, asked: Check) -> None:
         command = checking.command_of(self._settings, asked.program)
-        if not command or len(self._running) >= MOST:
+        if not command or len(self._running) + len(self._killed) >= MOST:
             channel.send(Checked(asked.id, None))
             return
         try:
@@ -136,9 +140,12 @@ class LoginChecks:
         self._channels.remove(channel)
         for pid, (asker, _, _) in list(self._running.items()):
             if asker is channel:
-                checking.end(pid)
-                os.waitpid(pid, 0)
+                self._kill(pid)
                 del self._running[pid]
+
+    def _kill(self, pid: int) -> None:
+        checking.end(pid)
+        self._killed.add(pid)
 
     def _alert(self, sentence: str) -> None:
         now = time.monotonic()

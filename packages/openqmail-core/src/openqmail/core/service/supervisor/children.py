@@ -24,7 +24,7 @@ from openqmail.core.service.confine import (
 from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.loops import close_all_but, new_loop
-from openqmail.core.service.processes import gate, remote, send, smtpd
+from openqmail.core.service.processes import gate, remote, send, smtpd, unraisable
 from openqmail.core.service.processes.forking import forked
 from openqmail.core.service.processes.local import run_spawner
 from openqmail.core.service.processes.process import Inherited, Process
@@ -134,6 +134,7 @@ def _open_tcpto(inherited: Inherited) -> int | None:
 
 async def _serve(role: Role, control: socket.socket, inherited: Inherited) -> int:
     process = Process(role, control, inherited)
+    unraisable.tell(role, process.log, process.loop)
     try:
         return await _SERVE[role](process)
     except OpenqmailError as error:
