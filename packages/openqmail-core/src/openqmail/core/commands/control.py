@@ -133,7 +133,7 @@ def _without_secrets(definition: Definition, text: bytes) -> bytes:
 
 
 def _list(home: Home, definitions: tuple[Definition, ...], as_json: bool) -> int:
-    width = max(len(one.name) for one in (*definitions, *PEM))
+    width = max(map(len, (*(one.name for one in definitions), *(one.name for one in PEM))))
     for definition in sorted(definitions, key=lambda one: one.name):
         text, is_set = _text(home, definition)
         lines = [line.rstrip() for line in text.decode("utf-8", "backslashreplace").splitlines()]
