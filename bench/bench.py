@@ -7,7 +7,14 @@ W2   relay: in by SMTP and out by SMTP, until the receiver has them all; over co
      as those between relays do, and one run of the load, whose starts would else be measured
 W2n  the same, in by a new connection a message
 W3   accept alone, delivery held back in both
+W3c, W3r, W3h, W3l  openqmail alone: W3 with all checks of clients, with rates besides, with ten hooks,
+     with ten that hear the message, each against W3 without (costs.py; a table of its own)
 W4   20 messages of 10 MiB over 4 connections to a Maildir
+W8   accept alone, by STARTTLS, TLS 1.3, a session a message and none resumed (secured.py: a load of our
+     own); both peers have the same certificate, ECDSA on P-256
+W8a  the same with AUTH PLAIN, 400 messages a round: Postfix asks Debian's Dovecot, and both keep the
+     password by argon2id with the costs of `openqmail user add`; neither remembers a verdict
+W8c  the same, but argon2id with costs next to nothing, so that the servers are compared
 W9   one message to 2,000 local users, until each has it: recipients a second
 W9r  one message to 5,000 recipients of one other domain, until it has left the queue: recipients
      a second, and in how many transactions; Postfix groups them as it does by default
@@ -15,7 +22,8 @@ W9s, W9rs  the same two by smtp-source.  W9 and W9r come in with RCPT commands a
      (RFC 2920), as programs that send to thousands do it; smtp-source waits for each reply, and that
      is measured then, too: how long it takes by itself, with a server that does nothing
      (null_server.py), is timed in each round and printed beneath the table
-W5   memory of all processes, idle, and with 1,000 clients that say nothing (idle.py; its own table)
+W5   memory of all processes, idle, and with 1,000 clients that say nothing; of openqmail with 2,000 that
+     say nothing under TLS (idle.py; its own table)
 W6   50,000 deferred messages: restart, list, memory (deferred.py; a table of its own)
 W10  50,000 messages to 1,000 domains, 100 of them dead and 100 slow: how long the others wait; and
      W10g, one message to 10,000 recipients at 100 domains: in how many transactions
@@ -38,6 +46,7 @@ The figures go to dist/bench.json, too.  Needs root, for Postfix; stays on loopb
 
 import argparse
 import contextlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -46,13 +55,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import costs
 import deferred
 import domains
 import idle
 import long_run
-from load import SETTLING, LoadError, Sink, need
+from costs import COSTS
+from load import LoadError, Sink, need
 from null_server import NullServer
-from peers import Ground, Openqmail, Peer, Postfix, addresses
+from peers import Ground, Openqmail, Peer, Postfix, Sort, addresses
 from works import TRANSACTIONS, WORKS, Figure, many, measure, user_of
 
 import loops
@@ -63,18 +74,10 @@ ENOUGH = 5
 """Rounds that make a result."""
 WAITING = ("W9s", "W9rs")
 """Works that measure how long smtp-source waits."""
+NAMES = [*WORKS, *COSTS, "W5", "W6", "W10"]
 PARTS = ("alone", "beside", "group")
 """Of W10: the healthy domains alone, beside the sick ones, and W10g."""
 FIGURES = Path(__file__).resolve().parent.parent / "dist" / "bench.json"
-
-
-def line_of(figure: Figure) -> str:
-    unsettled = "" if figure.disk.settled else f"; THE DISK DID NOT SETTLE in {SETTLING:.0f} s"
-    sent = f"; {figure.transactions} transactions" if figure.transactions else ""
-    return (
-        f"{figure.rate:7.5g}/s {figure.cpu:6.0f} µs CPU each{sent}  "
-        f"(a new file costs {figure.disk.cost * 1e6:.0f} µs{unsettled})"
-    )
 
 
 Found = dict[str, list[dict[str, Figure]]]
@@ -88,31 +91,32 @@ def run(place: Ground, works: list[str], rounds: int, messages: int) -> tuple[Fo
     users += many() if {"W9", "W9s"} & set(works) else []
     sink_port = free_port()
     sink = Sink(sink_port, place.path / "sink.counts")
-    peers: dict[bool, list[Peer]] = {False: [], True: []}
+    peers: dict[Sort, list[Peer]] = {WORKS[work].sort: [] for work in works}
     found: Found = {work: [] for work in works}
     waiting: dict[str, list[float]] = {work: [] for work in works if work in WAITING}
     try:
-        for hold in {WORKS[work].hold for work in works}:
+        for sort, both in peers.items():
             for make in (Openqmail, Postfix):
-                peers[hold].append(make(place, hold, users, hosts, sink_port))
+                both.append(make(place, sort, users, hosts, sink_port))
         for number in range(rounds + 1):
             for work in works:
-                both = peers[WORKS[work].hold]
+                both = peers[WORKS[work].sort]
                 figures = {}
                 for peer in both if number % 2 else both[::-1]:
                     count = messages if number else min(messages, 200)  # round 0 warms up
                     figure = measure(peer, work, number, hosts[number], count, sink, place.path)
                     figures[peer.name] = figure
                     if number:
-                        say(f"round {number} of {rounds}  {work:<4} {peer.name:<10} {line_of(figure)}")
+                        say(f"round {number} of {rounds}  {work:<4} {peer.name:<10} {figure.line()}")
                 if number:
                     found[work].append(figures)
                 if number and work in WAITING:
                     with contextlib.closing(NullServer()) as null:
                         waiting[work].append(null.seconds(WORKS[work].each))
     finally:
-        for peer in (*peers[False], *peers[True]):
-            peer.stop()
+        for both in peers.values():
+            for peer in both:
+                peer.stop()
         sink.close()
     return found, waiting
 
@@ -126,6 +130,7 @@ def summary(found: Found) -> dict[str, dict[str, float | None]]:
             "postfix": statistics.median(each["postfix"].rate for each in rounds),
             "ratio": statistics.median(each["openqmail"].rate / each["postfix"].rate for each in rounds),
             "asked": WORKS[work].asked,
+            "load_us": statistics.median(figure.load for each in rounds for figure in each.values()) or None,
             "openqmail_cpu_us": statistics.median(each["openqmail"].cpu for each in rounds),
             "postfix_cpu_us": statistics.median(each["postfix"].cpu for each in rounds),
             "transactions": max(each["openqmail"].transactions for each in rounds) or None,
@@ -163,6 +168,15 @@ def by_itself(waiting: dict[str, list[float]], told: dict[str, dict[str, float |
             f"{statistics.median(seconds):.2f} s"
         )
     return lines
+
+
+def of_the_load(told: dict[str, dict[str, float | None]]) -> list[str]:
+    """What our own load takes of what it and the peers share: a line for each work."""
+    return [
+        f"{work}: the load takes {each['load_us']:.0f} µs of CPU a message, on the peers' own processors"
+        for work, each in told.items()
+        if each["load_us"]
+    ]
 
 
 def shares(found: Found) -> str:
@@ -208,6 +222,7 @@ def write(file: Path, messages: int, told: dict[str, object], enough: bool) -> N
             "cpus": os.cpu_count(),
             "kernel": platform.release(),
             "python": platform.python_version(),
+            "uvloop": importlib.metadata.version("uvloop"),
         },
         "messages": messages,
         "result": enough,
@@ -236,7 +251,7 @@ def ground(arguments: argparse.Namespace) -> Iterator[Ground]:
 
 def bench(arguments: argparse.Namespace) -> list[str]:
     """The works and W6; a sentence for each thing that is asked and not reached."""
-    only = arguments.only or [*WORKS, "W5", "W6", "W10"]
+    only = arguments.only or NAMES
     told: dict[str, object] = {}
     short: list[str] = []
     with ground(arguments) as place:
@@ -248,9 +263,14 @@ def bench(arguments: argparse.Namespace) -> list[str]:
             say("\n" + show(ratios))
             say("\nmedians; µs: CPU a message or recipient; ratios: above 1, openqmail is ahead\n")
             say(shares(found))
-            for text in by_itself(waiting, ratios):
+            for text in (*by_itself(waiting, ratios), *of_the_load(ratios)):
                 say(text)
             short += missed(ratios)
+        if priced := [work for work in COSTS if work in only]:
+            cost = costs.compare(place, priced, arguments.rounds, arguments.messages)
+            told["costs"] = cost.form()
+            say("\n" + cost.show())
+            short += cost.missed()
         if "W5" in only:
             memory = idle.compare(place)
             told["W5"] = memory._asdict()
@@ -303,10 +323,9 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    works = [*WORKS, "W5", "W6", "W10"]
     parser.add_argument("--rounds", type=int, default=ENOUGH, help="5, or more, make a result (5)")
     parser.add_argument("--messages", type=int, default=5000, help="a round (5000)")
-    parser.add_argument("--only", action="append", choices=works, help="this work; may be repeated")
+    parser.add_argument("--only", action="append", choices=NAMES, help="this work; may be repeated")
     parser.add_argument("--deferred", type=int, default=50_000, help="messages of W6 (50000)")
     parser.add_argument("--net", type=int, default=50_000, help="messages of W10 (50000)")
     parser.add_argument("--part", action="append", choices=PARTS, help="this part of W10; may be repeated")
@@ -329,7 +348,9 @@ def main() -> int:
         if os.getuid():
             raise LoadError("needs root: Postfix does not start without")
         if arguments.only != ["W10"]:
-            need("postfix", "smtp-source", "smtp-sink")
+            need("postfix", "postfix", "smtp-source", "smtp-sink")
+        if not apart and {"W8a", "W8c"} & set(arguments.only or NAMES):
+            need("dovecot-core", "dovecot")
         short = alone(arguments) if apart else bench(arguments)
     except LoadError as error:
         print(f"bench: {error}", file=sys.stderr)

@@ -1,4 +1,5 @@
-"""The load of the benchmark: Postfix's own smtp-source and smtp-sink, and what is read off the machine.
+"""The load of the benchmark: Postfix's own smtp-source and smtp-sink, and what is read off the machine;
+secured.py has the load under TLS.
 
 Two traps are minded here.  ext4 steps over recently deleted inodes for minutes, so nothing is
 deleted between rounds and `settled_disk` waits until a new file costs its usual time.  Ports in
@@ -36,10 +37,11 @@ class LoadError(Exception):
     """The load did not run as asked, so its figures would mean nothing."""
 
 
-def need(*programs: str) -> None:
+def need(package: str, *programs: str) -> None:
+    """Raises LoadError for one that is not there, of this package of Debian's."""
     for program in programs:
         if shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin") is None:
-            raise LoadError(f"{program} is missing; as root: apt-get install postfix")
+            raise LoadError(f"{program} is missing; as root: apt-get install {package}")
 
 
 class Load(NamedTuple):
@@ -164,8 +166,8 @@ class LogCounts:
         return self._counts[word]
 
 
-def processes(root: int) -> list[int]:
-    """A process and its descendants."""
+def processes(*roots: int) -> list[int]:
+    """Some processes and their descendants."""
     children: dict[int, list[int]] = {}
     for entry in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -173,17 +175,17 @@ def processes(root: int) -> list[int]:
         except OSError:
             continue  # it has just ended
         children.setdefault(parent, []).append(int(entry))
-    found, todo = [], [root]
+    found, todo = [], [*roots]
     while todo:
         found.append(todo.pop())
         todo += children.get(found[-1], [])
     return found
 
 
-def memory_of(root: int) -> float:
-    """MiB (PSS) of a process and its descendants."""
+def memory_of(*roots: int) -> float:
+    """MiB (PSS) of some processes and their descendants."""
     total = 0
-    for process in processes(root):
+    for process in processes(*roots):
         try:
             told = Path(f"/proc/{process}/smaps_rollup").read_text()
         except OSError:
@@ -192,17 +194,17 @@ def memory_of(root: int) -> float:
     return total / 1024
 
 
-def descriptors_of(root: int) -> int:
-    """Open descriptors of a process and its descendants."""
+def descriptors_of(*roots: int) -> int:
+    """Open descriptors of some processes and their descendants."""
     total = 0
-    for process in processes(root):
+    for process in processes(*roots):
         with contextlib.suppress(OSError):
             total += len(os.listdir(f"/proc/{process}/fd"))
     return total
 
 
-def cpu_of(root: int) -> float:
-    """Seconds of CPU of a process and its descendants, those that have ended included."""
+def cpu_of(*roots: int) -> float:
+    """Seconds of CPU of some processes and their descendants, those that have ended included."""
     times: dict[int, float] = {}
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
@@ -214,7 +216,7 @@ def cpu_of(root: int) -> float:
             continue  # it has just ended
         times[int(entry)] = sum(map(int, fields[11:15])) / _TICK
         children.setdefault(int(fields[1]), []).append(int(entry))
-    total, todo = 0.0, [root]
+    total, todo = 0.0, [*roots]
     while todo:
         process = todo.pop()
         total += times.get(process, 0.0)
@@ -231,12 +233,12 @@ def cpu_of_one(process: int) -> float:
     return sum(map(int, fields[11:13])) / _TICK
 
 
-def settled_cpu(root: int, pause: float = 0.5, limit: float = 15.0) -> float:
-    """The same once the process has come to rest: what is left to do belongs to the messages."""
-    before = cpu_of(root)
+def settled_cpu(*roots: int, pause: float = 0.5, limit: float = 15.0) -> float:
+    """The same once they have come to rest: what is left to do belongs to the messages."""
+    before = cpu_of(*roots)
     for _ in range(int(limit / pause)):
         time.sleep(pause)
-        now = cpu_of(root)
+        now = cpu_of(*roots)
         if now - before <= 0.02:
             return now
         before = now

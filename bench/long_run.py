@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from load import Load, LoadError, Sink, descriptors_of, memory_of, send, wait_until
-from peers import DOMAIN, SINK, Ground, Openqmail
+from peers import DELIVERING, DOMAIN, SINK, Ground, Openqmail
 
 from homes import free_port
 from progress import say, table
@@ -89,7 +89,7 @@ def measure(place: Ground, minutes: float) -> list[Minute]:
     length = MINUTE * minutes / count
     users = [f"long-{number}" for number in range(count)]
     sink = Sink(port := free_port(), place.path / "sink.counts")
-    peer = Openqmail(place, False, users, HOSTS, port)
+    peer = Openqmail(place, DELIVERING, users, HOSTS, port)
     load = _Load(peer, sink, users)
     found: list[Minute] = []
     try:
@@ -104,8 +104,8 @@ def measure(place: Ground, minutes: float) -> list[Minute]:
             journal = _size(peer.queue / "journal")
             row = Minute(
                 (arrived - before) / (now - at),
-                memory_of(peer.pid),
-                descriptors_of(peer.pid),
+                memory_of(*peer.pids),
+                descriptors_of(*peer.pids),
                 journal,
                 peer.queued(),
             )

@@ -1,21 +1,32 @@
 """The two that are measured, each behind the same face: openqmail and Debian's Postfix.
 
-Each runs twice: one delivers, one holds what it has accepted.  Both keep their defaults of
-durability, log to a file, deliver at most 20 at once, and write to Maildirs that are new in every
-round.  Postfix has its own configuration, queue and data under the folder of the run; the
-system's instance is neither used nor touched.
+Each runs once for each sort of works: one delivers, others hold what they have accepted.  Both keep
+their defaults of durability, log to a file, deliver at most 20 at once, and write to Maildirs that are
+new in every round.  Under TLS both have the same certificate (ECDSA, P-256), at a login the same hash.
+Postfix has its own configuration, queue and data under the folder of the run, and a Dovecot that does
+nothing but SASL; the system's instances are neither used nor touched.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
+import argon2
 from load import CONNECTIONS
+from secured import LOGIN, PASSWORD
 
 import postfix
 import system_users
+from dovecot_auth import DovecotAuth
 from homes import Place, free_port
+from openqmail.core.control import enrolment
+from openqmail.core.control.hashing import hash_password
+from openqmail.core.control.home import Home
+from openqmail.core.control.smtpauth import with_secrets
+from openqmail.core.tls.selfsign import self_signed
 from system_homes import SystemHome
 
 DOMAIN = "bench.example"
@@ -24,6 +35,26 @@ INCOMING = 1200
 """Clients at once that both serve."""
 RECIPIENTS = 10_000
 """Of a message: both are told to take more than they do by default."""
+
+
+class Sort(NamedTuple):
+    """What both peers of a work are set to.  `hold`: they accept, and deliver nothing.  `login`: who sends
+    has to log in, and how the password is hashed: as `openqmail user add` does it, or so that it costs
+    next to nothing."""
+
+    hold: bool = False
+    tls: bool = False
+    login: Literal["", "usual", "cheap"] = ""
+
+
+DELIVERING, HOLDING = Sort(), Sort(hold=True)
+
+
+def hashed(how: str) -> str:
+    """PASSWORD as argon2id has it."""
+    if how == "usual":
+        return hash_password(PASSWORD.encode()).written()
+    return argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
 
 
 def addresses(rounds: int) -> list[str]:
@@ -42,6 +73,9 @@ class Ground(Place):
     def __enter__(self) -> "Ground":
         self.room = self._room.__enter__()
         self._names = 0
+        self.certificate = self.room / "certificate.pem"
+        self.certificate.touch(mode=0o600)
+        self.certificate.write_bytes(self_signed(DOMAIN, time.time()))
         return self
 
     def name(self, kind: str) -> str:
@@ -63,7 +97,8 @@ class Peer(Protocol):
 
     name: str
     port: int
-    pid: int
+    pids: tuple[int, ...]
+    """Those whose descendants are all its processes."""
     log: Path
     ended: bytes
     """What the log says once for each message that has left the queue."""
@@ -83,32 +118,50 @@ class Peer(Protocol):
 
 class Openqmail:
     """A home of root's with a user for each process, made and run as administrators do; all that get
-    mail are one user of this host, as those of Postfix's virtual(8) are."""
+    mail are one user of this host, as those of Postfix's virtual(8) are.  `control`: files that are
+    others than the bench's; None: one that is not there."""
 
     name = "openqmail"
     ended, delivered = b" end msg ", b": success: "
 
     def __init__(
-        self, place: Ground, hold: bool, users: Sequence[str], hosts: Sequence[str], sink: int
+        self,
+        place: Ground,
+        sort: Sort,
+        users: Sequence[str],
+        hosts: Sequence[str],
+        sink: int,
+        control: Mapping[str, str | None] | None = None,
     ) -> None:
         self.port = free_port()
         listen = [f"smtp {host}:{self.port}" for host in hosts]
-        name = place.name("hold" if hold else "deliver")
+        name = place.name("hold" if sort.hold else "deliver")
         room = place.room / name
         room.mkdir(mode=0o755)
         self._home = SystemHome(room, [name], DOMAIN, listen)
         place.homes.append(self._home)
         self._home.mailboxes(name, users)
-        limit = "0" if hold else str(CONNECTIONS)
-        for name in ("concurrencylocal", "concurrencyremote", "concurrencydestination"):
-            self._home.control(name, str(CONNECTIONS) if name == "concurrencydestination" else limit)
-        self._home.control("maxrecipients", str(RECIPIENTS))
-        self._home.control("concurrencyincoming", str(INCOMING))
-        self._home.control("smtproutes", f"{SINK}:[127.0.0.1]:{sink}")
+        limit = "0" if sort.hold else str(CONNECTIONS)
+        files: dict[str, str | None] = {
+            "concurrencylocal": limit,
+            "concurrencyremote": limit,
+            "concurrencydestination": str(CONNECTIONS),
+            "maxrecipients": str(RECIPIENTS),
+            "concurrencyincoming": str(INCOMING),
+            "smtproutes": f"{SINK}:[127.0.0.1]:{sink}",
+        }
+        for name, text in (files | dict(control or {})).items():
+            self._home.control(name, text)
+        if sort.tls:
+            (self._home.path / "control/servercert.pem").write_bytes(place.certificate.read_bytes())
+        if sort.login:
+            line = hashed(sort.login)
+            home = Home(str(self._home.path))
+            enrolment.change(home, lambda content: with_secrets(content, LOGIN.encode(), line))
         self.log = self._home.log
         self._home.start()
         assert self._home.process is not None
-        self.pid = self._home.process.pid
+        self.pids: tuple[int, ...] = (self._home.process.pid,)
 
     def maildir(self, user: str) -> Path:
         return self._home.mailbox(user)
@@ -132,13 +185,14 @@ class Openqmail:
 
 
 class Postfix(postfix.Postfix):
-    """An instance of its own under the folder of the run."""
+    """An instance of its own under the folder of the run; who may log in, Dovecot knows, which keeps no
+    verdict (`auth_cache_size` is 0 by default)."""
 
     name = "postfix"
     ended, delivered = b": removed\n", b" status=sent "
 
     def __init__(
-        self, place: Ground, hold: bool, users: Sequence[str], hosts: Sequence[str], sink: int
+        self, place: Ground, sort: Sort, users: Sequence[str], hosts: Sequence[str], sink: int
     ) -> None:
         settings: dict[str, object] = {
             "default_destination_concurrency_limit": CONNECTIONS,
@@ -147,15 +201,35 @@ class Postfix(postfix.Postfix):
             "smtpd_client_connection_count_limit": 0,
             "message_size_limit": 32 << 20,
         }
-        if hold:
+        if sort.hold:
             settings |= {
                 "defer_transports": "smtp, virtual",
                 "queue_run_delay": "1h",
                 "minimal_backoff_time": "1h",
             }
+        if sort.tls:
+            settings |= {
+                "smtpd_tls_security_level": "may",
+                "smtpd_tls_chain_files": place.certificate,
+                "smtpd_tls_auth_only": "yes",
+            }
+        self._beside = ExitStack()
+        dovecots: tuple[int, ...] = ()
+        if sort.login:
+            known = {LOGIN: "{ARGON2ID}" + hashed(sort.login)}
+            dovecot = self._beside.enter_context(
+                DovecotAuth(place.path / place.name("dovecot"), known, "plain")
+            )
+            settings |= dovecot.settings
+            dovecots = (dovecot.pid,)
         folder = place.path / place.name("postfix")
         super().__init__(folder, DOMAIN, users, {SINK: sink}, settings, hosts)
         self.start()
+        self.pids: tuple[int, ...] = (self.pid, *dovecots)
+
+    def stop(self) -> None:
+        super().stop()
+        self._beside.close()
 
     def processes(self) -> dict[str, list[int]]:
         return {}

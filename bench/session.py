@@ -1,10 +1,11 @@
-"""What the checks of a client cost: sessions of one message each, in memory, with all of them off and on.
+"""What the checks of a client and hooks cost: sessions of one message each, in memory, with them off and on.
 
     python bench/session.py [SESSIONS]
 
 Off: no rules, no limits, no recipient check.  On: a thousand networks in the rules, every limit set (the
 gate by frames over a socket, both its ends in this process), recipients looked up, lists of bad addresses.
-It prints microseconds a session, the best of several rounds taken in turn, and the difference.
+Hooks are ten, plain, without an opinion (plain_hooks.py).  It prints microseconds a session, the best of
+several rounds taken in turn, and the difference; and those of a step that no hook has a say in.
 """
 
 import asyncio
@@ -15,16 +16,18 @@ from asyncio import Future
 from collections.abc import Sequence
 from typing import Any
 
+import plain_hooks
+
 from openqmail.core.control.reader import defaults
 from openqmail.core.control.rules import Rule, Rules
 from openqmail.core.control.settings import Listener
 from openqmail.core.gate import LocalGate, limits_of
-from openqmail.core.hooks import HookChain
+from openqmail.core.hooks import Conversation, HookChain, SessionFacts
 from openqmail.core.log import MemoryLog
 from openqmail.core.ports import ServiceContext, Told
 from openqmail.core.service.frames.gate import GateClient, GateServer
 from openqmail.core.smtpd import SmtpService
-from openqmail.core.values import MessageId, Outcome, Result
+from openqmail.core.values import MessageId, Outcome, Recipient, Result
 from openqmail.core.world import SystemClock
 
 ROUNDS = 7
@@ -85,7 +88,9 @@ class Transport:
 class Side:
     """One way of being configured."""
 
-    def __init__(self, values: dict[str, Any], checked: bool) -> None:
+    def __init__(
+        self, values: dict[str, Any], checked: bool, kind: type[plain_hooks.Plain] | None = None
+    ) -> None:
         settings = defaults(b"a.example", **values)
         ours, theirs = socket.socketpair()
         self.gate = GateClient()
@@ -98,7 +103,9 @@ class Side:
                 settings=settings,
                 submission=Queue(),  # type: ignore[arg-type]
                 gate=self.gate,
-                hooks=HookChain((), MemoryLog()),
+                hooks=HookChain(
+                    [(name, kind(None)) for name in plain_hooks.names(kind)] if kind else (), MemoryLog()
+                ),
                 log=lambda event: None,  # type: ignore[arg-type]
                 clock=SystemClock(),
                 recipients=Mailboxes() if checked else None,
@@ -124,6 +131,28 @@ class Side:
         return time.process_time() - begun
 
 
+class _OnlyAuth:
+    """A hook that has a say at one step alone."""
+
+    def auth(self, session: object, identity: object) -> None: ...
+
+
+def step_without_hooks(count: int = 100_000) -> float:
+    """Microseconds of a step that no hook has a say in, while there is one for others.  Where there is none
+    at all a step costs less: there is no conversation to ask, and nobody looks further."""
+    hooks = HookChain([("only-auth", _OnlyAuth())], MemoryLog())
+    facts = SessionFacts("smtp", "192.0.2.1", 40_000, "192.0.2.9", False)
+    conversation = Conversation(hooks, frozenset({"auth"}), lambda number, listed: facts)
+    recipient = Recipient(b"alice@a.example")
+    best = float("inf")
+    for _ in range(ROUNDS):
+        begun = time.process_time()
+        for _ in range(count):
+            conversation.ask("rcpt", recipient, listed=True)
+        best = min(best, time.process_time() - begun)
+    return 1e6 * best / count
+
+
 async def main(count: int) -> None:
     sides = {
         "off": Side(OFF, False),
@@ -133,6 +162,8 @@ async def main(count: int) -> None:
             ON | dict.fromkeys(("messagesperhour", "recipientsperhour", "connectionsperhour"), 100_000_000),
             True,
         ),
+        "off, and ten hooks": Side(OFF, False, plain_hooks.Plain),
+        "off, and ten that see the message as it comes": Side(OFF, False, plain_hooks.Listening),
     }
     best = dict.fromkeys(sides, float("inf"))
     for _ in range(ROUNDS):
@@ -140,6 +171,7 @@ async def main(count: int) -> None:
             best[name] = min(best[name], await side.sessions(count) / count)
     for name, seconds in best.items():
         print(f"{seconds * 1e6:8.1f} us  {seconds / best['off'] - 1:+6.1%}  {name}")
+    print(f"{step_without_hooks():8.2f} us          a step that no hook has a say in")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from load import (
+    SETTLING,
     Disk,
     Load,
     LoadError,
@@ -21,7 +22,8 @@ from load import (
     settled_disk,
     wait_until,
 )
-from peers import DOMAIN, SINK, Peer
+from peers import DELIVERING, DOMAIN, HOLDING, SINK, Peer, Sort
+from secured import Clients
 
 LARGE = Load(size=10 << 20, connections=4)
 MANY = 2000
@@ -32,7 +34,8 @@ TRANSACTIONS = 50
 
 class Figure(NamedTuple):
     """One round of one peer: units a second, microseconds of CPU a unit, the disk before it;
-    `transactions` to the receiver, where the work counts them."""
+    `transactions` to the receiver, where the work counts them; `load`: microseconds of CPU a unit that our
+    own load took, 0 where it was another's."""
 
     rate: float
     cpu: float
@@ -40,6 +43,16 @@ class Figure(NamedTuple):
     transactions: int
     parts: dict[str, float]
     """Of the CPU, what each process took: its role, microseconds a unit."""
+    load: float = 0.0
+
+    def line(self) -> str:
+        unsettled = "" if self.disk.settled else f"; THE DISK DID NOT SETTLE in {SETTLING:.0f} s"
+        sent = f"; {self.transactions} transactions" if self.transactions else ""
+        load = f", the load {self.load:.0f}" if self.load else ""
+        return (
+            f"{self.rate:7.5g}/s {self.cpu:6.0f} µs CPU each{load}{sent}  "
+            f"(a new file costs {self.disk.cost * 1e6:.0f} µs{unsettled})"
+        )
 
 
 class Round(NamedTuple):
@@ -66,14 +79,14 @@ class Course(Protocol):
 
 class Work(NamedTuple):
     """`asked`: the ratio to reach now.  `messages`: of a round, when it is always the same.
-    `each`: units a message, where a unit is a recipient.  `hold`: of peers that hold mail back."""
+    `each`: units a message, where a unit is a recipient.  `sort`: of the peers."""
 
     text: str
     course: Callable[[Round], Course]
     asked: float | None = None
     messages: int | None = None
     each: int = 1
-    hold: bool = False
+    sort: Sort = DELIVERING
 
 
 SendMany = Callable[[str, int, str, int], None]
@@ -137,6 +150,20 @@ class Accept:
     def check(self) -> None:
         if (count := self._at.peer.queued() - self._before) != self._at.messages:
             raise LoadError(f"{self._at.peer.name} holds {count} of {self._at.messages} messages")
+
+
+class Secured(Accept):
+    """The same under TLS, with a login where the peers ask for one; the clients are there before the clock
+    starts.  `load`: seconds of CPU that they have taken."""
+
+    load = 0.0
+
+    def __init__(self, at: Round, login: bool = False) -> None:
+        super().__init__(at)
+        self._clients = Clients(at.host, at.peer.port, f"{at.user}@{DOMAIN}", login)
+
+    def run(self) -> None:
+        self.load = self._clients.send(self._at.messages)
 
 
 class ManyLocal:
@@ -213,13 +240,19 @@ def many() -> list[str]:
 
 # --- works --------------------------------------------------------------------------------
 
+SECURED = Sort(hold=True, tls=True)
+LOGGED_IN, CHEAPLY = SECURED._replace(login="usual"), SECURED._replace(login="cheap")
+
 WORKS = {
     "W1": Work("local to Maildir", lambda at: Local(at, Load()), asked=3.0),
     "W1k": Work("the same, kept", lambda at: Local(at, Load(kept=True, each=50)), asked=4.0),
     "W2": Work("relay, kept", lambda at: Relay(at, Load(kept=True)), asked=6.0),
     "W2n": Work("relay, new", lambda at: Relay(at, Load())),
-    "W3": Work("accept, hold", Accept, asked=2.3, hold=True),
+    "W3": Work("accept, hold", Accept, asked=2.3, sort=HOLDING),
     "W4": Work("10 MiB to Maildir", lambda at: Local(at, LARGE), asked=0.9, messages=20),
+    "W8": Work("accept by STARTTLS", Secured, asked=1.5, sort=SECURED),
+    "W8a": Work("the same, a login", partial(Secured, login=True), 1.0, 400, sort=LOGGED_IN),
+    "W8c": Work("the same, a cheap hash", partial(Secured, login=True), 1.0, sort=CHEAPLY),
     "W9": Work("2,000 local recipients", lambda at: ManyLocal(at, send_ahead), 5.0, 1, MANY),
     "W9s": Work("the same, smtp-source", lambda at: ManyLocal(at, one_by_one), None, 1, MANY),
     "W9r": Work("5,000 of one domain", lambda at: ManyRemote(at, send_ahead), 5.0, 1, MANY_FAR),
@@ -236,17 +269,18 @@ def measure(peer: Peer, work: str, number: int, host: str, messages: int, sink: 
     told = WORKS[work]
     messages = told.messages or messages
     disk = settled_disk(_folders(peer, work, number) or [folder])
-    before, each = cpu_of(peer.pid), _cpu_of_each(peer)
+    before, each = cpu_of(*peer.pids), _cpu_of_each(peer)
     course = told.course(Round(peer, user_of(work, number), host, messages, sink))
     began = time.perf_counter()
     course.run()
     took = time.perf_counter() - began
-    cpu = settled_cpu(peer.pid) - before
+    cpu = settled_cpu(*peer.pids) - before
     course.check()
     units = messages * told.each
     transactions = course.transactions if isinstance(course, ManyRemote) else 0
     parts = {role: 1e6 * (now - each.get(role, 0.0)) / units for role, now in _cpu_of_each(peer).items()}
-    return Figure(units / took, 1e6 * cpu / units, disk, transactions, parts)
+    load = course.load if isinstance(course, Secured) else 0.0
+    return Figure(units / took, 1e6 * cpu / units, disk, transactions, parts, 1e6 * load / units)
 
 
 def _folders(peer: Peer, work: str, number: int) -> list[Path]:

@@ -1,7 +1,7 @@
 """Dovecot as who knows Postfix's users: an instance of its own that does nothing but SASL, for a socket.
 
-Users are those of a passwd-file, with their passwords in plain, so that every mechanism can be served.
-Needs root.
+Users are those of a passwd-file, with their passwords in plain, so that every mechanism can be served,
+or as whoever starts it has them.  Needs root.
 """
 
 import os
@@ -49,12 +49,14 @@ def why_not() -> str | None:
 
 
 class DovecotAuth:
-    """One instance; it runs in a `with`.  `users`: name -> password; `settings` are Postfix's."""
+    """One instance; it runs in a `with`.  `users`: name -> password, or {SCHEME} and what that makes of it;
+    `settings` are Postfix's."""
 
     def __init__(self, folder: Path, users: Mapping[str, str], mechanisms: str) -> None:
         self.folder = folder
         folder.mkdir(mode=0o755)
-        (folder / "users").write_text("".join(f"{name}:{{PLAIN}}{users[name]}\n" for name in users))
+        secrets = {name: text if text.startswith("{") else "{PLAIN}" + text for name, text in users.items()}
+        (folder / "users").write_text("".join(f"{name}:{text}\n" for name, text in secrets.items()))
         (folder / "dovecot.conf").write_text(CONFIGURATION.format(folder=folder, mechanisms=mechanisms))
         self.settings = {
             "smtpd_sasl_auth_enable": "yes",
@@ -81,6 +83,10 @@ class DovecotAuth:
     ) -> None:
         self._process.terminate()
         self._process.wait(20)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def said(self) -> str:
         files = (self.folder / "said", self.folder / "log")
