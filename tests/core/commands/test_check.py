@@ -106,6 +106,7 @@ def test_a_password_that_every_process_reads_is_found(own: Path, run: Run) -> No
         ("has a password, and every process of the service reads it", "smtproutes"),
     ]
     assert "a-secret" not in str(found)
+    assert found[0][2].startswith("chmod 600 ")
     routes.write_text(":relay.example:587\n")
     credentials.chmod(0o600)
     assert findings(run, own) == []

@@ -140,6 +140,30 @@ def test_control_list(run: Run, made: Path) -> None:
     assert not by_name["databytes"]["set"]
 
 
+def test_certificates_and_logins_are_listed_and_explained_by_whatever_they_are_called(
+    run: Run, made: Path
+) -> None:
+    def listed() -> dict[str, str]:
+        out = run("--home", made, "control", "list").out
+        return dict(line.split(None, 1) for line in out.splitlines())
+
+    assert {listed()[name] for name in ("clientca.pem", "certs/NAME.pem", "credentials")} == {"(not there)"}
+    (made / "control" / "certs").mkdir()
+    for name in ("a.example.pem", "b.example.pem", "b.example.crt"):
+        (made / "control" / "certs" / name).write_text("a-secret")
+    (made / "control" / "credentials").write_text("c.example joe a-secret\n")
+    assert listed()["certs/NAME.pem"].startswith("(2 there; ")
+    assert listed()["credentials"] == "(there; it is secret)"
+    rows = [json.loads(line) for line in run("--home", made, "control", "list", "--json").out.splitlines()]
+    assert [row["set"] for row in rows if row["name"] in ("clientca.pem", "credentials")] == [False, True]
+    for name in ("certs", "certs/a.example.pem", "control/certs/NAME.pem"):
+        assert run("control", "explain", name).out.startswith("control/certs/NAME.pem: ")
+    assert run("control", "explain", "tlshosts").out.startswith("control/tlshosts/NAME.pem: ")
+    assert "did you mean credentials?" in run("control", "explain", "credential").err
+    ran = run("control", "explain", "smtpauth")
+    assert (ran.code, "openqmail user list" in ran.err) == (100, True)
+
+
 def test_what_is_secret_is_checked_and_never_told(run: Run, made: Path) -> None:
     control = made / "control"
     (control / "smtproutes").write_text("b.example:c.example:587:joe a-secret\nd.example:e.example\n")
@@ -163,6 +187,19 @@ def test_what_is_secret_is_checked_and_never_told(run: Run, made: Path) -> None:
     (control / "tlshosts" / "mx.b.example.pem").write_text("nothing\n")
     ran = run("--home", made, "control", "check")
     assert ran.code == 100 and "error: control/tlshosts/mx.b.example.pem: has no certificate" in ran.out
+
+
+def test_a_login_for_a_host_that_no_route_leads_to_is_warned_of(run: Run, made: Path) -> None:
+    control = made / "control"
+    (control / "smtproutes").write_text(":smtp.provider.example:587\nb.example:[192.0.2.1]\n")
+    (control / "credentials").write_text("smtp.provder.example joe a-secret\n[192.0.2.1] joe a-secret\n")
+    ran = run("--home", made, "control", "check")
+    assert ran.code == 0 and "a-secret" not in ran.out
+    (told,) = [line for line in ran.out.splitlines() if "credentials" in line]
+    assert told.startswith("warning: control/credentials, line 1: no line of control/smtproutes leads to")
+    assert told.endswith("did you mean smtp.provider.example?")
+    (control / "credentials").write_text("SMTP.provider.example joe a-secret\n")
+    assert "credentials" not in run("--home", made, "control", "check").out
 
 
 def test_a_file_with_a_password_in_a_line_is_shown_without_it(run: Run, made: Path) -> None:

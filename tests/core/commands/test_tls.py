@@ -149,7 +149,7 @@ def test_a_key_for_all_to_read_is_found(made: Path, run: Run) -> None:
     place = made / "control" / "certs" / "b.example.pem"
     assert (
         ran.code == 100
-        and f"{place}: anybody, its group may read it, and must not; chmod 400 {place}" in ran.out
+        and f"{place}: anybody, its group may read it, and must not; chmod 600 {place}" in ran.out
     )
 
 

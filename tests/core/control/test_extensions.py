@@ -35,6 +35,17 @@ def test_an_unknown_name_says_what_there_is() -> None:
         extensions.load("openqmail.commands", "x")
 
 
+def test_what_was_installed_behind_a_services_back_is_taken_by_an_upgrade(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(extensions, "registered", _registered)
+    monkeypatch.setattr(extensions, "_told", {})
+    extensions.tell([Entry("openqmail.services", "smtp", "os:name")])
+    said = "there is no hook 'x'; installed: none; .* a service runs, 'openqmail upgrade' takes"
+    with pytest.raises(ControlError, match=said):
+        extensions.load("openqmail.hooks", "x")
+
+
 def test_a_broken_add_on_is_named() -> None:
     with pytest.raises(ControlError, match=r"the hook 'broken' \(no.such.module:thing\) cannot be loaded"):
         extensions.load("openqmail.hooks", "broken")

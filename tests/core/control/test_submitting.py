@@ -60,6 +60,7 @@ def test_what_is_no_command_is_told(home: Home, text: str, why: str) -> None:
 
 
 def test_senders_of_a_login_add_up_in_lower_case_and_both_spellings(home: Home) -> None:
+    Path(home.users, "smtpauth").write_text("alice:secret\nBob@a.example:secret\n")
     write(home, "senders", "alice:Alice@A.example\nalice:@b\u00fccher.example\nBob@a.example:bob@a.example\n")
     senders = read_settings(home).senders
     assert senders[b"alice"] == {
@@ -77,7 +78,32 @@ def test_a_line_that_names_no_sender_is_told(home: Home, line: str) -> None:
     assert any(":1" in one or "line 1" in one for one in told(home, "senders"))
 
 
+def test_senders_of_a_login_that_nobody_has_are_warned_of(home: Home) -> None:
+    Path(home.users, "smtpauth").write_text("alice:secret\n")
+    write(home, "senders", "alice:alice@a.example\nAlice:@a.example\nbob@a.example:bob@a.example\n")
+    found = told(home, "senders")
+    assert [one.partition("'")[2].partition("'")[0] for one in found] == ["Alice", "bob@a.example"]
+    assert all("may send as nobody" in one and "openqmail user add" in one for one in found)
+    write(home, "checkpassword", "/bin/true /bin/true\n")
+    assert told(home, "senders") == [], "the program may know them"
+
+
+@pytest.mark.parametrize("folder", ["certs", "tlshosts"])
+def test_certificates_of_a_name_that_is_not_read_are_warned_of(home: Home, folder: str) -> None:
+    (Path(home.control) / folder).mkdir()
+    for name in ("mail.a.example.crt", "b.example.key", ".hidden", "c.example.pem~"):
+        write(home, f"{folder}/{name}", "")
+    warned = [one.file for one in check(home).warnings if one.file.startswith(f"control/{folder}/")]
+    assert warned == [f"control/{folder}/b.example.key", f"control/{folder}/mail.a.example.crt"]
+
+
 def test_submission_without_senders_is_warned_of(home: Home) -> None:
     assert any("send as anybody" in one for one in told(home, "senders"))
+    write(home, "senders", "# nobody yet\n")
+    assert any("has no line, so whoever logs in may send as anybody" in one for one in told(home, "senders"))
+    write(home, "senders", "alice@a.example\n")
+    (mistake,) = told(home, "senders")
+    assert "line 1" in mistake and "anybody" not in mistake
+    (Path(home.control) / "senders").unlink()
     write(home, "listen", "smtp 127.0.0.1:25\n")
     assert told(home, "senders") == []

@@ -97,10 +97,10 @@ def test_a_routed_host_is_looked_up_by_address_only_and_may_be_this_host(scene):
     routes = {b"x.test": Route("smtp", (b"relay.test", b"[127.0.0.1]", b"[::1]"), 2525)}
     directions = find(scene, b"x.test", table, smtproutes=routes)
     assert directions.stops() == (
-        Stop(b"relay.test", "2001:db8::1", 2525),
-        Stop(b"relay.test", OURS, 2525),
-        Stop(b"[127.0.0.1]", "127.0.0.1", 2525, preference=1),
-        Stop(b"[::1]", "::1", 2525, preference=2),
+        Stop(b"relay.test", "2001:db8::1", 2525, relay=True),
+        Stop(b"relay.test", OURS, 2525, relay=True),
+        Stop(b"[127.0.0.1]", "127.0.0.1", 2525, preference=1, relay=True),
+        Stop(b"[::1]", "::1", 2525, preference=2, relay=True),
     )
 
 

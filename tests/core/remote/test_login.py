@@ -11,11 +11,12 @@ from openqmail.core.control.settings import Route
 from openqmail.core.control.text import ControlText
 from openqmail.core.log import RemoteLogin
 from openqmail.core.remote import Keys
+from openqmail.core.remote.report import concluded
 from openqmail.core.remote.securing import logged_in
 from openqmail.core.remote.security import Security
 from openqmail.core.remote.transport import Stop
 from openqmail.core.smtp.client_events import Login
-from openqmail.core.values import Outcome
+from openqmail.core.values import Outcome, Reply
 
 K, Z = Outcome.SUCCESS, Outcome.DEFERRAL
 OURS = b"mx.test joe s3cret word\n"
@@ -212,6 +213,32 @@ def test_a_login_that_is_refused_defers(relay, send, trusted, code):
     assert result.outcome is Z and result.host and not peer.messages
     assert b"my login was rejected" in result.text and b"%d" % code in result.text
     assert peer.commands[-1] == b"QUIT"
+
+
+@pytest.mark.parametrize(("verb", "host"), [("MAIL", True), ("RCPT", False), ("DATA", False)])
+def test_mail_waits_where_a_relay_wants_a_login_that_it_is_not_told(scene, tls_scene, verb, host):
+    """Its name was misspelt in control/credentials: mail would come back at once, all of it."""
+    said = {verb: b"530 5.7.0 Authentication required\r\n"}
+    result = exchange_by_route(scene, tls_scene, said)
+    assert (result.outcome, result.host) == (Z, host) and b"530 5.7.0" in result.text
+    assert "line in control/credentials" in result.why and result.why.startswith("mx.test: ")
+
+
+def test_a_strangers_host_that_wants_a_login_refuses_for_good():
+    reply = Reply(530, b"5.7.0", (b"Authentication required",))
+    assert concluded(b"192.0.2.1", "mail", reply).outcome is Outcome.FAILURE
+
+
+def exchange_by_route(scene, tls_scene, answers):
+    async def main():
+        async with scene.Peer(answers) as peer:
+            routes = {b"remote.test": Route("smtp", (b"mx.test",), peer.port)}
+            given = scene.settings(smtproutes=routes, timeoutremote=2)
+            async with scene.remote(given, resolver=tls_scene.Zone()) as remote:
+                (result,) = await remote.deliver(scene.job())
+                return result
+
+    return asyncio.run(asyncio.wait_for(main(), 30))
 
 
 def test_a_wrong_password_defers(relay, send, trusted):

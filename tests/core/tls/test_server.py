@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from certificates import Authority, Issued
 from openqmail.core.tls import ServerTls, read_certificates, self_signed, stamp
@@ -77,8 +79,16 @@ def test_a_wildcard_is_served_one_label_deep(tmp_path: Path, asked: str | None, 
     assert ours.certificate == served.der and ours.server_name == (asked or "").lower()  # type: ignore[attr-defined]
 
 
+OF_RSA, OF_EDWARDS = (
+    key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    for key in (rsa.generate_private_key(65537, 2048), ed25519.Ed25519PrivateKey.generate())
+)
 WRONG: dict[str, tuple[bytes, str]] = {
     "another key": (OTHER.key + OURS.certificate, "its key is not that of its first certificate"),
+    "a key of another kind": (OF_RSA + OURS.certificate, "its key is not that of its first certificate"),
+    "another key of another kind": (OF_EDWARDS + OURS.certificate, "is not that of its first certificate"),
     "the chain first": (OURS.key + AUTHORITY.certificate + OURS.certificate, "before the others"),
     "an encrypted key": (OURS.encrypted(), "is encrypted"),
     "no key": (OURS.certificate, "has no private key"),

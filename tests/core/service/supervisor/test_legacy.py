@@ -80,6 +80,11 @@ def test_a_legacy_that_lacks_something_is_refused_by_the_trial(made: Legacy, hom
     assert f"is not understood: Object missing required field `{lacking}`" in try_installed(home, old)
 
 
+def test_a_trial_that_fails_says_why_in_a_sentence_of_the_administrators(made: Legacy, home: str) -> None:
+    Path(home, "control", "databytes").write_text("many\n")
+    assert try_installed(home, made).startswith("control/databytes, line 1: ")
+
+
 @pytest.mark.parametrize("version", [{"version": 2}, {"frames": VERSION + 1}])
 def test_another_version_is_refused(made: Legacy, version: dict[str, int]) -> None:
     with pytest.raises(OpenqmailError, match="stop it and start it anew"):

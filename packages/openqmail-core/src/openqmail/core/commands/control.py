@@ -1,7 +1,11 @@
-"""`openqmail control`: what the control files say, what they mean, what is wrong in them."""
+"""`openqmail control`: what the control files say, what they mean, what is wrong in them.
+
+`check` makes the hooks that control/hooks names as a start would, in processes that end with that.
+"""
 
 import argparse
 import json
+import os
 import sys
 
 from openqmail.core.commands.command import CANNOT, DONE, Parser, example, needed
@@ -10,7 +14,7 @@ from openqmail.core.control.accounts import find_accounts
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
-from openqmail.core.control.pem import PEM, PemDefinition
+from openqmail.core.control.pem import PEM, PemDefinition, described
 from openqmail.core.control.reader import all_definitions, check, content, read_settings
 from openqmail.core.control.text import nearest, shown
 from openqmail.core.remote.keys import Keys
@@ -39,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(home: Home | None, args: argparse.Namespace) -> int:
-    pem = {one.name: one for one in PEM}.get(args.name.removeprefix("control/")) if "name" in args else None
+    pem = described(args.name.removeprefix("control/")) if "name" in args else None
     if args.verb == "explain":
         print(explained_pem(pem) if pem else explained(_definition(args.name)))
         return DONE
@@ -55,7 +59,12 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
             sys.stdout.flush()
             sys.stdout.buffer.write(_without_secrets(wanted, _text(here, wanted)[0]))
             return DONE
-        return _check(here) if args.verb == "check" else _list(here, definitions, args.json)
+        if args.verb == "list":
+            return _list(here, definitions, args.json)
+        errors, warnings = _found(here)
+    if not errors:
+        errors += _hooks(here)
+    return _told(here, errors, warnings)
 
 
 def explained(definition: Definition) -> str:
@@ -85,12 +94,21 @@ def explained_pem(pem: PemDefinition) -> str:
     return "\n".join(lines)
 
 
+_OF_USERS = {
+    "smtpauth": "who may log in is told by 'openqmail user list'",
+    "assign": "who gets mail is told by 'openqmail mailbox list'",
+}
+"""What may be looked for among the control files, and is none."""
+
+
 def _definition(name: str) -> Definition:
     known = {definition.name: definition for definition in all_definitions()}
     plain = name.removeprefix("control/")
     if plain in known:
         return known[plain]
-    near = nearest(plain, known, 0.6)
+    if plain in _OF_USERS:
+        raise OpenqmailError(f"'{plain}' is in the folder users; {_OF_USERS[plain]}")
+    near = nearest(plain, [*known, *(one.folder for one in PEM)], 0.6)
     hint = f"did you mean {near}?" if near else "see 'openqmail control list'"
     raise OpenqmailError(f"there is no control file '{shown(name)}'; {hint}")
 
@@ -115,7 +133,7 @@ def _without_secrets(definition: Definition, text: bytes) -> bytes:
 
 
 def _list(home: Home, definitions: tuple[Definition, ...], as_json: bool) -> int:
-    width = max(len(definition.name) for definition in definitions)
+    width = max(map(len, (*(one.name for one in definitions), *(one.name for one in PEM))))
     for definition in sorted(definitions, key=lambda one: one.name):
         text, is_set = _text(home, definition)
         lines = [line.rstrip() for line in text.decode("utf-8", "backslashreplace").splitlines()]
@@ -129,10 +147,30 @@ def _list(home: Home, definitions: tuple[Definition, ...], as_json: bool) -> int
         if not is_set:
             clean = f"({clean or 'empty'}, by default)" if definition.default is not None else "(missing)"
         print(f"{definition.name:{width}}  {clean or '(empty)'}")
+    for pem in sorted(PEM, key=lambda one: one.name):
+        there = _there(home, pem)
+        if as_json:
+            row = {"name": pem.name, "set": bool(there), "value": [], "kind": pem.kind}
+            print(json.dumps(row | {"readers": pem.readers}))
+        else:
+            print(f"{pem.name:{width}}  {f'({there}; {pem.shown})' if there else '(not there)'}")
     return DONE
 
 
-def _check(home: Home) -> int:
+def _there(home: Home, pem: PemDefinition) -> str:
+    """Whether a file is there, or how many of a folder are; empty: none."""
+    path = os.path.join(home.control, pem.folder)
+    if "/" not in pem.name:
+        return "there" if os.path.lexists(path) else ""
+    try:
+        names = [name for name in os.listdir(path) if name.endswith(pem.name.partition("NAME")[2])]
+    except OSError:
+        return ""
+    return f"{len(names)} there" if names else ""
+
+
+def _found(home: Home) -> tuple[list[OpenqmailError], tuple[ControlError, ...]]:
+    """What is wrong, and what looks mistaken."""
     found = check(home)
     errors: list[OpenqmailError] = [*found.errors]
     try:
@@ -146,11 +184,33 @@ def _check(home: Home) -> int:
             Keys.load(home.control, read_settings(home))
         except OpenqmailError as error:
             errors.append(error)
+    return errors, found.warnings
+
+
+def _hooks(home: Home) -> list[OpenqmailError]:
+    """Why those of control/hooks cannot be made; root's whole rights are needed to become who makes them."""
+    with as_owner(home):
+        settings = read_settings(home)
+    if not settings.hooks:
+        return []
+    # What only a service needs.
+    from openqmail.core.log import MemoryLog  # noqa: PLC0415
+    from openqmail.core.service.supervisor.making import try_hooks  # noqa: PLC0415
+    from openqmail.core.world import SystemClock  # noqa: PLC0415
+
+    try:
+        try_hooks(home, settings, MemoryLog(), SystemClock(), apart=True)
+    except OpenqmailError as error:
+        return [error]
+    return []
+
+
+def _told(home: Home, errors: list[OpenqmailError], warnings: tuple[ControlError, ...]) -> int:
     for problem in errors:
         print(f"error: {problem}")
-    for problem in found.warnings:
-        print(f"warning: {problem}")
+    for warning in warnings:
+        print(f"warning: {warning}")
     if errors:
         return CANNOT
-    print(f"{home.control}: no errors" + (f", {len(found.warnings)} to look at" if found.warnings else ""))
+    print(f"{home.control}: no errors" + (f", {len(warnings)} to look at" if warnings else ""))
     return DONE

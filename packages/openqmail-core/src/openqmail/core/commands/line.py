@@ -32,7 +32,9 @@ def run(words: list[str]) -> int:
         return CANNOT
     if chosen in COMMANDS and _names_home(words[words.index(chosen) + 1 :]):
         parser.error(f"--home goes before the command: openqmail --home DIR {chosen}")
-    args = parser.parse_args(words)
+    args, surplus = parser.parse_known_args(words)
+    if surplus:  # which may be secret, where the command has a sentence of its own
+        parser.error(getattr(args, "surplus", f"unrecognized arguments: {' '.join(surplus)}"))
     if args.command is None:
         parser.error("no command is named")
     try:

@@ -50,6 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             action="store_true",
             help="keep the password itself too, for CRAM-MD5; whoever reads the file has it then",
         )
+        one.set_defaults(surplus="the password is asked for, or read from standard input, never an argument")
         example(one, f"openqmail --home mail user {verb} alice")
     deleting = below.add_parser("del", help="let these log in no longer")
     deleting.add_argument("names", nargs="+", metavar="NAME", help="a login")
@@ -163,8 +164,12 @@ def _login(name: str) -> bytes:
 def _password() -> bytes:
     """From the terminal, twice, or a line of standard input.  Raises OpenqmailError; never shows it."""
     if sys.stdin.isatty():
-        said = getpass.getpass("password: ")
-        if getpass.getpass("once more: ") != said:
+        try:
+            said = getpass.getpass("password: ")
+            again = getpass.getpass("once more: ")
+        except EOFError:
+            raise OpenqmailError("no password was given; nothing was changed") from None
+        if again != said:
             raise OpenqmailError("the two passwords differ; nothing was changed")
         password = said.encode("utf-8", "surrogateescape")
     else:

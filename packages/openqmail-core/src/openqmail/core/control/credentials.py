@@ -5,10 +5,10 @@ every process has.  No error quotes anything of a login or a password.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from openqmail.core.control import syntax
-from openqmail.core.control.text import SIZE, ControlText
+from openqmail.core.control.text import SIZE, ControlText, nearest
 from openqmail.core.sasl import Hidden
 from openqmail.core.values import ControlError
 
@@ -56,6 +56,26 @@ def parse_credentials(text: ControlText) -> tuple[dict[bytes, Credential], list[
         lines.setdefault(host, number)
         found.setdefault(host, credential)
     return found, text.problems
+
+
+def led_nowhere(control_folder: str, relays: Collection[bytes], hooks: bool) -> Iterator[ControlError]:
+    """Lines for hosts that are none of `relays`, to which the routes lead; `hooks`: whether there are any,
+    as one may know other routes.  Nothing for what cannot be read."""
+    known = {host.decode(): host for host in relays}
+    try:
+        text = ControlText(FILE, _content(control_folder, FILE))
+    except ControlError:
+        return
+    for number, line in text.entries():
+        entry = text.parse(number, line, _line)
+        if entry is None or entry[0] in relays:
+            continue
+        near = nearest(entry[0].decode(), known, 0.7)
+        meant = f"did you mean {near}?" if near else "write the host as it stands there"
+        but = " unless a hook's route leads to it," if hooks else ""
+        yield ControlError(
+            FILE, number, f"no line of {ROUTES} leads to its host, so{but} nobody is told this login; {meant}"
+        )
 
 
 def parse_route_logins(text: ControlText) -> dict[bytes, Credential]:

@@ -80,8 +80,9 @@ DEFINITIONS: tuple[Definition, ...] = (
         readers=("supervisor", "smtpd", "remote"),
         explanation=(
             "The listeners, one a line: the name of a service, then an address and a port. An IPv6 address "
-            "stands in brackets. smtp and submission offer STARTTLS, smtps and submissions begin with TLS; "
-            "those for submission take mail only from who may relay. "
+            "stands in brackets; without an address (:587) it is all of this host, of both families. smtp "
+            "and submission offer STARTTLS, smtps and submissions begin with TLS; those for submission take "
+            "mail only from who may relay. "
             "Without any listener, nothing is received from the network. proxy= names a network "
             "of front ends whose connections each begin with a header of HAProxy's PROXY protocol, version 1 "
             "or 2; xclient= one of front ends that may use XCLIENT. Both say whose connection is passed on, "
@@ -118,7 +119,8 @@ DEFINITIONS: tuple[Definition, ...] = (
         readers=("smtpd",),
         explanation=(
             "The domains for which anybody may send mail to this host; .example.org means all below "
-            "example.org. Without the file there are none: then only clients with RELAYCLIENT may send."
+            "example.org. Without the file there are none: then only who may relay may send: a client with "
+            "RELAYCLIENT in control/rules, who has logged in, and whose certificate control/tlsclients names."
         ),
         example="example.org\n.example.org",
         parse=members(syntax.suffix),

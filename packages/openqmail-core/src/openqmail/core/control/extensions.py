@@ -86,7 +86,9 @@ def find(group: str, name: str) -> Entry:
     point = registered(group).get(name)
     if point is None:
         installed = ", ".join(registered(group)) or "none"
-        raise _error(file, f"there is no {kind} '{name}'; installed: {installed}")
+        # A service has looked once, when it began.
+        remedy = "; what is installed while a service runs, 'openqmail upgrade' takes" if _told else ""
+        raise _error(file, f"there is no {kind} '{name}'; installed: {installed}{remedy}")
     return point
 
 

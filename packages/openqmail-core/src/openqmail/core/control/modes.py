@@ -59,9 +59,10 @@ FILES = {
     "control/clientcert.pem": ("remote", 0o400),
     "control/credentials": ("remote", 0o400),
 }
-"""Owner and mode of single files.  A secret is its one reader's: qmail's groups have several users
-each, so a group that may read it would be too many.  Root may own it as well.  The keys of TLS for clients
-are root's, who reads them before `smtpd` becomes its user; those in control/certs/ like servercert.pem."""
+"""Owner and mode of single files; in a home that is not root's the owner may write them, too.  A secret is
+its one reader's: qmail's groups have several users each, so a group that may read it would be too many.  Root
+may own it as well.  The keys of TLS for clients are root's, who reads them before `smtpd` becomes its user;
+those in control/certs/ like servercert.pem."""
 
 FEW = 3
 """Files of one folder that are named for the same fault."""
@@ -233,9 +234,10 @@ class _Examination:
             part = PARTS[name]
             return part.owner, part.mode if self._system else part.private
         if os.path.dirname(name) == "control/certs" and not folder:
-            return FILES["control/servercert.pem"]
+            name = "control/servercert.pem"
         if name in FILES:
-            return FILES[name]
+            owner, mode = FILES[name]
+            return owner, mode if self._system else mode | 0o200
         owner, mode = PARTS.get(name.partition("/")[0], PARTS[""]).inside
         return owner, mode if folder else mode & 0o666
 

@@ -31,6 +31,20 @@ class PemDefinition(msgspec.Struct, frozen=True, kw_only=True):
     secret: bool
     shown: str = "'openqmail tls show' tells what there is to know"
 
+    @property
+    def folder(self) -> str:
+        """What it is called among the files of control/."""
+        return self.name.partition("/")[0]
+
+
+def described(name: str) -> PemDefinition | None:
+    """What there is to know of a file that has this name, of a folder, or of a file in one."""
+    folder = name.partition("/")[0]
+    for one in PEM:
+        if name == one.name or ("/" in one.name and folder == one.folder):
+            return one
+    return None
+
 
 PEM: tuple[PemDefinition, ...] = (
     PemDefinition(

@@ -13,6 +13,7 @@ import msgspec
 
 from openqmail.core.control import extensions, smtpauth, submitting
 from openqmail.core.control.assign import parse_assign
+from openqmail.core.control.credentials import led_nowhere
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.definitions import DEFINITIONS, FOREIGN
 from openqmail.core.control.home import Home
@@ -131,10 +132,17 @@ def check(home: Home) -> Findings:
     errors += not_installed(values, home)
     errors += _users(home)
     errors += _certificates(home, values)
-    errors += _logins(home)
-    warnings = list(_mistaken_names(home, definitions))
+    logins, problems_of_logins = _logins(home)
+    errors += problems_of_logins
+    warnings = [*_mistaken_names(home, definitions), *_names_without_effect(home)]
     warnings += _contradictions(values)
-    warnings += submitting.doubtful(values)
+    warnings += submitting.doubtful(values, {problem.file for problem in problems})
+    if not problems_of_logins:
+        warnings += submitting.of_nobody(values, logins)
+    routes = values.get("smtproutes")
+    if isinstance(routes, dict):
+        relays = {host for route in routes.values() for host in route.hosts}
+        warnings += led_nowhere(home.control, relays, hooks=bool(values.get("hooks")))
     warnings += _clients(home, values)
     if isinstance(rules := values.get("rules"), Rules):
         warnings += without_effect(rules)
@@ -264,17 +272,18 @@ def _users(home: Home) -> Iterable[ControlError]:
             yield ControlError("users/assign", 0, f"names the folder {where}, which is not there; make it")
 
 
-def _logins(home: Home) -> Iterable[ControlError]:
-    """What is wrong in users/smtpauth: who is in such a line cannot log in."""
+def _logins(home: Home) -> tuple[frozenset[bytes], list[ControlError]]:
+    """Those of users/smtpauth, and what is wrong there: who is in such a line cannot log in."""
     path = smtpauth.path_of(home)
     try:
-        return smtpauth.parse_smtpauth(smtpauth.read_smtpauth(path))[1]
+        entries, problems = smtpauth.parse_smtpauth(smtpauth.read_smtpauth(path))
     except TemporaryFailure as error:
-        return [ControlError(smtpauth.FILE, 0, str(error).removeprefix(f"{path}: "))]
+        return frozenset(), [ControlError(smtpauth.FILE, 0, str(error).removeprefix(f"{path}: "))]
+    return frozenset(entry.login for entry in entries.values()), problems
 
 
 def _mistaken_names(home: Home, definitions: Iterable[Definition]) -> Iterable[ControlError]:
-    known = {definition.name for definition in definitions} | {one.name.partition("/")[0] for one in PEM}
+    known = {definition.name for definition in definitions} | {one.folder for one in PEM}
     family = {name: origin for origin, names in FOREIGN.items() for name in names}
     try:
         names = sorted(os.listdir(home.control))
@@ -291,6 +300,20 @@ def _mistaken_names(home: Home, definitions: Iterable[Definition]) -> Iterable[C
         near = nearest(name, known, 0.7)
         hint = f"did you mean {near}?" if near else "remove it, or see 'openqmail control list'"
         yield ControlError(f"control/{shown}", 0, f"is not a control file and has no effect; {hint}")
+
+
+def _names_without_effect(home: Home) -> Iterable[ControlError]:
+    """In the folders of certificates, where each file is one host's."""
+    for folder in (one.folder for one in PEM if one.name.endswith("/NAME.pem")):
+        try:
+            names = sorted(os.listdir(os.path.join(home.control, folder)))
+        except OSError:
+            continue  # it is not there, or others say what is the matter
+        for name in names:
+            if not name.endswith((".pem", "~")) and not name.startswith("."):
+                told = name.encode("ascii", "backslashreplace").decode()
+                why = "is not read, as its name does not end with .pem; rename it to the host's name and .pem"
+                yield ControlError(f"control/{folder}/{told}", 0, why)
 
 
 def _contradictions(values: dict[str, object]) -> Iterable[ControlError]:

@@ -1,7 +1,7 @@
 """Control files of who logs in, and what a login may send: their parsers and definitions."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from openqmail.core.control import syntax
 from openqmail.core.control.definition import Definition
@@ -9,6 +9,7 @@ from openqmail.core.control.text import ControlText, integer, shown, value
 from openqmail.core.values import ControlError
 
 PROGRAMS = ("checkpassword", "checkcram", "checktoken")
+SENDERS = "control/senders"
 SUBMISSION = frozenset({"submission", "submissions"})
 _MANY = 100_000_000
 
@@ -48,8 +49,8 @@ def _sender(line: str) -> tuple[bytes, tuple[bytes, ...]]:
     return login.encode(), tuple(name + b"@" + one for one in syntax.domain(domain))
 
 
-def doubtful(values: Mapping[str, object]) -> Iterable[ControlError]:
-    """What may be meant, and looks mistaken; `values`: by file."""
+def doubtful(values: Mapping[str, object], broken: Container[str]) -> Iterable[ControlError]:
+    """What may be meant, and looks mistaken; `values`: by file; `broken`: files whose mistakes are told."""
     for name in PROGRAMS:
         words = values.get(name)
         if not isinstance(words, tuple) or not words:
@@ -64,12 +65,30 @@ def doubtful(values: Mapping[str, object]) -> Iterable[ControlError]:
             )
             yield ControlError(f"control/{name}", 0, why)
     services = {listener.service for listener in values.get("listen") or ()}  # type: ignore[attr-defined]
-    if services & SUBMISSION and values.get("senders") == {}:
+    if services & SUBMISSION and values.get("senders") == {} and SENDERS not in broken:
         yield ControlError(
-            "control/senders",
+            SENDERS,
             0,
-            "is not there, so whoever logs in may send as anybody; write lines like alice:@example.org",
+            "has no line, so whoever logs in may send as anybody; write lines like alice:@example.org",
         )
+
+
+def of_nobody(values: Mapping[str, object], logins: Container[bytes]) -> Iterable[ControlError]:
+    """Logins in control/senders that nobody has; nothing where a program may know others.
+
+    `logins`: those of users/smtpauth, as they stand there."""
+    found = values.get("senders")
+    if not isinstance(found, Mapping) or any(values.get(name) for name in PROGRAMS):
+        return
+    for login in found:
+        if login not in logins:
+            name = shown(login.decode())
+            yield ControlError(
+                SENDERS,
+                0,
+                f"nobody has the login '{name}', and beside any line here one without may send as nobody; "
+                f"mend the line, or: openqmail user add {name}",
+            )
 
 
 def _program(name: str, what: str) -> Definition:

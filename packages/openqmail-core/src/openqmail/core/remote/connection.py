@@ -83,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._answers = -1
         self._attempt: Attempt | None = attempt
         self._reused = False
+        self._relay = stop.name if stop.relay else b""
         self._login_told = False
         self._whole_sent = False
         self._transactions = 0
@@ -375,7 +376,7 @@ class Connection(asyncio.Protocol):
             attempt.stops = (self.stop, *attempt.stops)
             self._owner.try_again(attempt)
             return
-        results = report.transaction(self._host, event.outcomes)
+        results = report.transaction(self._host, event.outcomes, self._relay)
         if attempt.job.dsn and b"DSN" in self._session.extensions:
             results = report.taken_over(results)
         if closing or self._streaming is not None:
@@ -446,7 +447,10 @@ class Connection(asyncio.Protocol):
             self._owner.try_again(attempt)
         elif decided:
             attempt.finish(
-                tuple(died if each is None else report.concluded(self._host, *each) for each in decided)
+                tuple(
+                    died if each is None else report.concluded(self._host, *each, self._relay)
+                    for each in decided
+                )
             )
         else:
             attempt.finish_all(died)

@@ -246,7 +246,9 @@ class Pathfinder:
                 ttl = min(ttl, answer.ttl)
                 addresses = by_turns(answer.records)
                 security = self._demands.of(domain, name, port, routed, line)
-                hosts.append(tuple(Stop(name, address, port, preference, security) for address in addresses))
+                hosts.append(
+                    tuple(Stop(name, address, port, preference, security, routed) for address in addresses)
+                )
             else:
                 # What could not be looked up may be there in a minute; so this soon again.
                 ttl = min(ttl, 30.0)

@@ -30,6 +30,14 @@ HOOK_FAILED = Result(
 )
 STOPPED = Result(Outcome.DEFERRAL, b"Sorry, this service is about to end. (#4.3.2)\n")
 
+WANTS_MORE = 530
+"""A login (RFC 4954 section 6) or TLS (RFC 3207 section 4) first: where the administrator has named the host
+himself, nothing is wrong with the message."""
+_WANTS_MORE = (
+    "it wants a login or TLS first, so mail waits; give it a line in control/credentials, by its name in "
+    "control/smtproutes, and none in control/tlspolicy that keeps it without TLS"
+)
+
 IMPLICIT = "at port 465 TLS begins with the connection"
 
 _SUCCESS = Outcome.SUCCESS
@@ -106,13 +114,17 @@ def _because(reason: str) -> bytes:
     return f"No mail goes there so: {reason or IMPLICIT}.".encode("ascii", "backslashreplace")
 
 
-def concluded(host: bytes, stage: str, reply: Reply) -> Result:
-    """The reply that decided about a recipient, and what it was an answer to."""
+def concluded(host: bytes, stage: str, reply: Reply, relay: bytes = b"") -> Result:
+    """The reply that decided about a recipient, and what it was an answer to; `relay`: the name by which a
+    route leads there, empty where none does."""
     if reply.code < 400 and stage == "message":
         return Result(_SUCCESS, b"%s accepted message.\nRemote host said: %s\n" % (host, quote(reply)))
     text = _STAGES[stage] % (host, quote(reply))
     if stage == "rcpt":
         text += b"Giving up on %s.\n" % host
+    if relay and reply.code == WANTS_MORE:
+        why = f"{relay.decode('utf-8', 'backslashreplace')}: {_WANTS_MORE}"
+        return Result(Outcome.DEFERRAL, text, host=stage == "mail", why=why[:MOST_WHY])
     # A reply that is neither 2xx, 4xx nor 5xx where one of them must stand: nothing is known, so later.
     # 421: the host is about to close (RFC 5321 section 3.8).  Once it has taken the sender, filters say so of
     # one message, too; who counts that against the host lets one message hold up all the others.
@@ -120,14 +132,14 @@ def concluded(host: bytes, stage: str, reply: Reply) -> Result:
     return Result(outcome, text, host=reply.code == 421 and stage == "mail")
 
 
-def transaction(host: bytes, outcomes: Iterable[tuple[str, Reply]]) -> tuple[Result, ...]:
+def transaction(host: bytes, outcomes: Iterable[tuple[str, Reply]], relay: bytes = b"") -> tuple[Result, ...]:
     """A result for each recipient; those who share an outcome share the result."""
     results: list[Result] = []
     last = None
     for outcome in outcomes:
         if outcome is not last:
             last = outcome
-            result = concluded(host, *outcome)
+            result = concluded(host, *outcome, relay)
         results.append(result)
     return tuple(results)
 

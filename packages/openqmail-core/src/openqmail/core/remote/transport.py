@@ -26,13 +26,14 @@ class Stop(msgspec.Struct, frozen=True):
 
     Stops of one `preference` are as good as each other; a higher one has its turn when none of
     those before it would do.  `security`: what has to be so before mail is given there; a transport that
-    cannot see to it must not give any."""
+    cannot see to it must not give any.  `relay`: a route leads there, and not the DNS."""
 
     name: bytes
     address: str
     port: int
     preference: int = 0
     security: Security = PLAIN
+    relay: bool = False
 
     @property
     def place(self) -> str:

@@ -162,7 +162,7 @@ def _at_rcpt(
     elif key is not None:
         trail = [Step(place_of(home, "rcpthosts", key), "anybody may send to this domain")]
     else:
-        told = f"only who may relay by control/rules; others are told: {_reply(NOT_OURS)}"
+        told = f"only who may relay, by control/rules, a login or a certificate; others: {_reply(NOT_OURS)}"
         trail = [Step("control/rcpthosts", f"has no line for {readable(domain)}: {told}")]
     if routed.channel != "local":
         return trail

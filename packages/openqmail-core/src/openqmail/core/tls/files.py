@@ -175,7 +175,7 @@ def unreadable(name: str, error: OSError) -> ControlError:
 
 def _unfit(error: ssl.SSLError) -> str:
     reason = error.reason or str(error)
-    if reason == "KEY_VALUES_MISMATCH":
+    if reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
         return (
             "its key is not that of its first certificate; put the host's own certificate before the others"
         )

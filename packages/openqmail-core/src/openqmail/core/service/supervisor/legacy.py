@@ -28,9 +28,13 @@ from openqmail.core.log import MemoryLog
 from openqmail.core.service.run import run
 from openqmail.core.service.supervisor.ground import proved_settings
 from openqmail.core.service.supervisor.legacy import Legacy
+from openqmail.core.values import OpenqmailError
 from openqmail.core.world import SystemClock
-Legacy.decoded(sys.stdin.buffer.read())
-proved_settings(Home(sys.argv[1]), MemoryLog(), SystemClock())
+try:
+    Legacy.decoded(sys.stdin.buffer.read())
+    proved_settings(Home(sys.argv[1]), MemoryLog(), SystemClock())
+except OpenqmailError as error:
+    sys.exit(str(error))
 """
 _TRIED = 20.0
 """Seconds that a trial may take."""

@@ -3,6 +3,7 @@
 A hook is somebody else's code.  The supervisor imports it, as all that is loaded before the walls
 stand, and never makes one: a process does that which has become what will ask it, with its user, its
 walls, a loop and programs, and which ends with it.  What it asks `programs` for there is never run.
+A command that only looks imports nothing of it: that is done there, too.
 """
 
 from functools import partial
@@ -14,7 +15,7 @@ from openqmail.core.control.settings import Settings
 from openqmail.core.hooks import STEPS, load_chain
 from openqmail.core.hooks.interface import Place
 from openqmail.core.log import Log
-from openqmail.core.service.confine import walls_of
+from openqmail.core.service.confine import harden, walls_of
 from openqmail.core.service.confine.asking import SECONDS, ask_entered
 from openqmail.core.service.frames.programs import ProgramsClient
 from openqmail.core.service.loops import new_loop
@@ -24,16 +25,18 @@ from openqmail.core.values import ControlError, TemporaryFailure
 from openqmail.core.world import Clock
 
 
-def try_hooks(home: Home, settings: Settings, log: Log, clock: Clock) -> None:
-    """Raises OpenqmailError with the sentence of a hook that is not installed, or cannot be made."""
+def try_hooks(home: Home, settings: Settings, log: Log, clock: Clock, *, apart: bool = False) -> None:
+    """Raises OpenqmailError with the sentence of a hook that is not installed, or cannot be made.
+
+    `apart`: they are not imported here either.  To be called as whoever would start a service."""
     if not settings.hooks:
         return
-    for line in settings.hooks:
-        extensions.load("openqmail.hooks", line.name)  # who it is then may not be able to read it
+    if not apart:
+        _import(settings)
     inherited = Inherited(home, settings, find_accounts(home), 0, {}, None, None, False)
     for place in STEPS:
         try:
-            enter_place = partial(_enter, place, inherited)
+            enter_place = partial(_enter, place, inherited, apart)
             ask_entered(place, enter_place, partial(_make, settings, log, clock, place))
         except TemporaryFailure:
             raise ControlError(
@@ -44,7 +47,16 @@ def try_hooks(home: Home, settings: Settings, log: Log, clock: Clock) -> None:
             ) from None
 
 
-def _enter(place: Place, inherited: Inherited, answering: int) -> None:
+def _import(settings: Settings) -> None:
+    """Before this process is somebody else, who may not be able to read where they lie."""
+    for line in settings.hooks:
+        extensions.load("openqmail.hooks", line.name)
+
+
+def _enter(place: Place, inherited: Inherited, apart: bool, answering: int) -> None:
+    if apart:
+        harden(no_new_privileges=True)
+        _import(inherited.settings)
     enter(place, inherited, {0, 1, 2, answering}, walls_of(place, inherited.home))
 
 
