@@ -1,5 +1,6 @@
 """A plan is remembered for a home without a `.qmail` file, and never for longer than that is so."""
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -136,3 +137,18 @@ def test_another_default_counts_at_once(rig: Any) -> None:
         return [first.result.text, second.result.text]
 
     assert rig.run(story) == [DEFAULT, NONE]
+
+
+def test_a_qmail_file_of_which_nothing_can_be_told_is_not_taken_for_none(rig, monkeypatch):
+    """A disk that answers with an error has not said that there is no such file."""
+    real = rig.disk.stat
+
+    def failing(path):
+        if path.endswith(b"/.qmail"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return real(path)
+
+    (rig.alice / ".qmail").write_text("./other/\n")
+    monkeypatch.setattr(rig.disk, "stat", failing)
+    task = plans(rig, One(rig), settled(rig)).task(b"alice@a.example")
+    assert [box.shown for box in task.boxes] == [b"./other/"]

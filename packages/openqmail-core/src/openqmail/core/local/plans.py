@@ -94,8 +94,12 @@ class Plans:
         if isinstance(found, bytes):
             return _deferred(found)
         none = self._has_none(home, dash, ext)
-        see = _see_none if none else partial(look, self._disk, home)
-        plan = interpret(see, dash, ext, self._default)
+        default = self._default
+        plan = (
+            interpret(_see_none, dash, ext, default)
+            if none
+            else plan_in(self._disk, home, dash, ext, default)
+        )
         if plan.refusal is not None:
             return Task(plan.refusal, refused=True)
         text = b"did %d+%d+0\n" % (len(plan.deliveries), len(plan.forwards))

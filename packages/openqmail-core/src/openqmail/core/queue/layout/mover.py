@@ -180,8 +180,8 @@ class Mover:
         files = self._layout.files(number)
         for path in (files.info, files.local, files.remote, files.bounce):
             with contextlib.suppress(IsADirectoryError):  # which is none of ours
-                self._gone(path, touched)
-            touched.name(path)  # perhaps it went before, and not durably
+                self._gone(path, None)
+            touched.name(path)  # also if it went before: perhaps that is not durable
 
     def _to_pool(self, mess: bytes, number: int, touched: Touched | None) -> bool:
         pool = self._layout.pool(number)
