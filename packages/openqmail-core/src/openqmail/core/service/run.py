@@ -78,7 +78,8 @@ def _import_all() -> None:
             with contextlib.suppress(OpenqmailError):  # said when a control file names it
                 extensions.load(group, name)
     load_late()
-    hashing.load_late()
+    if not for_everybody(*hashing.PACKAGES):
+        hashing.load_late()
     for kind in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER):
         ssl.SSLContext(kind)  # OpenSSL's own start: 2 MiB for each process that makes it for itself
     for module in _LATE:
