@@ -12,7 +12,7 @@ from openqmail.core.gate.authentication import Authentication
 from openqmail.core.gate.back_ends import BackEnds
 from openqmail.core.gate.guard import Guard
 from openqmail.core.gate.local import LocalGate, limits_of
-from openqmail.core.log import Alert, Log
+from openqmail.core.log import Alert, Log, Seldom
 from openqmail.core.ports.logins import LoginChecks
 from openqmail.core.world import Clock
 
@@ -25,7 +25,7 @@ class Gatehouse:
     def __init__(self, home: Home, settings: Settings, checks: LoginChecks, clock: Clock, log: Log) -> None:
         self._clock = clock
         self._log = log
-        self._said: dict[str, float] = {}
+        self._seldom = Seldom(TELL_AGAIN)
         self._back_ends = BackEnds(Logins(path_of(home)), checks, self._alert)
         self._back_ends.reconfigure(settings)
         self._guard = Guard(settings.authfailures)
@@ -49,8 +49,5 @@ class Gatehouse:
         await self._authentication.close()
 
     def _alert(self, sentence: str) -> None:
-        now = self._clock.monotonic()
-        self._said = {text: when for text, when in self._said.items() if now - when < TELL_AGAIN}
-        if sentence not in self._said:
-            self._said[sentence] = now
+        if self._seldom.may_say(sentence, self._clock.monotonic()):
             self._log(Alert(sentence))
