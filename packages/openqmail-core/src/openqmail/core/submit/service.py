@@ -307,9 +307,8 @@ class SubmitSession(asyncio.Protocol):
     def _submit(self, envelope: Envelope, body: bytes | LargeBody) -> None:
         self._large = None  # from here on it is the queue's
         self._submitting = True
-        submit = self._context.submission.submit
         hold = self._hooks.hold if self._hooks is not None else ""
-        future = submit(envelope, body, hold) if hold else submit(envelope, body)
+        future = self._context.submission.submit(envelope, body, hold)
         future.add_done_callback(partial(self._submitted, envelope))
 
     def _submitted(self, envelope: Envelope, done: Future[MessageId]) -> None:
