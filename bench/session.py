@@ -57,7 +57,7 @@ ON: dict[str, Any] = OFF | {
 
 
 class Queue:
-    def submit(self, envelope: object, body: object) -> "Future[MessageId]":
+    def submit(self, envelope: object, body: object, hold: str = "") -> "Future[MessageId]":
         future: Future[MessageId] = asyncio.get_running_loop().create_future()
         future.set_result(MessageId(1, b"k" * 24))
         return future

@@ -90,8 +90,8 @@ def test_a_peer_that_takes_each_piece_just_in_time_is_given_up_in_bounded_time(
     scene, monkeypatch, slowly, outcome
 ):
     """Each piece wins it `timeoutremote` again, so 60 MB could hold a slot for days."""
-    monkeypatch.setattr("openqmail.core.remote.connection.SECONDS_TO_TAKE", 0.5 if slowly else 30.0)
-    monkeypatch.setattr("openqmail.core.remote.connection.SLOWEST", 1e12)
+    monkeypatch.setattr("openqmail.core.remote.streaming.SECONDS_TO_TAKE", 0.5 if slowly else 30.0)
+    monkeypatch.setattr("openqmail.core.remote.streaming.SLOWEST", 1e12)
     monkeypatch.setattr("openqmail.core.remote.smtp.IDLE_SECONDS", 1.0)  # so often is the time looked at
 
     class Slow(scene.Peer):

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from openqmail.core.control.settings import Settings
 from openqmail.core.hooks import Answer, Defer, Drop, HangUp, Hold, Reject, SessionFacts
 from openqmail.core.ports import LARGE
-from openqmail.core.submit import service as module
-from openqmail.core.submit.service import CONNECTIONS_OF_ONE, as_text, caller
+from openqmail.core.submit import session as module
+from openqmail.core.submit.caller import caller
+from openqmail.core.submit.service import CONNECTIONS, CONNECTIONS_OF_ONE, KEPT_FOR_ROOT
+from openqmail.core.submit.session import as_text
 from openqmail.core.submit.wire import request_head
 from openqmail.core.values import Envelope, Origin, QueueFull, Recipient, Reply, TemporaryFailure
 
@@ -233,15 +235,15 @@ def test_all_users_together_have_a_limit_that_leaves_room_for_root(
         uids = iter(range(1, 1000))
         monkeypatch.setattr(module, "caller", lambda connection: Origin(next(uids), 1))
         async with running() as server:
-            room = module.CONNECTIONS - module.KEPT_FOR_ROOT
+            room = CONNECTIONS - KEPT_FOR_ROOT
             for _ in range(room):
                 await server.client()
             await server.until(room)
             assert told(await server.say(b"")).startswith(b"Z")
             monkeypatch.setattr(module, "caller", lambda connection: Origin(0, 1))
-            for _ in range(module.KEPT_FOR_ROOT):
+            for _ in range(KEPT_FOR_ROOT):
                 await server.client()
-            await server.until(module.CONNECTIONS)
+            await server.until(CONNECTIONS)
             assert told(await server.say(b"")).startswith(b"Z")
 
     asyncio.run(scene())

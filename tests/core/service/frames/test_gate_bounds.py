@@ -6,14 +6,13 @@ import socket
 import pytest
 
 from openqmail.core.ports import CONNECTIONS
-from openqmail.core.service.frames import gate as frames
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import PREFACE, Encoder
-from openqmail.core.service.frames.exchanges import Mechanisms
-from openqmail.core.service.frames.gate import (
+from openqmail.core.service.frames.gate import GateClient, GateServer, messages
+from openqmail.core.service.frames.gate import server as answering
+from openqmail.core.service.frames.gate.exchanges import Mechanisms
+from openqmail.core.service.frames.gate.messages import (
     Answer,
-    GateClient,
-    GateServer,
     Held,
     Lease,
     Leased,
@@ -46,7 +45,7 @@ class Peer:
 
 async def served(server):
     """A client of it, which knows how one may log in."""
-    peer = Peer(frames.ToClient)
+    peer = Peer(messages.ToClient)
     server.serve(peer.theirs)
     await until(lambda: peer.heard)
     assert peer.heard.pop() == Mechanisms(())
@@ -94,7 +93,7 @@ def test_who_comes_when_another_has_got_his_waits_for_those_who_are_still_called
 
 def test_who_was_not_asked_for_is_not_refused_with_those_who_were():
     async def work():
-        client, peer = GateClient({}), Peer(frames.ToServer)
+        client, peer = GateClient({}), Peer(messages.ToServer)
         client.attach(peer.theirs)
         early = client.lease(CONNECTIONS)
         await until(lambda: peer.heard)
@@ -129,7 +128,7 @@ def test_near_a_limit_only_a_share_of_what_is_left_is_given_ahead(limit):
 
 
 def test_of_no_more_counters_than_may_be_anybody_has_leases(monkeypatch):
-    monkeypatch.setattr(frames, "NAMES", 2)
+    monkeypatch.setattr(answering, "NAMES", 2)
 
     async def work():
         real = port.gate()
@@ -150,7 +149,7 @@ def test_of_no_more_counters_than_may_be_anybody_has_leases(monkeypatch):
 
 
 def test_who_waits_for_more_leases_than_may_be_is_cut_off_alone(monkeypatch):
-    monkeypatch.setattr(frames, "NAMES", 2)
+    monkeypatch.setattr(answering, "NAMES", 2)
 
     async def work():
         server = GateServer(port.gate(limit=5))

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from openqmail.core.gate import Limits, LocalGate
 from openqmail.core.ports import CONNECTIONS, CONNECTIONS_OF_NETWORK, of
-from openqmail.core.service.frames import gate as frames
-from openqmail.core.service.frames import recalls
 from openqmail.core.service.frames.codec import PREFACE, Encoder
-from openqmail.core.service.frames.gate import GateClient, GateServer, Held, Lease, Recalled, Release, Spend
+from openqmail.core.service.frames.gate import GateClient, GateServer, recalls
+from openqmail.core.service.frames.gate import client as asking
+from openqmail.core.service.frames.gate import server as answering
+from openqmail.core.service.frames.gate.messages import Held, Lease, Recalled, Release, Spend
 from openqmail.core.world import SimulatedClock
 from spawned import others_tests
 
@@ -368,9 +369,9 @@ def test_who_asks_before_he_hears_that_he_is_called_keeps_nothing_that_nobody_ca
 
 
 def test_at_a_limit_nobody_is_called_for_each_who_is_refused(monkeypatch):
-    called, recall = [], frames._Talk.recall
+    called, recall = [], answering._Talk.recall
     monkeypatch.setattr(
-        frames._Talk, "recall", lambda talk, counter: called.append(counter) or recall(talk, counter)
+        answering._Talk, "recall", lambda talk, counter: called.append(counter) or recall(talk, counter)
     )
 
     async def work():
@@ -541,7 +542,7 @@ def test_each_network_has_just_as_many_leases_as_the_limit_says(limit):
 
 
 def test_a_network_that_comes_again_costs_no_question(monkeypatch):
-    monkeypatch.setattr(frames, "IDLE", 2)
+    monkeypatch.setattr(asking, "IDLE", 2)
 
     async def work():
         real = by_network(50)
@@ -602,11 +603,11 @@ def test_what_the_gate_counts_is_what_clients_hold_and_a_few_more(steps, limit, 
         client.close()
         server.close()
 
-    before, frames.IDLE = frames.IDLE, idle
+    before, asking.IDLE = asking.IDLE, idle
     try:
         asyncio.run(work())
     finally:
-        frames.IDLE = before
+        asking.IDLE = before
 
 
 ACTS = st.sampled_from(["lease", "all", "release", "lose"])

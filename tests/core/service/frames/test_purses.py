@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openqmail.core.gate import Limits, LocalGate
-from openqmail.core.service.frames import gate as frames
 from openqmail.core.service.frames.gate import GateClient, GateServer
-from openqmail.core.service.frames.purses import Purses
+from openqmail.core.service.frames.gate import client as asking
+from openqmail.core.service.frames.gate.purses import Purses
 from openqmail.core.world import SimulatedClock
 from spawned import load
 
@@ -71,7 +71,7 @@ def test_several_clients_are_given_no_more_than_there_are_and_hardly_fewer():
         given_out = 0
         for _ in range(100):
             given_out += sum([await spent(client, 5) for client in clients])
-        assert 1000 - 3 * frames.AHEAD < given_out <= 1000
+        assert 1000 - 3 * asking.AHEAD < given_out <= 1000
         end(server, clients)
 
     port.story(work)
@@ -89,7 +89,7 @@ def test_a_key_that_comes_once_has_nothing_spent_ahead():
 
 @pytest.mark.parametrize("how", ["others come", "drain"])
 def test_what_was_spent_ahead_and_not_used_is_given_back(how, monkeypatch):
-    monkeypatch.setattr(frames, "KEYS", 2)
+    monkeypatch.setattr(asking, "KEYS", 2)
 
     async def work():
         gate, server, (client,) = served(1)

@@ -11,9 +11,8 @@ from logins import ALICE, PASSWORD
 from openqmail.core.gate import Limits, LocalGate
 from openqmail.core.ports import SaslChallenge, SaslClient, SaslDenied, SaslGranted
 from openqmail.core.sasl import Facts
-from openqmail.core.service.frames import exchanges
 from openqmail.core.service.frames.codec import PREFACE, Encoder
-from openqmail.core.service.frames.gate import GateClient, GateServer
+from openqmail.core.service.frames.gate import GateClient, GateServer, exchanges
 from openqmail.core.world import SimulatedClock
 from spawned import load, others_tests
 

@@ -77,7 +77,7 @@ class Queue:
         self.bodies.append(Body(self))
         return self.bodies[-1]
 
-    def submit(self, envelope, body):
+    def submit(self, envelope, body, hold=""):
         future = asyncio.get_running_loop().create_future()
         self.taken.append((envelope, body if isinstance(body, bytes) else body.data))
         self.answers.append(future)

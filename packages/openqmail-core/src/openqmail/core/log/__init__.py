@@ -27,6 +27,7 @@ from openqmail.core.log.receiving import (
     SubmitAccepted,
     SubmitRefused,
 )
+from openqmail.core.log.seldom import Seldom
 from openqmail.core.log.sending import RemoteLogin, RemoteTls, RemoteTlsFailed
 from openqmail.core.log.writer import Form, Log, LogWriter, MemoryLog
 
@@ -52,6 +53,7 @@ __all__ = [
     "RemoteLogin",
     "RemoteTls",
     "RemoteTlsFailed",
+    "Seldom",
     "SmtpdAccepted",
     "SmtpdRefused",
     "SmtpdSession",

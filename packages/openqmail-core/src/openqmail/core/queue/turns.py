@@ -7,6 +7,7 @@ later.  In the loop; it knows nothing of what the work is.
 from asyncio import AbstractEventLoop, Future, TimerHandle
 from collections.abc import Callable
 
+from openqmail.core.log import Seldom
 from openqmail.core.values import TemporaryFailure
 from openqmail.core.world import Workers
 
@@ -15,9 +16,6 @@ AGAIN = 5.0
 
 TELL_AGAIN = 600.0
 """Seconds until it is told again that something still fails."""
-
-TOLD = 1000
-"""Things that are remembered for that."""
 
 Kind = tuple[Callable[[], bool], Callable[[], None]]
 """Whether there is work of this kind; and what begins a batch of it (by `start`)."""
@@ -40,7 +38,7 @@ class Turns:
         self._busy = self._stopped = False
         self._timer: TimerHandle | None = None
         self._planned = 0.0
-        self._told: dict[str, float] = {}
+        self._seldom = Seldom(TELL_AGAIN)
         self._quiet: list[Future[None]] = []
         self._passing: list[Future[None]] = []
 
@@ -104,11 +102,7 @@ class Turns:
 
     def tell(self, what: str, sentence: str) -> None:
         """Report it, unless the same was told not long ago."""
-        now = self.loop.time()
-        if now >= self._told.get(what, float("-inf")) + TELL_AGAIN:
-            if len(self._told) >= TOLD:
-                self._told.clear()
-            self._told[what] = now
+        if self._seldom.may_say(what, self.loop.time()):
             self.report(sentence)
 
     def quiet(self) -> "Future[None]":

@@ -10,6 +10,7 @@ import msgspec
 from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import report
 from openqmail.core.remote.transport import Source, Stop
+from openqmail.core.smtp.client_events import Transaction
 from openqmail.core.values import Result
 
 if TYPE_CHECKING:
@@ -40,6 +41,13 @@ class Attempt(msgspec.Struct, eq=False):
     def connected(self, now: float) -> None:
         if self.until == inf:
             self.until = now + SECONDS_TO_AGREE + SECONDS_A_RECIPIENT * len(self.job.recipients)
+
+    def transaction(self) -> Transaction:
+        """What the machine is to say of it."""
+        job = self.job
+        return Transaction(
+            job.sender, job.recipients, self.size, self.eight_bit, job.smtputf8, job.envid, job.ret, job.dsn
+        )
 
     def finish(self, results: tuple[Result, ...]) -> None:
         if not self.future.done():

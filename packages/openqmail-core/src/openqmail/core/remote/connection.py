@@ -2,17 +2,13 @@
 
 It reports to whoever holds the other end of `Owner`; it decides nothing about other hosts, and of
 other tries only that the next one to this host is without TLS, where the policy lets it.  One write for
-all that a turn of the loop has to say.  A large body is read off the loop, a chunk at a time, no faster
-than the peer takes it.  It has no timer: its owner calls `expire` now and then, and `deadline` is where
-the machine's patience (RFC 5321 section 4.5.3.2, at most `timeoutremote`) ends.  A host that answers each
-time at the last moment is given up as well: all that comes before the message has `SECONDS_TO_AGREE`, on
-however many connections; and so is one that takes a large body at the last moment, piece by piece
-(`SECONDS_TO_TAKE`).
+all that a turn of the loop has to say.  It has no timer: its owner calls `expire` now and then, and
+`deadline` is where the machine's patience (RFC 5321 section 4.5.3.2, at most `timeoutremote`) ends.  A host
+that answers each time at the last moment is given up as well: all that comes before the message has
+`SECONDS_TO_AGREE`, on however many connections, and a large body a time of its own (streaming.py).
 """
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 from math import inf
 from typing import cast
 
@@ -25,6 +21,7 @@ from openqmail.core.remote import report
 from openqmail.core.remote.attempt import Attempt, Owner, State
 from openqmail.core.remote.pool import Place
 from openqmail.core.remote.securing import HUNG_UP, SECONDS, TOO_LATE, Securing, begun, failed, logged_in
+from openqmail.core.remote.streaming import Streaming
 from openqmail.core.remote.transport import Stop
 from openqmail.core.smtp.client import ClientSession
 from openqmail.core.smtp.client_events import (
@@ -35,17 +32,13 @@ from openqmail.core.smtp.client_events import (
     Ready,
     Refused,
     StartTls,
-    Transaction,
     Unmet,
 )
 from openqmail.core.smtp.client_events import Outcome as Decided
 from openqmail.core.tls import TlsError, TlsFacts
-from openqmail.core.values import OpenqmailError, PermanentFailure, Result
+from openqmail.core.values import PermanentFailure, Result
 
 SECONDS_TO_LEAVE = 5.0
-SECONDS_TO_TAKE = 600.0
-"""For a large body, and a second more for each `SLOWEST` octets: what a line takes that was slow in 1990."""
-SLOWEST = 1000
 MOST_TRANSACTIONS = 1000
 """A connection that was of use so often makes room for a new one: addresses and policies change."""
 
@@ -87,9 +80,9 @@ class Connection(asyncio.Protocol):
         self._login_told = False
         self._whole_sent = False
         self._transactions = 0
-        self._streaming: asyncio.Task[None] | None = None
-        self._writable: asyncio.Future[None] | None = None
-        self._taken_by = inf
+        self._streaming: Streaming | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
 
     # --- what the owner asks for ------------------------------------------------------
 
@@ -161,12 +154,10 @@ class Connection(asyncio.Protocol):
         self._break_off(HUNG_UP)
 
     def pause_writing(self) -> None:
-        self._writable = self._loop.create_future()
+        self._writable.clear()
 
     def resume_writing(self) -> None:
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)
-        self._writable = None
+        self._writable.set()
 
     # --- TLS --------------------------------------------------------------------------
 
@@ -309,19 +300,7 @@ class Connection(asyncio.Protocol):
         if self.settings.chunkingremote and not self._reused and attempt.wire is not None:
             whole = chunk_form(attempt.wire)
         try:
-            self._whole_sent = self._session.begin(
-                Transaction(
-                    job.sender,
-                    job.recipients,
-                    attempt.size,
-                    attempt.eight_bit,
-                    job.smtputf8,
-                    job.envid,
-                    job.ret,
-                    job.dsn,
-                ),
-                whole,
-            )
+            self._whole_sent = self._session.begin(attempt.transaction(), whole)
         except PermanentFailure as failure:
             self._over(attempt, (report.unable(self._host, str(failure)),) * len(job.recipients))
 
@@ -330,39 +309,34 @@ class Connection(asyncio.Protocol):
         if attempt is None:
             return
         if attempt.wire is None:
-            self._taken_by = self._loop.time() + SECONDS_TO_TAKE + attempt.size / SLOWEST
-            self._streaming = self._loop.create_task(self._stream(attempt))
+            self._streaming = Streaming(
+                attempt.job.body, attempt.size, self._writable, self._send_piece, self._streamed
+            )
             return
         self._session.send_whole(attempt.wire)
         self._whole_sent = True
 
-    async def _stream(self, attempt: Attempt) -> None:
-        """A large body: read in a thread, written as the peer takes it."""
-        chunks = iter(attempt.job.body.chunks())
-        try:
-            while True:
-                chunk = await self._loop.run_in_executor(None, next, chunks, b"")
-                if self._attempt is not attempt:
-                    return
-                if not chunk:
-                    break
-                self._session.send_body(chunk)
-                self._flush()
-                if self._writable is not None:
-                    await self._writable
-        except (OSError, OpenqmailError):
-            if self._attempt is attempt:
-                self._attempt = None
-                attempt.finish_all(report.UNREADABLE)
-                self._fail()
+    def _send_piece(self, piece: bytes) -> None:
+        self._session.send_body(piece)
+        self._flush()
+
+    def _streamed(self, whole: bool) -> None:
+        """All of the large body has been sent that can be read."""
+        attempt = self._attempt
+        if not whole and attempt is not None:
+            self._attempt = None
+            attempt.finish_all(report.UNREADABLE)
+            self._fail()
             return
-        finally:
-            _close(chunks)
         self._streaming = None
-        self._taken_by = inf
         self._session.end_body()
         self._whole_sent = True
         self._flush()
+
+    @property
+    def _taken_by(self) -> float:
+        """When the peer has to have taken what it is sent just now."""
+        return inf if self._streaming is None else self._streaming.until
 
     def _finished(self, event: Finished) -> None:
         attempt = self._attempt
@@ -428,14 +402,16 @@ class Connection(asyncio.Protocol):
             return
         before = self.state
         attempt, self._attempt = self._attempt, None
-        if self._streaming is not None and self._streaming is not asyncio.current_task():
-            self._streaming.cancel()
+        taken_by = self._taken_by
+        if self._streaming is not None:
+            self._streaming.stop()
+            self._streaming = None  # or each would keep the other, until the garbage is collected
         self._leave_behind(polite=stage == "quit")
         if attempt is None:
             return
         if self._loop.time() >= attempt.until and stage in _BEFORE_THE_MESSAGE and not self._whole_sent:
             died = report.too_slow(self._host)
-        elif self._loop.time() >= self._taken_by:
+        elif self._loop.time() >= taken_by:
             died = report.taken_too_slowly(self._host)
         else:
             died = report.died(self._host, stage, whole_message_sent=self._whole_sent)
@@ -463,11 +439,3 @@ class Connection(asyncio.Protocol):
         else:
             self._wire.abort()
         self._owner.gone(self)
-
-
-def _close(chunks: Iterator[bytes]) -> None:
-    """Let a generator give its file back now, unless a thread is still in it: then it does so later."""
-    close = getattr(chunks, "close", None)
-    if close is not None:
-        with contextlib.suppress(ValueError):
-            close()

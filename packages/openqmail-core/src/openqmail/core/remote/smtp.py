@@ -15,7 +15,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from openqmail.core.control.settings import Settings
-from openqmail.core.log import Alert, Log
+from openqmail.core.log import Alert, Log, Seldom
 from openqmail.core.message.lines import Fitness, unfit, wire_form
 from openqmail.core.ports import RemoteJob
 from openqmail.core.remote import report
@@ -50,7 +50,7 @@ class SmtpTransport:
         self._pool: Pool[Connection] = Pool(1, 1)
         self._timer: asyncio.TimerHandle | None = None
         self._closing: Future[None] | None = None
-        self._told: dict[str, float] = {}
+        self._seldom = Seldom(ALERT_AGAIN_SECONDS)
         self.connected = 0
         self._size_pool()
 
@@ -74,7 +74,7 @@ class SmtpTransport:
 
     def reconfigure(self, settings: Settings) -> None:
         self._settings = settings
-        self._told.clear()
+        self._seldom = Seldom(ALERT_AGAIN_SECONDS)
         for connection in self._pool.empty():
             connection.leave()
         self._size_pool()
@@ -188,10 +188,8 @@ class SmtpTransport:
             raise
 
     def _tell(self, failure: NotBound, source: Source) -> None:
-        now = asyncio.get_running_loop().time()
-        if now < self._told.get(failure.address, now):
+        if not self._seldom.may_say(failure.address, asyncio.get_running_loop().time()):
             return
-        self._told[failure.address] = now + ALERT_AGAIN_SECONDS
         self._log(
             Alert(
                 f"{source.place}: {failure.address} cannot be bound ({failure.reason}), so mail that goes "

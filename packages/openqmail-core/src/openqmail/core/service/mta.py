@@ -15,12 +15,10 @@ from contextlib import suppress
 
 from openqmail.core.__about__ import __version__
 from openqmail.core.control.home import Home
-from openqmail.core.control.logins import Logins
 from openqmail.core.control.reader import read_settings
 from openqmail.core.control.settings import Listener, Settings
-from openqmail.core.control.smtpauth import path_of
 from openqmail.core.dns import Resolver
-from openqmail.core.gate import Authentication, BackEnds, Guard, LocalGate, limits_of
+from openqmail.core.gate import Gatehouse
 from openqmail.core.hooks import load_chain
 from openqmail.core.local import LocalDeliveries
 from openqmail.core.log import Alert, Exiting, Log, Notice
@@ -77,13 +75,7 @@ class Mta:
         self._tls = ServerTls.load(home.control, settings.me, settings.tlsserverciphers)
         self._watch = Watch(home.control, time.monotonic())
         self._checks = DirectChecks(home, settings)
-        self._back_ends = BackEnds(
-            Logins(path_of(home)), self._checks, lambda sentence: self._log(Alert(sentence))
-        )
-        self._back_ends.reconfigure(settings)
-        self._guard = Guard(settings.authfailures)
-        self._authentication = Authentication(self._back_ends, self._guard, clock, log)
-        self._gate = LocalGate(limits_of(settings), authentication=self._authentication)
+        self._gatehouse = Gatehouse(home, settings, self._checks, clock, log)
         self._local = LocalDeliveries(home, settings, disk, clock)
         self._remote = Remote(
             settings,
@@ -106,7 +98,7 @@ class Mta:
         mutex = SendMutex(os.fsencode(self._home.queue))
         try:
             found = self._queueing.start()
-            await self._authentication.start()
+            await self._gatehouse.start()
             self._bound = bind(self._settings.listen, {})
             await self._admin.serve(bind_local(self._home, "admin", 0o600))
             await self._listeners.serve(self._bound, bind_local(self._home, "submit", 0o600))
@@ -195,10 +187,8 @@ class Mta:
             self._settings, self._hooks, self._tls = before, hooks, tls
             raise
         self._bound = bound
-        self._gate.reconfigure(limits_of(self._settings))
-        self._guard.reconfigure(self._settings.authfailures)
         self._checks.reconfigure(self._settings)
-        self._back_ends.reconfigure(self._settings)
+        self._gatehouse.reconfigure(self._settings)
         self._local.reconfigure(self._settings)
         self._remote.reconfigure(self._settings, outbound, keys)
         self._queueing.reconfigure(self._settings)
@@ -221,7 +211,7 @@ class Mta:
             self._queueing.sender.stop(abandon=True)
             self._log(Notice("ending with work under way: it will be tried again after the next start"))
         self._listeners.abort()
-        await self._authentication.close()
+        await self._gatehouse.close()
         await self._programs.close()
         await self._remote.close()
         await self._local.close()
@@ -242,7 +232,7 @@ class Mta:
             listener=listener,
             settings=self._settings,
             submission=self._queueing.sender,
-            gate=self._gate,
+            gate=self._gatehouse.gate,
             hooks=self._hooks,
             log=self._log,
             clock=self._clock,

@@ -236,9 +236,8 @@ class Handover:
         return True
 
     def _submit(self, incoming: Incoming, envelope: Envelope, body: bytes | LargeBody) -> None:
-        submit = self._context.submission.submit
         hold = self._hooks.hold if self._hooks is not None else ""
-        future = submit(envelope, body, hold) if hold else submit(envelope, body)
+        future = self._context.submission.submit(envelope, body, hold)
         future.add_done_callback(partial(self._submitted, incoming, envelope))
 
     def _submitted(self, incoming: Incoming, envelope: Envelope, done: Future[MessageId]) -> None:

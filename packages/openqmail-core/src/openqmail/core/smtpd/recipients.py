@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from openqmail.core.control.routing import route
 from openqmail.core.control.settings import Settings
-from openqmail.core.log import Log, Warn
+from openqmail.core.log import Log, Seldom, Warn
 from openqmail.core.log.escaping import escape
 from openqmail.core.ports import RecipientCheck, Told
 from openqmail.core.values import Outcome, Reply, Result
@@ -54,8 +54,7 @@ class Recipients:
         self._foreseen: dict[bytes, tuple[float, Result | None]] = {}
         """What was told along with others and nobody has asked for yet."""
         self._waiting: dict[bytes, Verdict] = {}
-        self._logged: dict[bytes, float] = {}
-        """Why mail was put off, as the log has been told, and until when it is not told again."""
+        self._seldom = Seldom(FRESH)
 
     def check(self, recipient: bytes, ahead: "Callable[[], Iterable[bytes]]" = tuple) -> Verdict:
         """The reply that refuses `recipient`, as it stands in the envelope; None when it is to be
@@ -139,10 +138,8 @@ class Recipients:
 
     def _tell(self, address: bytes, why: bytes) -> None:
         """The log: of one address for each reason in some seconds; one user may have any number of them."""
-        if self._clock.monotonic() < self._logged.get(why, 0.0):
-            return
-        _keep(self._logged, why, self._soon())
-        self._log(Warn(f"mail for {escape(address).decode()} is put off: {escape(why).decode()}"))
+        if self._seldom.may_say(why, self._clock.monotonic()):
+            self._log(Warn(f"mail for {escape(address).decode()} is put off: {escape(why).decode()}"))
 
 
 def _keep(known: dict[bytes, T], name: bytes, value: T) -> None:

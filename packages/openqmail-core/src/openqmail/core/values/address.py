@@ -19,6 +19,14 @@ DOT_STRING = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~
 MAX_ADDRESS = 899
 """Octets in an address, as in qmail-smtpd; RFC 5321 asks for 64 + 1 + 255 at least."""
 
+MOST_QUEUED = 1000
+"""Octets in an address in the queue: readers of qmail's files allow some more."""
+
+
+def may_be_queued(address: bytes) -> bool:
+    """Whether the queue's files hold it, where a NUL or a line end would end it."""
+    return len(address) <= MOST_QUEUED and b"\0" not in address and b"\n" not in address
+
 
 def suffixes(domain: bytes) -> Iterator[bytes]:
     """`.b.c`, then `.c`, of `a.b.c`: how control files name what lies below a domain."""

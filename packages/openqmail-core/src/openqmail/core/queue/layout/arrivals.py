@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from openqmail.core.log import Seldom
 from openqmail.core.queue.layout.forms import (
     Extra,
     Listed,
@@ -28,9 +29,6 @@ from openqmail.core.world import Clock, Disk
 
 TELL_AGAIN = 3600.0
 """Seconds until it is told again that a file cannot be taken in."""
-
-TOLD = 1000
-"""Files that are remembered for that."""
 
 BATCH = 256
 """Messages that are taken in at once."""
@@ -80,7 +78,7 @@ class Arrivals:
         self._route = route
         self._report = report
         self._entropy = entropy
-        self._told: dict[bytes, float] = {}
+        self._seldom = Seldom(TELL_AGAIN)
         self._sorted: list[Arrived] = []
         """Their files are durable; `intd` and `todo` may not be gone yet."""
 
@@ -178,11 +176,7 @@ class Arrivals:
 
     def _complain(self, path: bytes, what: str, remedy: str = "look at it and remove it") -> None:
         """Not too often: it is looked at again each time."""
-        now = self._clock.monotonic()
-        if now >= self._told.get(path, float("-inf")) + TELL_AGAIN:
-            if len(self._told) >= TOLD:
-                self._told.clear()
-            self._told[path] = now
+        if self._seldom.may_say(path, self._clock.monotonic()):
             self._report(f"{os.fsdecode(path)} {what}; it is left alone, {remedy}")
 
     # --- litter -------------------------------------------------------------------------------

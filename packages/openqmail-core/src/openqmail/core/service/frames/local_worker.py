@@ -13,7 +13,6 @@ from math import inf
 from typing import Protocol
 
 from openqmail.core.ports import Forward, LocalJob, LocalReport, Told, Written
-from openqmail.core.service.frames.addresses import cannot_be
 from openqmail.core.service.frames.bodies import pack
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
@@ -28,6 +27,7 @@ from openqmail.core.service.frames.results import (
 )
 from openqmail.core.service.frames.spawning import Spawner
 from openqmail.core.values import MOST_WHY, OpenqmailError, Result
+from openqmail.core.values.address import may_be_queued
 
 Answer = Future[LocalReport]
 Verdict = Future[Told]
@@ -252,7 +252,7 @@ def _can_be(message: Report) -> bool:
     if message.forward is None:
         return True
     sender, recipients, _ = message.forward
-    return message.outcome == "K" and bool(recipients) and not any(map(cannot_be, (sender, *recipients)))
+    return message.outcome == "K" and bool(recipients) and all(map(may_be_queued, (sender, *recipients)))
 
 
 def tell(verdict: Verdict, told: Told) -> None:

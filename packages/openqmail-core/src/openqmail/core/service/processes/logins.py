@@ -15,7 +15,7 @@ from openqmail.core.control import enrolment
 from openqmail.core.control.home import Home
 from openqmail.core.control.settings import Settings
 from openqmail.core.control.smtpauth import Rehash
-from openqmail.core.log import Alert, LogWriter
+from openqmail.core.log import Alert, LogWriter, Seldom
 from openqmail.core.service import checking
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.frames.codec import FrameError
@@ -43,7 +43,7 @@ class LoginChecks:
         """Pids of those that nobody waits for any more."""
         self._strengthening = 0
         """The pid of the child that does it."""
-        self._tell = 0.0
+        self._seldom = Seldom(TELL_AGAIN)
 
     def serve(self, connection: socket.socket) -> None:
         self._channels.append(BlockingChannel(connection, ToSpawner, descriptors=False, largest=LARGEST))
@@ -148,7 +148,5 @@ class LoginChecks:
         self._killed.add(pid)
 
     def _alert(self, sentence: str) -> None:
-        now = time.monotonic()
-        if now >= self._tell:
-            self._tell = now + TELL_AGAIN
+        if self._seldom.may_say(sentence, time.monotonic()):
             LogWriter(2, SystemClock(), form=self._settings.logformat)(Alert(sentence))

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 from openqmail.core.ports import LargeBody, Submission
-from openqmail.core.service.frames.addresses import cannot_be
 from openqmail.core.service.frames.bodies import pack
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
@@ -33,6 +32,7 @@ from openqmail.core.service.frames.submission.messages import (
     Wrote,
 )
 from openqmail.core.values import Body, Envelope, MessageId, OpenqmailError, TemporaryFailure
+from openqmail.core.values.address import may_be_queued
 
 MOST = 16 << 20
 """Bytes of bodies that wait for the disk, beyond which no more is read."""
@@ -179,12 +179,11 @@ class _Talk:
 
     def _submit(self, id: int, envelope: Envelope, body: bytes | LargeBody, size: int, hold: str) -> None:
         # A front end checks what strangers say; should one be a stranger's now, the queue's files hold.
-        if any(map(cannot_be, (envelope.sender, *[one.address for one in envelope.recipients]))):
+        if not all(map(may_be_queued, (envelope.sender, *[one.address for one in envelope.recipients]))):
             raise FrameError("an address with a NUL or a line end, or longer than any is")
         self.owed += 1
         self._server.hold(size)
-        submit = self._server.submission.submit
-        answer = submit(envelope, body, hold) if hold else submit(envelope, body)
+        answer = self._server.submission.submit(envelope, body, hold)
         answer.add_done_callback(partial(self._answered, id, size))
 
     def _answered(self, id: int, size: int, done: "Future[MessageId]") -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 
 from openqmail.core.service.frames.codec import understand
-from openqmail.core.service.frames.exchanges import FromGate, ToGate
+from openqmail.core.service.frames.gate.exchanges import FromGate, ToGate
 
 Some = Annotated[int, msgspec.Meta(ge=1)]
 
