@@ -139,6 +139,8 @@ def check(home: Home) -> Findings:
     warnings += submitting.doubtful(values, {problem.file for problem in problems})
     if not problems_of_logins:
         warnings += submitting.of_nobody(values, logins)
+        certificate = os.path.lexists(os.path.join(home.control, "servercert.pem"))
+        warnings += submitting.without_users(values, logins, certificate)
     routes = values.get("smtproutes")
     if isinstance(routes, dict):
         relays = {host for route in routes.values() for host in route.hosts}
