@@ -21,7 +21,7 @@ from openqmail.core.control.pem import IMPLICIT, PEM, no_certificate
 from openqmail.core.control.rules import Rules
 from openqmail.core.control.settings import METRICS_LIBRARY, Listener, Settings
 from openqmail.core.control.tcprules import without_effect
-from openqmail.core.control.text import SIZE, ControlText, nearest
+from openqmail.core.control.text import SIZE, ControlText, nearest, shown
 from openqmail.core.tls import ServerTls
 from openqmail.core.values import ControlError, OpenqmailError, TemporaryFailure
 
@@ -102,6 +102,26 @@ def all_definitions() -> tuple[Definition, ...]:
                 raise OpenqmailError(f"the add-on '{name}' registers something that is no control file")
             found.append(definition)
     return tuple(found)
+
+
+_OF_USERS = {
+    "smtpauth": "who may log in is told by 'openqmail user list'",
+    "assign": "who gets mail is told by 'openqmail mailbox list'",
+}
+"""What may be looked for among the control files, and is none."""
+
+
+def definition_of(name: str) -> Definition:
+    """That of a control file.  Raises OpenqmailError, which tells the name that may be meant."""
+    known = {definition.name: definition for definition in all_definitions()}
+    plain = name.removeprefix("control/")
+    if plain in known:
+        return known[plain]
+    if plain in _OF_USERS:
+        raise OpenqmailError(f"'{plain}' is in the folder users; {_OF_USERS[plain]}")
+    near = nearest(plain, [*known, *(one.folder for one in PEM)], 0.6)
+    hint = f"did you mean {near}?" if near else "see 'openqmail control list'"
+    raise OpenqmailError(f"there is no control file '{shown(name)}'; {hint}")
 
 
 def content(home: Home, name: str) -> bytes | None:
@@ -295,13 +315,13 @@ def _mistaken_names(home: Home, definitions: Iterable[Definition]) -> Iterable[C
     for name in names:
         if name in known or name.startswith(".") or name.endswith("~"):
             continue
-        shown = name.encode("ascii", "backslashreplace").decode()
+        told = name.encode("ascii", "backslashreplace").decode()
         if name in family:
-            yield ControlError(f"control/{shown}", 0, f"is {family[name]}'s; it has no effect here yet")
+            yield ControlError(f"control/{told}", 0, f"is {family[name]}'s; it has no effect here yet")
             continue
         near = nearest(name, known, 0.7)
         hint = f"did you mean {near}?" if near else "remove it, or see 'openqmail control list'"
-        yield ControlError(f"control/{shown}", 0, f"is not a control file and has no effect; {hint}")
+        yield ControlError(f"control/{told}", 0, f"is not a control file and has no effect; {hint}")
 
 
 def _names_without_effect(home: Home) -> Iterable[ControlError]:
