@@ -37,14 +37,15 @@ class Guard:
             return self._pairs.locked(pair, now)
         return self._networks.locked(network, now) or (bool(login) and self._logins.locked(login, now))
 
-    def failed(self, address: str, login: bytes, now: float) -> float:
-        """How many seconds to keep the answer back."""
+    def failed(self, address: str, login: bytes, now: float, again: bool = False) -> float:
+        """How many seconds to keep the answer back.  `again`: it is counted already."""
+        count = Lockouts.failures if again else Lockouts.failed
         network = network_of(address)
         pair = _pair(login, network)
         if pair in self._at_home:
-            return pause(self._pairs.failed(pair, now))
-        by_login = self._logins.failed(login, now) if login else 0
-        return pause(max(self._networks.failed(network, now), by_login // LENIENT))
+            return pause(count(self._pairs, pair, now))
+        by_login = count(self._logins, login, now) if login else 0
+        return pause(max(count(self._networks, network, now), by_login // LENIENT))
 
     def succeeded(self, address: str, login: bytes) -> None:
         pair = _pair(login, network_of(address))

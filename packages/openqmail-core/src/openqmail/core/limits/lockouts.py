@@ -38,9 +38,13 @@ class Lockouts:
         self._forget(now)
         return count
 
-    def locked(self, key: bytes, now: float) -> bool:
+    def failures(self, key: bytes, now: float) -> int:
+        """How often it has failed, of what counts still."""
         count, until = self._failed.get(key, (0, 0.0))
-        return 0 < self._limit <= count and now < until
+        return count if now < until else 0
+
+    def locked(self, key: bytes, now: float) -> bool:
+        return 0 < self._limit <= self.failures(key, now)
 
     def forgive(self, key: bytes) -> None:
         """What it did counts no more."""
