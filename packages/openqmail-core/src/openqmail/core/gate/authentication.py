@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from openqmail.core.gate.back_ends import BackEnds
-from openqmail.core.gate.guard import Guard
+from openqmail.core.gate.guard import Guard, compared
 from openqmail.core.gate.guesses import Guesses
 from openqmail.core.limits import network_of
 from openqmail.core.log import AuthAccepted, AuthRefused, Log
@@ -41,7 +41,6 @@ from openqmail.core.sasl import (
     Secrets,
     Server,
     Step,
-    prepared,
     server_mechanism,
 )
 from openqmail.core.world import Clock
@@ -283,8 +282,7 @@ class _Attempt:
 
     @property
     def _name(self) -> bytes:
-        """The login as it compares."""
-        return prepared(self._login).lower()
+        return compared(self._login)
 
     @property
     def _now(self) -> float:

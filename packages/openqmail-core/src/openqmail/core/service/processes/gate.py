@@ -7,8 +7,10 @@ from openqmail.core.control.reader import read_settings
 from openqmail.core.control.smtpauth import path_of
 from openqmail.core.gate import Authentication, BackEnds, Guard, LocalGate, limits_of
 from openqmail.core.service.frames.gate import GateServer
+from openqmail.core.service.frames.lockouts import LockoutsServer
 from openqmail.core.service.frames.logins import LoginChecksClient
 from openqmail.core.service.processes.process import Process
+from openqmail.core.service.processes.tallies import LoginTally
 from openqmail.core.values import OpenqmailError
 
 TELL_AGAIN = 60.0
@@ -21,9 +23,10 @@ async def serve(process: Process) -> int:
     back_ends = BackEnds(Logins(path_of(process.home)), checks, _Seldom(process))
     back_ends.reconfigure(process.settings)
     guard = Guard(process.settings.authfailures)
-    authentication = Authentication(back_ends, guard, process.clock, process.log)
+    tally = LoginTally(process.log)
+    authentication = Authentication(back_ends, guard, process.clock, tally)
     gate = LocalGate(limits_of(process.settings), authentication=authentication)
-    server = GateServer(gate)
+    server, lockouts = GateServer(gate), LockoutsServer(gate)
     authentication.changed = server.tell_mechanisms
 
     def reload() -> None:
@@ -36,14 +39,20 @@ async def serve(process: Process) -> int:
         guard.reconfigure(settings.authfailures)
         back_ends.reconfigure(settings)
         server.tell_mechanisms()
+        process.settings = settings
         process.log.form = settings.logformat
 
     process.reload = reload
-    process.peers |= {"gate": server.serve, "logins": checks.attach}
+    process.peers |= {"gate": server.serve, "logins": checks.attach, "lockouts": lockouts.serve}
+    process.figures = lambda: {
+        **tally.figures(),
+        "lockouts": guard.counts(process.clock.monotonic()),
+    }
     await authentication.start()
     process.ready()
     await process.leave()
     server.close()
+    lockouts.close()
     checks.close()
     await authentication.close()
     return 0
