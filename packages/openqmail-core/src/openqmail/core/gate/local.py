@@ -6,6 +6,7 @@ back, nor for a key that has spent nothing lately, so names of clients do not ad
 """
 
 import asyncio
+import heapq
 from asyncio import Future
 from collections.abc import Mapping, Sequence
 
@@ -93,7 +94,8 @@ class LocalGate:
         if self._authentication is None:
             return LockedNow(())
         found = list(self._authentication.guard.all_locked(self._clock.monotonic()))
-        return LockedNow(tuple(found[-TOLD:]), max(0, len(found) - TOLD))
+        latest = heapq.nlargest(TOLD, found, key=lambda one: one.seconds)
+        return LockedNow(tuple(latest), len(found) - len(latest))
 
     def lift(self, names: Sequence[str]) -> tuple[int, ...]:
         """What `LockoutAdmin.unlock` answers, without waiting."""
