@@ -97,6 +97,12 @@ class LocalGate:
         latest = heapq.nlargest(TOLD, found, key=lambda one: one.seconds)
         return LockedNow(tuple(latest), len(found) - len(latest))
 
+    def lockouts(self) -> tuple[int, int, int]:
+        """How many there are, as `Guard.counts` has them."""
+        if self._authentication is None:
+            return 0, 0, 0
+        return self._authentication.guard.counts(self._clock.monotonic())
+
     def lift(self, names: Sequence[str]) -> tuple[int, ...]:
         """What `LockoutAdmin.unlock` answers, without waiting."""
         if self._authentication is None:

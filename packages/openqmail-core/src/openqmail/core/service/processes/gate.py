@@ -44,10 +44,7 @@ async def serve(process: Process) -> int:
 
     process.reload = reload
     process.peers |= {"gate": server.serve, "logins": checks.attach, "lockouts": lockouts.serve}
-    process.figures = lambda: {
-        **tally.figures(),
-        "lockouts": guard.counts(process.clock.monotonic()),
-    }
+    process.figures = lambda: {**tally.figures(), "lockouts": gate.lockouts()}
     await authentication.start()
     process.ready()
     await process.leave()
