@@ -1,4 +1,4 @@
-"""`status` and `queue`: against a socket that answers as a service does, and with none at all."""
+"""`status`, `queue` and lock-outs: against a socket that answers as a service does, and with none at all."""
 
 import asyncio
 import json
@@ -290,3 +290,56 @@ def test_an_upgrade_to_another_program_than_the_one_that_asks_is_no_success(
     (different,) = differs.values()
     assert different in ran.err and f"{__version__} in {FOLDER}" in ran.err
     assert "stop it and start it" in ran.err
+
+
+LOCKED = {
+    "ok": True,
+    "locked": [
+        {"network": "192.0.2.0/24", "login": "", "failures": 12, "seconds": 841},
+        {"network": "", "login": "bob\x1b[2J", "failures": 100, "seconds": 59},
+        {"network": "2001:db8::/64", "login": "alice", "failures": 10, "seconds": 60},
+    ],
+    "more": 4,
+}
+
+
+def test_who_is_locked_out_is_told(run: Run, made: Path) -> None:
+    with answering(made, {"locked": line(LOCKED)}):
+        assert run("--home", made, "user", "locked").out.splitlines() == [
+            "network 192.0.2.0/24: 12 failures, 15 min left",
+            "login bob?[2J, where it never was before: 100 failures, 1 min left",
+            "login alice, network 2001:db8::/64: 10 failures, 1 min left",
+            "and 4 more",
+        ]
+        ran = run("--home", made, "user", "locked", "--json")
+        assert [json.loads(one) for one in ran.out.splitlines()] == LOCKED["locked"]
+    with answering(made, {"locked": line({"ok": True, "locked": [], "more": 0})}):
+        assert run("--home", made, "user", "locked") == (0, "nobody is locked out\n", "")
+        assert run("--home", made, "user", "locked", "--json") == (0, "", "")
+
+
+def test_who_is_unlocked_is_told_and_who_was_not_locked(run: Run, made: Path) -> None:
+    with answering(made, {"unlock": line({"ok": True, "lifted": [2, 0]})}) as asked:
+        ran = run("--home", made, "user", "unlock", "alice", "192.0.2.9")
+        assert ran == (
+            0,
+            "alice may try again\n",
+            "openqmail: '192.0.2.9' is not locked out; see 'openqmail user locked'\n",
+        )
+        assert asked == [{"v": 1, "ask": "unlock", "names": ["alice", "192.0.2.9"]}]
+    with answering(made, {"unlock": line({"ok": True, "lifted": [0]})}):
+        assert run("--home", made, "user", "unlock", "alice").code == 1
+
+
+@pytest.mark.parametrize("answer", [b'{"ok":true}\n', b'{"ok":true,"locked":[1],"lifted":["x"]}\n', b""])
+def test_lock_outs_of_a_service_that_is_not_understood_are_put_off(
+    run: Run, made: Path, answer: bytes
+) -> None:
+    with answering(made, {"locked": answer, "unlock": answer}):
+        assert run("--home", made, "user", "locked").code == 111
+        assert run("--home", made, "user", "unlock", "alice").code == 111
+
+
+def test_lock_outs_are_those_of_a_running_service(run: Run, made: Path) -> None:
+    ran = run("--home", made, "user", "locked")
+    assert ran.code and "the service is stopped" in ran.err

@@ -88,6 +88,30 @@ def test_senders_of_a_login_that_nobody_has_are_warned_of(home: Home) -> None:
     assert told(home, "senders") == [], "the program may know them"
 
 
+def test_a_service_for_people_is_warned_of_where_nobody_can_log_in(home: Home) -> None:
+    (warning,) = told(home, "listen")
+    assert "has submission, for who has logged in, and nobody can" in warning
+    assert "openqmail user add" in warning and "control/checkpassword" in warning
+    write(home, "checkpassword", "/bin/true /bin/true\n")
+    (warning,) = told(home, "listen")
+    assert "without control/servercert.pem" in warning and "openqmail tls selfsign" in warning
+    write(home, "authplain", "1\n")
+    assert told(home, "listen") == []
+    (Path(home.control) / "checkpassword").unlink()
+    Path(home.users, "smtpauth").write_text("alice:secret\n")
+    assert told(home, "listen") == []
+
+
+def test_a_service_for_people_that_others_may_use_too_is_not_warned_of(home: Home) -> None:
+    write(home, "submissionauth", "0\n")
+    assert told(home, "listen") == []
+
+
+def test_without_a_service_for_people_nobody_need_have_a_login(home: Home) -> None:
+    write(home, "listen", "smtp 127.0.0.1:25\n")
+    assert told(home, "listen") == []
+
+
 @pytest.mark.parametrize("folder", ["certs", "tlshosts"])
 def test_certificates_of_a_name_that_is_not_read_are_warned_of(home: Home, folder: str) -> None:
     (Path(home.control) / folder).mkdir()

@@ -77,6 +77,16 @@ def test_zero_locks_nobody_and_slows_all_the_same():
     assert not guard.locked(HERE, b"a", 0)
 
 
+@pytest.mark.parametrize("at_home", [False, True])
+def test_what_is_counted_already_is_kept_back_as_long_and_locks_nobody(at_home):
+    guard = Guard(3)
+    if at_home:
+        guard.succeeded(HERE, b"a")
+    assert [guard.failed(HERE, b"a", 0) for _ in range(2)] == [0.5, 1]
+    assert [guard.failed(HERE, b"a", 0, again=True) for _ in range(5)] == [1] * 5
+    assert not guard.locked(HERE, b"a", 0)
+
+
 def test_only_so_many_are_remembered(monkeypatch):
     monkeypatch.setattr("openqmail.core.gate.guard.AT_HOME", 2)
     guard = Guard(1)

@@ -133,6 +133,62 @@ def test_both_who_ask_are_counted_together_and_the_right_password_does_not_help_
     run(story)
 
 
+def test_one_wrong_password_by_each_mechanism_in_turn_is_one_failure(doors):
+    """As Python's smtplib says it."""
+
+    async def story():
+        async with doors(failures=2) as (_, port, _):
+            for mechanism in (b"CRAM-MD5", b"PLAIN", b"LOGIN"):
+                assert await attempt(port, mechanism, CRAM, b"guess") == WRONG
+            assert await attempt(port, b"PLAIN", CRAM, b"guess") == WRONG  # by the same once more
+            assert await attempt(port, b"PLAIN", CRAM, CRAM_PASSWORD) == LOCKED
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    "guesses",
+    [
+        [(b"PLAIN", b"guess", 1), (b"PLAIN", b"guess", 1)],
+        [(b"PLAIN", b"guess", 1), (b"LOGIN", b"another", 1)],
+        [(b"CRAM-MD5", b"guess", 1), (b"PLAIN", b"another", 1)],
+        [(b"CRAM-MD5", b"guess", 1), (b"PLAIN", b"guess", 2)],
+        [(b"SCRAM-SHA-256", b"guess", 1), (b"PLAIN", b"guess", 1)],
+    ],
+)
+def test_whoever_guesses_twice_has_failed_twice(doors, guesses):
+    async def story():
+        async with doors(failures=2) as (_, port, _):
+            for mechanism, password, connection in guesses:
+                client = SaslClient(CLIENT.address, connection, CLIENT.service)
+                assert await attempt(port, mechanism, CRAM, password, client) == WRONG
+            assert await attempt(port, b"PLAIN", CRAM, CRAM_PASSWORD) == LOCKED
+
+    run(story)
+
+
+def test_the_guess_of_another_login_is_another(doors):
+    async def story():
+        async with doors(failures=2) as (_, port, _):
+            assert await attempt(port, b"PLAIN", CRAM, b"guess") == WRONG
+            assert await attempt(port, b"LOGIN", ALICE, b"guess") == WRONG
+            assert await plain(port) == LOCKED
+
+    run(story)
+
+
+def test_of_very_many_guesses_only_the_latest_are_remembered(doors, monkeypatch):
+    monkeypatch.setattr("openqmail.core.gate.guesses.MOST", 2)
+
+    async def story():
+        async with doors(failures=100) as (real, port, _):
+            for login in (b"a", b"b", b"c"):
+                await attempt(port, b"PLAIN", login, b"guess")
+            assert len(real.made.guesses._last) == 2
+
+    run(story)
+
+
 def test_a_login_is_the_same_for_lock_outs_however_it_is_spelled(doors):
     """Fullwidth letters and capitals: as many failures from many networks as one spelling may have."""
     spellings = [b"alice", b"ALICE", b"aLiCe", "\uff41lice".encode(), "al\u00adice".encode()]

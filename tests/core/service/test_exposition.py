@@ -15,7 +15,7 @@ def filled(grows: bool) -> dict[str, tuple[int, ...]]:
     """1, 2, 3, … for each role."""
     return {
         role: tuple(range(1, 1 + sum(each.places for each in figures.of(role, grows=grows))))
-        for role in ("send", "smtpd", "remote")
+        for role in ("send", "smtpd", "gate", "remote")
     }
 
 

@@ -2,24 +2,41 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openqmail.core.log import MemoryLog, SmtpdAccepted, SmtpdSession, SubmitRefused
+from openqmail.core.log import (
+    AuthAccepted,
+    AuthRefused,
+    MemoryLog,
+    RemoteTls,
+    RemoteTlsFailed,
+    SmtpdAccepted,
+    SmtpdSession,
+    SmtpdTlsFailed,
+    SubmitRefused,
+)
+from openqmail.core.ports import Denial
 from openqmail.core.send.tally import BOUNDS, Tally
 from openqmail.core.service import figures
 from openqmail.core.service.figures import FIGURES, SUPERVISED, Counts, numbers_of, sums
 from openqmail.core.service.processes.receptions import Receptions
+from openqmail.core.service.processes.tallies import LoginTally, TlsTally
 from openqmail.core.smtpd.record import ENDS
 
 ROLES = sorted({each.role for each in FIGURES})
-REMOTE = ("remote_connections_open", "remote_connections_total")
 
 
 def of_remote(open_: int, made: int) -> dict[str, tuple[int, ...]]:
-    return {"remote_connections_open": (open_,), "remote_connections_total": (made,)}
+    return {
+        "remote_connections_open": (open_,),
+        "remote_connections_total": (made,),
+        **TlsTally(MemoryLog()).figures(),
+    }
 
 
 def session(end: str) -> SmtpdSession:
@@ -43,10 +60,10 @@ def test_what_grows_is_counted_once_whoever_ends_meanwhile(lives: list[list[int]
 def test_what_is_not_new_is_not_told() -> None:
     counts = Counts("remote")
     told = counts.news(of_remote(1, 5))
-    assert (told.added, told.present) == ((5,), (1,))
+    assert (told.added, told.present) == ((5, 0, 0, 0, 0), (1,))
     assert counts.news(of_remote(1, 5)) is None
     told = counts.news(of_remote(0, 5))
-    assert (told.added, told.present) == ((0,), (0,))
+    assert (told.added, told.present) == ((0, 0, 0, 0, 0), (0,))
 
 
 def test_a_process_that_lies_takes_no_number_beyond_what_can_be_told() -> None:
@@ -95,6 +112,43 @@ def test_a_session_is_counted_by_how_it_ended_and_its_line_is_written() -> None:
     assert found["smtp_received_bytes_total"] == (400,)
     assert found["submissions_total"] == (0, 0, 0, 1)
     assert len(log.events) == 6
+
+
+def test_sessions_under_tls_are_counted_by_version_and_handshakes_that_failed() -> None:
+    receptions = Receptions(MemoryLog())
+    for version in ("TLSv1.3", "TLSv1.3", "TLSv1.2", "TLSv9", None):
+        receptions(msgspec.structs.replace(session("quit"), tls=version))
+    receptions(SmtpdTlsFailed("192.0.2.1", 4000, "smtp", b"", b"no shared cipher"))
+    found = receptions.figures()
+    assert found["smtp_tls_sessions_total"] == (2, 1, 1)
+    assert found["smtp_tls_failures_total"] == (1,)
+
+
+def test_tls_with_other_hosts_is_counted_and_its_lines_are_written() -> None:
+    log = MemoryLog()
+    tally = TlsTally(log)
+    tally(RemoteTls(1, "192.0.2.1", 25, b"mx", "may", "TLSv1.2", "x"))
+    tally(RemoteTlsFailed(1, "192.0.2.1", 25, b"mx", "may", "plain", b"why"))
+    assert tally.figures() == {
+        "remote_tls_connections_total": (0, 1, 0),
+        "remote_tls_failures_total": (1,),
+    }
+    assert len(log.events) == 2
+
+
+@pytest.mark.parametrize("why", get_args(Denial))
+def test_each_login_is_counted_by_what_came_of_it(why: Denial) -> None:
+    log = MemoryLog()
+    tally = LoginTally(log)
+    how = (b"PLAIN", "192.0.2.1", 4000, "smtp", True)
+    tally(AuthAccepted(b"alice", *how))
+    if why != "malformed":  # which is no attempt, and has no line
+        tally(AuthRefused(why, b"alice", *how))
+    counts = dict(zip(figures.ENTRIES, tally.figures()["logins_total"], strict=True))
+    assert {result: count for result, count in counts.items() if count} == (
+        {"accepted": 1} | ({why: 1} if why != "malformed" else {})
+    )
+    assert len(log.events) == sum(counts.values())
 
 
 def test_the_time_in_the_queue_stands_between_its_bounds() -> None:

@@ -9,12 +9,15 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from email.message import EmailMessage
+from functools import partial
 
 import pytest
 
 from openqmail.core.testing import Answer, AsyncMta, Mta, NotArrived, Receiver, Silence, TestingError
-from openqmail.core.values import ControlError
+from openqmail.core.tls import self_signed
+from openqmail.core.values import ControlError, OpenqmailError
 
 TEXT = "Subject: hello\n\nhow are you?\n"
 
@@ -107,10 +110,69 @@ def test_mistakes_are_told_before_anything_is_made(tmp_path, monkeypatch):
         ({"users": []}, "somebody to get mail"),
         ({"users": ["Alice"]}, "small ones: alice"),
         ({"domain": "localhost"}, "localhost.example"),
+        ({"control": {"hoks": "greylist"}}, "no control file 'hoks'; did you mean hooks"),
+        ({"control": {"zzzzzz": "1"}}, "no control file 'zzzzzz'; see 'openqmail control list'"),
+        ({"logins": {"a b": "secret"}}, "'a b' has a login with a colon, a blank"),
+        ({"logins": {"alice": ""}}, "'alice' needs a password"),
     ):
         with pytest.raises(Exception, match=said):
             Mta(**options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_misspelt_control_file_is_told_while_it_runs_too(mta):
+    with pytest.raises(OpenqmailError, match="no control file 'databites'; did you mean databytes"):
+        mta.control("databites", "1000")
+    assert not os.path.exists(os.path.join(mta.home, "control", "databites"))
+
+
+@pytest.fixture(scope="module")
+def certificate():
+    return self_signed("localhost", time.time()).decode()
+
+
+def provider(service, certificate):
+    control = {"listen": f"{service} 127.0.0.1:0", "servercert.pem": certificate, "rules": ""}
+    return Mta(control=control, logins={"shop": "s3cret word"})
+
+
+@pytest.mark.parametrize("service", ["submission", "submissions"])
+def test_mail_is_handed_in_by_tls_and_a_login_where_that_is_asked(service, certificate):
+    with provider(service, certificate) as mta:
+        mta.submit("shop@a.example", "carol@customer.example", TEXT)
+        [mail] = mta.wait_for("carol@customer.example")
+        assert "(TLS" in mail["Received"] and "with ESMTPSA" in mail["Received"]
+        assert any(line.startswith("auth: accepted <shop>") for line in mta.log)
+
+
+def test_only_the_right_password_lets_in_by_every_mechanism(certificate):
+    with provider("submissions", certificate) as mta:
+        for mechanism in ("cram_md5", "plain", "login"):
+            for password in ("another", "s3cret word"):
+                with mta.smtp() as client:
+                    client.ehlo()
+                    client.user, client.password = "shop", password
+                    attempt = partial(client.auth, mechanism.upper().replace("_", "-"))
+                    auth = getattr(client, f"auth_{mechanism}")
+                    if password == "another":
+                        with pytest.raises(smtplib.SMTPAuthenticationError):
+                            attempt(auth, initial_response_ok=mechanism != "cram_md5")
+                    else:
+                        attempt(auth, initial_response_ok=mechanism != "cram_md5")
+        assert "SCRAM-SHA-256" in _offered(mta)
+
+
+def test_without_a_login_a_service_for_people_refuses_at_once(certificate):
+    control = {"listen": "submissions 127.0.0.1:0", "servercert.pem": certificate}
+    with Mta(control=control) as mta, pytest.raises(smtplib.SMTPSenderRefused) as refused:
+        mta.submit("shop@a.example", "carol@customer.example", TEXT)
+    assert refused.value.smtp_code == 530
+
+
+def _offered(mta):
+    with mta.smtp() as client:
+        client.ehlo()
+        return client.esmtp_features["auth"].split()
 
 
 def test_a_bad_control_file_stops_the_start_and_leaves_nothing(tmp_path, monkeypatch):

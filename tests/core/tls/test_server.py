@@ -181,23 +181,6 @@ def test_by_default_every_cipher_is_forward_secret_and_authenticated(tmp_path: P
         assert cipher["name"].startswith(("TLS_", "ECDHE-")) and "NULL" not in cipher["name"]
 
 
-def test_the_version_changes_with_every_file(tmp_path: Path) -> None:
-    seen = {with_certificate(tmp_path).version}
-    assert with_certificate(tmp_path).version in seen
-    seen.add(with_certificate(tmp_path, AUTHORITY.issue(hosts=("a.example",)).pem).version)
-    (tmp_path / "certs").mkdir()
-    for name, content in (
-        ("certs/b.example.pem", OTHER.pem),
-        ("clientca.pem", AUTHORITY.certificate),
-        ("clientcrl.pem", AUTHORITY.revoked()),
-    ):
-        (tmp_path / name).write_bytes(content)
-        found = load(tmp_path)
-        assert found is not None
-        seen.add(found.version)
-    assert len(seen) == 5
-
-
 def test_the_stamp_changes_when_a_file_is_replaced_comes_or_goes(tmp_path: Path) -> None:
     stamps = [stamp(str(tmp_path))]
     with_certificate(tmp_path)

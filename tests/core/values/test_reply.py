@@ -22,7 +22,6 @@ def test_no_text_can_end_a_line_early(lines: list[bytes], enhanced: bytes) -> No
     assert all(line.startswith(b"550") for line in wire.split(b"\r\n")[:-1])
 
 
-def test_positive_and_permanent() -> None:
-    assert Reply(250).positive and not Reply(250).permanent
-    assert not Reply(451).positive and not Reply(451).permanent
+def test_only_5xx_is_permanent() -> None:
     assert Reply(550).permanent
+    assert not Reply(250).permanent and not Reply(451).permanent

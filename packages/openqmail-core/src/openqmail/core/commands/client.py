@@ -16,7 +16,7 @@ import msgspec
 
 from openqmail.core.control.home import Home, check_socket_paths
 from openqmail.core.log.escaping import readable
-from openqmail.core.ports import Acted, DestinationState
+from openqmail.core.ports import Acted, DestinationState, LockedNow
 from openqmail.core.values import OpenqmailError, TemporaryFailure
 
 LINE = 64 * 1024 * 1024
@@ -108,6 +108,30 @@ def act(home: Home, verb: str, numbers: Sequence[int], keys: Sequence[str] = (),
             raise _not_understood(home) from None
         total = Acted(total.done + one.done, total.missed + one.missed, total.later + one.later)
     return total
+
+
+def locked(home: Home) -> LockedNow:
+    """Who may not log in after too many failures."""
+    with _asked(home, {"ask": "locked"}) as answer:
+        line = _line(answer, home)
+    _accepted(line, home)
+    try:
+        return msgspec.json.decode(line, type=LockedNow)
+    except msgspec.ValidationError:
+        raise _not_understood(home) from None
+
+
+def unlock(home: Home, names: Sequence[str]) -> tuple[int, ...]:
+    """Forget the failures of logins and networks; how many lock-outs of each are lifted."""
+    lifted: tuple[int, ...] = ()
+    for some in _batches(names):
+        with _asked(home, {"ask": "unlock", "names": some}) as answer:
+            found = _accepted(_line(answer, home), home)
+        try:
+            lifted += msgspec.convert(found.get("lifted"), tuple[int, ...])
+        except msgspec.ValidationError:
+            raise _not_understood(home) from None
+    return lifted
 
 
 def settle(home: Home) -> NoReturn:

@@ -15,8 +15,7 @@ from openqmail.core.control.definition import Definition
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
 from openqmail.core.control.pem import PEM, PemDefinition, described
-from openqmail.core.control.reader import all_definitions, check, content, read_settings
-from openqmail.core.control.text import nearest, shown
+from openqmail.core.control.reader import all_definitions, check, content, definition_of, read_settings
 from openqmail.core.remote.keys import Keys
 from openqmail.core.values import ControlError, OpenqmailError
 
@@ -45,7 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(home: Home | None, args: argparse.Namespace) -> int:
     pem = described(args.name.removeprefix("control/")) if "name" in args else None
     if args.verb == "explain":
-        print(explained_pem(pem) if pem else explained(_definition(args.name)))
+        print(explained_pem(pem) if pem else explained(definition_of(args.name)))
         return DONE
     if pem is not None:
         raise OpenqmailError(f"control/{pem.name} is not shown; {pem.shown}")
@@ -53,7 +52,7 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
     definitions = all_definitions() if args.verb == "list" else ()
     for group in extensions.GROUPS:  # looked up before root becomes the owner, who may not see them
         extensions.registered(group)
-    wanted = _definition(args.name) if args.verb == "show" else None
+    wanted = definition_of(args.name) if args.verb == "show" else None
     with as_owner(here):
         if wanted is not None:
             sys.stdout.flush()
@@ -92,25 +91,6 @@ def explained_pem(pem: PemDefinition) -> str:
         f"  {pem.explanation}",
     ]
     return "\n".join(lines)
-
-
-_OF_USERS = {
-    "smtpauth": "who may log in is told by 'openqmail user list'",
-    "assign": "who gets mail is told by 'openqmail mailbox list'",
-}
-"""What may be looked for among the control files, and is none."""
-
-
-def _definition(name: str) -> Definition:
-    known = {definition.name: definition for definition in all_definitions()}
-    plain = name.removeprefix("control/")
-    if plain in known:
-        return known[plain]
-    if plain in _OF_USERS:
-        raise OpenqmailError(f"'{plain}' is in the folder users; {_OF_USERS[plain]}")
-    near = nearest(plain, [*known, *(one.folder for one in PEM)], 0.6)
-    hint = f"did you mean {near}?" if near else "see 'openqmail control list'"
-    raise OpenqmailError(f"there is no control file '{shown(name)}'; {hint}")
 
 
 def _text(home: Home, definition: Definition) -> tuple[bytes, bool]:

@@ -2,7 +2,8 @@
 
 A password is asked for on a terminal, twice, or is one line of standard input; it is never an argument,
 which everybody on the host could read.  Written are an argon2id hash and a verifier of SCRAM-SHA-256,
-and with --plain the password itself, without which CRAM-MD5 cannot be.
+and with --plain the password itself, without which CRAM-MD5 cannot be.  Who is locked out after failures is
+known to the running service alone.
 """
 
 import argparse
@@ -12,6 +13,9 @@ import secrets
 import sys
 from collections.abc import Sequence
 
+import msgspec
+
+from openqmail.core.commands import client
 from openqmail.core.commands.command import DONE, NONE, Parser, example, needed
 from openqmail.core.control.enrolment import change
 from openqmail.core.control.hashing import hash_password, load_late
@@ -32,12 +36,12 @@ from openqmail.core.sasl.secret import SALT
 from openqmail.core.sasl.steps import PASSWORD_LENGTH
 from openqmail.core.values import OpenqmailError
 
-help = "add users who may log in, set their passwords, remove or list them"
+help = "add users who may log in, set their passwords, remove or list them; tell and end lock-outs"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     below = parser.add_subparsers(
-        dest="verb", required=True, metavar="add|passwd|del|list", parser_class=Parser
+        dest="verb", required=True, metavar="add|passwd|del|list|locked|unlock", parser_class=Parser
     )
     for verb, text in (
         ("add", "let NAME log in; the password is asked for, or read from standard input"),
@@ -59,6 +63,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("names", nargs="*", metavar="NAME", help="only these")
     listing.add_argument("--json", action="store_true", help="print a JSON object a line")
     example(listing, "openqmail --home mail user list")
+    locked = below.add_parser("locked", help="print whom the running service lets try no more for a while")
+    locked.add_argument("--json", action="store_true", help="print a JSON object a line")
+    example(locked, "openqmail --home mail user locked")
+    unlocking = below.add_parser("unlock", help="let these try again now; their failures are forgotten")
+    unlocking.add_argument("names", nargs="+", metavar="NAME", help="a login, an address or a network")
+    example(unlocking, "openqmail --home mail user unlock alice 192.0.2.0/24")
     example(parser, "openqmail --home mail user add alice")
 
 
@@ -71,6 +81,10 @@ def run(home: Home | None, args: argparse.Namespace) -> int:
     if args.verb == "del":
         with as_owner(here):
             return _delete(here, args.names)
+    if args.verb == "locked":
+        return _locked(here, args.json)
+    if args.verb == "unlock":
+        return _unlock(here, args.names)
     return _set(here, _login(args.name), args.plain, new=args.verb == "add")
 
 
@@ -129,6 +143,36 @@ def _list(entries: Entries, names: Sequence[str], as_json: bool) -> int:
         if key not in entries:
             _say_missing(name)
     return DONE if found or not names else NONE
+
+
+def _locked(home: Home, as_json: bool) -> int:
+    with as_owner(home):
+        found = client.locked(home)
+    for one in found.locked:
+        if as_json:
+            print(msgspec.json.encode(one).decode())
+            continue
+        who = f"login {shown(one.login)}" if one.login else ""
+        where = f"network {shown(one.network)}" if one.network else "where it never was before"
+        minutes = -(-one.seconds // 60)
+        print(f"{', '.join(filter(None, (who, where)))}: {one.failures} failures, {minutes} min left")
+    if found.more and not as_json:
+        print(f"and {found.more} more")
+    if not found.locked and not as_json:
+        print("nobody is locked out")
+    return DONE
+
+
+def _unlock(home: Home, names: Sequence[str]) -> int:
+    with as_owner(home):
+        lifted = client.unlock(home, names)
+    for name, count in zip(names, lifted, strict=True):
+        if count:
+            print(f"{shown(name)} may try again")
+        else:
+            why = f"'{shown(name)}' is not locked out; see 'openqmail user locked'"
+            print(f"openqmail: {why}", file=sys.stderr)
+    return DONE if any(lifted) else NONE
 
 
 def _say_missing(name: str) -> None:

@@ -46,7 +46,7 @@ from openqmail.core.sasl import (
     prepared,
 )
 from openqmail.core.sasl.secret import SALT, Looks
-from openqmail.core.values import ControlError, TemporaryFailure
+from openqmail.core.values import TemporaryFailure
 
 S = TypeVar("S", Hash, ScramVerifier, Plain)
 
@@ -71,14 +71,13 @@ class _State(msgspec.Struct, frozen=True):
 
     version: tuple[int, int, int] | None
     entries: Entries
-    problems: tuple[ControlError, ...]
     dummy: Hash
     key: bytes | None
     looks: Looks
     mechanisms: frozenset[bytes]
 
 
-_NOTHING = _State(None, {}, (), DUMMY, None, {}, frozenset())
+_NOTHING = _State(None, {}, DUMMY, None, {}, frozenset())
 
 
 class Logins:
@@ -99,10 +98,6 @@ class Logins:
     def mechanisms(self) -> frozenset[bytes]:
         """Those that some login can use; none where there is no file.  Raises TemporaryFailure."""
         return self._now().mechanisms
-
-    def problems(self) -> tuple[ControlError, ...]:
-        """What is wrong in the file.  Raises TemporaryFailure."""
-        return self._now().problems
 
     def answer(self, query: Query) -> Judgement:
         """Raises TemporaryFailure where it cannot be told, which is Later for the client."""
@@ -126,7 +121,7 @@ class Logins:
             self._state = _NOTHING
         elif version != self._state.version:
             content = read_smtpauth(self._path)
-            entries, problems = parse_smtpauth(content)
+            entries, _ = parse_smtpauth(content)  # what is wrong is told by `control check`
             every = [one for entry in entries.values() for one in entry.secrets]
             dummy = next((one for one in every if _is_argon2(one)), DUMMY)
             assert isinstance(dummy, Hash)
@@ -134,7 +129,7 @@ class Logins:
                 (one.iterations, len(one.salt)) for one in every if isinstance(one, ScramVerifier)
             )
             key = salt_key(content)
-            self._state = _State(version, entries, tuple(problems), dummy, key, looks, offered(entries))
+            self._state = _State(version, entries, dummy, key, looks, offered(entries))
         return self._state
 
 

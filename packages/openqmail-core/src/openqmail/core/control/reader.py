@@ -21,7 +21,7 @@ from openqmail.core.control.pem import IMPLICIT, PEM, no_certificate
 from openqmail.core.control.rules import Rules
 from openqmail.core.control.settings import METRICS_LIBRARY, Listener, Settings
 from openqmail.core.control.tcprules import without_effect
-from openqmail.core.control.text import SIZE, ControlText, nearest
+from openqmail.core.control.text import SIZE, ControlText, nearest, shown
 from openqmail.core.tls import ServerTls
 from openqmail.core.values import ControlError, OpenqmailError, TemporaryFailure
 
@@ -104,6 +104,26 @@ def all_definitions() -> tuple[Definition, ...]:
     return tuple(found)
 
 
+_OF_USERS = {
+    "smtpauth": "who may log in is told by 'openqmail user list'",
+    "assign": "who gets mail is told by 'openqmail mailbox list'",
+}
+"""What may be looked for among the control files, and is none."""
+
+
+def definition_of(name: str) -> Definition:
+    """That of a control file.  Raises OpenqmailError, which tells the name that may be meant."""
+    known = {definition.name: definition for definition in all_definitions()}
+    plain = name.removeprefix("control/")
+    if plain in known:
+        return known[plain]
+    if plain in _OF_USERS:
+        raise OpenqmailError(f"'{plain}' is in the folder users; {_OF_USERS[plain]}")
+    near = nearest(plain, [*known, *(one.folder for one in PEM)], 0.6)
+    hint = f"did you mean {near}?" if near else "see 'openqmail control list'"
+    raise OpenqmailError(f"there is no control file '{shown(name)}'; {hint}")
+
+
 def content(home: Home, name: str) -> bytes | None:
     """A control file as it is, or None when there is none.  Raises ControlError."""
     file = f"control/{name}"
@@ -139,6 +159,8 @@ def check(home: Home) -> Findings:
     warnings += submitting.doubtful(values, {problem.file for problem in problems})
     if not problems_of_logins:
         warnings += submitting.of_nobody(values, logins)
+        certificate = os.path.lexists(os.path.join(home.control, "servercert.pem"))
+        warnings += submitting.without_users(values, logins, certificate)
     routes = values.get("smtproutes")
     if isinstance(routes, dict):
         relays = {host for route in routes.values() for host in route.hosts}
@@ -293,13 +315,13 @@ def _mistaken_names(home: Home, definitions: Iterable[Definition]) -> Iterable[C
     for name in names:
         if name in known or name.startswith(".") or name.endswith("~"):
             continue
-        shown = name.encode("ascii", "backslashreplace").decode()
+        told = name.encode("ascii", "backslashreplace").decode()
         if name in family:
-            yield ControlError(f"control/{shown}", 0, f"is {family[name]}'s; it has no effect here yet")
+            yield ControlError(f"control/{told}", 0, f"is {family[name]}'s; it has no effect here yet")
             continue
         near = nearest(name, known, 0.7)
         hint = f"did you mean {near}?" if near else "remove it, or see 'openqmail control list'"
-        yield ControlError(f"control/{shown}", 0, f"is not a control file and has no effect; {hint}")
+        yield ControlError(f"control/{told}", 0, f"is not a control file and has no effect; {hint}")
 
 
 def _names_without_effect(home: Home) -> Iterable[ControlError]:

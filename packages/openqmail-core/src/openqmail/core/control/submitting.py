@@ -1,7 +1,7 @@
 """Control files of who logs in, and what a login may send: their parsers and definitions."""
 
 import os
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 
 from openqmail.core.control import syntax
 from openqmail.core.control.definition import Definition
@@ -9,7 +9,7 @@ from openqmail.core.control.text import ControlText, integer, shown, value
 from openqmail.core.values import ControlError
 
 PROGRAMS = ("checkpassword", "checkcram", "checktoken")
-SENDERS = "control/senders"
+SENDERS, LISTEN = "control/senders", "control/listen"
 SUBMISSION = frozenset({"submission", "submissions"})
 _MANY = 100_000_000
 
@@ -64,8 +64,7 @@ def doubtful(values: Mapping[str, object], broken: Container[str]) -> Iterable[C
                 f"nobody in; write it there: {path} /bin/true"
             )
             yield ControlError(f"control/{name}", 0, why)
-    services = {listener.service for listener in values.get("listen") or ()}  # type: ignore[attr-defined]
-    if services & SUBMISSION and values.get("senders") == {} and SENDERS not in broken:
+    if _submission(values) and values.get("senders") == {} and SENDERS not in broken:
         yield ControlError(
             SENDERS,
             0,
@@ -89,6 +88,30 @@ def of_nobody(values: Mapping[str, object], logins: Container[bytes]) -> Iterabl
                 f"nobody has the login '{name}', and beside any line here one without may send as nobody; "
                 f"mend the line, or: openqmail user add {name}",
             )
+
+
+def without_users(
+    values: Mapping[str, object], logins: Collection[bytes], certificate: bool
+) -> Iterable[ControlError]:
+    """Services that take mail from who has logged in, where nobody can.
+
+    `logins` as above; `certificate`: whether there is one for clients."""
+    services = _submission(values)
+    if not services or not values.get("submissionauth"):
+        return
+    has = f"has {' and '.join(sorted(services))}, for who has logged in, and nobody can: "
+    if not logins and not any(values.get(name) for name in PROGRAMS):
+        remedy = "openqmail user add NAME, or name a program in control/checkpassword"
+        yield ControlError(LISTEN, 0, f"{has}there is no login in users/smtpauth; {remedy}")
+    elif services == {"submission"} and not certificate and not values.get("authplain"):
+        remedy = "'openqmail tls selfsign' makes one"
+        yield ControlError(LISTEN, 0, f"{has}without control/servercert.pem there is no TLS for it; {remedy}")
+
+
+def _submission(values: Mapping[str, object]) -> set[str]:
+    """The services for people that are listened for."""
+    listen = values.get("listen") or ()
+    return {listener.service for listener in listen} & SUBMISSION  # type: ignore[attr-defined]
 
 
 def _program(name: str, what: str) -> Definition:
@@ -171,7 +194,8 @@ DEFINITIONS: tuple[Definition, ...] = (
             "After so many failed logins within ten minutes from one network (IPv4 /24, IPv6 /64) nobody can "
             "log in from there for fifteen minutes but those who have before; a login that so many times ten "
             "have failed for, from wherever, only from networks where it has before. 0: nobody is locked "
-            "out; failures are answered slowly all the same."
+            "out; failures are answered slowly all the same. 'openqmail user locked' tells who is, and "
+            "'openqmail user unlock' lets somebody try again."
         ),
         example="20",
         parse=value(integer(0, 100_000, "a number of failures")),

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from openqmail.core.gate.back_ends import BackEnds
-from openqmail.core.gate.guard import Guard
+from openqmail.core.gate.guard import Guard, compared
+from openqmail.core.gate.guesses import Guesses
 from openqmail.core.limits import network_of
 from openqmail.core.log import AuthAccepted, AuthRefused, Log
 from openqmail.core.ports.sasl import (
@@ -40,7 +41,6 @@ from openqmail.core.sasl import (
     Secrets,
     Server,
     Step,
-    prepared,
     server_mechanism,
 )
 from openqmail.core.world import Clock
@@ -61,6 +61,7 @@ class Authentication:
     def __init__(self, back_ends: BackEnds, guard: Guard, clock: Clock, log: Log) -> None:
         self.back_ends = back_ends
         self.guard = guard
+        self.guesses = Guesses()
         self.clock = clock
         self.log = log
         self.changed: Callable[[], None] = lambda: None
@@ -117,6 +118,7 @@ class _Attempt:
         self._server: Server | None = None
         self._answer: Future[SaslAnswer] | None = None
         self._login = b""
+        self._query: Query | None = None
         self._counted = False
         self._salted = False
         """The client has been told what the file has of a login, and not proved yet that it is its own."""
@@ -170,7 +172,7 @@ class _Attempt:
             case Challenge(data):
                 self._tell(SaslChallenge(data))
             case Ask(query):
-                self._login = query.login
+                self._login, self._query = query.login, query
                 if self._gate.guard.locked(self._client.address, self._name, self._now):
                     self._deny("locked")
                 else:
@@ -252,10 +254,11 @@ class _Attempt:
         return "wrong" if reason == WRONG else "malformed"
 
     def _fail(self) -> float:
-        """Count it, once; how long to keep the answer back."""
+        """Count it, once, if it is a guess of its own; how long to keep the answer back."""
         if not self._counted:
             self._counted = True
-            self._pause = self._gate.guard.failed(self._client.address, self._name, self._now)
+            again = self._gate.guesses.again(self._client, self._name, self._mechanism, self._query)
+            self._pause = self._gate.guard.failed(self._client.address, self._name, self._now, again)
         return self._pause
 
     def _tell(self, answer: SaslAnswer) -> None:
@@ -279,8 +282,7 @@ class _Attempt:
 
     @property
     def _name(self) -> bytes:
-        """The login as it compares."""
-        return prepared(self._login).lower()
+        return compared(self._login)
 
     @property
     def _now(self) -> float:

@@ -6,8 +6,9 @@ back, nor for a key that has spent nothing lately, so names of clients do not ad
 """
 
 import asyncio
+import heapq
 from asyncio import Future
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -23,9 +24,13 @@ from openqmail.core.ports.gate import (
     RECIPIENTS_OF_LOGIN,
     RECIPIENTS_PER_HOUR,
 )
+from openqmail.core.ports.lockouts import LockedNow
 from openqmail.core.ports.sasl import Exchange, SaslAnswer, SaslClient, SaslDenied
 from openqmail.core.sasl import Facts
 from openqmail.core.world import Clock, SystemClock
+
+TOLD = 1000
+"""Lock-outs that are told at once."""
 
 SHARE = 16
 """Of what a key may still have of a rate, one in so many is had ahead."""
@@ -54,9 +59,10 @@ def limits_of(settings: Settings) -> Limits:
 
 
 class LocalGate:
-    """Serves the port `Gate`.
+    """Serves the ports `Gate` and `LockoutAdmin`.
 
-    `take` and `charge` are what the port's `lease` and `spend` answer, without a future.
+    `take` and `charge` are what `lease` and `spend` answer, without a future; so are `locked_now` and `lift`
+    for `locked` and `unlock`.
     `authentication` None: nobody can log in."""
 
     def __init__(
@@ -82,6 +88,33 @@ class LocalGate:
         if self._authentication is None:
             return _Nobody()
         return self._authentication.begin(mechanism, client, facts)
+
+    def locked_now(self) -> LockedNow:
+        """Who may not log in."""
+        if self._authentication is None:
+            return LockedNow(())
+        found = list(self._authentication.guard.all_locked(self._clock.monotonic()))
+        latest = heapq.nlargest(TOLD, found, key=lambda one: one.seconds)
+        return LockedNow(tuple(latest), len(found) - len(latest))
+
+    def lockouts(self) -> tuple[int, int, int]:
+        """How many there are, as `Guard.counts` has them."""
+        if self._authentication is None:
+            return 0, 0, 0
+        return self._authentication.guard.counts(self._clock.monotonic())
+
+    def lift(self, names: Sequence[str]) -> tuple[int, ...]:
+        """What `LockoutAdmin.unlock` answers, without waiting."""
+        if self._authentication is None:
+            return (0,) * len(names)
+        guard, now = self._authentication.guard, self._clock.monotonic()
+        return tuple([guard.unlock(name, now) for name in names])
+
+    async def locked(self) -> LockedNow:
+        return self.locked_now()
+
+    async def unlock(self, names: Sequence[str]) -> tuple[int, ...]:
+        return self.lift(names)
 
     def take(self, counter: bytes, count: int = 1) -> bool:
         """Take `count` of what `counter` still has to give; False when that is too much."""

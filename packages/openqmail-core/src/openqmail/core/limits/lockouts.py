@@ -4,6 +4,8 @@ So many failures of a key within `WINDOW` seconds, counted from the first, lock 
 table is bounded: beyond the bound the key that failed longest ago is let off.
 """
 
+from collections.abc import Iterator
+
 WINDOW = 600.0
 LOCK = 900.0
 """Seconds."""
@@ -38,9 +40,19 @@ class Lockouts:
         self._forget(now)
         return count
 
-    def locked(self, key: bytes, now: float) -> bool:
+    def failures(self, key: bytes, now: float) -> int:
+        """How often it has failed, of what counts still."""
         count, until = self._failed.get(key, (0, 0.0))
-        return 0 < self._limit <= count and now < until
+        return count if now < until else 0
+
+    def locked(self, key: bytes, now: float) -> bool:
+        return 0 < self._limit <= self.failures(key, now)
+
+    def all_locked(self, now: float) -> Iterator[tuple[bytes, int, float]]:
+        """Those that are: key, failures, seconds that are left; in the order in which they failed last."""
+        for key, (count, until) in self._failed.items():
+            if 0 < self._limit <= count and now < until:
+                yield key, count, until - now
 
     def forgive(self, key: bytes) -> None:
         """What it did counts no more."""

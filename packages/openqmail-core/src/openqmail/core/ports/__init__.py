@@ -38,6 +38,7 @@ from openqmail.core.ports.gate import (
     Gate,
     of,
 )
+from openqmail.core.ports.lockouts import LockedNow, LockedOut, LockoutAdmin
 from openqmail.core.ports.logins import LoginChecks, Program
 from openqmail.core.ports.programs import OUTPUT, ProgramResult, Programs
 from openqmail.core.ports.sasl import (
@@ -75,6 +76,9 @@ __all__ = [
     "LocalDelivery",
     "LocalJob",
     "LocalReport",
+    "LockedNow",
+    "LockedOut",
+    "LockoutAdmin",
     "LoginChecks",
     "MessageSummary",
     "Missed",

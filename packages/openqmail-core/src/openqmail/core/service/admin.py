@@ -14,7 +14,7 @@ from typing import Annotated
 
 import msgspec
 
-from openqmail.core.ports import Acted, Missed, QueueAdmin
+from openqmail.core.ports import Acted, LockoutAdmin, Missed, QueueAdmin
 from openqmail.core.service.sockets import KEPT
 from openqmail.core.values import OpenqmailError
 
@@ -34,10 +34,11 @@ Key = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]*$")]
 
 
 class Request(msgspec.Struct, frozen=True):
-    """`ask`: status, list, show, destination, flush, settle, or a verb on messages: hold, release, retry,
-    delete, bounce.  `number`: of the message to show; `numbers`: of those to act on, or to list
-    (none: all); `keys`: theirs, as a list tells them (none: whatever has these numbers is acted
-    on); `reason`: to hold them; `text`: the report to bounce them with; `domain`: which destination."""
+    """`ask`: status, list, show, destination, flush, settle, locked, unlock, or a verb on messages: hold,
+    release, retry, delete, bounce.  `number`: of the message to show; `numbers`: of those to act on, or to
+    list (none: all); `keys`: theirs, as a list tells them (none: whatever has these numbers is acted on);
+    `reason`: to hold them; `text`: the report to bounce them with; `domain`: which destination; `names`:
+    logins and networks to unlock."""
 
     v: int
     ask: str
@@ -47,6 +48,7 @@ class Request(msgspec.Struct, frozen=True):
     reason: str = ""
     text: str = ""
     domain: str = ""
+    names: Annotated[tuple[str, ...], msgspec.Meta(max_length=NUMBERS)] = ()
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -64,13 +66,20 @@ Status = Callable[[], Awaitable[msgspec.Struct]]
 class AdminSocket:
     """Answers people's commands while the service runs."""
 
-    def __init__(self, queue: QueueAdmin | None, status: Status, alert: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        queue: QueueAdmin | None,
+        status: Status,
+        alert: Callable[[str], None],
+        lockouts: LockoutAdmin | None = None,
+    ) -> None:
         """`alert` takes a sentence for the administrator; without a `queue` only the status is told."""
         self._starting = queue is None
         if queue is not None:
             self._queue = queue
         self._status = status
         self._alert = alert
+        self._lockouts = lockouts
         self._server: asyncio.Server | None = None
 
     async def serve(self, listening: socket.socket) -> None:
@@ -104,6 +113,7 @@ class AdminSocket:
             "destination": self._destination,
             "flush": self._flush,
             "settle": self._settle,
+            **({"locked": self._locked, "unlock": self._unlock} if self._lockouts else {}),
             **dict.fromkeys(("hold", "release", "retry", "delete", "bounce"), self._act),
         }
         answer = answers.get(request.ask)
@@ -162,6 +172,15 @@ class AdminSocket:
     async def _settle(self, request: Request, writer: asyncio.StreamWriter) -> None:
         why = "the service is at work on the queue; end it with TERM: it settles the queue as it ends"
         _write(writer, {"ok": False, "error": why})
+
+    async def _locked(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        assert self._lockouts is not None
+        found = await self._lockouts.locked()
+        _write(writer, {"ok": True, "locked": found.locked, "more": found.more})
+
+    async def _unlock(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        assert self._lockouts is not None
+        _write(writer, {"ok": True, "lifted": await self._lockouts.unlock(request.names)})
 
     async def _act(self, request: Request, writer: asyncio.StreamWriter) -> None:
         queue, numbers, keys = self._queue, request.numbers, request.keys

@@ -55,6 +55,11 @@ ENDS = (
 )
 """How a session ends: the words of the log, and one for those that a service has beyond them."""
 SUBMITTED = ("accepted", "failure", "deferral", "gone")
+VERSIONS = ("TLSv1.3", "TLSv1.2", "other")
+ENTRIES = ("accepted", "wrong", "undecided", "locked", "abandoned", "later")
+"""What comes of a login, in the words of the log."""
+LOCKED = ("network", "login", "login_at_home")
+"""What is locked out: a network; a login where it never was; a login in a network where it was before."""
 
 FIGURES: tuple[Figure, ...] = (
     # send
@@ -99,9 +104,35 @@ FIGURES: tuple[Figure, ...] = (
         ("result",),
         _each(*SUBMITTED),
     ),
+    Figure(
+        "smtpd",
+        "smtp_tls_sessions_total",
+        "counter",
+        "SMTP sessions under TLS that are over.",
+        ("version",),
+        _each(*VERSIONS),
+    ),
+    Figure("smtpd", "smtp_tls_failures_total", "counter", "TLS handshakes of clients that came to nothing."),
+    # gate
+    Figure("gate", "logins_total", "counter", "Logins that were tried.", ("result",), _each(*ENTRIES)),
+    Figure("gate", "lockouts", "gauge", "Who may not log in, after failures.", ("kind",), _each(*LOCKED)),
     # remote
     Figure("remote", "remote_connections_open", "gauge", "Connections to other hosts, kept ones too."),
     Figure("remote", "remote_connections_total", "counter", "Connections to other hosts that were made."),
+    Figure(
+        "remote",
+        "remote_tls_connections_total",
+        "counter",
+        "Those of them that were ciphered.",
+        ("version",),
+        _each(*VERSIONS),
+    ),
+    Figure(
+        "remote",
+        "remote_tls_failures_total",
+        "counter",
+        "TLS with other hosts that came to nothing, or not to a host that has to prove who it is.",
+    ),
 )
 
 SUPERVISED: tuple[Figure, ...] = (

@@ -89,7 +89,9 @@ class Mta:
             home, settings, disk, clock, log, self._local, self._remote, self._fatal, salvage
         )
         self._listeners = Listeners(self._context)
-        self._admin = AdminSocket(self._queueing.admin, self._tell_status, lambda text: log(Alert(text)))
+        self._admin = AdminSocket(
+            self._queueing.admin, self._tell_status, lambda text: log(Alert(text)), self._gatehouse.gate
+        )
 
     async def serve(self) -> int:
         """Recover, listen, say so; until a signal ends it.

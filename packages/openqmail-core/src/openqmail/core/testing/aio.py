@@ -24,8 +24,9 @@ class AsyncMta:
         domain: str = "a.example",
         receivers: Mapping[str, Receiver] | None = None,
         control: Mapping[str, str] | None = None,
+        logins: Mapping[str, str] | None = None,
     ) -> None:
-        self.mta = Mta(users, domain, receivers, control)
+        self.mta = Mta(users, domain, receivers, control, logins)
 
     @property
     def port(self) -> int:

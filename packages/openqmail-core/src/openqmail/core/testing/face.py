@@ -21,7 +21,8 @@ class Face(ABC):
     """An MTA for `users` (they have mailboxes) at `domain`.
 
     `receivers`: other hosts, by domain (`*`: any other); one that is not named accepts everything.
-    `control`: control files, by name.  Runs inside `with`, or from `start` to `close`.
+    `control`: control files, by name; `logins`: who may log in, with passwords.  Runs inside `with`, or from
+    `start` to `close`.
     """
 
     disk: Disk
@@ -33,6 +34,7 @@ class Face(ABC):
         domain: str = "a.example",
         receivers: Mapping[str, Receiver] | None = None,
         control: Mapping[str, str] | None = None,
+        logins: Mapping[str, str] | None = None,
     ) -> None:
         if isinstance(users, str):
             raise TestingError(f"users={users!r} is one str; give a list: users=[{users!r}]")
@@ -42,7 +44,8 @@ class Face(ABC):
         self._clock = self._make_clock()
         self._network = Network(self._receivers, self._clock.now)
         self._events = MemoryLog()
-        self._home = TemporaryHome(self.users, self.domain, control or {})
+        self._logins = dict(logins or {})
+        self._home = TemporaryHome(self.users, self.domain, control or {}, self._logins)
 
     # --- mail -------------------------------------------------------------------------------
 
@@ -55,6 +58,7 @@ class Face(ABC):
         to = [recipients] if isinstance(recipients, str) else list(recipients)
         beyond_ascii = not "".join((sender, *to)).isascii()
         with self.smtp() as client:
+            self._prove(client)
             client.sendmail(
                 sender, to, wire_of(message), ["SMTPUTF8", "BODY=8BITMIME"] if beyond_ascii else []
             )
@@ -143,6 +147,10 @@ class Face(ABC):
         self.close()
 
     # --- for those two -----------------------------------------------------------------------
+
+    @abstractmethod
+    def _prove(self, client: smtplib.SMTP) -> None:
+        """Log in, where a message is taken from nobody else."""
 
     @abstractmethod
     def _make_clock(self) -> Clock: ...

@@ -1,18 +1,24 @@
 """A home in a temporary folder, which is gone when it is closed, and at the latest when Python ends.
 
 It is what `openqmail init` makes, without its syncs: who makes it owns it, root too.  Control files
-are written over without a look at what they say; the service reads them.
+are written over without a look at what they say, which the service reads; one that nobody reads is told.
 """
 
 import os
+import secrets
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from openqmail.core.commands import boxes, contents
 from openqmail.core.commands.init import RULES
 from openqmail.core.commands.writing import Made
 from openqmail.core.control.home import Home, check_socket_paths
 from openqmail.core.control.modes import PARTS
+from openqmail.core.control.pem import described
+from openqmail.core.control.reader import definition_of
+from openqmail.core.control.smtpauth import checked_login, path_of, with_secrets, written
+from openqmail.core.sasl import Plain, make_verifier, prepared
+from openqmail.core.sasl.secret import FEWEST, SALT
 from openqmail.core.testing.errors import TestingError
 
 NO_NAME_SERVER = "127.0.0.1:1"
@@ -20,9 +26,12 @@ NO_NAME_SERVER = "127.0.0.1:1"
 
 
 class TemporaryHome(Home):
-    """`users`: names of mailboxes; `control`: more control files, or other contents for those here."""
+    """`users`: names of mailboxes; `control`: more control files, or other contents for those here;
+    `logins`: who may log in, with passwords.  Raises OpenqmailError."""
 
-    def __init__(self, users: Sequence[str], domain: str, control: Mapping[str, str]) -> None:
+    def __init__(
+        self, users: Sequence[str], domain: str, control: Mapping[str, str], logins: Mapping[str, str]
+    ) -> None:
         if not users:
             raise TestingError('an MTA needs somebody to get mail: users=["alice"]')
         for name in users:
@@ -31,11 +40,15 @@ class TemporaryHome(Home):
             raise TestingError(
                 f"domain={domain!r} is not a full name; write one with a dot: {domain}.example"
             )
+        _expect(control)
+        known = _logins(logins)
         self._folder = tempfile.TemporaryDirectory(prefix="openqmail-", ignore_cleanup_errors=True)
         try:
             check_socket_paths(self._folder.name)
             super().__init__(self._folder.name)
             self._fill(users, domain.lower(), control)
+            if known:
+                _Quickly().file(path_of(self), known, 0o600)
         except BaseException:
             self._folder.cleanup()
             raise
@@ -44,7 +57,8 @@ class TemporaryHome(Home):
         self._folder.cleanup()
 
     def write(self, name: str, text: str | None) -> str | None:
-        """A control file, or none of that name; what was there before."""
+        """A control file, or none of that name; what was there before.  Raises OpenqmailError."""
+        _expect((name,))
         path = os.path.join(self.control, name)
         before = None
         if os.path.exists(path):
@@ -80,6 +94,28 @@ class TemporaryHome(Home):
         }
         for name, text in {**files, **control}.items():
             self.write(name, text)
+
+
+def _expect(names: Iterable[str]) -> None:
+    """A misspelt one would be none, and nobody would see it."""
+    for name in names:
+        if described(name) is None:
+            definition_of(name)
+
+
+def _logins(logins: Mapping[str, str]) -> bytes:
+    """users/smtpauth, for every mechanism there is, and no stronger than a test has time for."""
+    content = b""
+    for name, password in logins.items():
+        try:
+            login = checked_login(name)
+        except ValueError as error:
+            raise TestingError(f"logins: {name!r} {error}") from None
+        if not password or not password.isprintable():
+            raise TestingError(f"logins: {name!r} needs a password that can be printed")
+        verifier = make_verifier(prepared(password.encode()), secrets.token_bytes(SALT), FEWEST)
+        content = with_secrets(content, login, written([verifier, Plain(password.encode())]))
+    return content
 
 
 class _Quickly(Made):

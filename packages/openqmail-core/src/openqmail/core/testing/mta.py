@@ -8,13 +8,16 @@ is gone when `with` ends, however that comes about.
 import asyncio
 import contextlib
 import smtplib
+import ssl
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from openqmail.core.control.pem import IMPLICIT
 from openqmail.core.control.reader import read_settings
+from openqmail.core.control.submitting import SUBMISSION
 from openqmail.core.ports import MessageSummary
 from openqmail.core.service import mta as service
 from openqmail.core.testing.disk import QuickDisk
@@ -37,7 +40,7 @@ class Mta(Face):
     disk: QuickDisk
 
     _life: "_Life | None" = None
-    _port = 0
+    _service, _port = "", 0
 
     def start(self) -> None:
         if self._life is not None:
@@ -46,7 +49,7 @@ class Mta(Face):
         life = self._life = _Life(self)
         life.thread.start()
         try:
-            self._port = life.ready.result(_PATIENCE)
+            self._service, self._port = life.ready.result(_PATIENCE)
         except BaseException:
             life.kill()
             self._ended(life)
@@ -60,7 +63,11 @@ class Mta(Face):
         return self._port
 
     def smtp(self) -> smtplib.SMTP:
-        return smtplib.SMTP("127.0.0.1", self.port, "client.example", _PATIENCE)
+        """By TLS where the service begins with it; whose certificate it is does not matter here."""
+        where = ("127.0.0.1", self.port, "client.example")
+        if self._service in IMPLICIT:
+            return smtplib.SMTP_SSL(*where, timeout=_PATIENCE, context=_ciphering())
+        return smtplib.SMTP(*where, _PATIENCE)
 
     def queue(self) -> list[MessageSummary]:
         life = self._running()
@@ -118,6 +125,15 @@ class Mta(Face):
         if life.error is not None:
             raise life.error
 
+    def _prove(self, client: smtplib.SMTP) -> None:
+        """As the first of the logins."""
+        if self._service not in SUBMISSION or not self._logins:
+            return
+        client.ehlo()
+        if client.has_extn("starttls"):
+            client.starttls(context=_ciphering())
+        client.login(*next(iter(self._logins.items())))
+
     def _make_clock(self) -> Clock:
         return SystemClock()
 
@@ -131,8 +147,16 @@ class Mta(Face):
         yield
 
 
+def _ciphering() -> ssl.SSLContext:
+    """For a client that believes any certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class _Life:
-    """From a start to an end, in a thread.  `ready` has the port, or why it did not start."""
+    """From a start to an end, in a thread.  `ready` has service and port, or why it did not start."""
 
     service: service.Mta
 
@@ -140,7 +164,7 @@ class _Life:
         self._mta = mta
         self.loop = NetworkedLoop()
         self.loop.network = mta._network
-        self.ready: Future[int] = Future()
+        self.ready: Future[tuple[str, int]] = Future()
         self.error: BaseException | None = None
         self._abandoned = False
         self.thread = threading.Thread(target=self._run, name=f"openqmail {mta.domain}", daemon=True)
@@ -193,11 +217,11 @@ class _Life:
         await asyncio.wait((serving, ready), return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
         if not serving.done():
-            self.ready.set_result(self._port())
+            self.ready.set_result(self._first())
         await serving
 
-    def _port(self) -> int:
-        """Of the first listener."""
+    def _first(self) -> tuple[str, int]:
+        """Service and port of the first listener."""
         for listening in self.service.status().listen:
-            return int(listening["address"].rpartition(":")[2])
+            return listening["service"], int(listening["address"].rpartition(":")[2])
         raise TestingError("control/listen names no listener; write one like: smtp 127.0.0.1:0")

@@ -148,15 +148,14 @@ def check(file: PemFile, found: bytes) -> None:
     load_chain(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), file, found)
 
 
-def load_authorities(context: ssl.SSLContext, file: PemFile, kind: str) -> bytes:
-    """Who is believed, or which certificates are revoked; gives what was read.  Raises ControlError."""
-    found = content(file)
+def load_authorities(context: ssl.SSLContext, file: PemFile, kind: str) -> None:
+    """Who is believed, or which certificates are revoked.  Raises ControlError."""
+    content(file)  # which tells why one cannot be read
     try:
         context.load_verify_locations(file.path)
     except OSError:  # ssl.SSLError is one
         why = f"has no {kind} in PEM that can be read; mend or remove it"
         raise ControlError(file.name, 0, why) from None
-    return found
 
 
 def set_ciphers(context: ssl.SSLContext, ciphers: str, name: str) -> None:

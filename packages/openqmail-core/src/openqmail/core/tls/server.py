@@ -6,7 +6,6 @@ asked for a certificate, which may be missing but not wrong; `control/clientcrl.
 TLS 1.2 and 1.3 alone, forward secret, no renegotiation (RFC 9325).  ALPN: `smtp`, where it is offered.
 """
 
-import hashlib
 import os
 import ssl
 from collections.abc import Callable, Container
@@ -30,13 +29,10 @@ class ServerObject(ssl.SSLObject):
 class ServerTls:
     """What this host is to its clients.
 
-    `context` serves all names; `chains` by the name in SNI, "" for any other: the host's certificate first;
-    `version` changes when a file does."""
+    `context` serves all names; `chains` by the name in SNI, "" for any other: the host's own first."""
 
-    def __init__(
-        self, context: ssl.SSLContext, chains: dict[str, tuple[Certificate, ...]], version: str
-    ) -> None:
-        self.context, self.chains, self.version = context, chains, version
+    def __init__(self, context: ssl.SSLContext, chains: dict[str, tuple[Certificate, ...]]) -> None:
+        self.context, self.chains = context, chains
 
     @classmethod
     def load(cls, control_folder: str, me: bytes, ciphers: str = "") -> "ServerTls | None":
@@ -45,20 +41,18 @@ class ServerTls:
         if found and "" not in found:
             why = f"is missing, for who asks for no name in control/certs; link that of {me.decode()} to it"
             raise ControlError(files.DEFAULT, 0, why)
-        digest = hashlib.blake2b(ciphers.encode(), digest_size=16)
         contexts: dict[str, ssl.SSLContext] = {}
         chains: dict[str, tuple[Certificate, ...]] = {}
         for name, file in found.items():
             content = files.content(file)
-            digest.update(b"\0%b\0%b" % (name.encode(), content))
             chains[name] = files.certificates(file, content)
             contexts[name] = _context(ciphers)
             files.load_chain(contexts[name], file, content)
-            digest.update(_ask_clients(contexts[name], control_folder))
+            _ask_clients(contexts[name], control_folder)
         if not contexts:
             return None
         contexts[""].sni_callback = _chooser(contexts, chains)
-        return cls(contexts[""], chains, digest.hexdigest())
+        return cls(contexts[""], chains)
 
     def certificate_for(self, server_name: str) -> bytes:
         """The certificate in DER that a client gets who asks for this name ("": for none)."""
@@ -85,21 +79,20 @@ def _context(ciphers: str) -> ssl.SSLContext:
     return context
 
 
-def _ask_clients(context: ssl.SSLContext, control_folder: str) -> bytes:
-    """Ask clients for certificates, where there is a clientca.pem.  Gives what was read."""
+def _ask_clients(context: ssl.SSLContext, control_folder: str) -> None:
+    """Ask clients for certificates, where there is a clientca.pem."""
     authorities, revoked = (
         PemFile(os.path.join(control_folder, name), f"control/{name}") for name in files.CLIENT_FILES
     )
     if not os.path.lexists(authorities.path):
         if os.path.lexists(revoked.path):
             raise ControlError(revoked.name, 0, files.NO_AUTHORITIES)
-        return b""
-    read = files.load_authorities(context, authorities, "certificate")
+        return
+    files.load_authorities(context, authorities, "certificate")
     if os.path.lexists(revoked.path):
-        read += b"\0" + files.load_authorities(context, revoked, "revocation list")
+        files.load_authorities(context, revoked, "revocation list")
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     context.verify_mode = ssl.CERT_OPTIONAL
-    return read
 
 
 def _chooser(

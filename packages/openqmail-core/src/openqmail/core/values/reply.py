@@ -17,11 +17,6 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     lines: tuple[bytes, ...] = (b"",)
 
     @property
-    def positive(self) -> bool:
-        """2xx or 3xx."""
-        return 200 <= self.code < 400
-
-    @property
     def permanent(self) -> bool:
         """5xx."""
         return self.code >= 500

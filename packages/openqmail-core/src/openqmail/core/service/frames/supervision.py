@@ -124,6 +124,7 @@ class AskFigures(msgspec.Struct, frozen=True, array_like=True, tag=7):
 _FROM: dict[str, Any] = {
     "send": Ready | Failed | Work | AskState | Counted,
     "smtpd": Ready | Failed | Work | Counted,
+    "gate": Ready | Failed | Work | Counted,
     "remote": Ready | Failed | Work | Counted,
     "local": Ready | Failed | Work | Workers,
     "metrics": Ready | Failed | Work | AskFigures,

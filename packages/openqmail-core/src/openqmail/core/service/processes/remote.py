@@ -4,15 +4,17 @@ from openqmail.core.hooks import load_chain
 from openqmail.core.remote import Remote, Timeouts
 from openqmail.core.service.frames.remote import RemoteServer
 from openqmail.core.service.processes.process import Process
+from openqmail.core.service.processes.tallies import TlsTally
 from openqmail.core.service.waiting import until
 
 
 async def serve(process: Process) -> int:
     """Until it is told to leave and its deliveries have ended."""
     inherited = process.inherited
+    tally = TlsTally(process.log)
     remote = Remote(
         process.settings,
-        process.log,
+        tally if process.settings.metrics else process.log,
         timeouts=Timeouts(inherited.tcpto),
         keys=inherited.keys,
         hooks=load_chain(process.settings, process.log, process.clock, "remote"),
@@ -23,6 +25,7 @@ async def serve(process: Process) -> int:
     process.figures = lambda: {
         "remote_connections_open": remote.connections()[:1],
         "remote_connections_total": remote.connections()[1:],
+        **tally.figures(),
     }
     process.ready()
     await process.leave()

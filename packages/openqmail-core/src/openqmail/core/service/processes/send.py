@@ -10,6 +10,7 @@ from openqmail.core.control.reader import read_settings
 from openqmail.core.log import Exiting, Notice
 from openqmail.core.queue import Locked, SendMutex
 from openqmail.core.service.admin import AdminSocket
+from openqmail.core.service.frames.lockouts import LockoutsClient
 from openqmail.core.service.frames.remote import RemoteClient
 from openqmail.core.service.frames.submission import SubmissionServer
 from openqmail.core.service.frames.supervision import State
@@ -101,7 +102,8 @@ class _Send:
             process.inherited.salvage,
         )
         self._submissions = SubmissionServer(self._queueing.sender)
-        self._admin = AdminSocket(self._queueing.admin, self._status, process.alert)
+        self._lockouts = LockoutsClient()
+        self._admin = AdminSocket(self._queueing.admin, self._status, process.alert, self._lockouts)
 
     async def serve(self) -> int:
         process = self._process
@@ -110,6 +112,7 @@ class _Send:
             "submission": self._submissions.serve,
             "local": self._local.attach,
             "remote": self._remote.attach,
+            "lockouts": self._lockouts.attach,
         }
         process.reload = self._reload
         process.flush = self._queueing.sender.flush
@@ -136,6 +139,7 @@ class _Send:
         if not await queueing.close(ending, settle=not process.handover) and not self._code:
             self._code = 111
         self._admin.close()
+        self._lockouts.close()
         if not process.handover:
             process.log(Exiting())
 

@@ -27,6 +27,7 @@ LINKS: tuple[tuple[str, Role, Role], ...] = (
     ("programs", "smtpd", "local"),
     ("local", "send", "local"),
     ("remote", "send", "remote"),
+    ("lockouts", "send", "gate"),
 )
 """Each port: its name, who asks, who serves."""
 
