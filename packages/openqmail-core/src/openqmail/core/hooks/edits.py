@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from openqmail.core.hooks.body import View, head
 from openqmail.core.message.fields import folded, name_of
 from openqmail.core.values import Body, BytesBody, Envelope, Recipient
-
-ADDRESS = 1000
-"""Bytes of an address, as everywhere on the way into the queue."""
+from openqmail.core.values.address import may_be_queued
 
 Source = bytes | Callable[[], Iterable[bytes]]
 """A new body: its bytes, or what gives its pieces each time that it is called."""
@@ -132,7 +130,7 @@ class _Edited(View):
 
 def checked(address: bytes) -> bytes:
     """The address, when it may stand in the queue's files.  Raises ValueError."""
-    if len(address) > ADDRESS or b"\0" in address or b"\n" in address:
+    if not may_be_queued(address):
         raise ValueError("an address with a NUL or a line end, or longer than any is")
     return address
 

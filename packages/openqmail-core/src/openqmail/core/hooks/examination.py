@@ -15,6 +15,7 @@ import msgspec
 from openqmail.core.hooks.body import without
 from openqmail.core.hooks.chain import Message
 from openqmail.core.hooks.conversation import Conversation
+from openqmail.core.log import Alert, Log
 from openqmail.core.ports import LARGE, LargeBody, Submission
 from openqmail.core.values import Body, BytesBody, Decision, Envelope, OpenqmailError, TemporaryFailure
 from openqmail.core.values.verdict import GO_ON, Refusal
@@ -23,13 +24,20 @@ T = TypeVar("T")
 
 
 class Examined(msgspec.Struct, frozen=True):
-    """`refusal`: what the client is to be told.  `drop`: the message is taken, and nothing is stored; else
-    `body` is what is to be submitted with `envelope`."""
+    """`error`: why that could not be found out; it is the queue's, the disk's or ours.  `refusal`: what the
+    client is to be told.  `drop`: the message is taken, and nothing is stored; else `body` is what is to be
+    submitted with `envelope`."""
 
     refusal: Refusal | None
     drop: bool
     envelope: Envelope
     body: bytes | LargeBody
+    error: Exception | None = None
+
+    def abandon(self) -> None:
+        """Nobody is there any more who could submit it."""
+        if not isinstance(self.body, bytes):
+            self.body.abort()
 
 
 def examine(
@@ -38,22 +46,23 @@ def examine(
     envelope: Envelope,
     head: bytes,
     body: bytes | LargeBody,
-) -> "Examined | Coroutine[Any, Any, Examined]":
+    log: Log,
+) -> "Examined | Future[Examined]":
     """Ask about a message that has come to its end; `head` are the lines of ours that it begins with.
 
-    What is small is there at once where no hook waits; else it is to be awaited, and may raise QueueFull,
-    TemporaryFailure."""
+    What is small is there at once where no hook waits; else it comes, without fail, while the future is
+    kept."""
     asking = _Examination(conversation, submission, envelope, head, body)
     heard = conversation.stream.end() if conversation.stream is not None else GO_ON
     if not isinstance(heard, Decision) or not isinstance(body, bytes):
-        return asking.from_the_stream(heard)
+        return asking.later(asking.from_the_stream(heard), log)
     if heard.refusal is not None or not conversation.has("message"):
         return asking.unchanged(heard.refusal)
     sent = BytesBody(body[len(head) :])
     message = conversation.message(envelope, sent)
     if isinstance(message, Message) and asking.is_small(message):
         return asking.small(message, sent)
-    return asking.from_the_message(message, sent)
+    return asking.later(asking.from_the_message(message, sent), log)
 
 
 class _Examination:
@@ -72,6 +81,20 @@ class _Examination:
         self._envelope = envelope
         self._head = head
         self._body = body
+
+    def later(self, finding: "Coroutine[Any, Any, Examined]", log: Log) -> "Future[Examined]":
+        return asyncio.get_running_loop().create_task(self._found(finding, log))
+
+    async def _found(self, finding: "Coroutine[Any, Any, Examined]", log: Log) -> Examined:
+        why: Exception
+        try:
+            return await finding
+        except (OpenqmailError, OSError) as error:
+            why = error
+        except Exception as error:  # a fault of ours must not leave the client without an answer
+            log(Alert(f"hooks could not be asked about a message: {error!r}; deferred"))
+            why = error
+        return Examined(None, False, self._envelope, self._body, why)
 
     async def from_the_stream(self, heard: "Decision | Future[Decision]") -> Examined:
         """All that is left, from the end of what hooks saw on the way."""
