@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from openqmail.core.hooks.body import without
-from openqmail.core.hooks.chain import Message
 from openqmail.core.hooks.conversation import Conversation
+from openqmail.core.hooks.round import Message
 from openqmail.core.log import Alert, Log
 from openqmail.core.ports import LARGE, LargeBody, Submission
 from openqmail.core.values import Body, BytesBody, Decision, Envelope, OpenqmailError, TemporaryFailure
@@ -52,16 +52,19 @@ def examine(
 
     What is small is there at once where no hook waits; else it comes, without fail, while the future is
     kept."""
-    asking = _Examination(conversation, submission, envelope, head, body)
-    heard = conversation.stream.end() if conversation.stream is not None else GO_ON
+    heard = GO_ON if conversation.stream is None else conversation.stream.end()
     if not isinstance(heard, Decision) or not isinstance(body, bytes):
+        asking = _Examination(conversation, submission, envelope, head, body)
         return asking.later(asking.from_the_stream(heard), log)
-    if heard.refusal is not None or not conversation.has("message"):
-        return asking.unchanged(heard.refusal)
+    if heard.refusal is not None:
+        return _examined(conversation, heard.refusal, envelope, body)
     sent = BytesBody(body[len(head) :])
     message = conversation.message(envelope, sent)
+    if isinstance(message, Message) and message.body is sent:  # what nearly all come to
+        return _examined(conversation, message.decision.refusal, message.envelope, body)
+    asking = _Examination(conversation, submission, envelope, head, body)
     if isinstance(message, Message) and asking.is_small(message):
-        return asking.small(message, sent)
+        return asking.small(message)
     return asking.later(asking.from_the_message(message, sent), log)
 
 
@@ -100,7 +103,7 @@ class _Examination:
         """All that is left, from the end of what hooks saw on the way."""
         decision = await _now(heard)
         if decision.refusal is not None or not self._conversation.has("message"):
-            return self.unchanged(decision.refusal)
+            return self._made(decision.refusal, self._envelope, self._body)
         skip, body = len(self._head), self._body
         sent = BytesBody(body[skip:]) if isinstance(body, bytes) else without(await body.so_far(), skip)
         return await self.from_the_message(self._conversation.message(self._envelope, sent), sent)
@@ -112,7 +115,7 @@ class _Examination:
         if refusal is not None or dropped or message.body is sent:
             return self._made(refusal, message.envelope, self._body)
         if self.is_small(message):
-            found = self.small(message, sent)
+            found = self.small(message)
         else:
             stored = await _stored(self._submission, self._head, message.body)
             found = self._made(None, message.envelope, stored)
@@ -124,15 +127,17 @@ class _Examination:
         data = message.body.data
         return data is not None and len(self._head) + len(data) < LARGE
 
-    def small(self, message: Message, sent: Body) -> Examined:
-        body = self._body if message.body is sent else self._head + (message.body.data or b"")
-        return self._made(message.decision.refusal, message.envelope, body)
-
-    def unchanged(self, refusal: Refusal | None) -> Examined:
-        return self._made(refusal, self._envelope, self._body)
+    def small(self, message: Message) -> Examined:
+        return self._made(message.decision.refusal, message.envelope, self._head + (message.body.data or b""))
 
     def _made(self, refusal: Refusal | None, envelope: Envelope, body: bytes | LargeBody) -> Examined:
-        return Examined(refusal, self._conversation.drop or not envelope.recipients, envelope, body)
+        return _examined(self._conversation, refusal, envelope, body)
+
+
+def _examined(
+    conversation: Conversation, refusal: Refusal | None, envelope: Envelope, body: bytes | LargeBody
+) -> Examined:
+    return Examined(refusal, conversation.drop or not envelope.recipients, envelope, body)
 
 
 async def _stored(submission: Submission, head: bytes, body: Body) -> LargeBody:

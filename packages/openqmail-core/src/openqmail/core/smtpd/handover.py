@@ -123,14 +123,15 @@ class Handover:
     # --- the message comes ------------------------------------------------------------
 
     def _on_data(self, event: events.Data) -> None:
-        incoming = self.incoming
+        incoming, hooks = self.incoming, self._hooks
         if incoming is None:
             self.machine.accept()
-        elif self._hooks is None:
+            return
+        asked = GO_ON if hooks is None else hooks.ask("data", incoming.envelope(self._service.origin))
+        if asked is GO_ON:
             self._go_ahead(incoming, GO_ON)
         else:
-            decision = self._hooks.ask("data", incoming.envelope(self._service.origin))
-            self._decide(decision, partial(self._go_ahead, incoming))
+            self._decide(asked, partial(self._go_ahead, incoming))
 
     def _go_ahead(self, incoming: Incoming, decision: Decision) -> None:
         incoming.begin(
@@ -322,7 +323,7 @@ class Handover:
             extended=standing.extended,
             name=standing.policy.name.encode(),
             tls=standing.tls,
-            identity=standing.login or b"",
+            identity=self.machine.identity or b"",
             id=id,
             sender=None if incoming is None else incoming.mail.sender,
             count=0 if incoming is None else len(incoming.recipients),
