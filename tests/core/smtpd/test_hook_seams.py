@@ -7,10 +7,11 @@ import msgspec
 import pytest
 
 from handshakes import client_context, loaded, secured
+from homes import Waiting
 from logins import PASSWORD
 from openqmail.core import log
 from openqmail.core.control.settings import Listener
-from openqmail.core.hooks import Accept, Defer, HangUp, Reject, Replace, SkipChecks
+from openqmail.core.hooks import Accept, Defer, Drop, HangUp, Hold, Reject, Replace, SkipChecks
 from openqmail.core.smtpd import SubmissionsService
 from openqmail.core.values import Reply
 
@@ -334,5 +335,104 @@ def test_hooks_of_submission_see_the_header_that_is_kept(
             assert b"Date" in names and b"Message-ID" in names and b"Bcc" not in names
             assert all(b"\n%s:" % name in b"\n" + header for name in names)
             assert b"".join(one[2] for one in hook.asked if one[0] == "chunk") == b"hello\n"
+
+    run(story())
+
+
+class Ponders:
+    """Answers about a piece of the first message when the test wants it; keeps what it was asked, in order."""
+
+    def __init__(self, answer, asked):
+        self.answer, self.asked, self.goes_on = answer, asked, None
+
+    def mail(self, session, sender):
+        self.asked.append(("mail", sender))
+
+    async def chunk(self, session, data):
+        self.asked.append(("chunk", session.sender))
+        if session.sender == b"one@y.example":
+            await self.goes_on.wait()
+            return self.answer
+
+    def reset(self, session, why):
+        self.asked.append(("reset", why))
+
+
+class Watches(Ponders):
+    def chunk(self, session, data):
+        self.asked.append(("chunk", session.sender))
+
+    def message(self, session, envelope, body, edits):
+        return NO if b"VIAGRA" in body.data else None
+
+
+@pytest.mark.parametrize("answer", [None, Accept(), Drop(), Hold("odd"), NO])
+def test_a_late_answer_about_one_message_is_none_about_the_next(running, run, settings, answer) -> None:
+    """RSET and the next message come in the packet of the first, while a hook ponders its text."""
+    asked = []
+
+    async def story() -> None:
+        hooks = [("ponders", Ponders(answer, asked)), ("watches", Watches(None, asked))]
+        hooks[0][1].goes_on = asyncio.Event()
+        async with running(settings, hooks) as server:
+            client = await (await server.client()).hello()
+            for text, code in ((b"VIAGRA", b"550"), (b"dear", b"250")):
+                pieces = b""
+                for sender, line in ((b"one", b"spam"), (b"two", text)):
+                    given = b"Subject: a\r\n\r\n%b\r\n" % line
+                    pieces += b"MAIL FROM:<%b@y.example>\r\nRCPT TO:<alice@a.example>\r\n" % sender
+                    pieces += b"BDAT %d\r\n%b" % (len(given), given) + (
+                        b"RSET\r\n" if sender == b"one" else b""
+                    )
+                client.writer.write(pieces + b"BDAT 0 LAST\r\n")
+                for _ in Waiting("the first is asked about"):
+                    if asked[-1:] == [("chunk", b"one@y.example")]:
+                        break
+                    await asyncio.sleep(0)
+                hooks[0][1].goes_on.set()
+                said = [await client.reply() for _ in range(8)]
+                assert said[-1][:3] == code
+                hooks[0][1].goes_on.clear()
+                asked.append("end")
+            [(_, stored)] = server.queue.messages
+            assert stored.endswith(b"\n\ndear\n")
+            assert server.queue.reasons == [""]
+
+    run(story())
+    told = asked[: asked.index("end")]
+    over = told.index(("reset", "abandoned"))
+    assert ("chunk", b"one@y.example") not in told[over:], "of the first nothing is asked behind its end"
+    assert ("mail", b"two@y.example") in told[over:]
+
+
+def test_what_a_client_says_in_plaintext_silences_no_hook_behind_starttls(
+    running, run, settings, control, slow
+) -> None:
+    """Anybody on the way may have said it."""
+    hook = Told(slow, helo=Accept(), mail=NO)
+
+    async def story() -> None:
+        async with running(settings, [("told", hook)], tls=loaded(control)) as server:
+            client = await (await server.client()).hello()
+            assert (await mailed(client))[:3] == b"250", "accepted for the session"
+            await client.say(b"RSET")
+            hook.answers["helo"] = None
+            assert (await client.say(b"STARTTLS"))[:3] == b"220"
+            await client.start_tls(client_context())
+            await client.say(b"EHLO client.example")
+            assert (await mailed(client))[:3] == b"550"
+
+    run(story())
+
+
+def test_a_client_that_hooks_accept_at_connect_is_accepted_behind_starttls_too(
+    running, run, settings, control, slow
+) -> None:
+    hook = Told(slow, connect=Accept(), mail=NO)
+
+    async def story() -> None:
+        async with running(settings, [("told", hook)], tls=loaded(control)) as server:
+            client, _ = await secured(server)
+            assert (await mailed(client))[:3] == b"250"
 
     run(story())

@@ -1,63 +1,82 @@
-"""One client's session as hooks see it: who is asked still, what was decided about its message so far,
-and the message as it comes.  A front end has one where there are hooks, and none where there are not.
+"""One client's session as hooks see it, message by message: they are asked one thing after the other, and
+told that a message is over before they are asked about the next.  A front end has one where there are
+hooks, and none where there are not.
 """
 
 from asyncio import Future
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from itertools import count
 from typing import Any
 
 from openqmail.core.hooks.interface import SessionFacts, WhyReset
+from openqmail.core.hooks.passage import Passage, Stream
 from openqmail.core.hooks.round import BEFORE_MAIL, Message
-from openqmail.core.message.fields import FieldReader
 from openqmail.core.ports import InboundHooks
 from openqmail.core.values import Body, Decision, Envelope
 from openqmail.core.values.verdict import GO_ON
 
 _numbers = count(1)
 
-_NONE: frozenset[str] = frozenset()
 _ALWAYS = frozenset({"reset"})
 """Steps of which hooks hear even where they are not asked any more."""
 
 
 class Conversation:
-    """From the connection to its end.  `drop` and `hold` are what hooks decided about the message under way.
-    `asked`: the steps at which any hook has a say; `facts(id, listed)` tells what is known of the client
-    now."""
+    """From the connection to its end.  `passage`: the message under way.  `asked`: the steps at which any
+    hook has a say; `facts(id, listed)` tells what is known of the client now."""
 
     # How every one begins: what most never change is not set anew for each.
-    drop = False
-    hold = ""
-    stream: "Stream | None" = None
-    _resetting: "Future[None] | None" = None
-    _coming: SessionFacts | None = None  # what is known while a message comes: none of it changes
+    _asking: "Future[Any] | None" = None
+    _resetting: "Future[Any] | None" = None
 
     def __init__(
         self, chain: InboundHooks, asked: frozenset[str], facts: Callable[[int, bool], SessionFacts]
     ) -> None:
         self._chain = chain
-        self._asked = self._now = asked  # for the rest of the session, and of the message
+        self._asked = self._unheard = asked  # for the rest of the session; the same whatever a client said
         self._facts = facts
         self._id = next(_numbers)
+        self.passage = Passage(asked)
 
     def has(self, step: str) -> bool:
-        return step in self._now
+        return step in self.passage.asked
 
     @property
     def examines(self) -> bool:
-        """Whether the end of a message is anything to hooks, or to what they decided."""
-        return self.stream is not None or self.drop or "message" in self._now
+        return self.passage.examined
+
+    @property
+    def hold(self) -> str:
+        """Why the message under way is to be held; empty where it is not."""
+        return self.passage.hold
+
+    @property
+    def stream(self) -> Stream | None:
+        """The message under way, as it comes."""
+        return self.passage.stream
 
     def ask(self, step: str, fact: Any = None, listed: bool = True) -> "Decision | Future[Decision]":
         """What hooks decide about `fact`, None at connect; `listed`: as in `SessionFacts`."""
+        if step in BEFORE_MAIL:
+            if step not in self._asked:
+                return GO_ON
+            return self._put(partial(self._silenced, step), step, fact, self._facts(self._id, listed))
         if step == "mail":
-            self._forget()
-        if step not in self._now:
+            self.passage = Passage(self._asked)
+        return self._about(self.passage, step, fact, listed)
+
+    def _about(
+        self, passage: Passage, step: str, fact: Any, listed: bool = True
+    ) -> "Decision | Future[Decision]":
+        if step not in passage.asked:
             return GO_ON
-        session = self._coming or self._facts(self._id, listed)
+        return self._put(passage.note, step, fact, passage.facts or self._facts(self._id, listed))
+
+    def _put(
+        self, note: Callable[[Decision], None], step: str, fact: Any, session: SessionFacts
+    ) -> "Decision | Future[Decision]":
+        """Ask, and note what they decide, before anybody has it."""
         before = self._resetting
         asked: Decision | Future[Decision]
         if before is not None and not before.done():
@@ -70,126 +89,60 @@ class Conversation:
         if asked is GO_ON:  # what nearly all come to
             return GO_ON
         if isinstance(asked, Decision):
-            self._note(step, asked)
-        else:  # noted before anybody has it
-            asked.add_done_callback(partial(self._note_later, step))
+            note(asked)
+        else:
+            self._asking = asked
+            asked.add_done_callback(partial(_note_later, note))
         return asked
 
     def message(self, envelope: Envelope, body: Body) -> "Message | Future[Message]":
         """What hooks decide about the whole message."""
-        if "message" not in self._now:
+        passage = self.passage
+        if "message" not in passage.asked:
             return Message(GO_ON, envelope, body)
-        session = self._coming or self._facts(self._id, True)
+        session = passage.facts or self._facts(self._id, True)
         asked: Message | Future[Message] = self._chain.message(session, envelope, body)
         if not isinstance(asked, Message):
-            asked.add_done_callback(partial(self._note_later, "message"))
+            self._asking = asked
+            asked.add_done_callback(partial(_note_later, passage.note))
         elif asked.decision is not GO_ON:
-            self._note("message", asked.decision)
+            passage.note(asked.decision)
         return asked
 
     def listen(self, busy: Callable[[bool], None]) -> None:
         """A message is about to come; `busy` is told when hooks are behind, and when they are not."""
-        if "header" in self._now or "chunk" in self._now:
-            self._coming = self._facts(self._id, True)
-            self.stream = Stream(self, busy)
+        passage = self.passage
+        if "header" in passage.asked or "chunk" in passage.asked:
+            passage.facts = self._facts(self._id, True)
+            passage.stream = Stream(partial(self._about, passage), busy)
+
+    def secured(self) -> None:
+        """TLS begins: what hooks answered to what the client had said before is forgotten."""
+        self._asked = self._unheard
 
     def reset(self, why: WhyReset) -> None:
-        """The message, or the session, is over.  What comes next waits until hooks know that."""
-        self.stream = None
-        self._forget()
-        if "reset" not in self._asked:
-            return
-        session, before = self._facts(self._id, True), self._resetting
-        if before is None or before.done():
-            self._resetting = self._chain.tell("reset", session, why)
-        else:
-            self._resetting = _after(before, partial(self._chain.tell, "reset", session, why))
+        """The message, or the session, is over.  Hooks are told when they have answered what they are asked
+        just now, and what comes next waits for that."""
+        self.passage.end()
+        before = self._resetting if self._asking is None or self._asking.done() else self._asking
+        waits = before is not None and not before.done()
+        self._asking, self._resetting = None, before if waits else None
+        if "reset" in self._asked:
+            tell = partial(self._chain.tell, "reset", self._facts(self._id, True), why)
+            self._resetting = _after(before, tell) if before is not None and waits else tell()
 
-    def _note_later(self, step: str, asked: "Future[Any]") -> None:
-        if not asked.cancelled():
-            answer = asked.result()
-            self._note(step, answer.decision if isinstance(answer, Message) else answer)
-
-    def _note(self, step: str, decision: Decision) -> None:
+    def _silenced(self, step: str, decision: Decision) -> None:
+        """What was decided before there is any message, where it silences them."""
         if decision.silent:
-            self._now = _NONE
-            if step in BEFORE_MAIL:
-                self._asked &= _ALWAYS
-        self.drop = self.drop or decision.drop
-        self.hold = self.hold or decision.hold
-
-    def _forget(self) -> None:
-        self._now = self._asked
-        self.drop = False
-        self.hold = ""
-        self._coming = None
+            self._asked &= _ALWAYS
+            if step == "connect":  # nobody had said anything yet
+                self._unheard = self._asked
 
 
-class Stream:
-    """A message on its way to the hooks, as it comes: no faster than they take it, and no further than
-    the first that refuses it."""
-
-    def __init__(self, conversation: Conversation, busy: Callable[[bool], None]) -> None:
-        self._conversation = conversation
-        self._busy = busy
-        self._reader = FieldReader()
-        self._waiting: deque[tuple[str, Any]] = deque()
-        self._asking: Future[Decision] | None = None
-        self._decision = GO_ON
-        self._over = False
-        self._ended: Future[Decision] | None = None
-
-    def feed(self, data: bytes) -> None:
-        """The next piece of the message, as it is stored."""
-        if self._over:
-            return
-        if self._reader.in_body:
-            self._waiting.append(("chunk", data))
-        else:
-            self._put(*self._reader.feed(data))
-        self._go_on()
-
-    def end(self) -> "Decision | Future[Decision]":
-        """What was decided on the way, when hooks have seen all of it."""
-        self._put(*self._reader.finish())
-        self._go_on()
-        if self._asking is None:
-            return self._decision
-        self._ended = Future(loop=self._asking.get_loop())
-        return self._ended
-
-    def _put(self, fields: list[Any], body: bytes) -> None:
-        self._waiting.extend(("header", field) for field in fields)
-        if body:
-            self._waiting.append(("chunk", body))
-
-    def _go_on(self) -> None:
-        waiting = self._waiting
-        while waiting and self._asking is None:
-            step, what = waiting.popleft()
-            asked = self._conversation.ask(step, what)
-            if asked is GO_ON:
-                continue
-            if isinstance(asked, Future):
-                self._asking = asked
-                self._busy(True)
-                asked.add_done_callback(self._answered)
-            else:
-                self._take(asked)
-
-    def _take(self, decision: Decision) -> None:
-        if decision.refusal is not None or decision.silent:
-            self._decision = decision
-            self._over = True
-            self._waiting.clear()
-
-    def _answered(self, done: "Future[Decision]") -> None:
-        self._asking = None
-        self._take(GO_ON if done.cancelled() else done.result())
-        self._go_on()
-        if self._asking is None and self._ended is not None and not self._ended.done():
-            self._ended.set_result(self._decision)
-        self._busy(False)
+def _note_later(note: Callable[[Decision], None], asked: "Future[Any]") -> None:
+    if not asked.cancelled():
+        answer = asked.result()
+        note(answer.decision if isinstance(answer, Message) else answer)
 
 
 def _after(before: "Future[Any]", ask: Callable[[], Any]) -> "Future[Any]":

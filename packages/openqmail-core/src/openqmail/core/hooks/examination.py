@@ -14,6 +14,7 @@ import msgspec
 
 from openqmail.core.hooks.body import without
 from openqmail.core.hooks.conversation import Conversation
+from openqmail.core.hooks.passage import Passage
 from openqmail.core.hooks.round import Message
 from openqmail.core.log import Alert, Log
 from openqmail.core.ports import LARGE, LargeBody, Submission
@@ -52,16 +53,17 @@ def examine(
 
     What is small is there at once where no hook waits; else it comes, without fail, while the future is
     kept."""
-    heard = GO_ON if conversation.stream is None else conversation.stream.end()
+    passage = conversation.passage
+    heard = GO_ON if passage.stream is None else passage.stream.end()
     if not isinstance(heard, Decision) or not isinstance(body, bytes):
         asking = _Examination(conversation, submission, envelope, head, body)
         return asking.later(asking.from_the_stream(heard), log)
     if heard.refusal is not None:
-        return _examined(conversation, heard.refusal, envelope, body)
+        return _examined(passage, heard.refusal, envelope, body)
     sent = BytesBody(body[len(head) :])
     message = conversation.message(envelope, sent)
     if isinstance(message, Message) and message.body is sent:  # what nearly all come to
-        return _examined(conversation, message.decision.refusal, message.envelope, body)
+        return _examined(passage, message.decision.refusal, message.envelope, body)
     asking = _Examination(conversation, submission, envelope, head, body)
     if isinstance(message, Message) and asking.is_small(message):
         return asking.small(message)
@@ -79,7 +81,7 @@ class _Examination:
         head: bytes,
         body: bytes | LargeBody,
     ) -> None:
-        self._conversation = conversation
+        self._conversation, self._passage = conversation, conversation.passage
         self._submission = submission
         self._envelope = envelope
         self._head = head
@@ -102,16 +104,18 @@ class _Examination:
     async def from_the_stream(self, heard: "Decision | Future[Decision]") -> Examined:
         """All that is left, from the end of what hooks saw on the way."""
         decision = await _now(heard)
-        if decision.refusal is not None or not self._conversation.has("message"):
+        if decision.refusal is not None or "message" not in self._passage.asked:
             return self._made(decision.refusal, self._envelope, self._body)
         skip, body = len(self._head), self._body
         sent = BytesBody(body[skip:]) if isinstance(body, bytes) else without(await body.so_far(), skip)
+        if self._passage.over:  # the client is gone, and what comes next may be under way
+            return self._made(None, self._envelope, self._body)
         return await self.from_the_message(self._conversation.message(self._envelope, sent), sent)
 
     async def from_the_message(self, asked: "Message | Future[Message]", sent: Body) -> Examined:
         """All that is left, from what hooks say of the whole; they were given `sent`."""
         message = await _now(asked)
-        refusal, dropped = message.decision.refusal, self._conversation.drop
+        refusal, dropped = message.decision.refusal, self._passage.drop
         if refusal is not None or dropped or message.body is sent:
             return self._made(refusal, message.envelope, self._body)
         if self.is_small(message):
@@ -131,13 +135,13 @@ class _Examination:
         return self._made(message.decision.refusal, message.envelope, self._head + (message.body.data or b""))
 
     def _made(self, refusal: Refusal | None, envelope: Envelope, body: bytes | LargeBody) -> Examined:
-        return _examined(self._conversation, refusal, envelope, body)
+        return _examined(self._passage, refusal, envelope, body)
 
 
 def _examined(
-    conversation: Conversation, refusal: Refusal | None, envelope: Envelope, body: bytes | LargeBody
+    passage: Passage, refusal: Refusal | None, envelope: Envelope, body: bytes | LargeBody
 ) -> Examined:
-    return Examined(refusal, conversation.drop or not envelope.recipients, envelope, body)
+    return Examined(refusal, passage.drop or not envelope.recipients, envelope, body)
 
 
 async def _stored(submission: Submission, head: bytes, body: Body) -> LargeBody:

@@ -22,6 +22,7 @@ from openqmail.core.smtpd.incoming import Incoming
 from openqmail.core.smtpd.policy import HOPS, LEAVING, LONG_HEADER, TOO_MANY_HOPS, Policy
 from openqmail.core.smtpd.record import SessionRecord
 from openqmail.core.smtpd.standing import Standing
+from openqmail.core.tls import TlsFacts
 from openqmail.core.values import Decision, Envelope, MessageId, OpenqmailError, QueueFull, Reply
 from openqmail.core.values.verdict import GO_ON, Refusal
 
@@ -96,6 +97,12 @@ class Handover:
         self._record = record
         self._client = client
         self._server = server
+
+    def tls_started(self, facts: TlsFacts, names: tuple[str, ...]) -> None:
+        """The handshake is done: what was said before counts no more, neither to us nor to hooks."""
+        self.standing.tls_started(facts, names)
+        if self._hooks is not None:
+            self._hooks.secured()
 
     def drain(self) -> None:
         """End as soon as no message is under way."""

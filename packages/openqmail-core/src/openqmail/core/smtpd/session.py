@@ -218,7 +218,7 @@ class SmtpSession(asyncio.BufferedProtocol):
         peer = transport.get_extra_info("ssl_object")
         certificate = getattr(peer, "certificate", b"") or tls.certificate_for("")
         facts = facts_of(peer, True, certificate)
-        dialogue.standing.tls_started(facts, client_names(peer))
+        dialogue.tls_started(facts, client_names(peer))
         self._paused = self._unread = False
         self._heard = True
         self._begin(dialogue)
