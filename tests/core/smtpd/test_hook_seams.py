@@ -340,7 +340,7 @@ def test_hooks_of_submission_see_the_header_that_is_kept(
 
 
 class Ponders:
-    """Answers about a piece of the first message when the test wants it; keeps what it was asked, in order."""
+    """Answers about a piece of the first message when the test wants it; keeps what it was asked."""
 
     def __init__(self, answer, asked):
         self.answer, self.asked, self.goes_on = answer, asked, None
@@ -381,9 +381,8 @@ def test_a_late_answer_about_one_message_is_none_about_the_next(running, run, se
                 for sender, line in ((b"one", b"spam"), (b"two", text)):
                     given = b"Subject: a\r\n\r\n%b\r\n" % line
                     pieces += b"MAIL FROM:<%b@y.example>\r\nRCPT TO:<alice@a.example>\r\n" % sender
-                    pieces += b"BDAT %d\r\n%b" % (len(given), given) + (
-                        b"RSET\r\n" if sender == b"one" else b""
-                    )
+                    pieces += b"BDAT %d\r\n%b" % (len(given), given)
+                    pieces += b"RSET\r\n" if sender == b"one" else b""
                 client.writer.write(pieces + b"BDAT 0 LAST\r\n")
                 for _ in Waiting("the first is asked about"):
                     if asked[-1:] == [("chunk", b"one@y.example")]:

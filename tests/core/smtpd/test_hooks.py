@@ -1,6 +1,8 @@
 """Hooks of mail coming in, asked by a real session: with direct calls, and with frames in between."""
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from openqmail.core.hooks import (
     Drop,
     HangUp,
     Hold,
+    Named,
     Next,
     Reject,
     Replace,
@@ -235,6 +238,42 @@ def test_an_edited_large_message_is_stored_whole_and_its_first_form_given_up(
             assert not second.aborted
 
     asyncio.run(story())
+
+
+def test_a_hook_that_never_returns_keeps_no_other_and_no_large_message_waiting(
+    settings: Settings, running: Any
+) -> None:
+    """However many of its calls hang, be it in threads of ours or in those that `to_thread` takes."""
+    returns = threading.Event()
+
+    class Hangs:
+        def message(self, *facts: Any) -> None:
+            returns.wait()
+
+    class HangsElsewhere:
+        async def message(self, *facts: Any) -> None:
+            await asyncio.to_thread(returns.wait)
+
+    hooks = [
+        Named("hangs", Hangs(), 0.01, "pass"),
+        Named("elsewhere", HangsElsewhere(), 0.01, "pass"),
+        Named("edits", Editor(b"First")),
+    ]
+
+    async def story() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        async with running(settings, hooks) as server:
+            client = await (await server.client()).hello()
+            for number in range(1, 7):
+                assert (await say(client, wire(BIG)))[:3] == b"250"
+                assert len(server.queue.messages) == number
+                assert behind_ours(server.queue.messages[-1][1]) == b"First: seen\n" + BIG
+            returns.set()
+
+    try:
+        asyncio.run(story())
+    finally:
+        returns.set()
 
 
 def test_a_new_body_that_breaks_defers_the_message(settings: Settings, running: Any) -> None:

@@ -9,12 +9,15 @@ import asyncio
 import inspect
 from asyncio import Future
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, TypeVar
 
 import msgspec
 
 from openqmail.core.hooks.body import MessageBody, wire
-from openqmail.core.hooks.edits import Edits
+from openqmail.core.hooks.edits import Edits, checked
+from openqmail.core.hooks.failure import FAILURES
 from openqmail.core.hooks.interface import STEPS, Delivery, Place, SessionFacts
 from openqmail.core.hooks.method import BROKEN, PASSED, Method, Named, Waiting
 from openqmail.core.hooks.round import Examination, Message, Round
@@ -23,6 +26,9 @@ from openqmail.core.values import Body, Decision, Defer, Envelope, Result
 from openqmail.core.values.verdict import GO_ON
 
 T = TypeVar("T")
+
+READERS = 4
+"""Threads that read bodies for us where hooks have edited them."""
 
 _FAILED: Any = object()
 """In place of what a hook on the way out gives: it could not do its work."""
@@ -46,6 +52,11 @@ class HookChain:
             for step in STEPS[place]
         }
 
+    @cached_property
+    def readers(self) -> Executor:
+        """Who reads for core what hooks made of a message; no hook can keep these threads."""
+        return ThreadPoolExecutor(READERS, "bodies")
+
     def has(self, step: str) -> bool:
         """Whether any hook has a say at this step; asking costs next to nothing."""
         return bool(self._steps.get(step))
@@ -60,7 +71,7 @@ class HookChain:
                     break
             else:
                 return GO_ON  # what nearly all have to say
-        except Exception as error:
+        except FAILURES as error:
             answer = method.failed(error)
         asking = Round(step, hooks, given)
         waiting = asking.go_on_with(method, answer)
@@ -79,7 +90,7 @@ class HookChain:
                     break
             else:
                 return Message(GO_ON, envelope, body)
-        except Exception as error:
+        except FAILURES as error:
             answer = method.failed(error)
         asking = Examination(hooks, session, envelope, body, edits)
         waiting = asking.go_on_with(method, answer)
@@ -99,8 +110,14 @@ class HookChain:
             answer = await _made(method, Envelope, method.call, envelope, via)
             if answer is _FAILED:
                 return None
-            if answer is not PASSED:
-                envelope = answer or envelope
+            if answer is None or answer is PASSED:
+                continue
+            try:
+                checked(answer.sender)
+                envelope = answer
+            except (TypeError, ValueError):
+                if method.senseless(answer) is BROKEN:
+                    return None
         return envelope
 
     async def route(self, recipient: bytes, proposed: Any) -> Any:
@@ -109,8 +126,12 @@ class HookChain:
             answer = await _made(method, type(proposed), method.call, recipient, proposed)
             if answer is _FAILED:
                 return None
-            if answer is not PASSED:
-                proposed = answer or proposed
+            if answer is None or answer is PASSED:
+                continue
+            if _leads(answer):
+                proposed = answer
+            elif method.senseless(answer) is BROKEN:
+                return None
         return proposed
 
     async def prepare(self, delivery: Delivery, body: Body) -> Prepared:
@@ -126,7 +147,7 @@ class HookChain:
                 continue
             try:
                 body = edits.body(body)
-            except Exception as error:  # what it gave as a new body may break in any way
+            except FAILURES as error:  # what it gave as a new body may break in any way
                 if method.failed(error) is BROKEN:
                     return Prepared(body, True)
         return Prepared(body, False)
@@ -150,7 +171,7 @@ def _tell(hooks: Iterator[Method], facts: tuple[Any, ...]) -> Waiting | None:
     for method in hooks:
         try:
             answer = method.call(*facts)
-        except Exception as error:
+        except FAILURES as error:
             method.failed(error)
             continue
         if answer is not None and inspect.isawaitable(answer):
@@ -165,12 +186,24 @@ async def _tell_rest(waiting: Waiting | None, hooks: Iterator[Method], facts: tu
         waiting = _tell(hooks, facts)
 
 
+def _leads(route: Any) -> bool:
+    """Whether a `Route` that a hook made is one in all its fields."""
+    hosts, port = route.hosts, route.port
+    return (
+        isinstance(route.transport, str)
+        and isinstance(hosts, tuple)
+        and all(isinstance(host, bytes) for host in hosts)
+        and isinstance(port, int)
+        and 0 < port < 65536
+    )
+
+
 async def _made(method: Method, kind: type, call: Callable[..., Any], *facts: Any) -> Any:
     """What a hook on the way out gives, None for nothing, `PASSED` or `_FAILED`; `call`: in this thread or
     beside."""
     try:
         answer = call(*facts)
-    except Exception as error:
+    except FAILURES as error:
         answer = method.failed(error)
     if answer is not None and inspect.isawaitable(answer):
         answer = await method.awaited(answer)

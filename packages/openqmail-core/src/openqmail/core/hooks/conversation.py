@@ -5,6 +5,7 @@ hooks, and none where there are not.
 
 from asyncio import Future
 from collections.abc import Callable
+from concurrent.futures import Executor
 from functools import partial
 from itertools import count
 from typing import Any
@@ -45,6 +46,11 @@ class Conversation:
     @property
     def examines(self) -> bool:
         return self.passage.examined
+
+    @property
+    def readers(self) -> Executor:
+        """Of its chain."""
+        return self._chain.readers
 
     @property
     def hold(self) -> str:

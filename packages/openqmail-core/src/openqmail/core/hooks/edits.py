@@ -18,7 +18,7 @@ Source = bytes | Callable[[], Iterable[bytes]]
 
 class Edits:
     """The wishes of one hook at one step.  `sender` and `recipients`: None, or what to put in place of the
-    envelope's; nobody checks whether this client may send there.  Raises ValueError for what no
+    envelope's; nobody checks whether this client may send there.  Raises ValueError, TypeError for what no
     message can hold.  `any`: whether there is any wish."""
 
     __slots__ = ("_body", "_prepended", "_recipients", "_removed", "_sender", "any")
@@ -43,11 +43,15 @@ class Edits:
     def remove(self, name: bytes, index: int | None = None) -> None:
         """Take the fields of this name out of the header as it came; with an `index` (0: the topmost, -1:
         the lowest) that one alone."""
+        if not isinstance(name, bytes) or not isinstance(index, int | None):
+            raise TypeError(f"remove({name!r}, {index!r}): a name is bytes, an index a number")
         self._removed = (*self._removed, (name.lower(), index))
         self.any = True
 
     def replace_body(self, body: Source) -> None:
         """Put this in place of all that stands behind the header's empty line."""
+        if not isinstance(body, bytes) and not callable(body):
+            raise TypeError(f"a new body is bytes, or what gives its pieces, not {type(body).__name__}")
         self._body = body
         self.any = True
 

@@ -8,6 +8,7 @@ disk takes it twice and the memory never.
 import asyncio
 from asyncio import Future
 from collections.abc import Coroutine, Iterator
+from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 import msgspec
@@ -121,7 +122,7 @@ class _Examination:
         if self.is_small(message):
             found = self.small(message)
         else:
-            stored = await _stored(self._submission, self._head, message.body)
+            stored = await _stored(self._submission, self._conversation.readers, self._head, message.body)
             found = self._made(None, message.envelope, stored)
         if not isinstance(self._body, bytes):
             self._body.abort()
@@ -144,14 +145,14 @@ def _examined(
     return Examined(refusal, passage.drop or not envelope.recipients, envelope, body)
 
 
-async def _stored(submission: Submission, head: bytes, body: Body) -> LargeBody:
+async def _stored(submission: Submission, readers: Executor, head: bytes, body: Body) -> LargeBody:
     """A large body that hooks have edited, ready to be submitted."""
     loop = asyncio.get_running_loop()
     large = submission.large()
     try:
         await large.write(head)
         chunks = iter(body.chunks())
-        while (chunk := await loop.run_in_executor(None, _next, chunks)) is not None:
+        while (chunk := await loop.run_in_executor(readers, _next, chunks)) is not None:
             await large.write(chunk)
     except BaseException as error:
         large.abort()

@@ -2,18 +2,26 @@
 
 A hook that raises, takes longer than its time or answers what makes no sense defers, and the log says
 so; with `on_error=pass` it is passed over.  Nothing here raises but what `call` does.
+
+A plain method that reads from the disk is called in one of a few threads of this hook's alone: one that
+never returns keeps these, and no other hook and nothing of core waits for it.
 """
 
 import asyncio
 import inspect
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
+from openqmail.core.hooks.failure import FAILURES, module_of, told
 from openqmail.core.log import Alert, Log
 from openqmail.core.values import Defer, Reply
 
 TIMEOUT = 60.0
 """Seconds that one hook may take for one step, where its line says nothing else."""
+
+THREADS = 4
+"""In which a hook's plain method is called at once; further calls wait, in the time that the hook has."""
 
 BROKEN = Defer(Reply(451, b"4.3.0", (b"a check of ours failed; try again later",)))
 """What a hook that failed answers."""
@@ -34,20 +42,23 @@ class Named(NamedTuple):
 class Method:
     """What a hook has for one step.  `call`: its method itself, with nothing in between."""
 
-    __slots__ = ("_log", "_named", "_step", "call")
+    __slots__ = ("_log", "_named", "_step", "_threads", "call")
 
     def __init__(self, named: Named, step: str, log: Log) -> None:
         self.call: Callable[..., Any] = getattr(named.hook, step)
         self._named = named
         self._step = step
         self._log = log
+        self._threads: ThreadPoolExecutor | None = None
 
     def beside(self, *facts: Any) -> Any:
         """As `call`, where it may read the disk and nobody else should wait for that: in a thread, but for an
         async one, which sees to that itself."""
         if inspect.iscoroutinefunction(self.call):
             return self.call(*facts)
-        return asyncio.get_running_loop().run_in_executor(None, self.call, *facts)
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(THREADS, f"hook-{self._named.name}")
+        return asyncio.get_running_loop().run_in_executor(self._threads, self.call, *facts)
 
     async def awaited(self, answer: Any) -> Any:
         """What it answers in the end, when it waits.  Its failure counts as that."""
@@ -55,7 +66,10 @@ class Method:
         try:
             async with asyncio.timeout(seconds) as limit:
                 return await answer
-        except Exception as error:
+        except FAILURES as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # it is we who are cancelled
             if isinstance(error, TimeoutError) and limit.expired():
                 return self.failed(f"took more than {seconds:g} seconds at {self._step}")
             return self.failed(error)
@@ -67,9 +81,12 @@ class Method:
     def failed(self, error: BaseException | str) -> Any:
         """What a hook that did not do its work counts as: `BROKEN` or `PASSED`."""
         passes = self._named.on_error == "pass"
-        why = error if isinstance(error, str) else f"failed at {self._step}: {error!r}"
+        why = error if isinstance(error, str) else self._raised(error)
         self._log(Alert(f"hook {self._named.name} {why}; {'passed over' if passes else 'deferred'}"))
         return PASSED if passes else BROKEN
+
+    def _raised(self, error: BaseException) -> str:
+        return f"failed at {self._step}: {told(error, module_of(self._named.hook))}"
 
 
 Waiting = tuple[Method, Any]

@@ -12,6 +12,7 @@ import msgspec
 
 from openqmail.core.hooks.body import MessageBody
 from openqmail.core.hooks.edits import Edits, checked
+from openqmail.core.hooks.failure import FAILURES
 from openqmail.core.hooks.interface import SessionFacts
 from openqmail.core.hooks.method import BROKEN, PASSED, Method, Waiting
 from openqmail.core.values import (
@@ -29,7 +30,7 @@ from openqmail.core.values import (
     Replace,
     SkipChecks,
 )
-from openqmail.core.values.verdict import GO_ON
+from openqmail.core.values.verdict import GO_ON, sound
 
 BEFORE_MAIL = ("connect", "helo", "auth")
 
@@ -58,7 +59,7 @@ class Round:
         while not self._ended and (method := next(self._hooks, None)) is not None:
             try:
                 answer = self._call(method)
-            except Exception as error:
+            except FAILURES as error:
                 answer = method.failed(error)
             if _waits(answer):
                 return method, answer
@@ -88,7 +89,7 @@ class Round:
         if answer is None or answer is PASSED:
             return answer is None
         try:
-            _ACTIONS[type(answer)](self, answer)
+            _ACTIONS[type(sound(answer))](self, answer)
         except (KeyError, ValueError):
             answer = method.senseless(answer)
             if answer is BROKEN:
@@ -106,9 +107,6 @@ class Round:
         self._decide(silent=True)
 
     def _refuse(self, answer: Reject | Defer | HangUp) -> None:
-        first = _CODES.get(type(answer))
-        if first is not None and answer.reply is not None and answer.reply.code // 100 != first:
-            raise ValueError
         self._decide(refusal=answer)
 
     def _drop(self, answer: Drop) -> None:
@@ -180,7 +178,7 @@ class Examination(Round):
         if edits.any and answer is not BROKEN and answer is not PASSED:
             try:
                 body, envelope = edits.body(body), edits.envelope(envelope)
-            except Exception as error:  # what it gave as a new body may break in any way
+            except FAILURES as error:  # what it gave as a new body may break in any way
                 answer = method.failed(error)
         done = super()._take(method, answer)
         if done and edits.any:
@@ -191,9 +189,6 @@ class Examination(Round):
 def _waits(answer: Any) -> bool:
     return answer is not None and type(answer) not in _ACTIONS and inspect.isawaitable(answer)
 
-
-_CODES = {Reject: 5, Defer: 4}
-"""The first digit that the reply of a refusal has."""
 
 _ACTIONS: dict[type, Callable[[Any, Any], None]] = {
     Accept: Round._accept,

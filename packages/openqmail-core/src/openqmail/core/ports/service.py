@@ -4,6 +4,7 @@ Entry points of the group `openqmail.services` are callables `(ServiceContext) -
 """
 
 from asyncio import BaseProtocol, Future
+from concurrent.futures import Executor
 from typing import Any, Protocol
 
 import msgspec
@@ -23,6 +24,11 @@ class InboundHooks(Protocol):
     """The hooks of mail coming in, as a front end is given them; it asks by a `hooks.Conversation`.
 
     `session` is a `hooks.SessionFacts`.  Nothing here raises."""
+
+    @property
+    def readers(self) -> Executor:
+        """Who reads for core what hooks made of a message; no hook can keep these threads."""
+        ...
 
     def has(self, step: str) -> bool:
         """Whether any hook has a say at this step; asking costs next to nothing."""

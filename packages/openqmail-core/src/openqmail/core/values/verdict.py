@@ -4,6 +4,8 @@ An answer of None is no opinion: the next hook is asked.  What each means in SMT
 docs/hooks.md; a `Replace`d address is checked as if the client had said it.
 """
 
+import re
+
 import msgspec
 
 from openqmail.core.values.reply import Reply
@@ -63,6 +65,43 @@ class SkipChecks(msgspec.Struct, frozen=True):
 Verdict = Accept | Reject | Defer | HangUp | Drop | Hold
 Answer = Verdict | Next | Replace | SkipChecks | None
 Refusal = Reject | Defer | HangUp
+
+
+_ENHANCED = re.compile(rb"([245]\.\d{1,3}\.\d{1,3})?")
+
+
+def sound(answer: Answer) -> Answer:
+    """The answer, when all that stands in it is what it is to be, whoever made it.  Raises ValueError."""
+    match answer:
+        case Reject():
+            good = _says(answer.reply, (5,))
+        case Defer():
+            good = _says(answer.reply, (4,))
+        case HangUp():
+            good = answer.reply is None or _says(answer.reply, (2, 4, 5))
+        case Hold():
+            good = isinstance(answer.reason, str)
+        case Replace():
+            good = isinstance(answer.address, bytes) and isinstance(answer.skip_checks, bool)
+        case _:
+            good = answer is None or isinstance(answer, Accept | Drop | Next | SkipChecks)
+    if not good:
+        raise ValueError(f"{answer!r} is no answer")
+    return answer
+
+
+def _says(reply: object, first: tuple[int, ...]) -> bool:
+    """Whether it is a reply, with a code that begins with one of these digits."""
+    return (
+        isinstance(reply, Reply)
+        and isinstance(reply.code, int)
+        and reply.code // 100 in first
+        and isinstance(reply.enhanced, bytes)
+        and _ENHANCED.fullmatch(reply.enhanced) is not None
+        and isinstance(reply.lines, tuple)
+        and len(reply.lines) > 0
+        and all(isinstance(line, bytes) for line in reply.lines)
+    )
 
 
 class Decision(msgspec.Struct, frozen=True):
