@@ -109,6 +109,57 @@ def test_a_program_reads_its_input_and_nothing_else(run: Any, tmp_path: Path) ->
     body.close()
 
 
+def test_programs_side_by_side_and_one_behind_a_slow_one_read_all_of_a_body(tmp_path: Path) -> None:
+    """As scanners do: one that saw half of a message, or nothing, would call it clean."""
+    large = b"0123456789" * 200_000
+    (tmp_path / "large").write_bytes(large)
+    os.mkfifo(tmp_path / "go")
+
+    async def scene(kind: Any) -> None:
+        async with kind(str(tmp_path)) as programs:
+            body = DescriptorBody(os.open(tmp_path / "large", os.O_RDONLY), len(large), b"")
+            slow = programs.run([SH, b"-c", b"head -c 1000; read line <go; cat"], body)
+            beside = [programs.run([SH, b"-c", b"wc -c"], body) for _ in range(3)]
+            for one in beside:
+                assert (await one).output.split() == [b"2000000"]
+            with open(tmp_path / "go", "w") as go:
+                go.write("on\n")
+            assert (await slow).output == large[:OUTPUT]
+            body.close()
+
+    for kind in (_direct, _by_frames):
+        asyncio.run(asyncio.wait_for(scene(kind), 30))
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, new_loop], ids=["asyncio", "the service's"])
+def test_a_program_that_wants_no_more_of_its_input_ends_as_it_likes(tmp_path: Path, loop: Any) -> None:
+    async def scene() -> None:
+        runner, large = ProgramRunner(str(tmp_path)), BytesBody(b"0123456789" * 200_000)
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            assert (await runner.run([SH, b"-c", b"exit 3"], large)).code == 3
+            holds = [SH, b"-c", b"exec 3<&0; sleep 1000 <&3 >/dev/null 2>&1 & exit 4"]
+            assert (await runner.run(holds, large)).code == 4
+        assert len(os.listdir("/proc/self/fd")) <= before + 2, "what a loop opens for its first program"
+
+    with asyncio.Runner(loop_factory=loop) as made:
+        made.run(asyncio.wait_for(scene(), 20))
+
+
+def test_a_body_that_cannot_be_read_to_its_end_is_no_input(tmp_path: Path) -> None:
+    """What a program says of half a message is nobody's answer."""
+    (tmp_path / "short").write_bytes(b"x" * 200_000)
+
+    async def scene() -> None:
+        async with _direct(str(tmp_path)) as programs:
+            body = DescriptorBody(os.open(tmp_path / "short", os.O_RDONLY), 300_000, b"")
+            result = await programs.run([b"/bin/cat"], body)
+            assert result.code is None and "cannot be run: " in result.why
+            body.close()
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+
+
 def test_what_it_prints_is_bounded(run: Any) -> None:
     result = run("head -c 10000000 /dev/zero; echo done >&2")
     assert (len(result.output), result.errors) == (OUTPUT, b"done\n")
@@ -155,7 +206,8 @@ def test_a_child_that_nobody_can_kill_keeps_nothing_of_ours_open(tmp_path: Path,
         await runner.run([b"/bin/true"])  # the loop opens what it needs for its first program
         before = len(os.listdir("/proc/self/fd"))
         for number in range(5):
-            result = await runner.run([SH, b"-c", b"setsid sleep 1000 & echo $! > %d" % number], timeout=0.2)
+            leaves = b"setsid sh -c 'echo $$ > %d; exec sleep 1000' & until [ -s %d ]; do :; done"
+            result = await runner.run([SH, b"-c", leaves % (number, number)], timeout=0.5)
             assert "took more than" in result.why
         for _ in Waiting("as many descriptors as before are open"):
             await asyncio.sleep(0)

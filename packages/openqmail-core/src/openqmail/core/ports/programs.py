@@ -32,6 +32,6 @@ class Programs(Protocol):
         env: Mapping[bytes, bytes] | None = None,
         timeout: float = 30.0,
     ) -> "Future[ProgramResult]":
-        """Run `argv` (a path, then arguments) in the home, with this environment (none: PATH alone), and
-        kill it after `timeout` seconds.  Never raises; the result says what went wrong."""
+        """Run `argv` (a path, then arguments) in the home, with this environment (none: PATH alone), its
+        input from a pipe, and kill it after `timeout` seconds.  Never raises; the result says what went wrong."""
         ...

@@ -1,8 +1,9 @@
 """Runs the programs of hooks in this process's name: the port `Programs`, served directly.
 
-A program has the home as its folder, its input in a file without a name, a group of its own, and no
-descriptor but 0, 1 and 2.  It is read as it prints, kept up to `OUTPUT` bytes of each; when its time
-is over, or it has ended, its whole group is killed.  At most `MOST` run at once, the others wait.
+A program has the home as its folder, a group of its own, and no descriptor but 0, 1 and 2.  Its input
+comes by a pipe, from its beginning, whoever else reads the same body; what cannot be read to its end is
+told instead of a result.  It is read as it prints, kept up to `OUTPUT` bytes of each; when its time is
+over, or it has ended, its whole group is killed.  At most `MOST` run at once, the others wait.
 """
 
 import asyncio
@@ -10,12 +11,11 @@ import contextlib
 import os
 import signal
 from asyncio import Future
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import BinaryIO
 
-from openqmail.core.hooks.body import Rest
 from openqmail.core.ports import OUTPUT, ProgramResult
-from openqmail.core.service.frames.bodies import DescriptorBody
 from openqmail.core.values import Body, BytesBody, OpenqmailError
 
 MOST = 32
@@ -68,76 +68,96 @@ class ProgramRunner:
             if not argv:
                 raise ValueError("no program is named")
             async with asyncio.timeout(timeout), self._room:
-                with contextlib.closing(_Input(stdin)) as given:
-                    return await self._carry_out(argv, given, {b"PATH": PATH} if env is None else env)
+                given = BytesBody(stdin) if isinstance(stdin, bytes) else stdin
+                return await self._carry_out(argv, given, {b"PATH": PATH} if env is None else env)
         except TimeoutError:
             return ProgramResult(None, why=f"took more than {timeout:g} seconds")
         except (OSError, OpenqmailError, ValueError) as error:
             return ProgramResult(None, why=f"cannot be run: {error}")
 
     async def _carry_out(
-        self, argv: tuple[bytes, ...], given: "_Input", env: Mapping[bytes, bytes]
+        self, argv: tuple[bytes, ...], given: Body, env: Mapping[bytes, bytes]
     ) -> ProgramResult:
-        async with _pipe() as (output, stdout), _pipe() as (errors, stderr):
+        async with _given(given) as (stdin, giving), _pipe() as (output, stdout), _pipe() as (errors, stderr):
             process = await asyncio.create_subprocess_exec(
                 *argv,
-                stdin=given.descriptor,
+                stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
                 env={os.fsdecode(name): os.fsdecode(value) for name, value in env.items()},
                 cwd=self._folder,
                 start_new_session=True,
             )
+            stdin.close()
             stdout.close()
             stderr.close()
             try:
-                printed, complained = await asyncio.gather(_read(output), _read(errors))
-                code = await process.wait()
+                # What it leaves behind may hold its output open, and is killed first.
+                printed, complained, code = await asyncio.gather(
+                    _read(output), _read(errors), _ended(process)
+                )
             finally:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+                await _ended(process, killed=True)
+            if giving.done():
+                giving.result()
             return ProgramResult(code, printed, complained)
 
 
-class _Input:
-    """What a program reads, as a descriptor that begins at its beginning."""
+class _Giving(asyncio.BaseProtocol):
+    """Of a pipe that is written to: `takes` is set while it takes more, or nobody reads it any more."""
 
-    def __init__(self, stdin: bytes | Body) -> None:
-        if isinstance(stdin, bytes):
-            stdin = BytesBody(stdin)
-        if stdin.data == b"":
-            self.descriptor = os.open(os.devnull, os.O_RDONLY)
-            return
-        base, skip = (stdin.base, stdin.skip) if isinstance(stdin, Rest) else (stdin, 0)
-        if isinstance(base, DescriptorBody):
-            self.descriptor = base.duplicate()
-        else:
-            skip = 0
-            self.descriptor = _unnamed(small=stdin.data is not None)
-            for chunk in stdin.chunks():
-                _write(self.descriptor, chunk)
-        os.lseek(self.descriptor, skip, os.SEEK_SET)
+    def __init__(self) -> None:
+        self.lost = False
+        self.takes = asyncio.Event()
+        self.takes.set()
 
-    def close(self) -> None:
-        os.close(self.descriptor)
+    def pause_writing(self) -> None:
+        self.takes.clear()
+
+    def resume_writing(self) -> None:
+        self.takes.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost = True
+        self.takes.set()
 
 
-def _unnamed(*, small: bool) -> int:
-    """A file in memory where it may be and there is such a thing, else one without a name."""
-    if small and hasattr(os, "memfd_create"):
-        return os.memfd_create("input")
-    # As tempfile does it, which with what it imports is 1 MiB for every process of a service.
-    path = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"openqmail-{os.getpid()}-{os.urandom(8).hex()}")
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    os.unlink(path)
-    return descriptor
+@contextlib.asynccontextmanager
+async def _given(body: Body) -> "AsyncIterator[tuple[BinaryIO, asyncio.Task[None]]]":
+    """What a program reads, and who writes to it, until nobody wants it any more; he raises what reading the
+    body does."""
+    theirs, ours = os.pipe()
+    with os.fdopen(theirs, "rb", buffering=0) as reading:
+        loop = asyncio.get_running_loop()
+        transport, pipe = await loop.connect_write_pipe(_Giving, os.fdopen(ours, "wb", buffering=0))
+        giving = loop.create_task(_give(transport, pipe, body))
+        try:
+            yield reading, giving
+        finally:
+            giving.cancel()
+            await asyncio.wait([giving])
+            if not pipe.lost and transport.get_write_buffer_size():  # else it has ended, or does by itself
+                transport.abort()
 
 
-def _write(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+async def _give(transport: asyncio.WriteTransport, pipe: _Giving, body: Body) -> None:
+    """All of a body, as fast as the program takes it; then, or when it cannot be read, its end."""
+    try:
+        for chunk in body.chunks():
+            transport.write(chunk)
+            await pipe.takes.wait()
+            if pipe.lost:  # the program has seen enough
+                break
+    finally:
+        transport.close()
+
+
+async def _ended(process: Process, killed: bool = False) -> int:
+    """Its exit code, when nothing of its group is left; `killed`: it need not end by itself."""
+    code = None if killed else await process.wait()
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return await process.wait() if code is None else code
 
 
 @contextlib.asynccontextmanager
