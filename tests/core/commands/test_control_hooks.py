@@ -39,10 +39,20 @@ def hooked(made: Path, room: Path, monkeypatch: pytest.MonkeyPatch) -> Hooked:
     [
         ("raise RuntimeError('no such luck')", "(tried_hook:Hook) cannot be loaded: no such luck"),
         ("import os\nos._exit(0)", "its hooks cannot be made in smtpd: the process that tried it died"),
-        ("def Hook(context):\n    raise ValueError('no')", "cannot be made: ValueError('no')"),
         (
-            "def Hook(context):\n    if context.place == 'remote':\n        raise ValueError('no')",
-            "cannot be made: ValueError('no')",
+            "def Hook(context):\n    raise ValueError('no')",
+            "cannot be made in smtpd: ValueError('no') (tried_hook.py:2)",
+        ),
+        ("import sys\ndef Hook(context):\n    sys.exit(3)", "made in smtpd: SystemExit(3) (tried_hook.py:3)"),
+        (
+            "class Hook:\n    def __init__(self, context): ...\n    def recpt(self): ...",
+            "has none of the methods",
+        ),
+        ("def Hook(context): ...", "gives None where a hook is wanted"),
+        (
+            "def Hook(context):\n    if context.place == 'remote': raise ValueError('no')\n"
+            "    return type('Made', (), {'mail': None})",
+            "cannot be made in remote: ValueError('no') (tried_hook.py:2)",
         ),
     ],
 )
@@ -52,13 +62,16 @@ def test_a_hook_that_no_start_could_make_is_an_error(
     hooked(text)
     ran = run("--home", made, "control", "check")
     assert ran.code == 100
-    assert "error: control/hooks: " in ran.out and why in ran.out
+    assert "error: control/hooks" in ran.out and why in ran.out
     assert "tried_hook" not in sys.modules, "it was not imported by the command"
 
 
 def test_a_hook_is_made_by_who_would_ask_it(run: Run, made: Path, hooked: Hooked) -> None:
     uid = made.stat().st_uid
-    hooked(f"import os\ndef Hook(context):\n    assert os.getresuid() == ({uid},) * 3\n    return object()\n")
+    hooked(
+        f"import os\ndef Hook(context):\n    assert os.getresuid() == ({uid},) * 3\n"
+        "    return type('Made', (), {'mail': None})\n"
+    )
     ran = run("--home", made, "control", "check")
     assert (ran.code, "no errors" in ran.out) == (0, True), ran.out
     assert "tried_hook" not in sys.modules

@@ -1,6 +1,7 @@
 """From the lines of control/hooks to a chain: what a line says of a hook holds, and where each is made."""
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,34 @@ class Signer(Hook):
     def prepare(self, *facts: Any) -> None: ...
 
 
+class Recpt(Hook):
+    def recpt(self, *facts: Any) -> None: ...
+
+
 def unwilling(context: HookContext) -> None:
     raise OSError("no such luck")
+
+
+def opens(context: HookContext) -> None:
+    Path("/no/such/file").read_text()
+
+
+def exits(context: HookContext) -> None:
+    sys.exit(3)
+
+
+def nothing(context: HookContext) -> None: ...
+
+
+def misspelt(context: HookContext) -> Any:
+    return Recpt(context)
 
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     points = {
-        name.lower(): Entry("openqmail.hooks", name.lower(), f"{__name__}:{name}")
-        for name in ("Stuck", "Broken", "Refusing", "Signer", "unwilling")
+        name.__name__.lower(): Entry("openqmail.hooks", name.__name__.lower(), f"{__name__}:{name.__name__}")
+        for name in (Stuck, Broken, Refusing, Signer, Recpt, unwilling, opens, exits, nothing, misspelt)
     }
     monkeypatch.setattr(extensions, "registered", lambda group: points if group == "openqmail.hooks" else {})
     made.clear()
@@ -111,7 +131,24 @@ def test_a_class_is_made_only_where_it_is_asked_and_programs_are_smtpds(tmp_path
     ]
 
 
-def test_one_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    said = "control/hooks: the hook 'unwilling' cannot be made: OSError.*remove or mend it"
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("unwilling", r"OSError\('no such luck'\) \(test_loading.py:\d+\); remove or mend it"),
+        ("opens", r"FileNotFoundError: .*'/no/such/file' \(test_loading.py:\d+\); remove or mend it"),
+        ("exits", r"SystemExit\(3\) \(test_loading.py:\d+\); remove or mend it"),
+    ],
+)
+def test_one_that_cannot_be_made_is_named(tmp_path: Path, name: str, said: str) -> None:
+    said = rf"control/hooks, line 2: the hook '{name}' \(.*:{name}\) cannot be made in smtpd: {said}"
     with pytest.raises(ControlError, match=said):
-        load_chain(settings(tmp_path, "unwilling\n"), MemoryLog(), SystemClock())
+        load_chain(settings(tmp_path, f"refusing\n{name}\n"), MemoryLog(), SystemClock())
+
+
+@pytest.mark.parametrize("place", ["smtpd", "send", "remote"])
+@pytest.mark.parametrize("name", ["recpt", "misspelt", "nothing"])
+def test_one_that_is_asked_nothing_anywhere_is_an_error(tmp_path: Path, name: str, place: Any) -> None:
+    """It would filter nothing, and nobody would know."""
+    said = rf"hooks, line 3: the hook '{name}' .*(none of the methods .*connect, .*finished\)|gives None)"
+    with pytest.raises(ControlError, match=said):
+        load_chain(settings(tmp_path, f"# ours\nrefusing\n{name}\n"), MemoryLog(), SystemClock(), place)

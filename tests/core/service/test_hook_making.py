@@ -6,10 +6,19 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from homes import Home, Place, Waiting
+from openqmail.core.control import extensions
+from openqmail.core.control.extensions import Entry
+from openqmail.core.control.reader import defaults
+from openqmail.core.control.settings import HookLine
+from openqmail.core.log import MemoryLog
 from openqmail.core.service.confine import landlock
+from openqmail.core.service.supervisor import making
+from openqmail.core.values import ControlError
+from openqmail.core.world import SystemClock
 from system_homes import SystemHome, system_home
 
 MAKES = """
@@ -111,13 +120,19 @@ def test_what_a_constructor_tries_is_held_by_the_walls_of_its_place(home: Home, 
     home.spawn()
     assert home.process is not None
     assert home.process.wait(30) == 100
-    assert "the hook 'making' cannot be made: PermissionError" in home.tail()
+    said = f"the hook 'making' (making:Making) cannot be made in {place}: PermissionError: "
+    assert said in home.tail() and f"'{secret}' (" in home.tail()
 
 
 @pytest.mark.parametrize(
     ("does", "said"),
     [
-        ("raise ValueError('no such luck')", "the hook 'making' cannot be made: ValueError('no such luck')"),
+        (
+            "raise ValueError('no such luck')",
+            "control/hooks, line 1: the hook 'making' (making:Making) cannot be made in remote: "
+            "ValueError('no such luck') (",
+        ),
+        ("raise SystemExit(3)", "cannot be made in remote: SystemExit(3) ("),
         ("os._exit(0)", "control/hooks: its hooks cannot be made in remote: the process that tried it died"),
     ],
 )
@@ -132,3 +147,19 @@ def test_a_hook_that_cannot_be_made_any_more_leaves_all_as_it_was(home: Home, do
     assert said in home.tail()
     assert {one["name"]: one["pid"] for one in home.status()["processes"]} == before
     assert home.stop() == 0
+
+
+def test_one_that_hangs_while_it_is_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hanging.py").write_text("import time\n\ndef hang(context):\n    time.sleep(1000)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    entries = {"hangs": Entry("openqmail.hooks", "hangs", "hanging:hang")}
+    monkeypatch.setattr(extensions, "registered", lambda group: entries)
+    monkeypatch.setattr(making, "PATIENCE", 0.05)
+    settings = msgspec.structs.replace(defaults(b"a.example"), hooks=(HookLine("hangs", number=1),))
+    said = r"line 1: the hook 'hangs' .*TimeoutError\('took longer than 0.05 seconds'\) \(hanging.py:4\)"
+    before = signal.getsignal(signal.SIGALRM)
+    try:
+        with pytest.raises(ControlError, match=said):
+            making._make(settings, MemoryLog(), SystemClock(), "smtpd")
+    finally:
+        signal.signal(signal.SIGALRM, before)

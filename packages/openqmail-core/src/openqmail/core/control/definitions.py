@@ -264,7 +264,7 @@ DEFINITIONS: tuple[Definition, ...] = (
             "openqmail.hooks; docs/hooks.md tells how to write one."
         ),
         example="greylist timeout=10 on_error=pass",
-        parse=sequence(syntax.hook, lambda line: line.name),
+        parse=sequence(syntax.hook, lambda line: line.name, syntax.hook_at),
     ),
     _host(
         "envnoathost",

@@ -97,7 +97,7 @@ def load(group: str, name: str) -> Any:
     point = find(group, name)
     try:
         return point.load()
-    except Exception as error:  # an add-on may fail in any way while it is imported
+    except (Exception, SystemExit) as error:  # an add-on may fail in any way while it is imported
         kind, file = GROUPS[group]
         raise _error(file, f"the {kind} '{name}' ({point.value}) cannot be loaded: {error}") from error
 

@@ -66,11 +66,13 @@ class Resolver(msgspec.Struct, frozen=True):
 
 
 class HookLine(msgspec.Struct, frozen=True):
-    """A line of `control/hooks`: `timeout` in seconds a step; `on_error`: what a hook's failure means."""
+    """A line of `control/hooks`, its `number` there: `timeout` in seconds a step; `on_error`: what a hook's
+    failure means."""
 
     name: str
     timeout: float = 60.0
     on_error: Literal["defer", "pass"] = "defer"
+    number: int = 0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -274,6 +274,10 @@ def hook(text: str) -> HookLine:
     return HookLine(word(name), float(seconds), "pass" if on_error == "pass" else "defer")
 
 
+def hook_at(line: HookLine, number: int) -> HookLine:
+    return HookLine(line.name, line.timeout, line.on_error, number)
+
+
 def virtual_domain(text: str) -> tuple[tuple[bytes, ...], bytes]:
     """`address|domain|.suffix|:prefix`; an empty prefix: not virtual."""
     key, colon, prefix = split_key(text)

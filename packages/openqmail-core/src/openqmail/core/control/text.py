@@ -98,9 +98,12 @@ def members(parse: Line[tuple[T, ...]]) -> Callable[[ControlText], frozenset[T]]
 
 
 def sequence(
-    parse: Line[T], same: Callable[[T], object] = lambda item: item
+    parse: Line[T],
+    same: Callable[[T], object] = lambda item: item,
+    numbered: Callable[[T, int], T] = lambda item, number: item,
 ) -> Callable[[ControlText], tuple[T, ...]]:
-    """A list in its order; the same line twice is a problem.  `same`: what of it must not come twice."""
+    """A list in its order; the same line twice is a problem.  `same`: what of it must not come twice;
+    `numbered`: it with the number of its line, where that is to be kept."""
 
     def read(text: ControlText) -> tuple[T, ...]:
         found: dict[object, int] = {}
@@ -114,7 +117,7 @@ def sequence(
                 text.problem(number, f"says the same as line {found[key]}; remove one of them")
                 continue
             found[key] = number
-            items.append(item)
+            items.append(numbered(item, number))
         return tuple(items)
 
     return read

@@ -33,5 +33,6 @@ class Programs(Protocol):
         timeout: float = 30.0,
     ) -> "Future[ProgramResult]":
         """Run `argv` (a path, then arguments) in the home, with this environment (none: PATH alone), its
-        input from a pipe, and kill it after `timeout` seconds.  Never raises; the result says what went wrong."""
+        input from a pipe, and kill it after `timeout` seconds.  Never raises; the result says what went
+        wrong."""
         ...

@@ -6,6 +6,7 @@ walls, a loop and programs, and which ends with it.  What it asks `programs` for
 A command that only looks imports nothing of it: that is done there, too.
 """
 
+import signal
 from functools import partial
 
 from openqmail.core.control import extensions
@@ -23,6 +24,9 @@ from openqmail.core.service.processes.process import Inherited
 from openqmail.core.service.supervisor.children import enter
 from openqmail.core.values import ControlError, TemporaryFailure
 from openqmail.core.world import Clock
+
+PATIENCE = SECONDS * 5 / 6
+"""Seconds in which they are to be made: while we are still heard."""
 
 
 def try_hooks(home: Home, settings: Settings, log: Log, clock: Clock, *, apart: bool = False) -> None:
@@ -64,5 +68,13 @@ def _make(settings: Settings, log: Log, clock: Clock, place: Place) -> bytes:
     async def make() -> None:
         load_chain(settings, log, clock, place, ProgramsClient() if place == "smtpd" else None)
 
-    new_loop().run_until_complete(make())
+    def took_too_long(*_: object) -> None:
+        raise TimeoutError(f"took longer than {PATIENCE:g} seconds")
+
+    signal.signal(signal.SIGALRM, took_too_long)  # within the hook that is made just then, which is named so
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    try:
+        new_loop().run_until_complete(make())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     return b""
