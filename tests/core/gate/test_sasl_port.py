@@ -216,6 +216,41 @@ def test_guesses_side_by_side_are_no_more_than_one_after_the_other(doors, mechan
     run(story)
 
 
+@pytest.mark.parametrize("mechanism", PASSWORDS)
+def test_what_was_asked_before_a_lock_out_does_not_tell_which_guess_was_right(doors, mechanism):
+    """Side by side, the right one in the midst: all that come after the lock-out are answered alike."""
+
+    async def story():
+        async with doors(failures=3) as (_, port, _):
+            passwords = [b"guess %d" % number for number in range(20)]
+            passwords[10] = PASSWORD
+            answers = await asyncio.gather(
+                *(attempt(port, mechanism, ALICE, password) for password in passwords),
+            )
+            assert answers.count(WRONG) == 3
+            assert answers[10] == LOCKED
+            assert answers.count(LOCKED) == 17
+
+    run(story)
+
+
+def test_a_proof_that_comes_to_a_lock_out_is_not_answered_by_the_servers(doors):
+    """SCRAM tells who is right before it lets in."""
+
+    async def story():
+        async with doors(failures=1) as (_, port, _):
+            proofs = []
+            for password in (PASSWORD, b"guess"):
+                talk = client_mechanism([b"SCRAM-SHA-256"], ALICE, password, Facts(True))
+                exchange = port.sasl(b"SCRAM-SHA-256", CLIENT, FACTS)
+                salt = await soon(exchange.respond(talk.initial()))
+                proofs.append((exchange, talk.respond(salt.data)))
+            assert await plain(port, password=b"another guess") == WRONG
+            assert [await soon(exchange.respond(proof)) for exchange, proof in proofs] == [LOCKED, LOCKED]
+
+    run(story)
+
+
 def test_who_hangs_up_before_the_answer_is_counted(doors):
     async def story():
         async with doors(failures=3) as (real, port, _):
