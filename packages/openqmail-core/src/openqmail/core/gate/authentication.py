@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
+import msgspec
+
 from openqmail.core.gate.back_ends import BackEnds
 from openqmail.core.gate.guard import Guard, compared
 from openqmail.core.gate.guesses import Guesses
@@ -28,6 +30,7 @@ from openqmail.core.ports.sasl import (
 )
 from openqmail.core.sasl import (
     LATER,
+    SCRAM_PLUS,
     WRONG,
     Answer,
     Ask,
@@ -159,7 +162,7 @@ class _Attempt:
         try:
             if self._mechanism not in self._gate.mechanisms:
                 raise SaslError("nobody can use it")
-            self._server = server_mechanism(self._mechanism, self._facts)
+            self._server = server_mechanism(self._mechanism, self._as_offered())
         except SaslError:
             self._deny("malformed")
             return
@@ -285,6 +288,12 @@ class _Attempt:
         self._timer = None
         if self._asking is None:
             self._deny("malformed" if self._salted else "later")
+
+    def _as_offered(self) -> Facts:
+        """Where -PLUS is not offered, a client that could bind has nobody in between."""
+        if SCRAM_PLUS in self._gate.mechanisms:
+            return self._facts
+        return msgspec.structs.replace(self._facts, bindings={})
 
     @property
     def _locked(self) -> bool:
