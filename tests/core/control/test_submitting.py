@@ -162,6 +162,21 @@ def test_a_mechanism_that_nobody_can_use_is_warned_of(home: Home) -> None:
     assert told(home, "authmechanisms") == []
 
 
+def test_a_password_kept_plain_for_a_mechanism_that_is_not_offered_is_warned_of(home: Home) -> None:
+    smtpauth = Path(home.users, "smtpauth")
+
+    def warned() -> list[str]:
+        return [str(one) for one in check(home).warnings if "kept plain" in str(one)]
+
+    smtpauth.write_text("alice:secret\nbob:secret\n")
+    assert warned() == []
+    smtpauth.write_text(f"alice:{VERIFIER}\nbob:secret\n")
+    (warning,) = warned()
+    assert "users/smtpauth" in warning and "control/authmechanisms" in warning
+    write(home, "authmechanisms", "CRAM-MD5\nPLAIN\n")
+    assert warned() == []
+
+
 def test_verifiers_that_clients_of_cyrus_sasl_refuse_are_warned_of(home: Home) -> None:
     """They compute 65,536 iterations, and not one more."""
     good, bad = (make_verifier(b"pw", b"a salt", count).written() for count in (65_536, 65_537))

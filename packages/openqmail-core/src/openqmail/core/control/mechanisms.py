@@ -65,16 +65,26 @@ def mechanism(line: str) -> tuple[bytes, ...]:
     return (name,)
 
 
-def of_nobody(values: Mapping[str, object], file: Served) -> Iterable[ControlError]:
-    """Names in control/authmechanisms that nobody can use; `values`: of the control files."""
+def doubtful(values: Mapping[str, object], file: Served) -> Iterable[ControlError]:
+    """Names in control/authmechanisms that nobody can use, and passwords that are kept plain for nothing;
+    `values`: of the control files."""
+    programs = [one for one in OF_PROGRAMS if values.get(one)]
     named = values.get("authmechanisms")
-    if isinstance(named, frozenset):
-        can = servable(file, [one for one in OF_PROGRAMS if values.get(one)])
-        for name in MECHANISMS:
-            if name in named and name not in can:
-                why = (
-                    f"has {name.decode()}, which is not offered, as nobody can use it: no login of "
-                    "users/smtpauth, and no program; remove the line, or see what serves it in "
-                    "'openqmail user list'"
-                )
-                yield ControlError("control/authmechanisms", 0, why)
+    if not isinstance(named, frozenset):
+        return
+    can = servable(file, programs)
+    for name in MECHANISMS:
+        if name in named and name not in can:
+            why = (
+                f"has {name.decode()}, which is not offered, as nobody can use it: no login of "
+                "users/smtpauth, and no program; remove the line, or see what serves it in "
+                "'openqmail user list'"
+            )
+            yield ControlError("control/authmechanisms", 0, why)
+    if CRAM_MD5 in file.some and CRAM_MD5 not in chosen(file, programs, named):
+        why = (
+            "has passwords kept plain, but CRAM-MD5, which wants them, is not offered; name it in "
+            "control/authmechanisms with what else is to be offered, or take them out: openqmail user passwd "
+            "NAME"
+        )
+        yield ControlError("users/smtpauth", 0, why)

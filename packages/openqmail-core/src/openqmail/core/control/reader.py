@@ -160,7 +160,7 @@ def check(home: Home) -> Findings:
     warnings += submitting.doubtful(values, {problem.file for problem in problems})
     if not problems_of_logins:
         warnings += submitting.of_nobody(values, logins)
-        warnings += mechanisms.of_nobody(values, smtpauth.served_by(entries))
+        warnings += mechanisms.doubtful(values, smtpauth.served_by(entries))
         warnings += smtpauth.with_many_iterations(entries)
         certificate = os.path.lexists(os.path.join(home.control, "servercert.pem"))
         warnings += submitting.without_users(values, logins, certificate)
