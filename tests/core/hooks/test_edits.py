@@ -198,6 +198,12 @@ def test_an_envelope_is_edited_and_keeps_what_was_asked_for() -> None:
         edits.sender = b"a" * 1001
 
 
+@pytest.mark.parametrize("misspelt", ["recipient", "envelope_sender"])
+def test_a_misspelt_wish_is_an_error_and_not_lost(misspelt: str) -> None:
+    with pytest.raises(AttributeError):
+        setattr(Edits(), misspelt, b"x@y.example")
+
+
 def test_without_its_first_octets() -> None:
     assert b"".join(without(OnDisk(b"0123456789"), 8).chunks()) == b"89"
     assert without(OnDisk(b"0123456789"), 8).size == 2

@@ -7,13 +7,13 @@ SMTP, at mail, rcpt, data and message.
 
 import asyncio
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from openqmail.core.hooks import Conversation, Examined, SessionFacts, examine
 from openqmail.core.hooks.interface import WhyReset
-from openqmail.core.log import Alert, Notice, SubmitAccepted, SubmitRefused
+from openqmail.core.log import Notice, SubmitAccepted, SubmitRefused
 from openqmail.core.message.fresh import PlainHeader
 from openqmail.core.message.trace import qmail_hop
 from openqmail.core.ports import LargeBody
@@ -24,7 +24,6 @@ from openqmail.core.values import (
     Decision,
     Envelope,
     MessageId,
-    OpenqmailError,
     Origin,
     QueueFull,
     Recipient,
@@ -200,33 +199,26 @@ class SubmitSession(asyncio.Protocol):
         elif self._hooks is None or not self._hooks.examines:
             self._submit(self._envelope(), body)
         else:
-            submission = self._context.submission
-            found = examine(self._hooks, submission, self._envelope(), incoming.head, body)
-            if isinstance(found, Examined):
-                self._examined(found)
+            submission, log = self._context.submission, self._context.log
+            asked = examine(self._hooks, submission, self._envelope(), incoming.head, body, log)
+            if isinstance(asked, Examined):
+                self._examined(asked)
             else:
-                self._examining = self._loop.create_task(self._examine(found))
+                self._examining = asked
+                asked.add_done_callback(self._examined_later)
 
-    async def _examine(self, examination: Awaitable[Examined]) -> None:
-        """What hooks say of the whole message, and make of it, where that takes its time."""
-        found: Examined | Exception
-        try:
-            found = await examination
-        except (OpenqmailError, OSError) as error:
-            found = error
-        except Exception as error:  # a fault of ours must not leave the client without an answer
-            self._context.log(Alert(f"submit: hooks could not be asked about a message: {error!r}; deferred"))
-            found = error
-        if isinstance(found, Exception):
-            self._refused_by_queue(found)
-        elif not self._open:
-            if not isinstance(found.body, bytes):
-                found.body.abort()
+    def _examined_later(self, asked: "Future[Examined]") -> None:
+        if asked.cancelled():
+            return
+        if self._open:
+            self._examined(asked.result())
         else:
-            self._examined(found)
+            asked.result().abandon()
 
     def _examined(self, found: Examined) -> None:
-        if found.refusal is not None:
+        if found.error is not None:
+            self._refused_by_queue(found.error)
+        elif found.refusal is not None:
             self._refuse(found.refusal)
         elif found.drop:
             self._over("done")
