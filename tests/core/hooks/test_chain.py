@@ -19,6 +19,7 @@ from openqmail.core.hooks import (
     HangUp,
     Hold,
     HookChain,
+    Message,
     Named,
     Next,
     Reject,
@@ -353,6 +354,21 @@ def test_a_failed_hook_leaves_nothing_of_what_it_made_of_a_body_on_its_way_out(h
         assert made.failed
 
     asyncio.run(scene())
+
+
+def test_what_a_hook_wishes_after_its_answer_counts_as_nobodys() -> None:
+    kept: list[Edits] = []
+
+    class Keeps:
+        def message(self, session: Any, envelope: Envelope, body: Any, edits: Edits) -> None:
+            for late in kept:
+                half_made(late)
+            kept.append(edits)
+
+    hooks = [("one", Keeps()), ("two", Keeps()), ("three", Keeps())]
+    made = HookChain(hooks, MemoryLog()).message(FACTS, ENVELOPE, LETTER)
+    assert isinstance(made, Message)
+    assert made == Message(GO_ON, ENVELOPE, LETTER)
 
 
 class OnDisk:

@@ -64,6 +64,18 @@ def test_who_is_locked_out_is_told_and_let_in_again(home: Home) -> None:
         )
 
 
+def test_a_client_that_says_one_wrong_password_by_all_mechanisms_has_failed_once(home: Home) -> None:
+    home.control("authfailures", "2")
+    home.restart()
+    with smtplib.SMTP("127.0.0.1", home.port, timeout=30) as client:
+        client.ehlo()
+        assert {"CRAM-MD5", "PLAIN", "LOGIN"} <= set(client.esmtp_features["auth"].split())
+        with pytest.raises(smtplib.SMTPAuthenticationError):
+            client.login("alice", "guess")
+    assert home.log.read_text().count("auth: refused <alice>, wrong") == 3
+    assert log_in(home, "secret") == 235
+
+
 def wait_figures(home: Home, *wanted: str) -> None:
     """Until the page has these lines, which is a second after they are true."""
     [where] = [one["address"] for one in home.status()["listen"] if one["service"] == "metrics"]

@@ -402,8 +402,8 @@ def test_lists_are_asked_no_more_about_who_has_proved_who_it_is(
         wanted = {"tlsclients": frozenset({"alice@a.example"}), "dnsbl": (blocklist("bl.example"),)}
         async with running(settings, tls=loaded(control), resolver=resolver, **wanted) as server:
             client, _ = await secured(server, client_context(ALICE, control))
-            assert resolver.asked and resolver.waiting == 0
             assert (await client.say(b"MAIL FROM:<s@client.example>"))[:3] == b"250"
+            assert resolver.asked and resolver.waiting == 0
 
     run(story())
 

@@ -51,11 +51,13 @@ def test_lock_outs_are_told_and_lifted(way, monkeypatch):
         gate, clock = gate_with(guard)
         for at in range(3):
             guard.failed(f"192.0.{at}.1", b"", clock.monotonic())
+            clock.advance(10)
         with way(gate) as port:
-            networks = [LockedOut(f"192.0.{at}.0/24", "", 1, 900) for at in (1, 2)]
+            networks = [LockedOut(f"192.0.{at}.0/24", "", 1, left) for at, left in ((2, 890), (1, 880))]
             assert await port.locked() == LockedNow(tuple(networks), 1)
+            assert gate.lockouts() == (3, 0, 0)
             assert await port.unlock(["192.0.1.77", "nobody", "192.0.0.0/24"]) == (1, 0, 1)
-            assert await port.locked() == LockedNow((networks[1],))
+            assert await port.locked() == LockedNow((networks[0],))
 
     run(story)
 
@@ -64,6 +66,7 @@ def test_a_gate_where_nobody_can_log_in_locks_nobody():
     async def story():
         gate = LocalGate(Limits({}))
         assert await gate.locked() == LockedNow(())
+        assert gate.lockouts() == (0, 0, 0)
         assert await gate.unlock(["alice"]) == (0,)
 
     run(story)

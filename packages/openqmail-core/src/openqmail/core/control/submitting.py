@@ -195,7 +195,8 @@ DEFINITIONS: tuple[Definition, ...] = (
             "After so many failed logins within ten minutes from one network (IPv4 /24, IPv6 /64) nobody can "
             "log in from there for fifteen minutes but those who have before; a login that so many times ten "
             "have failed for, from wherever, only from networks where it has before. 0: nobody is locked "
-            "out; failures are answered slowly all the same."
+            "out; failures are answered slowly all the same. 'openqmail user locked' tells who is, and "
+            "'openqmail user unlock' lets somebody try again."
         ),
         example="20",
         parse=value(integer(0, 100_000, "a number of failures")),

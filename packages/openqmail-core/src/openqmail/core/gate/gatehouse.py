@@ -32,11 +32,6 @@ class Gatehouse:
         self._authentication = Authentication(self._back_ends, self._guard, clock, log)
         self.gate = LocalGate(limits_of(settings), clock, self._authentication)
 
-    @property
-    def lockouts(self) -> tuple[int, int, int]:
-        """How many are locked out (`Guard.counts`)."""
-        return self._guard.counts(self._clock.monotonic())
-
     async def start(self, changed: Callable[[], None] = lambda: None) -> None:
         """See who may log in, and look again now and then.  `changed` is called when the mechanisms by which
         somebody can are others."""

@@ -6,6 +6,7 @@ back, nor for a key that has spent nothing lately, so names of clients do not ad
 """
 
 import asyncio
+import heapq
 from asyncio import Future
 from collections.abc import Mapping, Sequence
 
@@ -93,7 +94,14 @@ class LocalGate:
         if self._authentication is None:
             return LockedNow(())
         found = list(self._authentication.guard.all_locked(self._clock.monotonic()))
-        return LockedNow(tuple(found[-TOLD:]), max(0, len(found) - TOLD))
+        latest = heapq.nlargest(TOLD, found, key=lambda one: one.seconds)
+        return LockedNow(tuple(latest), len(found) - len(latest))
+
+    def lockouts(self) -> tuple[int, int, int]:
+        """How many there are, as `Guard.counts` has them."""
+        if self._authentication is None:
+            return 0, 0, 0
+        return self._authentication.guard.counts(self._clock.monotonic())
 
     def lift(self, names: Sequence[str]) -> tuple[int, ...]:
         """What `LockoutAdmin.unlock` answers, without waiting."""

@@ -9,14 +9,18 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from openqmail.core.hooks.chain import BEFORE_MAIL, Message
 from openqmail.core.hooks.interface import SessionFacts, WhyReset
-from openqmail.core.message.fields import FieldReader
+from openqmail.core.hooks.round import BEFORE_MAIL, Message
+from openqmail.core.message.fields import HeaderReader
 from openqmail.core.ports import InboundHooks
 from openqmail.core.values import Body, Decision, Envelope
 from openqmail.core.values.verdict import GO_ON
 
 _numbers = count(1)
+
+_NONE: frozenset[str] = frozenset()
+_ALWAYS = frozenset({"reset"})
+"""Steps of which hooks hear even where they are not asked any more."""
 
 
 class Conversation:
@@ -24,43 +28,47 @@ class Conversation:
     `asked`: the steps at which any hook has a say; `facts(id, listed)` tells what is known of the client
     now."""
 
+    # How every one begins: what most never change is not set anew for each.
+    drop = False
+    hold = ""
+    stream: "Stream | None" = None
+    _resetting: "Future[None] | None" = None
+    _coming: SessionFacts | None = None  # what is known while a message comes: none of it changes
+
     def __init__(
         self, chain: InboundHooks, asked: frozenset[str], facts: Callable[[int, bool], SessionFacts]
     ) -> None:
         self._chain = chain
-        self._asked = asked
+        self._asked = self._now = asked  # for the rest of the session, and of the message
         self._facts = facts
         self._id = next(_numbers)
-        self._silent = False  # for the rest of the session
-        self._quiet = False  # for the rest of the message
-        self._resetting: Future[None] | None = None
-        self.drop = False
-        self.hold = ""
-        self.stream: Stream | None = None
 
     def has(self, step: str) -> bool:
-        return step in self._asked and not (self._quiet or self._silent)
+        return step in self._now
 
     @property
     def examines(self) -> bool:
         """Whether the end of a message is anything to hooks, or to what they decided."""
-        return self.stream is not None or self.drop or self.has("message")
+        return self.stream is not None or self.drop or "message" in self._now
 
-    def ask(self, step: str, *facts: Any, listed: bool = True) -> "Decision | Future[Decision]":
-        """What hooks decide; `listed`: as in `SessionFacts`."""
+    def ask(self, step: str, fact: Any = None, listed: bool = True) -> "Decision | Future[Decision]":
+        """What hooks decide about `fact`, None at connect; `listed`: as in `SessionFacts`."""
         if step == "mail":
             self._forget()
-        if not self.has(step):
+        if step not in self._now:
             return GO_ON
-        session = self._facts(self._id, listed)
+        session = self._coming or self._facts(self._id, listed)
         before = self._resetting
+        asked: Decision | Future[Decision]
         if before is not None and not before.done():
-            asked: Decision | Future[Decision]
+            facts = () if fact is None else (fact,)
             asked = _after(before, partial(self._chain.ask, step, session, *facts))
+        elif fact is None:
+            asked = self._chain.ask(step, session)
         else:
-            asked = self._chain.ask(step, session, *facts)
-            if asked is GO_ON:  # what nearly all come to
-                return GO_ON
+            asked = self._chain.ask(step, session, fact)
+        if asked is GO_ON:  # what nearly all come to
+            return GO_ON
         if isinstance(asked, Decision):
             self._note(step, asked)
         else:  # noted before anybody has it
@@ -69,18 +77,20 @@ class Conversation:
 
     def message(self, envelope: Envelope, body: Body) -> "Message | Future[Message]":
         """What hooks decide about the whole message."""
-        if not self.has("message"):
+        if "message" not in self._now:
             return Message(GO_ON, envelope, body)
-        asked: Message | Future[Message] = self._chain.message(self._facts(self._id, True), envelope, body)
-        if isinstance(asked, Message):
-            self._note("message", asked.decision)
-        else:
+        session = self._coming or self._facts(self._id, True)
+        asked: Message | Future[Message] = self._chain.message(session, envelope, body)
+        if not isinstance(asked, Message):
             asked.add_done_callback(partial(self._note_later, "message"))
+        elif asked.decision is not GO_ON:
+            self._note("message", asked.decision)
         return asked
 
     def listen(self, busy: Callable[[bool], None]) -> None:
         """A message is about to come; `busy` is told when hooks are behind, and when they are not."""
-        if self.has("header") or self.has("chunk"):
+        if "header" in self._now or "chunk" in self._now:
+            self._coming = self._facts(self._id, True)
             self.stream = Stream(self, busy)
 
     def reset(self, why: WhyReset) -> None:
@@ -90,11 +100,10 @@ class Conversation:
         if "reset" not in self._asked:
             return
         session, before = self._facts(self._id, True), self._resetting
-        tell = partial(self._chain.tell, "reset", session, why)
-        if before is not None and not before.done():
-            self._resetting = _after(before, tell)
+        if before is None or before.done():
+            self._resetting = self._chain.tell("reset", session, why)
         else:
-            self._resetting = tell()
+            self._resetting = _after(before, partial(self._chain.tell, "reset", session, why))
 
     def _note_later(self, step: str, asked: "Future[Any]") -> None:
         if not asked.cancelled():
@@ -102,18 +111,18 @@ class Conversation:
             self._note(step, answer.decision if isinstance(answer, Message) else answer)
 
     def _note(self, step: str, decision: Decision) -> None:
-        if decision is GO_ON:
-            return
-        if decision.silent and step in BEFORE_MAIL:
-            self._silent = True
-        elif decision.silent:
-            self._quiet = True
+        if decision.silent:
+            self._now = _NONE
+            if step in BEFORE_MAIL:
+                self._asked &= _ALWAYS
         self.drop = self.drop or decision.drop
         self.hold = self.hold or decision.hold
 
     def _forget(self) -> None:
-        self._quiet = self.drop = False
+        self._now = self._asked
+        self.drop = False
         self.hold = ""
+        self._coming = None
 
 
 class Stream:
@@ -123,7 +132,7 @@ class Stream:
     def __init__(self, conversation: Conversation, busy: Callable[[bool], None]) -> None:
         self._conversation = conversation
         self._busy = busy
-        self._reader = FieldReader()
+        self._reader = HeaderReader()
         self._waiting: deque[tuple[str, Any]] = deque()
         self._asking: Future[Decision] | None = None
         self._decision = GO_ON
@@ -159,6 +168,8 @@ class Stream:
         while waiting and self._asking is None:
             step, what = waiting.popleft()
             asked = self._conversation.ask(step, what)
+            if asked is GO_ON:
+                continue
             if isinstance(asked, Future):
                 self._asking = asked
                 self._busy(True)

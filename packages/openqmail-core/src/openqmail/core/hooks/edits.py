@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from openqmail.core.hooks.body import View, head
 from openqmail.core.message.fields import folded, name_of
 from openqmail.core.values import Body, BytesBody, Envelope, Recipient
-
-ADDRESS = 1000
-"""Bytes of an address, as everywhere on the way into the queue."""
+from openqmail.core.values.address import may_be_queued
 
 Source = bytes | Callable[[], Iterable[bytes]]
 """A new body: its bytes, or what gives its pieces each time that it is called."""
@@ -21,13 +19,14 @@ Source = bytes | Callable[[], Iterable[bytes]]
 class Edits:
     """The wishes of one hook at one step.  `sender` and `recipients`: None, or what to put in place of the
     envelope's; nobody checks whether this client may send there.  Raises ValueError for what no
-    message can hold."""
+    message can hold.  `any`: whether there is any wish."""
 
-    __slots__ = ("_body", "_prepended", "_recipients", "_removed", "_sender")
+    __slots__ = ("_body", "_prepended", "_recipients", "_removed", "_sender", "any")
 
     def __init__(self) -> None:
-        self._prepended: list[bytes] = []
-        self._removed: list[tuple[bytes, int | None]] = []
+        self.any = False
+        self._prepended: tuple[bytes, ...] = ()
+        self._removed: tuple[tuple[bytes, int | None], ...] = ()
         self._body: Source | None = None
         self._sender: bytes | None = None
         self._recipients: tuple[Recipient, ...] | None = None
@@ -38,16 +37,19 @@ class Edits:
         lines = _lines(field)
         if list(folded(lines)) != [lines] or b"\0" in lines or b"\r" in lines:
             raise ValueError(f"{field[:60]!r} is not one header field")
-        self._prepended.insert(0, lines)
+        self._prepended = (lines, *self._prepended)
+        self.any = True
 
     def remove(self, name: bytes, index: int | None = None) -> None:
         """Take the fields of this name out of the header as it came; with an `index` (0: the topmost, -1:
         the lowest) that one alone."""
-        self._removed.append((name.lower(), index))
+        self._removed = (*self._removed, (name.lower(), index))
+        self.any = True
 
     def replace_body(self, body: Source) -> None:
         """Put this in place of all that stands behind the header's empty line."""
         self._body = body
+        self.any = True
 
     @property
     def sender(self) -> bytes | None:
@@ -56,6 +58,7 @@ class Edits:
     @sender.setter
     def sender(self, address: bytes) -> None:
         self._sender = checked(address)
+        self.any = True
 
     @property
     def recipients(self) -> tuple[Recipient, ...] | None:
@@ -67,13 +70,7 @@ class Edits:
         for one in wanted:
             checked(one.address)
         self._recipients = wanted
-
-    @property
-    def any(self) -> bool:
-        """Whether there is any wish."""
-        return bool(self._prepended or self._removed) or not (
-            self._body is None and self._sender is None and self._recipients is None
-        )
+        self.any = True
 
     # --- for the chain ------------------------------------------------------------------
 
@@ -94,7 +91,7 @@ class Edits:
         """With the wishes about it; the same when there are none."""
         if not self._prepended and not self._removed and self._body is None:
             return body
-        edited = _Edited(body, b"".join(self._prepended), tuple(self._removed), self._body)
+        edited = _Edited(body, b"".join(self._prepended), self._removed, self._body)
         return edited if body.data is None else BytesBody(b"".join(edited.chunks()))
 
 
@@ -132,7 +129,7 @@ class _Edited(View):
 
 def checked(address: bytes) -> bytes:
     """The address, when it may stand in the queue's files.  Raises ValueError."""
-    if len(address) > ADDRESS or b"\0" in address or b"\n" in address:
+    if not may_be_queued(address):
         raise ValueError("an address with a NUL or a line end, or longer than any is")
     return address
 

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from openqmail.core.hooks.body import without
-from openqmail.core.hooks.chain import Message
 from openqmail.core.hooks.conversation import Conversation
+from openqmail.core.hooks.round import Message
+from openqmail.core.log import Alert, Log
 from openqmail.core.ports import LARGE, LargeBody, Submission
 from openqmail.core.values import Body, BytesBody, Decision, Envelope, OpenqmailError, TemporaryFailure
 from openqmail.core.values.verdict import GO_ON, Refusal
@@ -23,13 +24,20 @@ T = TypeVar("T")
 
 
 class Examined(msgspec.Struct, frozen=True):
-    """`refusal`: what the client is to be told.  `drop`: the message is taken, and nothing is stored; else
-    `body` is what is to be submitted with `envelope`."""
+    """`error`: why that could not be found out; it is the queue's, the disk's or ours.  `refusal`: what the
+    client is to be told.  `drop`: the message is taken, and nothing is stored; else `body` is what is to be
+    submitted with `envelope`."""
 
     refusal: Refusal | None
     drop: bool
     envelope: Envelope
     body: bytes | LargeBody
+    error: Exception | None = None
+
+    def abandon(self) -> None:
+        """Nobody is there any more who could submit it."""
+        if not isinstance(self.body, bytes):
+            self.body.abort()
 
 
 def examine(
@@ -38,22 +46,26 @@ def examine(
     envelope: Envelope,
     head: bytes,
     body: bytes | LargeBody,
-) -> "Examined | Coroutine[Any, Any, Examined]":
+    log: Log,
+) -> "Examined | Future[Examined]":
     """Ask about a message that has come to its end; `head` are the lines of ours that it begins with.
 
-    What is small is there at once where no hook waits; else it is to be awaited, and may raise QueueFull,
-    TemporaryFailure."""
-    asking = _Examination(conversation, submission, envelope, head, body)
-    heard = conversation.stream.end() if conversation.stream is not None else GO_ON
+    What is small is there at once where no hook waits; else it comes, without fail, while the future is
+    kept."""
+    heard = GO_ON if conversation.stream is None else conversation.stream.end()
     if not isinstance(heard, Decision) or not isinstance(body, bytes):
-        return asking.from_the_stream(heard)
-    if heard.refusal is not None or not conversation.has("message"):
-        return asking.unchanged(heard.refusal)
+        asking = _Examination(conversation, submission, envelope, head, body)
+        return asking.later(asking.from_the_stream(heard), log)
+    if heard.refusal is not None:
+        return _examined(conversation, heard.refusal, envelope, body)
     sent = BytesBody(body[len(head) :])
     message = conversation.message(envelope, sent)
+    if isinstance(message, Message) and message.body is sent:  # what nearly all come to
+        return _examined(conversation, message.decision.refusal, message.envelope, body)
+    asking = _Examination(conversation, submission, envelope, head, body)
     if isinstance(message, Message) and asking.is_small(message):
-        return asking.small(message, sent)
-    return asking.from_the_message(message, sent)
+        return asking.small(message)
+    return asking.later(asking.from_the_message(message, sent), log)
 
 
 class _Examination:
@@ -73,11 +85,25 @@ class _Examination:
         self._head = head
         self._body = body
 
+    def later(self, finding: "Coroutine[Any, Any, Examined]", log: Log) -> "Future[Examined]":
+        return asyncio.get_running_loop().create_task(self._found(finding, log))
+
+    async def _found(self, finding: "Coroutine[Any, Any, Examined]", log: Log) -> Examined:
+        why: Exception
+        try:
+            return await finding
+        except (OpenqmailError, OSError) as error:
+            why = error
+        except Exception as error:  # a fault of ours must not leave the client without an answer
+            log(Alert(f"hooks could not be asked about a message: {error!r}; deferred"))
+            why = error
+        return Examined(None, False, self._envelope, self._body, why)
+
     async def from_the_stream(self, heard: "Decision | Future[Decision]") -> Examined:
         """All that is left, from the end of what hooks saw on the way."""
         decision = await _now(heard)
         if decision.refusal is not None or not self._conversation.has("message"):
-            return self.unchanged(decision.refusal)
+            return self._made(decision.refusal, self._envelope, self._body)
         skip, body = len(self._head), self._body
         sent = BytesBody(body[skip:]) if isinstance(body, bytes) else without(await body.so_far(), skip)
         return await self.from_the_message(self._conversation.message(self._envelope, sent), sent)
@@ -89,7 +115,7 @@ class _Examination:
         if refusal is not None or dropped or message.body is sent:
             return self._made(refusal, message.envelope, self._body)
         if self.is_small(message):
-            found = self.small(message, sent)
+            found = self.small(message)
         else:
             stored = await _stored(self._submission, self._head, message.body)
             found = self._made(None, message.envelope, stored)
@@ -101,15 +127,17 @@ class _Examination:
         data = message.body.data
         return data is not None and len(self._head) + len(data) < LARGE
 
-    def small(self, message: Message, sent: Body) -> Examined:
-        body = self._body if message.body is sent else self._head + (message.body.data or b"")
-        return self._made(message.decision.refusal, message.envelope, body)
-
-    def unchanged(self, refusal: Refusal | None) -> Examined:
-        return self._made(refusal, self._envelope, self._body)
+    def small(self, message: Message) -> Examined:
+        return self._made(message.decision.refusal, message.envelope, self._head + (message.body.data or b""))
 
     def _made(self, refusal: Refusal | None, envelope: Envelope, body: bytes | LargeBody) -> Examined:
-        return Examined(refusal, self._conversation.drop or not envelope.recipients, envelope, body)
+        return _examined(self._conversation, refusal, envelope, body)
+
+
+def _examined(
+    conversation: Conversation, refusal: Refusal | None, envelope: Envelope, body: bytes | LargeBody
+) -> Examined:
+    return Examined(refusal, conversation.drop or not envelope.recipients, envelope, body)
 
 
 async def _stored(submission: Submission, head: bytes, body: Body) -> LargeBody:

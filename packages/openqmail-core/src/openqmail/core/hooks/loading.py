@@ -2,8 +2,9 @@
 
 from openqmail.core.control import extensions
 from openqmail.core.control.settings import Settings
-from openqmail.core.hooks.chain import HookChain, Named
+from openqmail.core.hooks.chain import HookChain
 from openqmail.core.hooks.interface import STEPS, HookContext, Place
+from openqmail.core.hooks.method import Named
 from openqmail.core.log import Log
 from openqmail.core.ports import Programs
 from openqmail.core.values import ControlError

@@ -18,7 +18,7 @@ class LockedOut(msgspec.Struct, frozen=True, gc=False):
 
 
 class LockedNow(msgspec.Struct, frozen=True):
-    """`more`: how many there are beside these, the latest ones."""
+    """The latest first; `more`: how many there are beside these."""
 
     locked: tuple[LockedOut, ...]
     more: int = 0

@@ -4,7 +4,7 @@ Here is the half before the message: the greeting, who the client is, MAIL and R
 `Handover`.  Hooks are asked at RCPT before core's own checks, so that they may spare a recipient those.
 """
 
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -109,10 +109,11 @@ class Dialogue(Handover):
         self._connection.go_on()
 
     def _greet(self) -> None:
-        if self._hooks is None:
+        asked = GO_ON if self._hooks is None else self._hooks.ask("connect")
+        if asked is GO_ON:
             self.machine.accept()
         else:
-            self._decide(self._hooks.ask("connect"), self._welcome)
+            self._decide(asked, self._welcome)
 
     def _welcome(self, decision: Decision) -> None:
         self.machine.accept()
@@ -125,10 +126,12 @@ class Dialogue(Handover):
         badhelo = self._context.settings.badhelo
         if badhelo and not self.standing.policy.relay and bad_helo(event.name, badhelo):
             self.machine.send(BAD_HELO)
-        elif self._hooks is None:
+            return
+        asked = GO_ON if self._hooks is None else self._hooks.ask("helo", event.name)
+        if asked is GO_ON:
             self.machine.accept()
         else:
-            self._decide(self._hooks.ask("helo", event.name), self._welcome)
+            self._decide(asked, self._welcome)
 
     def _on_xclient(self, event: events.XClientSaid) -> None:
         self._connection.begin_anew(event.said)
@@ -200,10 +203,12 @@ class Dialogue(Handover):
             return
         if not seldom:
             self.machine.send(otherwise)
-        elif self._hooks is None:
+            return
+        asked = GO_ON if self._hooks is None else self._hooks.ask("mail", event.sender)
+        if asked is GO_ON:
             self._begin(event, GO_ON)
         else:
-            self._decide(self._hooks.ask("mail", event.sender), partial(self._begin, event))
+            self._decide(asked, partial(self._begin, event))
 
     def _begin(self, event: events.Mail, decision: Decision) -> None:
         """Hooks have had their say."""
@@ -228,10 +233,12 @@ class Dialogue(Handover):
             self.machine.send(ENOUGH_RECIPIENTS)
             return
         recipient = self._at_home(event.recipient, event.recipient.address)
-        if self._hooks is None or not self._hooks.has("rcpt"):
+        asked: Decision | Future[Decision] = GO_ON
+        if self._hooks is not None and self._hooks.has("rcpt"):
+            asked = self._hooks.ask("rcpt", recipient, self.standing.policy.takes(recipient.address))
+        if asked is GO_ON:
             self._checks(incoming, recipient, GO_ON)
         else:
-            asked = self._hooks.ask("rcpt", recipient, listed=self.standing.policy.takes(recipient.address))
             self._decide(asked, partial(self._checks, incoming, recipient), self._unwanted)
 
     def _at_home(self, recipient: Recipient, address: bytes) -> Recipient:

@@ -5,19 +5,19 @@ later, and then the connection is told to go on.  It reads and writes no socket.
 """
 
 from asyncio import AbstractEventLoop, CancelledError, Future
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from openqmail.core.hooks import Conversation, Examined, HangUp, SessionFacts, examine
 from openqmail.core.hooks.interface import WhyReset
-from openqmail.core.log import Alert, Notice
+from openqmail.core.log import Notice
+from openqmail.core.message.fresh import FreshHeader, PlainHeader
 from openqmail.core.message.trace import received
 from openqmail.core.ports import LargeBody
 from openqmail.core.smtp import events
 from openqmail.core.smtp.server import ServerSession
 from openqmail.core.smtp.xclient import XClient
-from openqmail.core.smtpd.fresh import FreshHeader, PlainHeader
 from openqmail.core.smtpd.incoming import Incoming
 from openqmail.core.smtpd.policy import HOPS, LEAVING, LONG_HEADER, TOO_MANY_HOPS, Policy
 from openqmail.core.smtpd.record import SessionRecord
@@ -123,14 +123,15 @@ class Handover:
     # --- the message comes ------------------------------------------------------------
 
     def _on_data(self, event: events.Data) -> None:
-        incoming = self.incoming
+        incoming, hooks = self.incoming, self._hooks
         if incoming is None:
             self.machine.accept()
-        elif self._hooks is None:
+            return
+        asked = GO_ON if hooks is None else hooks.ask("data", incoming.envelope(self._service.origin))
+        if asked is GO_ON:
             self._go_ahead(incoming, GO_ON)
         else:
-            decision = self._hooks.ask("data", incoming.envelope(self._service.origin))
-            self._decide(decision, partial(self._go_ahead, incoming))
+            self._decide(asked, partial(self._go_ahead, incoming))
 
     def _go_ahead(self, incoming: Incoming, decision: Decision) -> None:
         incoming.begin(
@@ -192,37 +193,27 @@ class Handover:
         if self._hooks is None or not self._hooks.examines:
             self._submit(incoming, envelope, body)
             return
-        found = examine(self._hooks, self._context.submission, envelope, incoming.head, body)
-        if isinstance(found, Examined):
-            self._examined(incoming, found)
+        submission, log = self._context.submission, self._context.log
+        asked = examine(self._hooks, submission, envelope, incoming.head, body, log)
+        if isinstance(asked, Examined):
+            self._examined(incoming, asked)
         else:
-            self._examining = self._loop.create_task(self._examine(incoming, body, found))
+            self._examining = asked
+            asked.add_done_callback(partial(self._examined_later, incoming))
 
-    async def _examine(
-        self, incoming: Incoming, body: bytes | LargeBody, examination: Awaitable[Examined]
-    ) -> None:
-        """What hooks say of the whole message, and make of it, where that takes its time."""
-        found: Examined | Exception
-        try:
-            found = await examination
-        except (OpenqmailError, OSError) as error:
-            found = error
-        except Exception as error:  # a fault of ours must not leave the client without an answer
-            self._context.log(Alert(f"smtpd: hooks could not be asked about a message: {error!r}; deferred"))
-            found = error
-        if self.incoming is not incoming:  # the client is gone
-            if isinstance(found, Examined) and found.body is not body and not isinstance(found.body, bytes):
-                found.body.abort()
+    def _examined_later(self, incoming: Incoming, asked: "Future[Examined]") -> None:
+        if asked.cancelled():
             return
-        if isinstance(found, Exception):
-            self._submitted_badly(found)
-            self._answered()
-        elif self._examined(incoming, found):
+        if self.incoming is not incoming:  # the client is gone
+            asked.result().abandon()
+        elif self._examined(incoming, asked.result()):
             self._answered()
 
     def _examined(self, incoming: Incoming, found: Examined) -> bool:
         """What hooks made of the message; whether the client has been answered."""
-        if found.refusal is not None:
+        if found.error is not None:
+            self._submitted_badly(found.error)
+        elif found.refusal is not None:
             self.forget("refused")
             self._refuse(found.refusal)
         elif found.drop:
@@ -332,7 +323,7 @@ class Handover:
             extended=standing.extended,
             name=standing.policy.name.encode(),
             tls=standing.tls,
-            identity=standing.login or b"",
+            identity=self.machine.identity or b"",
             id=id,
             sender=None if incoming is None else incoming.mail.sender,
             count=0 if incoming is None else len(incoming.recipients),

@@ -75,6 +75,8 @@ class Policy(msgspec.Struct, frozen=True):
         return self._has(domain)
 
     def _has(self, domain: bytes) -> bool:
+        if domain in self.rcpthosts:  # nearly always
+            return True
         return _listed(domain, self.rcpthosts) or (
             bool(self.morercpthosts) and _listed(domain, self.morercpthosts)
         )

@@ -7,6 +7,7 @@ tls-exporter (RFC 9266) is there where this Python's ssl can export keying mater
 import hashlib
 import ssl
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -58,6 +59,7 @@ def facts_of(
     )
 
 
+@lru_cache(32)  # a server's own is the same in each session
 def end_point(certificate: bytes) -> bytes:
     """tls-server-end-point of a certificate in DER; b"" where it is not defined."""
     try:

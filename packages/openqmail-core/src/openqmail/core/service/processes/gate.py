@@ -29,7 +29,7 @@ async def serve(process: Process) -> int:
 
     process.reload = reload
     process.peers |= {"gate": server.serve, "logins": checks.attach, "lockouts": lockouts.serve}
-    process.figures = lambda: {**tally.figures(), "lockouts": house.lockouts}
+    process.figures = lambda: {**tally.figures(), "lockouts": house.gate.lockouts()}
     await house.start(server.tell_mechanisms)
     process.ready()
     await process.leave()

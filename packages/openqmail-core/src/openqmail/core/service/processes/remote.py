@@ -14,7 +14,7 @@ async def serve(process: Process) -> int:
     tally = TlsTally(process.log)
     remote = Remote(
         process.settings,
-        tally,
+        tally if process.settings.metrics else process.log,
         timeouts=Timeouts(inherited.tcpto),
         keys=inherited.keys,
         hooks=load_chain(process.settings, process.log, process.clock, "remote"),
