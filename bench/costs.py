@@ -1,11 +1,11 @@
 """What openqmail's own checks and hooks cost: W3 with them on against W3 without, openqmail alone.
 
 W3c: rules of a thousand networks, lists of bad addresses and names, recipients looked up, every limit
-of connections, sessions and hours; each message goes to a mailbox of its own, since an answer about one
-is kept for some seconds.  W3h: ten hooks that are plain Python and say
-nothing, asked at every step but those that see a message as it comes; W3l: at these, too; and what a
-step costs that no hook has a say in (session.py).  Two homes a work, rounds interleaved.  Clients are
-strangers where there are limits, since relay clients are not counted.
+of connections, sessions and hours.  W3u: the same, each message to a user of its own of whom nobody has
+heard, in both homes: W3 sends a round to one, and an answer about a mailbox is kept for some seconds.  W3h:
+ten hooks that are plain Python and say nothing, asked at every step but those that see a message as it comes;
+W3l: at these, too; and what a step costs that no hook has a say in (session.py).  Two homes a work, rounds
+interleaved.  Clients are strangers where there are limits, since relay clients are not counted.
 """
 
 import os
@@ -81,7 +81,8 @@ def _hooked(kind: type[plain_hooks.Plain]) -> Files:
 
 
 COSTS = {
-    "W3c": Cost("recipient check, rules, limits", _OFF, _ON, LEAST, apart=True),
+    "W3c": Cost("recipient check, rules, limits", _OFF, _ON, LEAST),
+    "W3u": Cost("the same, each to another", _OFF, _ON, apart=True),
     "W3h": Cost("ten hooks", {}, _hooked(plain_hooks.Plain), LEAST),
     "W3l": Cost("ten that hear the message", {}, _hooked(plain_hooks.Listening)),
 }
