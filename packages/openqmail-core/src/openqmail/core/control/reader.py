@@ -11,7 +11,7 @@ from typing import cast
 
 import msgspec
 
-from openqmail.core.control import extensions, smtpauth, submitting
+from openqmail.core.control import extensions, mechanisms, smtpauth, submitting
 from openqmail.core.control.assign import parse_assign
 from openqmail.core.control.credentials import led_nowhere
 from openqmail.core.control.definition import Definition
@@ -152,13 +152,16 @@ def check(home: Home) -> Findings:
     errors += not_installed(values, home)
     errors += _users(home)
     errors += _certificates(home, values)
-    logins, problems_of_logins = _logins(home)
+    entries, problems_of_logins = _logins(home)
+    logins = frozenset(entry.login for entry in entries.values())
     errors += problems_of_logins
     warnings = [*_mistaken_names(home, definitions), *_names_without_effect(home)]
     warnings += _contradictions(values)
     warnings += submitting.doubtful(values, {problem.file for problem in problems})
     if not problems_of_logins:
         warnings += submitting.of_nobody(values, logins)
+        warnings += mechanisms.doubtful(values, smtpauth.served_by(entries))
+        warnings += smtpauth.with_many_iterations(entries)
         certificate = os.path.lexists(os.path.join(home.control, "servercert.pem"))
         warnings += submitting.without_users(values, logins, certificate)
     routes = values.get("smtproutes")
@@ -294,14 +297,14 @@ def _users(home: Home) -> Iterable[ControlError]:
             yield ControlError("users/assign", 0, f"names the folder {where}, which is not there; make it")
 
 
-def _logins(home: Home) -> tuple[frozenset[bytes], list[ControlError]]:
+def _logins(home: Home) -> tuple[smtpauth.Entries, list[ControlError]]:
     """Those of users/smtpauth, and what is wrong there: who is in such a line cannot log in."""
     path = smtpauth.path_of(home)
     try:
         entries, problems = smtpauth.parse_smtpauth(smtpauth.read_smtpauth(path))
     except TemporaryFailure as error:
-        return frozenset(), [ControlError(smtpauth.FILE, 0, str(error).removeprefix(f"{path}: "))]
-    return frozenset(entry.login for entry in entries.values()), problems
+        return {}, [ControlError(smtpauth.FILE, 0, str(error).removeprefix(f"{path}: "))]
+    return entries, problems
 
 
 def _mistaken_names(home: Home, definitions: Iterable[Definition]) -> Iterable[ControlError]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from openqmail.core.hooks.interface import SessionFacts
-from openqmail.core.message.fields import FieldReader
+from openqmail.core.message.fields import HeaderReader
 from openqmail.core.values import Decision
 from openqmail.core.values.verdict import GO_ON
 
@@ -62,7 +62,7 @@ class Stream:
     ) -> None:
         self._ask = ask
         self._busy = busy
-        self._reader = FieldReader()
+        self._reader = HeaderReader()
         self._waiting: deque[tuple[str, Any]] = deque()
         self._asking: Future[Decision] | None = None
         self._decision = GO_ON
