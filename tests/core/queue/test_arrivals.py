@@ -7,6 +7,7 @@ from stage import NOW, QUEUE, Stage, content, route, to, within
 from test_moves import KINDS, every_crash
 
 from openqmail.core.queue import Limits
+from openqmail.core.values import TemporaryFailure
 
 NUMBERS = (5000, 5001, 5002)
 TODO = b"u7\0p8\0Fs%d@remote\0Ta@here\0Tb@remote\0"
@@ -205,6 +206,20 @@ def test_a_clock_that_jumps_a_day_removes_nothing_that_is_under_way(jump):
         "a next attempt stays where it was"
     )
     assert sum(name.endswith((b"6000", b"6001", b".1")) for name in stage.files()) == 4
+
+
+def test_a_large_body_that_is_given_up_is_told_to_who_wants_to_read_it():
+    stage = Stage(1)
+
+    async def story(store, _):
+        large = store.large()
+        await large.write(b"x" * 1000)
+        read = large.so_far()
+        large.abort()  # the disk is at work for it
+        with pytest.raises(TemporaryFailure):
+            await within(60, read)
+
+    stage.run(story)
 
 
 def test_litter_goes_after_days_and_what_is_mail_stays():

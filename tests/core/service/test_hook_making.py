@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import smtplib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,15 @@ class Making:
         more = Path(__file__).with_name(context.place)
         if more.exists():
             exec(more.read_text())
+"""
+HANGS = """
+import asyncio, threading
+
+class Making:
+    def __init__(self, context): ...
+
+    async def data(self, session, envelope):
+        asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
 """
 MADE = re.compile(r"made (\w+) (\d+) (\d+) (\d+) \[(\d+)\]")
 
@@ -163,3 +173,14 @@ def test_one_that_hangs_while_it_is_made_is_named(tmp_path: Path, monkeypatch: p
             making._make(settings, MemoryLog(), SystemClock(), "smtpd")
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+def test_a_service_ends_although_a_hook_does_not(home: Home) -> None:
+    """It hangs in a thread of its own, and nobody waits for that."""
+    (addon(home) / "making.py").write_text(HANGS)
+    home.control("checkrcpt", "0")
+    home.start()
+    with smtplib.SMTP("127.0.0.1", home.port, timeout=30) as client:
+        client.sendmail("x@y.example", ["alice@a.example"], "Subject: a\r\n\r\nhello\r\n")
+    assert home.stop() == 0
+    assert "killed" not in home.tail(100_000)

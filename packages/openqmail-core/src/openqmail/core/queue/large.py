@@ -113,6 +113,8 @@ class LargeWriter:
         elif self._number is not None:
             path = self._bodies.layout.pool(self._number)
             future.set_result(FileBody(self._bodies.disk, path, 0, size))
+        else:
+            future.set_exception(TemporaryFailure("the body was given up"))
 
     # --- one step at a time, in a thread ----------------------------------------------------
 

@@ -5,7 +5,7 @@ Their simulated twins are in `openqmail.core.world.simulated`."""
 from openqmail.core.world.clock import Clock, SimulatedClock, SystemClock
 from openqmail.core.world.disk import Disk, Facts, File, Filesystem
 from openqmail.core.world.posix_disk import PosixDisk
-from openqmail.core.world.workers import Then, ThreadWorkers, Workers
+from openqmail.core.world.workers import Then, ThreadWorkers, UnwaitedThreads, Workers
 
 __all__ = [
     "Clock",
@@ -18,5 +18,6 @@ __all__ = [
     "SystemClock",
     "Then",
     "ThreadWorkers",
+    "UnwaitedThreads",
     "Workers",
 ]

@@ -6,6 +6,7 @@ their answers come in that order.  Everything here is called in the loop.
 
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
@@ -89,6 +90,14 @@ class ThreadWorkers:
             with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._tell, then, result, error)
             del given, then, call, arguments, result, error  # a body may hang on it until the next call
+
+
+class UnwaitedThreads(ThreadPoolExecutor):
+    """A loop's default executor, where somebody else's code may hand it what never returns: a process that
+    ends does not wait for that."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=False, cancel_futures=True)
 
 
 def settle(future: "Future[Any]", result: Any, error: BaseException | None) -> None:

@@ -6,10 +6,12 @@ from openqmail.core.service.frames.remote import RemoteServer
 from openqmail.core.service.processes.process import Process
 from openqmail.core.service.processes.tallies import TlsTally
 from openqmail.core.service.waiting import until
+from openqmail.core.world import UnwaitedThreads
 
 
 async def serve(process: Process) -> int:
     """Until it is told to leave and its deliveries have ended."""
+    process.loop.set_default_executor(UnwaitedThreads())  # hooks may use it
     inherited = process.inherited
     tally = TlsTally(process.log)
     remote = Remote(

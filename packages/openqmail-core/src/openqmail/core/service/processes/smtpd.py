@@ -14,6 +14,7 @@ from openqmail.core.service.processes.process import Process, local_client
 from openqmail.core.service.processes.receptions import Receptions
 from openqmail.core.service.waiting import LOOK_AGAIN, until
 from openqmail.core.smtpd import client_resolver
+from openqmail.core.world import UnwaitedThreads
 
 CHECKERS = 8
 """Workers that tell which recipients have a mailbox, at once; they are others than those that
@@ -22,6 +23,7 @@ deliver, so guessing addresses keeps no mail waiting."""
 
 async def serve(process: Process) -> int:
     """Until it is told to leave and its connections have ended."""
+    process.loop.set_default_executor(UnwaitedThreads())  # hooks may use it
     settings = process.settings
 
     def alone() -> None:
