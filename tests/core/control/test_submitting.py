@@ -78,6 +78,28 @@ def test_a_line_that_names_no_sender_is_told(home: Home, line: str) -> None:
     assert any(":1" in one or "line 1" in one for one in told(home, "senders"))
 
 
+@pytest.mark.parametrize(
+    "several",
+    [
+        "alice@a.example, bob@a.example",
+        "alice@a.example,bob@a.example",
+        "alice@a.example:bob@a.example",
+        "alice@a.example bob@a.example",
+        "@a.example:@b.example",
+        " alice@a.example",
+    ],
+)
+def test_several_senders_in_a_line_are_told(home: Home, several: str) -> None:
+    write(home, "senders", f"alice:{several}\n")
+    (mistake,) = [one for one in told(home, "senders") if "line 1" in one]
+    assert "is not one address; write a line for each" in mistake
+
+
+def test_a_quoted_sender_may_have_what_others_may_not(home: Home) -> None:
+    write(home, "senders", 'alice:"a, b@c"@a.example\n')
+    assert read_settings(home).senders == {b"alice": {b'"a, b@c"@a.example'}}
+
+
 def test_senders_of_a_login_that_nobody_has_are_warned_of(home: Home) -> None:
     Path(home.users, "smtpauth").write_text("alice:secret\n")
     write(home, "senders", "alice:alice@a.example\nAlice:@a.example\nbob@a.example:bob@a.example\n")

@@ -16,7 +16,9 @@ from openqmail.core.control.assign import parse_assign
 from openqmail.core.control.credentials import led_nowhere
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.definitions import DEFINITIONS, FOREIGN
+from openqmail.core.control.exposure import everybody
 from openqmail.core.control.home import Home
+from openqmail.core.control.listening import beside
 from openqmail.core.control.pem import IMPLICIT, PEM, no_certificate
 from openqmail.core.control.rules import Rules
 from openqmail.core.control.settings import METRICS_LIBRARY, Listener, Settings
@@ -150,6 +152,7 @@ def check(home: Home) -> Findings:
     values, problems = _read_all(home, definitions)
     errors += problems
     errors += not_installed(values, home)
+    errors += beside(*(cast(tuple[Listener, ...], values.get(name) or ()) for name in ("metrics", "listen")))
     errors += _users(home)
     errors += _certificates(home, values)
     logins, problems_of_logins = _logins(home)
@@ -168,6 +171,7 @@ def check(home: Home) -> Findings:
     warnings += _clients(home, values)
     if isinstance(rules := values.get("rules"), Rules):
         warnings += without_effect(rules)
+    warnings += everybody(values)
     if os.path.exists(os.path.join(home.control, MORE_CDB)) and not _is_newest(home, MORE_CDB, MORE):
         warnings.append(
             ControlError(

@@ -45,6 +45,8 @@ def _sender(line: str) -> tuple[bytes, tuple[bytes, ...]]:
     local, at, domain = sender.rpartition("@")
     if not at:
         raise ValueError(f"'{shown(sender)}' has no @; write an address, or a domain with its @")
+    if not local.startswith('"') and any(one in local for one in " \t,;:@"):
+        raise ValueError(f"'{shown(sender)}' is not one address; write a line for each, LOGIN:ADDRESS")
     name = local.lower().encode()
     return login.encode(), tuple(name + b"@" + one for one in syntax.domain(domain))
 
