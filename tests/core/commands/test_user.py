@@ -54,6 +54,25 @@ def test_an_added_user_can_log_in_and_nobody_else_can_read_the_file(made: Path, 
     assert not check(home).errors
 
 
+def test_a_new_user_who_may_send_as_nobody_is_told_of(made: Path, user: Run) -> None:
+    assert user("add", "alice", line=b"pw\n").err == ""
+    (made / "control" / "senders").write_text("alice:alice@a.example\ncarol:carol@a.example\n")
+    ran = user("add", "bob", line=b"pw\n")
+    assert ran.code == 0 and "bob can log in" in ran.out
+    assert ran.err == (
+        "openqmail: control/senders: has no line for bob, who may log in and send as nobody; "
+        "write one like bob:bob@example.org\n"
+    )
+    assert user("add", "carol", line=b"pw\n").err == ""
+
+
+def test_faults_of_the_file_are_told_once_where_a_user_is_added(made: Path, user: Run) -> None:
+    user("add", "alice", line=b"pw\n")
+    with (made / "users" / "smtpauth").open("a") as opened:
+        opened.write("nonsense\n")
+    assert user("add", "bob", line=b"pw\n").err.count("has no colon") == 1
+
+
 def test_another_password_ends_the_one_before(made: Path, user: Run) -> None:
     user("add", "alice", line=b"one\n")
     user("add", "bob", line=b"bobs\n")

@@ -110,6 +110,20 @@ def test_senders_of_a_login_that_nobody_has_are_warned_of(home: Home) -> None:
     assert told(home, "senders") == [], "the program may know them"
 
 
+def test_logins_that_may_send_as_nobody_are_warned_of(home: Home) -> None:
+    logins = Path(home.users, "smtpauth")
+    logins.write_text("alice:secret\nbob@a.example:secret\n")
+    write(home, "senders", "alice:alice@a.example\n")
+    (warning,) = told(home, "senders")
+    assert "has no line for bob@a.example, who may log in and send as nobody" in warning
+    assert warning.endswith("write one like bob@a.example:bob@a.example")
+    logins.write_text("".join(f"user{number}:secret\n" for number in range(9)) + "alice:secret\n")
+    (warning,) = told(home, "senders")
+    assert "for user0, user1, user2, user3, user4 and 4 more, who" in warning
+    write(home, "senders", "alice:alice@a.example\nuser1 user1@a.example\n")
+    assert not any("as nobody" in one for one in told(home, "senders")), "the wrong line may be his"
+
+
 def test_a_service_for_people_is_warned_of_where_nobody_can_log_in(home: Home) -> None:
     (warning,) = told(home, "listen")
     assert "has submission, for who has logged in, and nobody can" in warning

@@ -159,9 +159,11 @@ def check(home: Home) -> Findings:
     errors += problems_of_logins
     warnings = [*_mistaken_names(home, definitions), *_names_without_effect(home)]
     warnings += _contradictions(values)
-    warnings += submitting.doubtful(values, {problem.file for problem in problems})
+    broken = {problem.file for problem in problems}
+    warnings += submitting.doubtful(values, broken)
     if not problems_of_logins:
         warnings += submitting.of_nobody(values, logins)
+        warnings += submitting.without_senders(values, logins, broken)
         certificate = os.path.lexists(os.path.join(home.control, "servercert.pem"))
         warnings += submitting.without_users(values, logins, certificate)
     routes = values.get("smtproutes")
