@@ -123,6 +123,34 @@ def test_one_that_cannot_be_served_is_a_problem_for_all_who_look(made: Path, run
     assert checked.code == 100 and "error: control/servercert.pem: its key" in checked.out
 
 
+def test_all_that_is_wrong_with_tls_is_named_at_once(made: Path, run: Run) -> None:
+    for name in ("clientcert", "clientca", "certs/b.example", "certs/B.example", "certs/c_d.example"):
+        put(made, f"{name}.pem", b"nothing\n")
+    for name in ("tlshosts/b.example.pem", "tlshosts/c.example.pem", "tlshosts/D.example.pem"):
+        put(made, name, b"nothing\n", 0o644)
+    for name in ("tlsserverciphers", "tlsclientciphers"):
+        put(made, name, b"NOSUCHCIPHER\n", 0o644)
+    put(made, "credentials", b"c.example joe\nd.example ann\n", 0o600)
+    ran = run("--home", made, "control", "check")
+    errors = [line.removeprefix("error: control/") for line in ran.out.splitlines() if "error: " in line]
+    places = [line.partition(": ")[0] for line in errors]
+    assert ran.code == 100 and sorted(places) == [
+        *("certs/B.example.pem", "certs/b.example.pem", "certs/c_d.example.pem"),
+        *("clientca.pem", "clientcert.pem", "credentials, line 1", "credentials, line 2"),
+        *("tlsclientciphers, line 1", "tlshosts/D.example.pem", "tlshosts/b.example.pem"),
+        *("tlshosts/c.example.pem", "tlsserverciphers, line 1"),
+    ]
+
+
+def test_a_folder_of_certificates_without_one_for_all_others_is_an_error(made: Path, run: Run) -> None:
+    (made / "control" / "servercert.pem").unlink()
+    put(made, "certs/b.example.pem", AUTHORITY.issue(hosts=("b.example",)).pem)
+    put(made, "certs/c.example.pem", b"nothing\n")
+    ran = run("--home", made, "control", "check")
+    assert "error: control/servercert.pem: is missing, for who asks for no name in control/certs" in ran.out
+    assert "error: control/certs/c.example.pem: has no certificate" in ran.out and ran.code == 100
+
+
 def test_a_service_with_tls_at_once_needs_one(made: Path, run: Run) -> None:
     (made / "control" / "listen").write_text("submissions 127.0.0.1:4650\n")
     assert run("--home", made, "control", "check").code == 0
