@@ -379,7 +379,7 @@ class Connection(asyncio.Protocol):
             if isinstance(event, Unmet):
                 attempt.problem = report.not_secure(self._host, event.why, reason)
             else:
-                attempt.problem = report.refused(self._host, event.stage, event.reply, reason)
+                attempt.problem = report.refused(self._host, event.stage, event.reply, reason, self.stop.name)
             self._owner.try_again(attempt)
 
     # --- the end ----------------------------------------------------------------------
