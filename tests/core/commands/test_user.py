@@ -1,5 +1,6 @@
 """`openqmail user`: passwords come by the terminal or a line, and go into the file alone."""
 
+import errno
 import json
 import os
 import pty
@@ -71,6 +72,27 @@ def test_faults_of_the_file_are_told_once_where_a_user_is_added(made: Path, user
     with (made / "users" / "smtpauth").open("a") as opened:
         opened.write("nonsense\n")
     assert user("add", "bob", line=b"pw\n").err.count("has no colon") == 1
+
+
+def test_a_full_disk_is_told_with_the_file_and_changes_nothing(
+    made: Path, user: Run, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user("add", "alice", line=b"one\n")
+    smtpauth, pem = made / "users" / "smtpauth", made / "control" / "servercert.pem"
+    before = smtpauth.read_bytes(), pem.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    remedy = "No space left on device; make room there, and try again\n"
+    for words in (("add", "bob"), ("passwd", "alice")):
+        ran = user(*words, line=b"two\n")
+        assert (ran.code, ran.err) == (111, f"openqmail: {smtpauth}: {remedy}")
+    ran = run("--home", made, "tls", "selfsign", "--replace")
+    assert (ran.code, ran.err) == (111, f"openqmail: {pem}: {remedy}")
+    assert (smtpauth.read_bytes(), pem.read_bytes()) == before
+    assert not [*smtpauth.parent.glob("*.tmp"), *pem.parent.glob("*.tmp")]
 
 
 def test_another_password_ends_the_one_before(made: Path, user: Run) -> None:
