@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from certificates import Authority
 from openqmail.core.tls import read_certificates
@@ -48,6 +49,17 @@ def test_it_is_never_written_over_unasked(made: Path, run: Run) -> None:
     [found] = read_certificates(path.read_bytes())
     assert found.hosts == ("a.example", "mx.a.example")
     assert (path.stat().st_mode & 0o777, path.stat().st_uid) == (0o400, made.stat().st_uid)
+
+
+def test_a_name_that_is_an_address_is_one_in_the_certificate(made: Path, run: Run) -> None:
+    words = [word for name in ("192.0.2.1", "[2001:db8::1]", "mx.a.example") for word in ("--name", name)]
+    ran = run("--home", made, "tls", "selfsign", "--replace", *words)
+    assert ran.code == 0 and "for a.example, 192.0.2.1, 2001:db8::1, mx.a.example, " in ran.out
+    pem = (made / "control" / "servercert.pem").read_bytes()
+    names = x509.load_pem_x509_certificate(pem[pem.index(b"-----BEGIN CERT") :]).extensions
+    found = names.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(one) for one in found.get_values_for_type(x509.IPAddress)] == ["192.0.2.1", "2001:db8::1"]
+    assert found.get_values_for_type(x509.DNSName) == ["a.example", "mx.a.example"]
 
 
 def test_a_home_without_gets_one(made: Path, run: Run) -> None:
