@@ -136,8 +136,8 @@ def test_control_list(run: Run, made: Path) -> None:
         "name": "locals", "set": True, "value": ["a.example"],
         "kind": "a list of domains", "readers": ["smtpd", "send"],
     }  # fmt: skip
-    assert by_name["databytes"]["value"] == ["0"]
-    assert not by_name["databytes"]["set"]
+    assert by_name["bouncemaxbytes"]["value"] == ["50000"]
+    assert not by_name["bouncemaxbytes"]["set"]
 
 
 def test_certificates_and_logins_are_listed_and_explained_by_whatever_they_are_called(
@@ -235,6 +235,7 @@ def test_a_file_with_a_password_in_a_line_is_shown_without_it(run: Run, made: Pa
 def test_control_show_explain_check(run: Run, made: Path) -> None:
     assert run("--home", made, "control", "show", "bouncehost").out == "a.example\n"
     assert run("--home", made, "control", "show", "bounceformat").out == "dsn\n"
+    assert run("--home", made, "control", "show", "databytes").out == "50000000\n"
     assert run("--home", made, "control", "show", "smtproutes").out == ""
     assert "RELAYCLIENT" in run("control", "explain", "rules").out
     ran = run("--home", made, "control", "show", "rcpthost")

@@ -147,7 +147,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         "a number of bytes",
         readers=("smtpd",),
         explanation="The largest message that is accepted, in bytes; 0 sets no limit. The limit is announced "
-        "to clients (SIZE), and a larger message is refused for good.",
+        "to clients (SIZE), and a larger message is refused for good. openqmail init writes 50000000.",
         example=20_000_000,
     ),
     _number(
