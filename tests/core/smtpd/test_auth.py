@@ -610,6 +610,7 @@ def test_what_is_whole_stays_as_it_is(submission: Any, message: bytes) -> None:
         (b"\nbody\n", b"\nbody\n"),
         (b"Subject: x\nno field\n", b"Subject: x\n\nno field\n"),
         (b"Subject: x\n", b"Subject: x\n"),
+        (b"Date:\nMessage-Id: \n \t\nSubject: x\n\nDate:\n", b"Subject: x\n\nDate:\n"),
     ],
 )
 def test_messages_without_a_whole_header_get_one(submission: Any, message: bytes, end: bytes) -> None:
