@@ -31,7 +31,9 @@ BIND = 1 << 10
 
 
 def block() -> str:
-    section = (ROOT / "docs/running.md").read_text().partition("## Port 25 without root\n")[2]
+    page = (ROOT / "docs/running.md").read_text()
+    section = page.partition("## Ports below 1024 without root\n")[2]
+    assert section, "its heading is another now"
     lines = section.partition("\n    ")[2].partition("\n\n")[0].split("\n")
     return "\n".join(line.removeprefix("    ") for line in lines)
 
@@ -59,6 +61,8 @@ def shown(folder: Path) -> Path:
     if not shutil.which("setcap", path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
         pytest.skip("there is no setcap on this machine")
     openqmail("init", folder / "mail", "--me", "a.example", "--user", "alice", "--owner", OWNER)
+    with (folder / "mail/control/listen").open("a") as listen:  # as docs/guide.md, and as docs/auth.md
+        listen.write("submissions :4650\nsubmission :587\n")
     tools = folder / "tools"
     tools.mkdir()
     (tools / "sudo").write_text('#!/bin/sh\nexec "$@"\n')
@@ -89,6 +93,11 @@ def test_the_right_is_given_to_the_python_of_openqmail_and_no_other(shown: Path)
     interpreter = (shown / "openqmail-venv/bin/openqmail").read_text().split("\n")[0].removeprefix("#!")
     assert having == [interpreter]
     assert Path(interpreter).resolve().is_relative_to(shown)
+
+
+def test_what_is_served_beside_port_25_is_served_on(shown: Path) -> None:
+    listen = (shown / "mail/control/listen").read_text().splitlines()
+    assert listen == ["smtp :25", "submissions :465", "submission :587"]
 
 
 def test_its_owner_serves_such_a_port_and_the_first_process_alone_keeps_the_right(shown: Path) -> None:

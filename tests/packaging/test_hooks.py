@@ -5,6 +5,7 @@ import os
 import re
 import smtplib
 import socketserver
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
@@ -243,10 +244,18 @@ def test_a_filter_that_is_gone_puts_mail_off(home: Home, filtering: Filter) -> N
             break
 
 
+PAGE = (ROOT / "docs" / "hooks.md").read_text()
+
+
 def blocks() -> dict[str, str]:
     """The files of the tutorial, by name."""
-    text = (ROOT / "docs" / "hooks.md").read_text()
-    return dict(re.findall(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```", text, re.M | re.S))
+    return dict(re.findall(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```", PAGE, re.M | re.S))
+
+
+def examples() -> list[str]:
+    """The tests that the page shows."""
+    section = PAGE.partition("## Try it in a test\n")[2].partition("\n## ")[0]
+    return re.findall(r"^```python\n(.*?)^```", section, re.M | re.S)
 
 
 @pytest.fixture(scope="module")
@@ -258,16 +267,22 @@ def tutorial(build: Build, core: Path, tmp_path_factory: pytest.TempPathFactory)
     assert sum(len(text.strip().splitlines()) for text in files.values()) <= 45
     for name, text in files.items():
         (folder / name).write_text(text)
-    with environment(core, build(folder, "wheel")) as found:
+    with environment(core, build(folder, "wheel"), Path("pytest")) as found:
         yield found
 
 
-def test_the_add_on_of_the_tutorial_works(
+def test_the_add_on_of_the_tutorial_puts_off_what_comes_first_and_lets_it_in_a_minute_later(
     tutorial: Path, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENQMAIL", str(tutorial))
-    monkeypatch.delenv("PYTHONPATH", raising=False)
+    """A second later, here."""
     home = place.home("a.example", "alice")
+    quick = home.path / "quick"  # stands before what is installed
+    quick.mkdir(mode=0o755)
+    code = blocks()["example_greylist.py"]
+    assert "\nSECONDS = 60\n" in code
+    (quick / "example_greylist.py").write_text(code.replace("\nSECONDS = 60\n", "\nSECONDS = 1\n"))
+    monkeypatch.setenv("OPENQMAIL", str(tutorial))
+    monkeypatch.setenv("PYTHONPATH", str(quick))
     home.control("rules", ":allow")
     home.control("hooks", "greylist timeout=5")
     home.control("rcpthosts", "a.example")
@@ -277,4 +292,32 @@ def test_the_add_on_of_the_tutorial_works(
         client.mail("x@client.example")
         assert client.rcpt("alice@a.example") == (450, b"4.7.1 greylisted, try again in a minute")
         assert client.rcpt("x@far.example")[0] == 553
+    for _ in Waiting("what was put off is let in", pause=0.2):
+        try:
+            send(home, "alice@a.example", SMALL)
+            break
+        except smtplib.SMTPRecipientsRefused as refused:
+            assert refused.recipients["alice@a.example"][0] == 450
+    (mail,) = home.wait_mails("alice", 1)
+    assert mail.endswith(SMALL.replace(b"\r\n", b"\n"))
     assert home.run("control", "check").returncode == 0
+
+
+def test_the_tests_of_the_tutorial_pass(
+    tutorial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    shown = examples()
+    assert len(shown) == 2
+    for number, text in enumerate(shown):
+        (tmp_path / f"test_{number}.py").write_text(text)
+    python = tutorial.with_name("python")
+    ran = subprocess.run(
+        [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (ran.returncode, "2 passed" in ran.stdout) == (0, True), ran.stdout + ran.stderr

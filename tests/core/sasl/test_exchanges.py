@@ -1,5 +1,9 @@
 """Both sides of ours agree about every password, and about none but that."""
 
+import base64
+import hashlib
+import hmac
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,6 +37,7 @@ from openqmail.core.sasl import (
     Yes,
     client_mechanism,
     false_verifier,
+    make_verifier,
     offered,
     prepared,
     server_mechanism,
@@ -116,6 +121,36 @@ def test_nobody_may_act_as_another() -> None:
     assert server_mechanism(PLAIN, TLS).start(b"bob\0alice\0pw") == Denied(WRONG)
     assert isinstance(server_mechanism(PLAIN, TLS).start(b"alice\0alice\0pw"), Ask)
     assert server_mechanism(SCRAM, Facts()).start(b"n,a=bob,n=alice,r=abc") == Denied(WRONG)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda nonce: b"another" + nonce,
+        lambda nonce: nonce + b"x",
+        lambda nonce: nonce[:-1],
+        lambda nonce: nonce[:6],
+    ],
+    ids=["another", "longer", "shorter", "the client's part alone"],
+)
+def test_a_client_that_knows_the_password_but_not_our_nonce_is_refused(wrong) -> None:
+    """RFC 5802, section 5.1: the server verifies it, or a proof would hold in more than one exchange."""
+
+    def final(change):
+        """A server, and a client's last message with its nonce changed, which the proof holds for."""
+        server, bare = server_mechanism(SCRAM, Facts()), b"n=alice,r=nonce1"
+        assert isinstance(server.start(b"n,," + bare), Ask)
+        first = server.answer(Secrets(b"alice", make_verifier(b"pencil", b"salt", FEW))).data
+        unproved = b"c=biws,r=" + change(first.partition(b",")[0].removeprefix(b"r="))
+        key = hmac.digest(hashlib.pbkdf2_hmac("sha256", b"pencil", b"salt", FEW), b"Client Key", "sha256")
+        mask = hmac.digest(hashlib.sha256(key).digest(), b",".join((bare, first, unproved)), "sha256")
+        proof = bytes(one ^ other for one, other in zip(key, mask, strict=True))
+        return server, unproved + b",p=" + base64.b64encode(proof)
+
+    server, message = final(lambda nonce: nonce)
+    assert isinstance(server.respond(message), Challenge)
+    server, message = final(wrong)
+    assert server.respond(message) == Denied(MALFORMED)
 
 
 # --- channel binding --------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import smtplib
@@ -15,6 +16,9 @@ import pytest
 
 import system_users
 from homes import OWNER, Home, Place, Waiting, command, openqmail
+from openqmail.core.control.home import Home as Service
+from openqmail.core.control.strangers import roots_alone
+from openqmail.core.values import HomeError
 from system_homes import system_home
 
 
@@ -140,6 +144,33 @@ def test_root_serves_no_home_that_another_could_change() -> None:
         for_all_to_write(home.path / "control/me")
         home.signal(signal.SIGHUP)
         wait_log(home, f"the settings stay as they were: {home.path}: others may write to")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root serves a home of root's")
+def test_root_serves_no_home_whose_logins_keys_or_pins_another_could_change() -> None:
+    files = ("control/certs/b.example.pem", "control/tlshosts/b.example.pem", "control/notlshosts/c.example")
+    secrets = ("users/smtpauth", "control/clientcert.pem", "control/credentials")
+    with system_home("alice") as home:
+        for name in (*files, *secrets):
+            path = home.path / name
+            path.parent.mkdir(mode=0o755, exist_ok=True)
+            path.touch(0o600)
+        served = Service(str(home.path))
+        for role, name in (("gate", "users/smtpauth"), ("remote", "control/credentials")):
+            os.chown(home.path / name, home.account(role).pw_uid, -1)
+        roots_alone(served)  # a secret may be its one reader's
+        for name in (*files, *(os.path.dirname(one) for one in files), *secrets):
+            path = home.path / name
+            before = path.stat()
+            for damage in (for_all_to_write, another_s):
+                damage(path)
+                with pytest.raises(HomeError, match=re.escape(str(path))):
+                    roots_alone(served)
+                os.chown(path, before.st_uid, -1)
+                path.chmod(before.st_mode & 0o7777)
+        for_all_to_write(home.path / "control/tlshosts")
+        refused = home.run("run", check=False)
+        assert (refused.returncode, "control/tlshosts" in refused.stderr) == (100, True), refused
 
 
 @pytest.mark.parametrize("part", ["mess", "."])

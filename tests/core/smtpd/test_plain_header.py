@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openqmail.core.control.settings import Settings
-from openqmail.core.message.fields import FieldReader
-from openqmail.core.smtpd.fresh import PlainHeader
+from openqmail.core.message.fields import HeaderReader
+from openqmail.core.message.fresh import READ, PlainHeader
 
 OURS = b"Received: from a\n  by b; today\n"
 
@@ -27,7 +27,7 @@ def passed_on(message: bytes, read: bool, size: int) -> bytes:
 
 
 def names(message: bytes) -> list[bytes]:
-    reader = FieldReader()
+    reader = HeaderReader()
     found = reader.feed(message)[0] + reader.finish()[0]
     return [field.name for field in found]
 
@@ -114,6 +114,22 @@ def test_without_hooks_all_else_stays_as_it_came(settings: Settings, running: An
         async with running(settings) as server:
             for message in (b"From x\nSubject: y\n\nz\n", b"Subject: y\nno field\nA: b\n\nz\n", b"\nz\n"):
                 assert (await sent(server, message)).endswith(b"+0000\n" + message)
+
+    asyncio.run(story())
+
+
+def test_no_field_is_hidden_behind_more_header_than_a_hook_can_read(settings: Settings, running: Any) -> None:
+    padding = b"X-P: " + b"y" * 900 + b"\n"
+    message = b"X-Virus: near\n" + padding * (READ // len(padding) + 1) + b"X-Virus: far\n\nhello\n"
+
+    async def story() -> None:
+        async with running(settings, [("reads", Reads())]) as server:
+            client = await (await server.client()).hello()
+            await client.data()
+            client.writer.write(message.replace(b"\n", b"\r\n") + b".\r\n")
+            assert await client.reply() == b"552 5.3.4 the header of the message is too large\r\n"
+            assert server.queue.messages == []
+            assert (await sent(server, b"X-Virus: near\n\nhello\n")).endswith(b"dkim=none\n\nhello\n")
 
     asyncio.run(story())
 

@@ -17,8 +17,8 @@ from openqmail.core.hooks import Answer, Defer, Drop, HangUp, Hold, Reject, Sess
 from openqmail.core.ports import LARGE
 from openqmail.core.submit import session as module
 from openqmail.core.submit.caller import caller
+from openqmail.core.submit.incoming import as_text
 from openqmail.core.submit.service import CONNECTIONS, CONNECTIONS_OF_ONE, KEPT_FOR_ROOT
-from openqmail.core.submit.session import as_text
 from openqmail.core.submit.wire import request_head
 from openqmail.core.values import Envelope, Origin, QueueFull, Recipient, Reply, TemporaryFailure
 
@@ -369,7 +369,7 @@ def test_hooks_are_told_what_they_decide_on(running: Running) -> None:
         envelope = Envelope(sender, (first, second), Origin(os.getuid(), os.getpid()))
         assert hook.asked == [
             ("mail", (sender,)), ("rcpt", (first,)), ("rcpt", (second,)),
-            ("data", (envelope,)), ("message", (envelope, b"x\n")),
+            ("data", (envelope,)), ("message", (envelope, b"\nx\n")),
         ]  # fmt: skip
 
     asyncio.run(scene())

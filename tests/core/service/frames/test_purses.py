@@ -77,6 +77,18 @@ def test_several_clients_are_given_no_more_than_there_are_and_hardly_fewer():
     port.story(work)
 
 
+def test_who_has_some_ahead_leaves_nearly_all_to_the_others():
+    """A network's clients come to several processes, and the few that one keeps are refused by none."""
+
+    async def work():
+        _, server, (first, second) = served(2, 100)
+        assert await spent(first, 3) == 3
+        assert await spent(second, 100) >= 90
+        end(server, [first, second])
+
+    port.story(work)
+
+
 def test_a_key_that_comes_once_has_nothing_spent_ahead():
     async def work():
         gate, server, (client,) = served(1)

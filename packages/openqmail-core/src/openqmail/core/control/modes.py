@@ -22,7 +22,7 @@ from openqmail.core.control.home import Home
 from openqmail.core.control.owner import BEGUN, to_make, user_name
 from openqmail.core.control.reader import NO_CDB, content
 from openqmail.core.control.settings import ACCOUNTS
-from openqmail.core.control.strangers import folders_to, replaceable
+from openqmail.core.control.strangers import SECRETS, folders_to, replaceable
 from openqmail.core.values import ControlError
 
 ROOT, ANY = "root", "any"
@@ -54,10 +54,8 @@ PARTS = {
 
 FILES = {
     "run/submit": (ANY, 0o666),
-    "users/smtpauth": ("gate", 0o400),
     "control/servercert.pem": (ROOT, 0o400),
-    "control/clientcert.pem": ("remote", 0o400),
-    "control/credentials": ("remote", 0o400),
+    **{name: (role, 0o400) for name, role in SECRETS.items()},
 }
 """Owner and mode of single files; in a home that is not root's the owner may write them, too.  A secret is
 its one reader's: qmail's groups have several users each, so a group that may read it would be too many.  Root

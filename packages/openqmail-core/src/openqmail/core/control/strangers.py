@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 
+from openqmail.core.control.accounts import find_accounts
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import user_name
 from openqmail.core.control.reader import all_definitions
@@ -25,21 +26,31 @@ def not_roots(path: str) -> str:
     return ""
 
 
-_KEYS = ("servercert.pem", "certs", "clientca.pem", "clientcrl.pem")
-"""What root reads of TLS; in a folder of root's alone, what is in `certs` was put there by root."""
+SECRETS = {
+    "users/smtpauth": "gate",
+    "control/clientcert.pem": "remote",
+    "control/credentials": "remote",
+}
+"""Files that may belong to the one process that reads them, as well as to root."""
+
+_KEYS = ("servercert.pem", "clientca.pem", "clientcrl.pem")
+_FOLDERS = ("certs", "tlshosts", "notlshosts")
+"""What is read of TLS, beside the control files; of a folder each file that is in it."""
 
 
 def roots_alone(home: Home) -> None:
-    """Raises HomeError when somebody else could change what root is to do in a home of root's; any
-    other home is its owner's matter."""
+    """Raises HomeError when somebody else could change what root is to do in a home of root's, or who may
+    log in, or what is believed of other hosts; any other home is its owner's matter."""
     if home.uid:
         return
     why = not_roots(home.path)
     names = (*(one.name for one in all_definitions()), *_KEYS)
     settings = (os.path.join(home.control, name) for name in names)
     users = (os.path.join(home.users, name) for name in ("assign", "cdb"))
-    for path in (home.path, home.control, home.users, home.run, *settings, *users):
+    for path in (home.path, home.control, home.users, home.run, *settings, *users, *_kept(home)):
         why = why or _changeable(path)
+    for name, role in SECRETS.items():
+        why = why or _changeable(os.path.join(home.path, name), home, role)
     if why:
         raise HomeError(f"{home.path}: {why}; root serves it when that is mended, as 'openqmail check' says")
 
@@ -130,12 +141,22 @@ def folders_to(path: str) -> list[str]:
     return found[::-1]
 
 
-def _changeable(path: str) -> str:
+def _kept(home: Home) -> Iterator[str]:
+    """The folders of keys and pins, and what is in them."""
+    for name in _FOLDERS:
+        folder = os.path.join(home.control, name)
+        yield folder
+        if os.path.isdir(folder):
+            yield from (os.path.join(folder, one) for one in sorted(os.listdir(folder)))
+
+
+def _changeable(path: str, home: Home | None = None, role: str = "") -> str:
+    """By whom else than root, and the user of `role` in this home; empty: nobody."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
         return ""
-    if found.st_uid:
+    if found.st_uid and (home is None or found.st_uid != find_accounts(home).by_role()[role].uid):
         return f"{path} belongs to {user_name(found.st_uid)}"
     if found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid):
         return f"others may write to {path}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from openqmail.core.hooks.interface import SessionFacts, WhyReset
 from openqmail.core.hooks.round import BEFORE_MAIL, Message
-from openqmail.core.message.fields import FieldReader
+from openqmail.core.message.fields import HeaderReader
 from openqmail.core.ports import InboundHooks
 from openqmail.core.values import Body, Decision, Envelope
 from openqmail.core.values.verdict import GO_ON
@@ -132,7 +132,7 @@ class Stream:
     def __init__(self, conversation: Conversation, busy: Callable[[bool], None]) -> None:
         self._conversation = conversation
         self._busy = busy
-        self._reader = FieldReader()
+        self._reader = HeaderReader()
         self._waiting: deque[tuple[str, Any]] = deque()
         self._asking: Future[Decision] | None = None
         self._decision = GO_ON

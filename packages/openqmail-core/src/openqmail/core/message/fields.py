@@ -1,4 +1,5 @@
-"""A header as fields, while a message comes in pieces or out of one that is there (stored form).
+"""The one reading of a header: where it ends, and its fields, in a message that comes in pieces or is there
+(stored form).  However it is cut, what comes out is the same; the work is that of its size.
 
 A header ends at the first empty line, or before the first line that is no field (RFC 5322
 section 2.2).  Nothing is unfolded or decoded: a field's value keeps its lines and blanks.
@@ -10,11 +11,14 @@ from collections.abc import Iterator
 import msgspec
 
 FIELD = 64 * 1024
-"""Bytes of a field that are looked at; what is more of it stays in the message."""
+"""Bytes of a field's value that are looked at; what is more of it stays in the message."""
 
-_NAME = re.compile(rb"([!-9;-~]+)[ \t]*:")
-_LINES = re.compile(rb"(?:(?:[!-9;-~]++[ \t]*+:|[ \t])[^\n]*+(?:\n|\Z))*+")
-_FOLDED = re.compile(rb"[^\n]*\n(?:[ \t][^\n]*\n)*")
+_NAMED = 998 + 998 + 1
+"""Bytes that tell whether a line begins a field: the longest name, as many blanks, the colon."""
+_BEGINNING = rb"([!-9;-~]{1,998})[ \t]{0,998}:"
+_NAME = re.compile(_BEGINNING)
+_OTHER = re.compile(rb"\n(?!%b|[ \t])" % _BEGINNING)
+_FOLDED = re.compile(rb"[^\n]+\n?(?:[ \t][^\n]*\n?)*")
 
 
 class Field(msgspec.Struct, frozen=True, gc=False):
@@ -37,95 +41,126 @@ def name_of(line: bytes) -> bytes | None:
 
 def folded(header: bytes) -> Iterator[bytes]:
     """The fields of a whole header, each with all its lines; ends before what is no field."""
+    at = 0
     for found in _FOLDED.finditer(header):
-        if name_of(found.group()) is None:
+        if found.start() != at or name_of(found.group()) is None:
             return
+        at = found.end()
         yield found.group()
 
 
-def lines_of_fields(data: bytes, size: int, begun: bool) -> int:
-    """How much of the first `size` octets, which are whole lines, is fields; `begun`: a field stands before
-    them, and may go on in the first."""
-    if not begun and data.startswith((b" ", b"\t")):
-        return 0
-    found = _LINES.match(data, 0, size)
-    return found.end() if found else 0
+class HeaderLines:
+    """Parts a message that comes in pieces into the lines of its header and what stands behind: `feed` and
+    `finish` give what is known to be of each.  The empty line between them is of neither."""
 
-
-class FieldReader:
-    """Takes a message in pieces; gives its fields, and what stands behind the header."""
+    __slots__ = ("_begun", "_line", "_within", "in_body")
 
     def __init__(self) -> None:
-        self._held = b""
-        self._cut = False  # the rest of a field that was longer than `FIELD` is coming
+        self._line = bytearray()  # the beginning of one that may be no field's
+        self._begun = False  # there is a field that may go on
+        self._within = False  # the end of a line that is a field's has not come
         self.in_body = False
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """The next piece."""
+        if self.in_body:
+            return b"", data
+        first = b""
+        if self._within:
+            end = data.find(b"\n") + 1
+            if not end:
+                return data, b""
+            self._within = False
+            first, data = data[:end], data[end:]
+        end = data.rfind(b"\n") + 1
+        lines, rest = data[:end], data[end:]
+        if end and self._line:
+            lines = bytes(self._line) + lines
+            self._line.clear()
+        size = self._size(lines)
+        if size < len(lines):
+            self.in_body = True
+            behind = lines[size + 1 :] if lines.startswith(b"\n", size) else lines[size:]
+            return first + lines[:size], behind + rest
+        self._line += rest
+        if len(self._line) < _NAMED:
+            return first + lines, b""
+        header, body = self.finish()
+        self._within = not body
+        return first + lines + header, body
+
+    def finish(self) -> tuple[bytes, bytes]:
+        """No more comes."""
+        rest = bytes(self._line)
+        self._line.clear()
+        if self._size(rest):
+            return rest, b""
+        self.in_body = self.in_body or bool(rest)
+        return b"", rest
+
+    def _size(self, lines: bytes) -> int:
+        """How much of these lines is of the header."""
+        if not lines or (not self._begun and lines.startswith((b" ", b"\t"))):
+            return 0
+        found = _OTHER.search(b"\n" + lines)
+        size = len(lines) if found is None else found.start()
+        self._begun = self._begun or size > 0
+        return size
+
+
+class HeaderReader:
+    """Takes a message in pieces; gives its fields, and what stands behind the header."""
+
+    __slots__ = ("_field", "_lines", "_within")
+
+    def __init__(self) -> None:
+        self._lines = HeaderLines()
+        self._field = bytearray()  # one that may go on, as far as it is looked at
+        self._within = False  # its last line may
+
+    @property
+    def in_body(self) -> bool:
+        return self._lines.in_body
 
     def feed(self, data: bytes) -> tuple[list[Field], bytes]:
         """Fields that are whole by now, and body."""
-        if self.in_body:
+        if self._lines.in_body:
             return [], data
-        data = self._held + data
-        fields: list[Field] = []
-        at = 0
-        while not self.in_body:
-            end = _end_of_field(data, at)
-            if data.startswith(b"\n", at):
-                self._cut = False
-                self.in_body = True
-                at += 1
-            elif end < 0:
-                break
-            else:
-                at = self._take(data, at, end, fields)
-        if self.in_body:
-            self._held = b""
-            return fields, data[at:]
-        self._held = data[at:]
-        if len(self._held) > FIELD:
-            self._take_some(fields)
-        return fields, b""
+        header, body = self._lines.feed(data)
+        return self._fields(header, self._lines.in_body), body
 
     def finish(self) -> tuple[list[Field], bytes]:
         """No more comes."""
-        fields: list[Field] = []
-        held, self._held = self._held, b""
-        if not held or self.in_body or self._cut:
-            return fields, b""
-        return fields, b"" if self._take(held, 0, len(held), fields) else held
+        header, body = self._lines.finish()
+        return self._fields(header, True), body
 
-    def _take(self, data: bytes, at: int, end: int, fields: list[Field]) -> int:
-        """The field that ends there, or the beginning of the body; where to go on."""
-        if self._cut:
-            self._cut = False
-            return end
-        found = _NAME.match(data, at, end)
-        if found is None:
-            self.in_body = True
-            return at
-        fields.append(Field(found.group(1), data[found.end() : end].removesuffix(b"\n")[:FIELD]))
-        return end
+    def _fields(self, header: bytes, over: bool) -> list[Field]:
+        """What is whole with these lines; `over`: they are the last."""
+        at = 0
+        if self._within and header:
+            at = header.find(b"\n") + 1 or len(header)
+            self._add(header[:at])
+        found = _FOLDED.findall(header, at)
+        if header:
+            self._within = not header.endswith(b"\n")
+        if found and found[0].startswith((b" ", b"\t")):
+            self._add(found.pop(0))
+        whole = []
+        if self._field and (found or over):
+            whole.append(_field(bytes(self._field)))
+            self._field.clear()
+        if found and not over:
+            self._add(found.pop())
+        return [*whole, *map(_field, found)]
 
-    def _take_some(self, fields: list[Field]) -> None:
-        """What is known of a field that is too long; of the rest only its end matters."""
-        keep = self._held[-1:] if self._held.endswith(b"\n") else b"x"
-        if not self._cut:
-            found = _NAME.match(self._held)
-            name, at = (found.group(1), found.end()) if found else (b"", 0)
-            if found:
-                fields.append(Field(name, self._held[at : at + FIELD]))
-            else:
-                self.in_body = True
-        self._cut = not self.in_body
-        self._held = keep
+    def _add(self, text: bytes) -> None:
+        room = _NAMED + FIELD + 1 - len(self._field)  # one more: it may be the line end
+        self._field += text[:room] if room > 0 else b""
 
 
-def _end_of_field(data: bytes, at: int) -> int:
-    """Behind the last line of the field that begins at `at`; -1 while that is not known."""
-    end = data.find(b"\n", at)
-    while end >= 0:
-        if end + 1 == len(data):
-            return -1
-        if data[end + 1] not in b" \t":
-            return end + 1
-        end = data.find(b"\n", end + 1)
-    return -1
+def _field(text: bytes) -> Field:
+    """All its lines, or enough of them."""
+    found = _NAME.match(text)
+    name, at = (found.group(1), found.end()) if found else (b"", 0)  # there is one, or it is body
+    end = len(text) - text.endswith(b"\n")
+    return Field(name, text[at : min(end, at + FIELD)])

@@ -48,7 +48,7 @@ class Stamp:
         return b"<%04d%02d%02d%02d%02d%02d.%b@%b>" % (*self.moment[:6], self.unique, self.host)
 
 
-def header_size(start: bytes, whole: bool, place: int = 0) -> int | None:
+def header_size(start: bytes | bytearray, whole: bool, place: int = 0) -> int | None:
     """How much of a message's start is its header; None when more of it has to be seen.  `place`: the
     lines before it have been seen, and are all of the header.
 
@@ -98,16 +98,16 @@ def completed(header: bytes, stamp: Stamp) -> bytes:
     return b"".join((*added, *(field.text for field in found if field.name not in left_out)))
 
 
-def _name(line: bytes) -> bytes:
+def _name(line: bytes | bytearray) -> bytes:
     """The field's name in lower case, empty when the line begins no field.
 
     Blanks before the colon are allowed (RFC 5322 section 4.5); an mbox begins with a line of its own."""
     name, colon, _ = line.partition(b":")
     name = name.rstrip(b" \t")
     if colon and name and all(32 < octet < 127 for octet in name):
-        return name.lower()
+        return bytes(name.lower())
     return _FROM_LINE if line.startswith(b"From ") else b""
 
 
-def _continues(line: bytes) -> bool:
+def _continues(line: bytes | bytearray) -> bool:
     return line.startswith((b" ", b"\t"))

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from openqmail.core.hooks import Conversation, Examined, HangUp, SessionFacts, examine
 from openqmail.core.hooks.interface import WhyReset
 from openqmail.core.log import Notice
+from openqmail.core.message.fresh import FreshHeader, PlainHeader
 from openqmail.core.message.trace import received
 from openqmail.core.ports import LargeBody
 from openqmail.core.smtp import events
 from openqmail.core.smtp.server import ServerSession
 from openqmail.core.smtp.xclient import XClient
-from openqmail.core.smtpd.fresh import FreshHeader, PlainHeader
 from openqmail.core.smtpd.incoming import Incoming
 from openqmail.core.smtpd.policy import HOPS, LEAVING, LONG_HEADER, TOO_MANY_HOPS, Policy
 from openqmail.core.smtpd.record import SessionRecord

@@ -8,10 +8,10 @@ in which it comes, it takes little more memory than its size.
 from asyncio import Future
 from collections.abc import Callable
 
+from openqmail.core.message.fresh import FreshHeader, PlainHeader
 from openqmail.core.message.header import hops
 from openqmail.core.ports import LARGE, LargeBody, Submission
 from openqmail.core.smtp.events import Mail
-from openqmail.core.smtpd.fresh import FreshHeader, PlainHeader
 from openqmail.core.values import Envelope, OpenqmailError, Origin, Recipient, TemporaryFailure
 
 MANY = 256

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, cast
 from openqmail.core.hooks import Conversation, Examined, SessionFacts, examine
 from openqmail.core.hooks.interface import WhyReset
 from openqmail.core.log import Notice, SubmitAccepted, SubmitRefused
+from openqmail.core.message.fresh import PlainHeader
 from openqmail.core.message.trace import qmail_hop
-from openqmail.core.ports import LARGE, LargeBody
+from openqmail.core.ports import LargeBody
 from openqmail.core.submit import wire
 from openqmail.core.submit.caller import caller
+from openqmail.core.submit.incoming import Incoming
 from openqmail.core.values import (
     Decision,
     Envelope,
@@ -42,6 +44,7 @@ _LEAVING = b"shutting down, try again later " + wire.BUSY
 _NOBODY = b"the system does not say who you are, so nothing is taken from you (#4.7.0)"
 _FULL = b"too little room in the queue, try again later (#4.3.1)"
 _TROUBLE = b"the queue has a problem, try again later (#4.3.0)"
+_LONG_HEADER = b"the header of the message is too large (#5.3.4)"
 
 
 class SubmitSession(asyncio.Protocol):
@@ -56,10 +59,7 @@ class SubmitSession(asyncio.Protocol):
     _told = False  # what became of it, to the log
     _waiting = False  # for a hook, or for the queue's promise
     _paused = False
-    _large: LargeBody | None = None
-    _pending = 0  # pieces that the disk has not taken yet
-    _error: BaseException | None = None
-    _hop = b""
+    _incoming: Incoming | None = None  # the message, until it is the queue's
     _message = False  # hooks know of one
     _behind = 0  # pieces that hooks have not taken yet
 
@@ -74,8 +74,6 @@ class SubmitSession(asyncio.Protocol):
         self._request = wire.RequestDecoder(settings.maxrecipients, settings.databytes)
         self._sender = b""
         self._recipients: list[Recipient] = []
-        self._size = 0
-        self._pieces: list[bytes] = []
 
     # --- the connection ---------------------------------------------------------------
 
@@ -156,11 +154,11 @@ class SubmitSession(asyncio.Protocol):
             case wire.Message():
                 self._ask("data", self._envelope(), partial(self._begin, event.size))
             case wire.Chunk():
-                self._add(event.data)
-                if self._hooks is not None and self._hooks.stream is not None:
-                    self._hooks.stream.feed(event.data)
+                if self._incoming is not None:
+                    self._incoming.add(event.data)
             case wire.End():
-                self._end()
+                if self._incoming is not None:
+                    self._end(self._incoming)
 
     def _set_sender(self, address: bytes, decision: Decision) -> None:
         self._sender = address if decision.address is None else decision.address
@@ -175,39 +173,34 @@ class SubmitSession(asyncio.Protocol):
         """The message comes, with our line on top."""
         if self._origin is None:
             return
+        heard, read = None, False
         if self._hooks is not None:
             self._hooks.listen(self._streaming)
-        self._size = size
+            read = self._hooks.examines
+            if self._hooks.stream is not None:
+                heard = self._hooks.stream.feed
         how = b"by uid %d" % self._origin.uid
         hop = qmail_hop(self._origin.pid, how, self._context.clock.now())
-        if len(hop) + size >= LARGE:
-            self._large = self._context.submission.large()
-            self._add(hop)
-        self._hop = hop
+        header = PlainHeader(read)
+        self._incoming = Incoming(hop, size, self._context.submission, header, heard, self._stored)
 
-    def _add(self, data: bytes) -> None:
-        if self._large is None:
-            self._pieces.append(data)
-        elif self._error is None:
-            self._pending += 1
-            self._large.write(data).add_done_callback(self._written)
-
-    def _written(self, done: Future[None]) -> None:
-        self._pending -= 1
-        self._error = self._error or _failure(done)
-        if self._error is not None:
-            self._refused_by_queue(self._error)
+    def _stored(self, error: BaseException | None) -> None:
+        """The disk has taken a piece of it, or has not."""
+        if error is not None:
+            self._refused_by_queue(error)
         self._throttle()
 
-    def _end(self) -> None:
-        body = self._large if self._large is not None else self._hop + as_text(b"".join(self._pieces))
-        self._pieces.clear()
+    def _end(self, incoming: Incoming) -> None:
         self._waiting = True
-        if self._hooks is None or not self._hooks.examines:
+        body = incoming.end()
+        if incoming.too_large:
+            self._over("refused")
+            self._answer(b"D", _LONG_HEADER)
+        elif self._hooks is None or not self._hooks.examines:
             self._submit(self._envelope(), body)
         else:
             submission, log = self._context.submission, self._context.log
-            asked = examine(self._hooks, submission, self._envelope(), self._hop, body, log)
+            asked = examine(self._hooks, submission, self._envelope(), incoming.head, body, log)
             if isinstance(asked, Examined):
                 self._examined(asked)
             else:
@@ -237,7 +230,7 @@ class SubmitSession(asyncio.Protocol):
             self._submit(found.envelope, found.body)
 
     def _submit(self, envelope: Envelope, body: bytes | LargeBody) -> None:
-        self._large = None  # from here on it is the queue's
+        self._incoming = None  # from here on it is the queue's
         self._submitting = True
         hold = self._hooks.hold if self._hooks is not None else ""
         future = self._context.submission.submit(envelope, body, hold)
@@ -329,7 +322,8 @@ class SubmitSession(asyncio.Protocol):
         """The client is read no further while we wait, or the disk is behind."""
         if self._transport is None or not self._open:
             return
-        full = self._waiting or self._pending > 0 or self._behind > 0
+        pending = self._incoming.pending if self._incoming is not None else 0
+        full = self._waiting or pending > 0 or self._behind > 0
         if full != self._paused:
             self._paused = full
             (self._transport.pause_reading if full else self._transport.resume_reading)()
@@ -353,24 +347,15 @@ class SubmitSession(asyncio.Protocol):
             self._context.log(SubmitRefused(outcome, uid, pid, self._sender, text))
 
     def _forget(self) -> None:
-        self._pieces.clear()
-        if self._large is not None:
-            self._large.abort()
-            self._large = None
+        if self._incoming is not None:
+            self._incoming.abort()
+            self._incoming = None
 
 
 _OUTCOMES = {b"D": "failure", b"Z": "deferral"}
 
 _HUNG_UP = Reply(450, b"4.7.0", (b"nothing is taken from you just now",))
 """For a hook that wants to hang up without a word: a program has to be told something."""
-
-
-def as_text(message: bytes) -> bytes:
-    """A message whose lines all end with CRLF in the stored form; any other as it is."""
-    ends = message.count(b"\r\n")
-    if ends and ends == message.count(b"\r") == message.count(b"\n"):
-        return message.replace(b"\r", b"")
-    return message
 
 
 def _failure(done: Future[Any]) -> BaseException | None:
