@@ -62,7 +62,7 @@ its one reader's: qmail's groups have several users each, so a group that may re
 may own it as well.  The keys of TLS for clients are root's, who reads them before `smtpd` becomes its user;
 those in control/certs/ like servercert.pem."""
 
-SECRETS = (*(name for name in FILES if name != "run/submit"), "control/certs")
+KEPT = (*SECRETS, "control/servercert.pem", "control/certs")
 """Where keys and passwords are."""
 
 FEW = 3
@@ -119,9 +119,9 @@ def examine(home: Home, accounts: Accounts) -> list[Finding]:
 
 
 def examine_secrets(home: Home, accounts: Accounts) -> list[Finding]:
-    """The same of `SECRETS` alone, for a quick look."""
+    """The same of `KEPT` alone, for a quick look."""
     examination = _Examination(home, accounts)
-    return list(_few(one for name in SECRETS for one in examination.of(name)))
+    return list(_few(one for name in KEPT for one in examination.of(name)))
 
 
 class _Examination:
