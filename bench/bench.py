@@ -7,7 +7,7 @@ W2   relay: in by SMTP and out by SMTP, until the receiver has them all; over co
      as those between relays do, and one run of the load, whose starts would else be measured
 W2n  the same, in by a new connection a message
 W3   accept alone, delivery held back in both
-W3c, W3h, W3l  openqmail alone: W3 with all checks of clients, with ten hooks,
+W3c, W3u, W3h, W3l  openqmail alone: W3 with all checks of clients, the same to unknown users, with ten hooks,
      with ten that hear the message, each against W3 without (costs.py; a table of its own)
 W4   20 messages of 10 MiB over 4 connections to a Maildir
 W8   accept alone, by STARTTLS, TLS 1.3, a session a message and none resumed (secured.py: a load of our

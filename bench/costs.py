@@ -1,10 +1,11 @@
 """What openqmail's own checks and hooks cost: W3 with them on against W3 without, openqmail alone.
 
 W3c: rules of a thousand networks, lists of bad addresses and names, recipients looked up, every limit
-of connections, sessions and hours.  W3h: ten hooks that are plain Python and say
-nothing, asked at every step but those that see a message as it comes; W3l: at these, too; and what a
-step costs that no hook has a say in (session.py).  Two homes a work, rounds interleaved.  Clients are
-strangers where there are limits, since relay clients are not counted.
+of connections, sessions and hours.  W3u: the same, each message to a user of its own of whom nobody has
+heard, in both homes: W3 sends a round to one, and an answer about a mailbox is kept for some seconds.  W3h:
+ten hooks that are plain Python and say nothing, asked at every step but those that see a message as it comes;
+W3l: at these, too; and what a step costs that no hook has a say in (session.py).  Two homes a work, rounds
+interleaved.  Clients are strangers where there are limits, since relay clients are not counted.
 """
 
 import os
@@ -17,7 +18,7 @@ import plain_hooks
 import session
 from load import Sink
 from peers import HOLDING, Ground, Openqmail, addresses
-from works import Figure, measure, user_of
+from works import Figure, measure, numbered, user_of
 
 from homes import free_port
 from progress import say, table
@@ -30,15 +31,18 @@ LEAST = 0.9
 STEP = 1.0
 """Microseconds that a step may take that no hook has a say in."""
 WORK = "W3"
+WARM_UP = 200
+"""Messages of the round that does not count."""
 
 
 class Cost(NamedTuple):
-    """`asked`: of the rate without, the least with."""
+    """`asked`: of the rate without, the least with.  `apart`: each message has a recipient of its own."""
 
     text: str
     off: Files
     on: Files
     asked: float | None = None
+    apart: bool = False
 
 
 _RATES = ("connectionsperhour", "messagesperhour", "recipientsperhour")
@@ -78,6 +82,7 @@ def _hooked(kind: type[plain_hooks.Plain]) -> Files:
 
 COSTS = {
     "W3c": Cost("recipient check, rules, limits", _OFF, _ON, LEAST),
+    "W3u": Cost("the same, each to another", _OFF, _ON, apart=True),
     "W3h": Cost("ten hooks", {}, _hooked(plain_hooks.Plain), LEAST),
     "W3l": Cost("ten that hear the message", {}, _hooked(plain_hooks.Listening)),
 }
@@ -142,19 +147,21 @@ def compare(place: Ground, works: list[str], rounds: int, messages: int) -> Cost
 
 
 def _rounds(place: Ground, work: str, rounds: int, messages: int) -> list[dict[str, Figure]]:
-    hosts = addresses(rounds)
+    hosts, apart = addresses(rounds), COSTS[work].apart
+    counts = [min(messages, WARM_UP), *[messages] * rounds]
     users = [user_of(WORK, number) for number in range(rounds + 1)]
+    if apart:
+        users += [one for user, count in zip(users, counts, strict=True) for one in numbered(user, count)]
     sink = Sink(port := free_port(), place.path / "sink.counts")
     sides: dict[str, Openqmail] = {}
     found = []
     try:
         for name, files in (("off", COSTS[work].off), ("on", COSTS[work].on)):
             sides[name] = Openqmail(place, HOLDING, users, hosts, port, files)
-        for number in range(rounds + 1):
-            count = messages if number else min(messages, 200)  # round 0 warms up
+        for number, count in enumerate(counts):
             figures = {}
             for name in ("off", "on") if number % 2 else ("on", "off"):
-                told = measure(sides[name], WORK, number, hosts[number], count, sink, place.path)
+                told = measure(sides[name], WORK, number, hosts[number], count, sink, place.path, apart)
                 figures[name] = told
                 if number:
                     say(f"round {number} of {rounds}  {work:<4} {name:<4} {told.line()}")

@@ -46,13 +46,15 @@ def need(package: str, *programs: str) -> None:
 
 class Load(NamedTuple):
     """What smtp-source does.  `kept`: connections stay, for `each` messages or for all; else a new one
-    a message.  `size`: of a body, bytes.  `recipients`: of a message, named by a number put in front."""
+    a message.  `size`: of a body, bytes.  `recipients`: of a message, named by a number put in front.
+    `apart`: each message goes to an address of its own, named so from 1 on; not with `each`."""
 
     kept: bool = False
     each: int = 0
     size: int = SIZE
     connections: int = CONNECTIONS
     recipients: int = 1
+    apart: bool = False
 
 
 def send(host: str, port: int, to: str, messages: int, load: Load) -> None:
@@ -64,7 +66,8 @@ def send(host: str, port: int, to: str, messages: int, load: Load) -> None:
     for portion in portions:
         command = ["/usr/sbin/smtp-source", *["-d"] * load.kept, "-s", str(load.connections)]
         command += ["-l", str(load.size), "-m", str(portion), "-f", SENDER, "-t", to]
-        command += ["-r", str(load.recipients)] * (load.recipients > 1) + [f"inet:{host}:{port}"]
+        command += ["-r", str(load.recipients)] * (load.recipients > 1) + ["-N"] * load.apart
+        command += [f"inet:{host}:{port}"]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
         if ran.returncode or "fatal" in ran.stderr or "warning" in ran.stderr:
             raise LoadError(f"smtp-source: exit {ran.returncode}: {ran.stderr[-500:]}")

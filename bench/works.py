@@ -56,13 +56,15 @@ class Figure(NamedTuple):
 
 
 class Round(NamedTuple):
-    """`user`: whose Maildir is this round's own.  `host`: where the peer listens for it."""
+    """`user`: whose Maildir is this round's own.  `host`: where the peer listens for it.  `apart`: W3 sends
+    each message to an address of its own, `numbered(user, messages)`."""
 
     peer: Peer
     user: str
     host: str
     messages: int
     sink: Sink
+    apart: bool = False
 
 
 class Course(Protocol):
@@ -145,7 +147,7 @@ class Accept:
 
     def run(self) -> None:
         at = self._at
-        send(at.host, at.peer.port, f"{at.user}@{DOMAIN}", at.messages, Load())
+        send(at.host, at.peer.port, f"{at.user}@{DOMAIN}", at.messages, Load(apart=at.apart))
 
     def check(self) -> None:
         if (count := self._at.peer.queued() - self._before) != self._at.messages:
@@ -235,7 +237,12 @@ MANY_NAME = "many"
 
 def many() -> list[str]:
     """The users of W9, as smtp-source names them: only the last has no number."""
-    return [MANY_NAME, *(f"{number}{MANY_NAME}" for number in range(2, MANY + 1))]
+    return [MANY_NAME, *numbered(MANY_NAME, MANY)[1:]]
+
+
+def numbered(name: str, count: int) -> list[str]:
+    """As smtp-source names those that it sends to."""
+    return [f"{number}{name}" for number in range(1, count + 1)]
 
 
 # --- works --------------------------------------------------------------------------------
@@ -264,13 +271,22 @@ def user_of(work: str, number: int) -> str:
     return f"{work.lower()}-{number}"
 
 
-def measure(peer: Peer, work: str, number: int, host: str, messages: int, sink: Sink, folder: Path) -> Figure:
-    """One round; raises LoadError unless every message arrived where the work ends."""
+def measure(
+    peer: Peer,
+    work: str,
+    number: int,
+    host: str,
+    messages: int,
+    sink: Sink,
+    folder: Path,
+    apart: bool = False,
+) -> Figure:
+    """One round; raises LoadError unless every message arrived where the work ends.  `apart` as `Round`'s."""
     told = WORKS[work]
     messages = told.messages or messages
     disk = settled_disk(_folders(peer, work, number) or [folder])
     before, each = cpu_of(*peer.pids), _cpu_of_each(peer)
-    course = told.course(Round(peer, user_of(work, number), host, messages, sink))
+    course = told.course(Round(peer, user_of(work, number), host, messages, sink, apart))
     began = time.perf_counter()
     course.run()
     took = time.perf_counter() - began

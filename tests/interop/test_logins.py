@@ -352,17 +352,24 @@ def test_a_program_sees_no_password_but_at_descriptor_3(checked: tuple[Served, s
 
 
 def test_a_program_that_is_not_there_puts_off_and_is_told_of(served: Served, program: Program) -> None:
-    home = served.home
-    home.control("checkpassword", "/no/such/program")
+    """Not refused: who is put off tries again, and it may be back then."""
+    home, missing = served.home, served.folder / "check"
+    home.control("checkpassword", f"{missing} {served.folder}")
     try:
-        assert "/no/such/program is no program" in home.run("control", "check", check=False).stdout
+        assert f"{missing} is no program" in home.run("control", "check", check=False).stdout
         home.signal(signal.SIGHUP)
         for _ in Waiting("the new settings are taken"):
             if "took the new settings" in home.log.read_text():
                 break
         assert attempt(home.port, "alice", PASSWORD) == 235
+        assert attempt(home.port, "dave", "said in sh") == 454
+        assert f"control/checkpassword: {missing} cannot be run: No such file" in home.log.read_text()
+        build("sh", served.folder).rename(missing)
+        assert attempt(home.port, "dave", "said in sh") == 235
+        assert attempt(home.port, "dave", "another") == 535
     finally:
         home.control("checkpassword", None)
+        home.signal(signal.SIGHUP)
 
 
 # --- a home of root's -----------------------------------------------------------------------------

@@ -1,20 +1,26 @@
-"""What people write mail with submits it: curl, s-nail and mutt log in over TLS."""
+"""What people write mail with submits it: curl, s-nail, mutt and Postfix log in over TLS."""
 
 import os
 import smtplib
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
+from glob import glob
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
+import postfix
 from homes import Place, Waiting, free_port
+from postfix import Postfix
 from submitting import PASSWORD, Served, home_user, prepare
 
 Program = Callable[[str], str]
 LETTER = b"From: alice@a.example\r\nBcc: secret@a.example\r\nSubject: %s\r\n\r\nhello\r\n"
 
+CYRUS = glob("/usr/lib/*/sasl2")
+"""Where Debian has the mechanisms of Cyrus SASL."""
 
 TOKENS = """\
 #!/bin/sh
@@ -131,10 +137,21 @@ def test_s_nail_logs_in_and_submits(served: Served, program: Program, scheme: st
 def test_mutt_logs_in_and_submits(served: Served, program: Program, scheme: str, mechanism: str) -> None:
     port = served.submissions if scheme == "smtps" else served.home.port
     subject = f"mutt {scheme} {mechanism}"
+    ran = mutt(served, program("mutt"), f"{scheme}://alice@localhost:{port}", subject, mechanism)
+    if b"No authenticators available" in ran.stdout + ran.stderr:  # it says so too where we offer none
+        assert mechanism in offered(served), "it is not offered"
+        pytest.skip(f"this mutt has no {mechanism}")
+    assert ran.returncode == 0, (ran.stdout + ran.stderr).decode()
+    arrived(served, subject)
+
+
+def mutt(
+    served: Served, path: str, url: str, subject: str, mechanism: str | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """`mechanism` None: the one that it takes by itself."""
     settings = {
-        "smtp_url": f"{scheme}://alice@localhost:{port}",
+        "smtp_url": url,
         "smtp_pass": PASSWORD,
-        "smtp_authenticators": mechanism,
         "ssl_starttls": "yes",
         "ssl_force_tls": "yes",
         "certificate_file": str(served.folder / "ca.pem"),
@@ -143,12 +160,80 @@ def test_mutt_logs_in_and_submits(served: Served, program: Program, scheme: str,
         "copy": "no",
         "record": "",
     }
+    if mechanism is not None:
+        settings["smtp_authenticators"] = mechanism
     rc = served.folder / "muttrc"
     rc.write_text("".join(f'set {name}="{value}"\n' for name, value in settings.items()))
-    command = [program("mutt"), "-n", "-F", rc, "-s", subject, "-b", "alice@a.example", "bob@a.example"]
-    ran = run(served, *command, stdin=b"hello\n")
-    if b"No authenticators available" in ran.stdout + ran.stderr:  # it says so too where we offer none
-        assert mechanism in offered(served), "it is not offered"
-        pytest.skip(f"this mutt has no {mechanism}")
+    command = [path, "-n", "-F", rc, "-s", subject, "-b", "alice@a.example", "bob@a.example"]
+    return run(served, *command, stdin=b"hello\n")
+
+
+# --- programs that choose by themselves -----------------------------------------------------------
+
+
+WITHOUT_PLUS = "SCRAM-SHA-256 PLAIN LOGIN"
+both = pytest.mark.parametrize("chosen", ["", WITHOUT_PLUS], ids=["all", "without plus"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def chosen(request: pytest.FixtureRequest) -> Iterator[Served]:
+    """Logins as `user add` makes them; the parameter is what control/authmechanisms says."""
+    with Place() as place:
+        home, submissions = place.home("a.example", "alice", "bob"), free_port()
+        prepare(home, submissions, place.path / "files", request.param)
+        home_user(home, "add", "carol", "carols", "--plain")  # CRAM-MD5 would serve her alone
+        home.start()
+        yield Served(home, submissions, place.path / "files")
+        assert home.stop() == 0
+
+
+@both
+def test_curl_as_it_comes_logs_in(chosen: Served, program: Program) -> None:
+    served = chosen
+    (served.folder / "letter").write_bytes(LETTER % b"curl")
+    ran = run(
+        served, program("curl"), "--silent", "--show-error", "--ssl-reqd", "--cacert",
+        served.folder / "ca.pem", "--resolve", f"a.example:{served.submissions}:127.0.0.1",
+        f"smtps://a.example:{served.submissions}/c.example", "--user", f"alice:{PASSWORD}",
+        "--mail-from", "alice@a.example", "--mail-rcpt", "bob@a.example", "--upload-file",
+        served.folder / "letter",
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr.decode()
+    arrived(served, "curl")
+
+
+@pytest.mark.parametrize("chosen", [WITHOUT_PLUS], ids=["without plus"], indirect=True)
+@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
+def test_mutt_as_it_comes_logs_in_where_plus_is_left_out(
+    chosen: Served, program: Program, scheme: str
+) -> None:
+    """GNU SASL takes -PLUS where it is offered, and then has no tls-exporter for it."""
+    served = chosen
+    port = served.submissions if scheme == "smtps" else served.home.port
+    ran = mutt(served, program("mutt"), f"{scheme}://alice@localhost:{port}", f"mutt {scheme}")
     assert ran.returncode == 0, (ran.stdout + ran.stderr).decode()
-    arrived(served, subject)
+    arrived(served, f"mutt {scheme}")
+
+
+@both
+def test_postfix_as_it_comes_logs_in(chosen: Served) -> None:
+    """Cyrus SASL's SCRAM takes no verifier of more than 65,536 iterations, and it tries nothing else then."""
+    if why := postfix.why_not():
+        pytest.skip(why)
+    served = chosen
+    folder = served.folder.parent / "postfix"
+    settings = {
+        "smtp_sasl_auth_enable": "yes",
+        "smtp_sasl_security_options": "noanonymous",
+        "smtp_sasl_password_maps": f"inline:{{ {{ [127.0.0.1]:{served.home.port} = alice:{PASSWORD} }} }}",
+        "smtp_tls_security_level": "encrypt",
+    }
+    routes = {"a.example": served.home.port}
+    with Postfix(folder, "b.example", [], routes, settings) as there:
+        with smtplib.SMTP("127.0.0.1", there.port, timeout=60) as client:
+            client.sendmail("alice@a.example", ["bob@a.example"], b"Subject: Postfix\r\n\r\nx\r\n")
+        there.wait_empty()
+        assert "status=sent" in there.said(), there.said()[-2000:]
+    arrived(served, "Postfix")
+    taken = "SCRAM-SHA-256" if any(Path(one, "libscram.so").exists() for one in CYRUS) else "PLAIN"
+    assert f" service submission mechanism {taken} tls yes\n" in served.home.log.read_text()

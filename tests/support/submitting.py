@@ -20,10 +20,15 @@ class Served(NamedTuple):
     folder: Path
 
 
-def prepare(home: Home, submissions: int, folder: Path) -> None:
+EVERY = "SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN CRAM-MD5 OAUTHBEARER XOAUTH2"
+
+
+def prepare(home: Home, submissions: int, folder: Path, mechanisms: str = EVERY) -> None:
+    """`mechanisms`: what is offered as far as anybody can use it; "": what everybody can."""
     home.control("listen", f"submission 127.0.0.1:{home.port}\nsubmissions 127.0.0.1:{submissions}")
     home.control("rules", "127.:allow")
     home.control("authfailures", "0")
+    home.control("authmechanisms", mechanisms.replace(" ", "\n"))
     pem = home.path / "control" / "servercert.pem"
     pem.write_bytes(AUTHORITY.issue(hosts=("a.example",)).pem)
     pem.chmod(0o400 if isinstance(home, SystemHome) else 0o644)

@@ -12,6 +12,7 @@ from openqmail.core.control import Home
 from openqmail.core.control.enrolment import apply, change
 from openqmail.core.control.hashing import LANES, MEMORY, TIME, hash_password, matches
 from openqmail.core.control.logins import DUMMY, Logins
+from openqmail.core.control.mechanisms import Served
 from openqmail.core.control.smtpauth import parse_smtpauth, with_secrets, written
 from openqmail.core.sasl import (
     CRAM_MD5,
@@ -76,7 +77,7 @@ def answer(logins: Logins, login: str, password: bytes) -> Yes | No:
 @pytest.mark.parametrize("kind", HASHES)
 def test_hashes_of_other_programs_are_checked_and_strengthened(home: Home, kind: str) -> None:
     logins = store(home, "bob:x", f"alice:{HASHES[kind]}", "carol:y")
-    assert logins.mechanisms() == {PLAIN, LOGIN, CRAM_MD5}
+    assert logins.served() == Served(frozenset({PLAIN, LOGIN, CRAM_MD5}), frozenset({PLAIN, LOGIN}))
     assert logins.answer(CheckPassword(b"alice", b"wrong")).answer == No()
     assert logins.answer(CheckPassword(b"alice", HASHES[kind].encode())).answer == No()
     judged = logins.answer(CheckPassword(b"alice", PASSWORD))
@@ -90,7 +91,7 @@ def test_hashes_of_other_programs_are_checked_and_strengthened(home: Home, kind:
     again = logins.answer(CheckPassword(b"alice", PASSWORD))
     assert again.answer == Yes(b"alice") and again.rehash is None
     assert answer(logins, "alice", b"wrong") == No()
-    assert SCRAM in logins.mechanisms(), "what is offered follows the file"
+    assert SCRAM in logins.served().some, "what is offered follows the file"
 
 
 def test_bcrypt_looks_at_72_bytes_as_ever(home: Home) -> None:
@@ -273,11 +274,11 @@ def test_whole_exchanges_end_as_the_file_says(home: Home, name: bytes) -> None:
 
 def test_no_file_means_no_logins_and_one_that_cannot_be_read_means_later(home: Home) -> None:
     logins = Logins(os.path.join(home.users, "smtpauth"))
-    assert logins.mechanisms() == set()
+    assert logins.served() == Served()
     assert answer(logins, "alice", b"pw") == No()
     os.mkdir(os.path.join(home.users, "smtpauth"))
     with pytest.raises(TemporaryFailure, match="smtpauth: cannot be read"):
-        logins.mechanisms()
+        logins.served()
 
 
 def test_a_new_user_is_known_at_once_beside_a_line_that_is_wrong(home: Home) -> None:

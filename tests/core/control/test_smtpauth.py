@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openqmail.core.control.smtpauth import LINE, offered, parse_smtpauth, with_secrets, written
+from openqmail.core.control.mechanisms import Served
+from openqmail.core.control.smtpauth import LINE, parse_smtpauth, served_by, with_secrets, written
 from openqmail.core.sasl import (
     CRAM_MD5,
     LOGIN,
@@ -41,8 +42,8 @@ def test_each_form_serves_its_mechanisms() -> None:
     }
     assert entries[b"c"].secrets == (Plain(b"secret"),)
     assert entries[b"d"].secrets == (Plain(b"$x"),)
-    assert offered(entries) == {*both, SCRAM, SCRAM_PLUS, CRAM_MD5}
-    assert offered({}) == set()
+    assert served_by(entries) == Served(frozenset({*both, SCRAM, SCRAM_PLUS, CRAM_MD5}), frozenset(both))
+    assert served_by({}) == Served()
 
 
 def test_dovecots_verifiers_are_read_and_written() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from openqmail.core.control import Home
 from openqmail.core.control.reader import check, read_settings
+from openqmail.core.sasl import make_verifier
 
 
 @pytest.fixture
@@ -167,3 +168,57 @@ def test_submission_without_senders_is_warned_of(home: Home) -> None:
     (Path(home.control) / "senders").unlink()
     write(home, "listen", "smtp 127.0.0.1:25\n")
     assert told(home, "senders") == []
+
+
+VERIFIER = make_verifier(b"pw", b"a salt", 4096).written()
+"""As another program may have made it."""
+
+
+def test_mechanisms_that_are_named_are_taken_in_any_case(home: Home) -> None:
+    assert read_settings(home).authmechanisms == frozenset()
+    Path(home.users, "smtpauth").write_text(f"alice:{VERIFIER}\n")
+    write(home, "authmechanisms", "# no -PLUS\nscram-sha-256\nPLAIN\n")
+    assert read_settings(home).authmechanisms == {b"SCRAM-SHA-256", b"PLAIN"}
+    assert told(home, "authmechanisms") == []
+
+
+@pytest.mark.parametrize("line", ["DIGEST-MD5", "PLAIN LOGIN", "PLIAN"])
+def test_a_mechanism_that_nobody_knows_is_told(home: Home, line: str) -> None:
+    write(home, "authmechanisms", f"LOGIN\n{line}\n")
+    found = [one for one in told(home, "authmechanisms") if "line 2" in one]
+    assert len(found) == 1 and f"'{line}' is no mechanism" in found[0] and "SCRAM-SHA-256 PLAIN" in found[0]
+
+
+def test_a_mechanism_that_nobody_can_use_is_warned_of(home: Home) -> None:
+    Path(home.users, "smtpauth").write_text(f"alice:{VERIFIER}\nbob:secret\n")
+    write(home, "authmechanisms", "SCRAM-SHA-256\nCRAM-MD5\nPLAIN\nXOAUTH2\n")
+    (warning,) = told(home, "authmechanisms")
+    assert "XOAUTH2" in warning and "nobody can use it" in warning
+    write(home, "checktoken", "/bin/true /bin/true\n")
+    assert told(home, "authmechanisms") == []
+
+
+def test_a_password_kept_plain_for_a_mechanism_that_is_not_offered_is_warned_of(home: Home) -> None:
+    smtpauth = Path(home.users, "smtpauth")
+
+    def warned() -> list[str]:
+        return [str(one) for one in check(home).warnings if "kept plain" in str(one)]
+
+    smtpauth.write_text("alice:secret\nbob:secret\n")
+    assert warned() == []
+    smtpauth.write_text(f"alice:{VERIFIER}\nbob:secret\n")
+    (warning,) = warned()
+    assert "users/smtpauth" in warning and "control/authmechanisms" in warning
+    write(home, "authmechanisms", "CRAM-MD5\nPLAIN\n")
+    assert warned() == []
+
+
+def test_verifiers_that_clients_of_cyrus_sasl_refuse_are_warned_of(home: Home) -> None:
+    """They compute 65,536 iterations, and not one more."""
+    good, bad = (make_verifier(b"pw", b"a salt", count).written() for count in (65_536, 65_537))
+    smtpauth = Path(home.users, "smtpauth")
+    smtpauth.write_text(f"alice:{good}\n")
+    assert not [one for one in check(home).warnings if "Cyrus" in str(one)]
+    smtpauth.write_text(f"alice:{good}\nbob:{bad}\ncarol:{bad}\n")
+    (warning,) = [str(one) for one in check(home).warnings if "Cyrus" in str(one)]
+    assert "'bob' and 1 more" in warning and "openqmail user passwd" in warning

@@ -9,7 +9,7 @@ from openqmail.core.control.home import Home
 from openqmail.core.control.reader import read_settings
 from openqmail.core.gate import Gatehouse
 from openqmail.core.log import Alert, MemoryLog
-from openqmail.core.ports import SaslClient, SaslDenied
+from openqmail.core.ports import SaslClient, SaslDenied, SaslGranted
 from openqmail.core.ports.gate import CONNECTIONS
 from openqmail.core.sasl import Facts, client_mechanism
 from openqmail.core.world import SimulatedClock
@@ -26,7 +26,9 @@ def run(path, story, **changes):
 
     async def living():
         log, clock = MemoryLog(), SimulatedClock()
-        house = Gatehouse(home, settings, Checks({b"ill": 111}), clock, log)
+        house = Gatehouse(
+            home, settings, Checks({b"ill": 111, b"while it is away": None, b"carol": 0}), clock, log
+        )
         try:
             await asyncio.wait_for(story(house, settings, clock, log), 30)
         finally:
@@ -53,6 +55,17 @@ def test_new_settings_count_at_once_and_what_is_leased_stays_so(tmp_path):
         assert await plain(house, b"stranger") == SaslDenied("locked")
 
     run(tmp_path, story)
+
+
+def test_a_program_that_is_not_there_is_no_reason_to_refuse_and_is_asked_when_it_is_back(tmp_path):
+    async def story(house, settings, clock, log):
+        await house.start()
+        assert house.gate.mechanisms == {b"PLAIN", b"LOGIN"}
+        for _ in range(3):
+            assert await plain(house, b"while it is away") == SaslDenied("later")
+        assert await plain(house, b"carol") == SaslGranted(b"carol")
+
+    run(tmp_path, story, authfailures=1, checkpassword=(b"/no/such/program", b"/bin/true"))
 
 
 def test_strangers_do_not_fill_the_log_with_one_alert(tmp_path):

@@ -17,7 +17,7 @@ from openqmail.core.gate import authentication as module
 from openqmail.core.gate import back_ends as back_ends_module
 from openqmail.core.log import MemoryLog
 from openqmail.core.ports import SaslChallenge, SaslClient, SaslDenied, SaslGranted
-from openqmail.core.sasl import Facts, Token, client_mechanism, cram_response
+from openqmail.core.sasl import MECHANISMS, Facts, Token, client_mechanism, cram_response
 from openqmail.core.world import SimulatedClock
 
 CLIENT = SaslClient("192.0.2.1", 40001, "submission")
@@ -26,17 +26,22 @@ FACTS = Facts(True, {"tls-server-end-point": b"binding"}, b"mail.a.example")
 FACTS_WITHOUT_BINDING = Facts(True)
 WRONG, LATER, LOCKED, MALFORMED = map(SaslDenied, ("wrong", "later", "locked", "malformed"))
 UNDECIDED = SaslDenied("undecided")
+VERIFIER = SMTPAUTH.partition(b"\n")[0].partition(b":")[2]
+HASH = b"$1$abcdefgh$T8qMXnnR6nggSsOYdT31G/"
+"""Of "bobs"."""
+BOTH, PLUS = frozenset({b"PLAIN", b"LOGIN"}), frozenset({b"SCRAM-SHA-256-PLUS"})
 
 
 @asynccontextmanager
-async def door(path, checks=None, failures=10, programs=(), smtpauth=SMTPAUTH):
-    """An authentication and its gate."""
+async def door(path, checks=None, failures=10, programs=(), smtpauth=SMTPAUTH, named=MECHANISMS):
+    """An authentication and its gate.  `named`: in control/authmechanisms."""
     (path / "smtpauth").write_bytes(smtpauth)
     alerts, clock, told = [], SimulatedClock(), MemoryLog()
     checks = checks or Checks()
     back_ends = BackEnds(Logins(str(path / "smtpauth"), b"k" * 32), checks, alerts.append)
     lines = dict.fromkeys(("checkpassword", "checkcram", "checktoken"), ())
-    back_ends.reconfigure(SimpleNamespace(**lines | dict.fromkeys(programs, (b"/bin/true",))))
+    lines |= dict.fromkeys(programs, (b"/bin/true",))
+    back_ends.reconfigure(SimpleNamespace(**lines, authmechanisms=frozenset(named)))
     made = Authentication(back_ends, Guard(failures), clock, told)
     await made.start()
     gate = LocalGate(Limits({}), clock, made)
@@ -216,6 +221,41 @@ def test_guesses_side_by_side_are_no_more_than_one_after_the_other(doors, mechan
     run(story)
 
 
+@pytest.mark.parametrize("mechanism", PASSWORDS)
+def test_what_was_asked_before_a_lock_out_does_not_tell_which_guess_was_right(doors, mechanism):
+    """Side by side, the right one in the midst: all that come after the lock-out are answered alike."""
+
+    async def story():
+        async with doors(failures=3) as (_, port, _):
+            passwords = [b"guess %d" % number for number in range(20)]
+            passwords[10] = PASSWORD
+            answers = await asyncio.gather(
+                *(attempt(port, mechanism, ALICE, password) for password in passwords),
+            )
+            assert answers.count(WRONG) == 3
+            assert answers[10] == LOCKED
+            assert answers.count(LOCKED) == 17
+
+    run(story)
+
+
+def test_a_proof_that_comes_to_a_lock_out_is_not_answered_by_the_servers(doors):
+    """SCRAM tells who is right before it lets in."""
+
+    async def story():
+        async with doors(failures=1) as (_, port, _):
+            proofs = []
+            for password in (PASSWORD, b"guess"):
+                talk = client_mechanism([b"SCRAM-SHA-256"], ALICE, password, Facts(True))
+                exchange = port.sasl(b"SCRAM-SHA-256", CLIENT, FACTS)
+                salt = await soon(exchange.respond(talk.initial()))
+                proofs.append((exchange, talk.respond(salt.data)))
+            assert await plain(port, password=b"another guess") == WRONG
+            assert [await soon(exchange.respond(proof)) for exchange, proof in proofs] == [LOCKED, LOCKED]
+
+    run(story)
+
+
 def test_who_hangs_up_before_the_answer_is_counted(doors):
     async def story():
         async with doors(failures=3) as (real, port, _):
@@ -346,6 +386,74 @@ def test_mechanisms_are_those_that_somebody_can_use_and_change_with_the_file(doo
             for port in (one, another):
                 await until(port, {b"PLAIN", b"LOGIN", b"CRAM-MD5"})
             assert await plain(one, CRAM, CRAM_PASSWORD) == SaslGranted(CRAM)
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("lines", "programs", "names"),
+    [
+        ([VERIFIER, VERIFIER], [], {*PLUS, b"SCRAM-SHA-256", *BOTH}),
+        ([VERIFIER, HASH], [], BOTH),
+        ([VERIFIER, b"{PLAIN}x"], [], BOTH),
+        ([b"{PLAIN}x", b"{PLAIN}y"], [], {b"CRAM-MD5", *BOTH}),
+        ([VERIFIER], ["checkpassword"], BOTH),
+        ([b"{PLAIN}x"], ["checkpassword"], BOTH),
+        ([b"{PLAIN}x"], ["checkpassword", "checkcram"], {b"CRAM-MD5", *BOTH}),
+        ([VERIFIER], ["checkcram"], BOTH),
+        ([VERIFIER], ["checktoken"], {*PLUS, b"SCRAM-SHA-256", *BOTH, b"OAUTHBEARER", b"XOAUTH2"}),
+    ],
+)
+def test_a_mechanism_that_some_cannot_use_is_offered_to_nobody(doors, lines, programs, names):
+    """Their clients would take it for the best, and be refused with the right password."""
+    smtpauth = b"".join(b"login%d:%b\n" % line for line in enumerate(lines))
+
+    async def story():
+        async with doors(smtpauth=smtpauth, programs=programs, named=()) as (_, port, _):
+            assert port.mechanisms == names
+
+    run(story)
+
+
+def test_an_older_hash_that_has_become_a_stronger_one_brings_scram_for_all(doors, tmp_path, monkeypatch):
+    """As a child of the spawner does it, after a login by PLAIN."""
+    monkeypatch.setattr(module, "LOOK", 0.001)
+    bob = b"bob:%b\n" % HASH
+
+    async def story():
+        async with doors(smtpauth=SMTPAUTH.splitlines(True)[0] + bob, named=()) as (real, port, _):
+            real.made.changed = real.changed
+            assert port.mechanisms == BOTH
+            assert await attempt(port, b"PLAIN", b"bob", b"bobs") == SaslGranted(b"bob")
+            [rehash] = real.checks.strengthened
+            (tmp_path / "new").write_bytes(SMTPAUTH.splitlines(True)[0] + b"bob:%b\n" % rehash.new.encode())
+            (tmp_path / "new").rename(tmp_path / "smtpauth")
+            while b"SCRAM-SHA-256" not in port.mechanisms:
+                await asyncio.sleep(0.001)
+            assert await attempt(port, b"SCRAM-SHA-256", b"bob", b"bobs") == SaslGranted(b"bob")
+
+    run(story)
+
+
+def test_what_is_named_is_offered_as_far_as_somebody_can_use_it(doors):
+    async def story():
+        named = [b"CRAM-MD5", b"LOGIN", b"XOAUTH2"]
+        async with doors(named=named) as (_, port, _):
+            assert port.mechanisms == {b"CRAM-MD5", b"LOGIN"}
+            assert await attempt(port, b"CRAM-MD5", CRAM, CRAM_PASSWORD) == SaslGranted(CRAM)
+            assert await plain(port) == MALFORMED, "what is not offered is not taken"
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("named", "kind"), [([b"SCRAM-SHA-256"], SaslChallenge), ([b"SCRAM-SHA-256", *PLUS], SaslDenied)]
+)
+def test_who_could_bind_has_nobody_in_between_where_plus_is_left_out(doors, named, kind):
+    async def story():
+        async with doors(named=named) as (_, port, _):
+            exchange = port.sasl(b"SCRAM-SHA-256", CLIENT, FACTS)
+            assert isinstance(await soon(exchange.respond(b"y,,n=alice,r=abcdefgh")), kind)
 
     run(story)
 

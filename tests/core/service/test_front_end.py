@@ -17,6 +17,7 @@ from openqmail.core.gate import Limits, LocalGate
 from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.frames.blocking import BlockingChannel
 from openqmail.core.service.frames.gate import GateServer
+from openqmail.core.service.frames.gate import client as asking
 from openqmail.core.service.loops import new_loop
 from openqmail.core.service.processes import smtpd
 from openqmail.core.service.processes.process import Inherited, Process
@@ -78,6 +79,34 @@ def test_whom_the_kernel_has_let_in_before_it_leaves_is_served(home: Home, loop:
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         runner.run(asyncio.wait_for(story(), 30))
+
+
+def test_cut_off_by_a_gate_that_lives_it_ends_and_says_so(home: Home, monkeypatch, capfd) -> None:
+    """Nobody would introduce them again, and its clients would hear nothing: the next one is introduced."""
+    monkeypatch.setattr(asking, "PATIENCE", 0.01)
+
+    async def story() -> None:
+        ours, theirs = socket.socketpair()
+        supervisor = BlockingChannel(ours, said.from_child("smtpd"))
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.setblocking(False)
+            bound = {Listener("smtp", *listening.getsockname()): [listening]}
+            accounts = Accounts(ME, ME, ME, ME, ME)
+            inherited = Inherited(home, read_settings(home), accounts, 1, bound, None, None, False)
+            process = Process("smtpd", theirs, inherited)
+            serving = asyncio.create_task(smtpd.serve(process))
+            await until(lambda: any(isinstance(one, said.Ready) for one, _ in supervisor.receive()))
+            gate, its = GateServer(LocalGate(Limits({}))), socket.socketpair()
+            with its[0]:
+                supervisor.send(said.Peer("gate"), (its[0].fileno(),))
+            gate.serve(its[1])
+            gate.close()  # as it does with who makes no sense
+            assert await serving == 0
+        process.close()
+        supervisor.close()
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+    assert "alert: smtpd: gate does not answer any more" in capfd.readouterr().err
 
 
 async def conversation(client: socket.socket) -> list[bytes]:

@@ -31,6 +31,7 @@ from openqmail.core.hooks import HookChain
 from openqmail.core.log import MemoryLog
 from openqmail.core.ports import CONNECTIONS, LargeBody, ServiceContext, Told
 from openqmail.core.queue.body import FileBody
+from openqmail.core.sasl import MECHANISMS
 from openqmail.core.service.frames.gate import GateClient, GateServer
 from openqmail.core.service.frames.local_client import LocalClient
 from openqmail.core.service.frames.submission import SubmissionClient, SubmissionServer
@@ -348,7 +349,7 @@ async def _running(
     users: Path | None = None,
     **changes: object,
 ) -> AsyncIterator[Server]:
-    settings = msgspec.structs.replace(settings, **changes)
+    settings = msgspec.structs.replace(settings, **{"authmechanisms": frozenset(MECHANISMS)} | changes)
     queue, log, clock = ListQueue(), MemoryLog(), SimulatedClock()
     authentication = None if users is None else await _authentication(users, settings, clock, log)
     gate = LocalGate(limits_of(settings), clock, authentication)

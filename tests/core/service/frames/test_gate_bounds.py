@@ -9,6 +9,7 @@ from openqmail.core.ports import CONNECTIONS
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import PREFACE, Encoder
 from openqmail.core.service.frames.gate import GateClient, GateServer, messages
+from openqmail.core.service.frames.gate import client as asking
 from openqmail.core.service.frames.gate import server as answering
 from openqmail.core.service.frames.gate.exchanges import Mechanisms
 from openqmail.core.service.frames.gate.messages import (
@@ -189,5 +190,40 @@ def test_who_does_not_read_its_answers_is_cut_off_alone():
         assert other.heard == [Answer(1, True)]
         other.close()
         server.close()
+
+    port.story(work)
+
+
+def test_who_is_cut_off_by_a_gate_that_lives_is_told_and_does_not_wait_for_ever(monkeypatch):
+    monkeypatch.setattr(asking, "PATIENCE", 0.001)
+
+    async def work():
+        told = []
+        client, server = GateClient({}, alone=lambda: told.append("alone")), GateServer(port.gate())
+        port.connect(client, server)
+        client._say(Recalled(CONNECTIONS))  # nobody has asked
+        await until(lambda: told == ["alone"])
+        client.close()
+        server.close()
+
+    port.story(work)
+
+
+def test_who_finds_another_gate_goes_on(monkeypatch):
+    monkeypatch.setattr(asking, "PATIENCE", 0.05)
+
+    async def work():
+        told = []
+        client, servers = GateClient({}, alone=lambda: told.append("alone")), []
+        for _ in range(3):
+            servers.append(GateServer(port.gate()))
+            port.connect(client, servers[-1])
+            assert await client.spend(b"perhour", b"net")
+            servers[-1].close()
+            await until(lambda: client._channel is None)
+        port.connect(client, GateServer(port.gate()))
+        assert client._waiting is None
+        client.close()
+        assert told == []
 
     port.story(work)

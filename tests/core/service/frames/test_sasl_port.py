@@ -100,8 +100,8 @@ def test_a_gate_that_is_lost_or_replaced_puts_off_what_is_under_way_and_the_next
 )
 def test_a_client_that_makes_no_sense_is_cut_off(frames):
     async def story():
-        gate = LocalGate(Limits({}), SimulatedClock())
-        server = GateServer(gate)
+        gate, alerts = LocalGate(Limits({}), SimulatedClock()), []
+        server = GateServer(gate, alerts.append)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         server.serve(theirs)
@@ -109,8 +109,30 @@ def test_a_client_that_makes_no_sense_is_cut_off(frames):
         await loop.sock_sendall(ours, PREFACE + b"".join(encoder.frame(one) for one in frames))
         while await loop.sock_recv(ours, 65536):
             pass
+        assert len(alerts) == 1 and "a front end is cut off: " in alerts[0]
         ours.close()
         server.close()
+
+    run(story)
+
+
+def test_more_exchanges_than_may_be_are_put_off_and_harm_nobody(tmp_path, monkeypatch):
+    monkeypatch.setattr(exchanges, "MOST", 3)
+
+    async def story():
+        async with OTHERS.door(tmp_path) as real:
+            client, server = GateClient({}), GateServer(real.gate)
+            connect(client, server)
+            some = [client.sasl(b"LOGIN", CLIENT, FACTS) for _ in range(3)]
+            for one in some:
+                assert isinstance(await one.respond(None), SaslChallenge)
+            said = b"\0alice\0" + PASSWORD
+            assert await client.sasl(b"PLAIN", CLIENT, FACTS).respond(said) == LATER
+            assert isinstance(await some[0].respond(b"alice"), SaslChallenge), "the others go on"
+            some[1].abort()
+            assert await client.sasl(b"PLAIN", CLIENT, FACTS).respond(said) == SaslGranted(ALICE)
+            client.close()
+            server.close()
 
     run(story)
 

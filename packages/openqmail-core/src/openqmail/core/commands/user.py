@@ -55,7 +55,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         one.add_argument(
             "--plain",
             action="store_true",
-            help="keep the password itself too, for CRAM-MD5; whoever reads the file has it then",
+            help="keep the password itself too, for CRAM-MD5 where control/authmechanisms offers it; "
+            "whoever reads the file has it then",
         )
         one.set_defaults(surplus="the password is asked for, or read from standard input, never an argument")
         example(one, f"openqmail --home mail user {verb} alice")

@@ -16,14 +16,15 @@ from typing import TypeVar
 import msgspec
 
 from openqmail.core.control.hashing import ARGON2ID, hash_password, matches
+from openqmail.core.control.mechanisms import Served
 from openqmail.core.control.smtpauth import (
     Entries,
     Entry,
     Rehash,
-    offered,
     parse_smtpauth,
     read_smtpauth,
     salt_key,
+    served_by,
     written,
 )
 from openqmail.core.sasl import (
@@ -74,10 +75,10 @@ class _State(msgspec.Struct, frozen=True):
     dummy: Hash
     key: bytes | None
     looks: Looks
-    mechanisms: frozenset[bytes]
+    served: Served
 
 
-_NOTHING = _State(None, {}, DUMMY, None, {}, frozenset())
+_NOTHING = _State(None, {}, DUMMY, None, {}, Served())
 
 
 class Logins:
@@ -95,9 +96,10 @@ class Logins:
         except TemporaryFailure:
             return True
 
-    def mechanisms(self) -> frozenset[bytes]:
-        """Those that some login can use; none where there is no file.  Raises TemporaryFailure."""
-        return self._now().mechanisms
+    def served(self) -> Served:
+        """The mechanisms that some logins can use, and those that all can; none where there is no file.
+        Raises TemporaryFailure."""
+        return self._now().served
 
     def answer(self, query: Query) -> Judgement:
         """Raises TemporaryFailure where it cannot be told, which is Later for the client."""
@@ -129,7 +131,7 @@ class Logins:
                 (one.iterations, len(one.salt)) for one in every if isinstance(one, ScramVerifier)
             )
             key = salt_key(content)
-            self._state = _State(version, entries, dummy, key, looks, offered(entries))
+            self._state = _State(version, entries, dummy, key, looks, served_by(entries))
         return self._state
 
 

@@ -11,7 +11,7 @@ from typing import cast
 
 import msgspec
 
-from openqmail.core.control import credentials, extensions, smtpauth, submitting
+from openqmail.core.control import credentials, extensions, mechanisms, smtpauth, submitting
 from openqmail.core.control.assign import parse_assign
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.definitions import DEFINITIONS, FOREIGN
@@ -155,7 +155,8 @@ def check(home: Home) -> Findings:
     errors += _users(home)
     errors += _certificates(home, values)
     errors += credentials.faults(home.control)
-    logins, problems_of_logins = _logins(home)
+    entries, problems_of_logins = _logins(home)
+    logins = frozenset(entry.login for entry in entries.values())
     errors += problems_of_logins
     warnings = [*_mistaken_names(home, definitions), *_names_without_effect(home)]
     warnings += _contradictions(values)
@@ -164,6 +165,8 @@ def check(home: Home) -> Findings:
     if not problems_of_logins:
         warnings += submitting.of_nobody(values, logins)
         warnings += submitting.without_senders(values, logins, broken)
+        warnings += mechanisms.doubtful(values, smtpauth.served_by(entries))
+        warnings += smtpauth.with_many_iterations(entries)
         certificate = os.path.lexists(os.path.join(home.control, "servercert.pem"))
         warnings += submitting.without_users(values, logins, certificate)
     routes = values.get("smtproutes")
@@ -299,14 +302,14 @@ def _users(home: Home) -> Iterable[ControlError]:
             yield ControlError("users/assign", 0, f"names the folder {where}, which is not there; make it")
 
 
-def _logins(home: Home) -> tuple[frozenset[bytes], list[ControlError]]:
+def _logins(home: Home) -> tuple[smtpauth.Entries, list[ControlError]]:
     """Those of users/smtpauth, and what is wrong there: who is in such a line cannot log in."""
     path = smtpauth.path_of(home)
     try:
         entries, problems = smtpauth.parse_smtpauth(smtpauth.read_smtpauth(path))
     except TemporaryFailure as error:
-        return frozenset(), [ControlError(smtpauth.FILE, 0, str(error).removeprefix(f"{path}: "))]
-    return frozenset(entry.login for entry in entries.values()), problems
+        return {}, [ControlError(smtpauth.FILE, 0, str(error).removeprefix(f"{path}: "))]
+    return entries, problems
 
 
 def _mistaken_names(home: Home, definitions: Iterable[Definition]) -> Iterable[ControlError]:

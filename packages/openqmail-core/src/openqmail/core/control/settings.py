@@ -85,8 +85,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `tlspolicy`: domain, `.suffix` or `*` -> a word of `securing.POLICIES`; `tlsclientciphers` and
     `tlsserverciphers` empty: the usual ones.  `tlsclients`: names in certificates, lower case.
     `bounceformat` is `qmail` or `dsn`.  `added`: the values of control files that add-ons declare, by name.
-    `checkpassword` and its like: a command and its arguments; `senders`: login -> addresses and `@domain`s in
-    lower case.  `accounts`: role -> user, where it is not `ACCOUNTS`.
+    `checkpassword` and its like: a command and its arguments; `authmechanisms`: names in capitals, none: see
+    mechanisms.py; `senders`: login -> addresses and `@domain`s in lower case.  `accounts`: role -> user,
+    where it is not `ACCOUNTS`.
     """
 
     me: bytes
@@ -129,6 +130,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     authplain: bool
     submissionauth: bool
     authfailures: int
+    authmechanisms: frozenset[bytes]
     senders: Mapping[bytes, frozenset[bytes]]
     loginmessagesperhour: int
     loginrecipientsperhour: int

@@ -9,9 +9,11 @@ import base64
 import os
 import re
 import secrets as secrets_
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from openqmail.core.control.home import Home
+from openqmail.core.control.mechanisms import Served, served
+from openqmail.core.control.text import shown
 from openqmail.core.sasl import (
     CRAM_MD5,
     LOGIN,
@@ -25,7 +27,7 @@ from openqmail.core.sasl import (
     parse_secret,
     prepared,
 )
-from openqmail.core.sasl.secret import Hidden
+from openqmail.core.sasl.secret import ITERATIONS, Hidden
 from openqmail.core.sasl.steps import LOGIN_LENGTH
 from openqmail.core.values import ControlError, TemporaryFailure
 
@@ -93,9 +95,26 @@ def parse_smtpauth(content: bytes) -> tuple[Entries, list[ControlError]]:
     return found, problems
 
 
-def offered(entries: Entries) -> frozenset[bytes]:
-    """The mechanisms that some entry can serve."""
-    return frozenset(name for one in entries.values() for name in one.mechanisms)
+def served_by(entries: Entries) -> Served:
+    """The mechanisms that some entries serve, and those that all do."""
+    return served(one.mechanisms for one in entries.values())
+
+
+def with_many_iterations(entries: Entries) -> Iterable[ControlError]:
+    """A warning, where logins have verifiers that some clients refuse."""
+    found = [
+        entry.login.decode()
+        for entry in entries.values()
+        if any(isinstance(one, ScramVerifier) and one.iterations > ITERATIONS for one in entry.secrets)
+    ]
+    if found:
+        rest = f" and {len(found) - 1} more" if found[1:] else ""
+        why = (
+            f"'{shown(found[0])}'{rest} cannot log in by clients of Cyrus SASL (Postfix is one), which take "
+            f"no verifier of more than {ITERATIONS} iterations; set the password anew: openqmail user passwd "
+            "NAME"
+        )
+        yield ControlError(FILE, 0, why)
 
 
 def checked_login(login: str) -> bytes:

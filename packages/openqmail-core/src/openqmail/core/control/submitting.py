@@ -5,7 +5,8 @@ from collections.abc import Collection, Container, Iterable, Mapping
 
 from openqmail.core.control import syntax
 from openqmail.core.control.definition import Definition
-from openqmail.core.control.text import ControlText, integer, shown, value
+from openqmail.core.control.mechanisms import mechanism
+from openqmail.core.control.text import ControlText, integer, members, shown, value
 from openqmail.core.values import ControlError
 
 PROGRAMS = ("checkpassword", "checkcram", "checktoken")
@@ -220,6 +221,19 @@ DEFINITIONS: tuple[Definition, ...] = (
         ),
         example="20",
         parse=value(integer(0, 100_000, "a number of failures")),
+    ),
+    Definition(
+        name="authmechanisms",
+        kind="a list of mechanisms of SASL",
+        default="",
+        readers=("gate",),
+        explanation=(
+            "What AUTH offers, a name a line, as far as anybody can use it. Without any line: what every "
+            "login can use, so that no client takes one that its login has no secret for. What is not "
+            "offered cannot be used either. mutt with GNU SASL logs in where SCRAM-SHA-256-PLUS is left out."
+        ),
+        example="SCRAM-SHA-256\nPLAIN\nLOGIN",
+        parse=members(mechanism),
     ),
     Definition(
         name="senders",

@@ -3,6 +3,7 @@
 The machine says what to ask; the back ends say who knows; the guard who may not try at all.  A failure is
 counted although the client did not wait for it, and so is an exchange that is given up once a salt was
 told.  What is wrong is answered later each time; attempts at once are bounded, of one network and in all.
+While a client is locked out, right and wrong are answered alike, also what was asked before.
 """
 
 import asyncio
@@ -10,6 +11,8 @@ from asyncio import Future
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+
+import msgspec
 
 from openqmail.core.gate.back_ends import BackEnds
 from openqmail.core.gate.guard import Guard, compared
@@ -27,6 +30,7 @@ from openqmail.core.ports.sasl import (
 )
 from openqmail.core.sasl import (
     LATER,
+    SCRAM_PLUS,
     WRONG,
     Answer,
     Ask,
@@ -140,7 +144,11 @@ class _Attempt:
         if self._server is None:
             self._start(data)
         else:
-            self._carry_out(self._server.respond(data or b""))
+            step = self._server.respond(data or b"")
+            if self._query is not None and not self._counted and self._locked:
+                self._deny("locked")  # also the proof of SCRAM
+            else:
+                self._carry_out(step)
         return answer
 
     def abort(self) -> None:
@@ -154,7 +162,7 @@ class _Attempt:
         try:
             if self._mechanism not in self._gate.mechanisms:
                 raise SaslError("nobody can use it")
-            self._server = server_mechanism(self._mechanism, self._facts)
+            self._server = server_mechanism(self._mechanism, self._as_offered())
         except SaslError:
             self._deny("malformed")
             return
@@ -173,15 +181,12 @@ class _Attempt:
                 self._tell(SaslChallenge(data))
             case Ask(query):
                 self._login, self._query = query.login, query
-                if self._gate.guard.locked(self._client.address, self._name, self._now):
+                if self._locked:
                     self._deny("locked")
                 else:
                     self._asking = self._gate.loop.create_task(self._ask(query))
             case Granted(identity):
-                if self._gate.guard.locked(self._client.address, self._name, self._now):
-                    self._deny("locked")  # by others that it ran beside
-                else:
-                    self._grant(identity)
+                self._grant(identity)
             case Denied(reason):
                 self._deny(self._why(reason))
 
@@ -196,10 +201,14 @@ class _Attempt:
 
     def _heard(self, answer: Answer) -> None:
         assert self._server is not None
+        locked = self._locked  # by others that it ran beside, not by its own failure
         if isinstance(answer, No) or (isinstance(answer, Later) and answer.refused):
             self._fail()
-        self._salted = isinstance(answer, Secrets)
-        self._carry_out(self._server.answer(answer))
+        if locked:
+            self._deny("locked")
+        else:
+            self._salted = isinstance(answer, Secrets)
+            self._carry_out(self._server.answer(answer))
         if self._gone:  # it does not hear what comes of it
             self._given_up()
             self._end()
@@ -279,6 +288,16 @@ class _Attempt:
         self._timer = None
         if self._asking is None:
             self._deny("malformed" if self._salted else "later")
+
+    def _as_offered(self) -> Facts:
+        """Where -PLUS is not offered, a client that could bind has nobody in between."""
+        if SCRAM_PLUS in self._gate.mechanisms:
+            return self._facts
+        return msgspec.structs.replace(self._facts, bindings={})
+
+    @property
+    def _locked(self) -> bool:
+        return self._gate.guard.locked(self._client.address, self._name, self._now)
 
     @property
     def _name(self) -> bytes:

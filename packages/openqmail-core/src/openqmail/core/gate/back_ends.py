@@ -15,14 +15,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from openqmail.core.control.logins import Judgement, Logins
+from openqmail.core.control.mechanisms import OF_PROGRAMS, Served, chosen
 from openqmail.core.control.settings import Settings
 from openqmail.core.ports.logins import LoginChecks, Program
 from openqmail.core.sasl import (
-    CRAM_MD5,
-    LOGIN,
-    OAUTHBEARER,
-    PLAIN,
-    XOAUTH2,
     Answer,
     CheckPassword,
     CheckResponse,
@@ -46,13 +42,6 @@ RUNNING = 16
 SHORT = 512
 """Bytes that a checkpassword program is given at most."""
 
-SERVED: dict[Program, frozenset[bytes]] = {
-    "checkpassword": frozenset({PLAIN, LOGIN}),
-    "checkcram": frozenset({CRAM_MD5}),
-    "checktoken": frozenset({OAUTHBEARER, XOAUTH2}),
-}
-"""A control file -> the mechanisms that its program serves."""
-
 
 class BackEnds:
     """`alert` is told what keeps logins from being judged.  It is asked in the loop's thread."""
@@ -62,27 +51,29 @@ class BackEnds:
         self._checks = checks
         self._alert = alert
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="logins")
-        self._programs: frozenset[Program] = frozenset()
+        self._programs: frozenset[str] = frozenset()
+        self._named: frozenset[bytes] = frozenset()
         self._slots = asyncio.Semaphore(RUNNING)
         self._waiting = 0
-        self._known: frozenset[bytes] = frozenset()
+        self._served = Served()
 
     def reconfigure(self, settings: Settings) -> None:
-        """Which programs there are."""
-        lines = {name: getattr(settings, name) for name in SERVED}
-        self._programs = frozenset(name for name, line in lines.items() if line and _is_there(line[0]))
+        """Which programs are asked, and what may be offered.  Whether a program is there counts when it is
+        asked: while it is not, nobody can tell."""
+        self._programs = frozenset(name for name in OF_PROGRAMS if getattr(settings, name))
+        self._named = settings.authmechanisms
 
     @property
     def mechanisms(self) -> frozenset[bytes]:
-        """Those that somebody can serve, as of the last `look`."""
-        return self._known.union(*(SERVED[one] for one in self._programs))
+        """What is offered, as of the last `look`."""
+        return chosen(self._served, self._programs, self._named)
 
     async def look(self) -> None:
         """Whether users/smtpauth has changed."""
         if self._logins.changed():
             loop = asyncio.get_running_loop()
             try:
-                self._known = await loop.run_in_executor(self._pool, self._logins.mechanisms)
+                self._served = await loop.run_in_executor(self._pool, self._logins.served)
             except TemporaryFailure as error:
                 self._alert(str(error))
 
@@ -123,7 +114,7 @@ class BackEnds:
 
     def _judged(self, query: Query) -> Judgement | None:
         """In a thread.  None where the file has nobody's login."""
-        return self._logins.answer(query) if self._logins.mechanisms() else None
+        return self._logins.answer(query) if self._logins.served().some else None
 
     async def _by_program(self, query: Query, client: str) -> Answer | None:
         """None where no program is asked."""
@@ -165,14 +156,3 @@ def _told(query: Query) -> tuple[Program, bytes] | None:
 
 def _fields(*fields: bytes) -> bytes:
     return b"".join(field + b"\0" for field in fields)
-
-
-def _is_there(path: bytes) -> bool:
-    """Where that cannot be seen by who this is, the spawner may."""
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        pass
-    return True

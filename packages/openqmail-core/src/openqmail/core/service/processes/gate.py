@@ -15,7 +15,7 @@ async def serve(process: Process) -> int:
     checks = LoginChecksClient()
     tally = LoginTally(process.log)
     house = Gatehouse(process.home, process.settings, checks, process.clock, tally)
-    server, lockouts = GateServer(house.gate), LockoutsServer(house.gate)
+    server, lockouts = GateServer(house.gate, process.alert), LockoutsServer(house.gate)
 
     def reload() -> None:
         try:

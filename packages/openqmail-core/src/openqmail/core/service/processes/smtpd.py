@@ -23,7 +23,13 @@ deliver, so guessing addresses keeps no mail waiting."""
 async def serve(process: Process) -> int:
     """Until it is told to leave and its connections have ended."""
     settings = process.settings
-    submission, gate = SubmissionClient(), GateClient()
+
+    def alone() -> None:
+        if not process.leaving.is_set():
+            process.alert("smtpd: gate does not answer any more, and no other has come; starting anew")
+            process.leaving.set()
+
+    submission, gate = SubmissionClient(), GateClient(alone=alone)
     local = local_client(process.inherited, CHECKERS)
     process.peers |= {"submission": submission.attach, "gate": gate.attach, "check": local.attach}
     programs = ProgramsClient()

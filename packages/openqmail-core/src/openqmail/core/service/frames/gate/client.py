@@ -2,14 +2,15 @@
 
 Counters that are asked for all the time are leased ahead, so as a rule a lease is there at once and
 costs no frame; those of networks, too, of which the ones last used are kept.  What is held is told to the
-next gate when one is lost, and what was unanswered is asked again.
+next gate when one is lost, and what was unanswered is asked again.  Where none comes, as one that lives has
+ended the connection, somebody is told: only a new start helps then.
 """
 
 import asyncio
 import itertools
 import socket
 from asyncio import Future
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from openqmail.core.ports.gate import CONNECTIONS, CONNECTIONS_OF_NETWORK
@@ -43,15 +44,22 @@ AHEAD = 64
 KEYS = 1024
 """Keys of rates for which some are at hand."""
 
+PATIENCE = 30.0
+"""Seconds until another gate is there when one is lost; one that has died is back sooner."""
+
 
 class GateClient:
     """Serves the port Gate by asking a server; needs a running loop.
 
     `batches`: the counters that are leased ahead, and how many at a time; `keyed`: the same of those that
-    each key has for itself, from its first lease on."""
+    each key has for itself, from its first lease on; `alone` is called where a gate was lost and no other
+    came."""
 
     def __init__(
-        self, batches: Mapping[bytes, int] | None = None, keyed: Mapping[bytes, int] | None = None
+        self,
+        batches: Mapping[bytes, int] | None = None,
+        keyed: Mapping[bytes, int] | None = None,
+        alone: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._ids = itertools.count(1)
@@ -67,9 +75,12 @@ class GateClient:
         self._exchanges = Exchanges(self._say)
         self._channel: Channel | None = None
         self._closed = False
+        self._alone = alone
+        self._waiting: asyncio.TimerHandle | None = None
 
     def attach(self, connection: socket.socket) -> None:
         """From now on ask this one."""
+        self._wait_no_more()
         if self._channel is not None:
             self._channel.close()
             self._exchanges.lost()
@@ -129,6 +140,7 @@ class GateClient:
     def close(self) -> None:
         """End the connection, by which all is given back; what is unanswered is refused."""
         self._closed = True
+        self._wait_no_more()
         if self._channel is not None:
             self._channel.close()
             self._channel = None
@@ -252,3 +264,9 @@ class GateClient:
     def _lost(self, error: Exception | None) -> None:
         self._channel = None
         self._exchanges.lost()
+        self._waiting = self._loop.call_later(PATIENCE, self._alone)
+
+    def _wait_no_more(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None

@@ -26,7 +26,7 @@ from openqmail.core.sasl.secret import Hidden
 from openqmail.core.service.frames.codec import FrameError
 
 MOST = 4096
-"""Exchanges that one client may have at once."""
+"""Exchanges that one client may have at once; more are put off."""
 
 TAGS = 16
 """Frames of this page have tags from here on."""
@@ -191,9 +191,12 @@ class ExchangesServed:
     def received(self, message: ToGate) -> None:
         """Raises FrameError."""
         if isinstance(message, Begin):
-            if message.id <= self._last or len(self._open) >= MOST:
-                raise FrameError("exchanges that cannot be")
+            if message.id <= self._last:
+                raise FrameError("begins what it has begun")
             self._last = message.id
+            if len(self._open) >= MOST:
+                self._say(Refused(message.id, "later"))
+                return
             exchange = self._gate.sasl(message.mechanism, message.client, message.facts)
             self._open[message.id] = exchange
             self._ask(message.id, exchange, message.data)

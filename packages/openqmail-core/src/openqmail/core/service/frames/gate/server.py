@@ -4,6 +4,7 @@ What a client that is gone held is given back.
 """
 
 import socket
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -33,10 +34,11 @@ NAMES = 10_000
 
 
 class GateServer:
-    """Asks `gate` for each of its clients; needs a running loop."""
+    """Asks `gate` for each of its clients; needs a running loop.  `alert` is told of one that is cut off."""
 
-    def __init__(self, gate: LocalGate) -> None:
+    def __init__(self, gate: LocalGate, alert: Callable[[str], None] = lambda _: None) -> None:
         self.gate = gate
+        self.alert = alert
         self.talks: set[_Talk] = set()
         self.recalls = Recalls(gate, self.talks)
 
@@ -132,6 +134,8 @@ class _Talk:
         self._recalls.released(self, counter, left)
 
     def _lost(self, error: Exception | None) -> None:
+        if isinstance(error, FrameError):
+            self._server.alert(f"gate: a front end is cut off: {error}")
         self.exchanges.lost()
         self._server.talks.discard(self)
         leased, self._leased = self._leased, {}
