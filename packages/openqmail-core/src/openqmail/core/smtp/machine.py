@@ -161,9 +161,13 @@ class Machine:
         self.refused.append(refused)
         self._out.append(reply.encode())
         if reply.code in COUNTED:
-            self._errors += 1
-            if self._errors >= self._offer.max_errors:
-                self._abort(tables.TOO_MANY_ERRORS)
+            self._erred()
+
+    def _erred(self) -> None:
+        """One more error of the client's; so many end the session."""
+        self._errors += 1
+        if self._errors >= self._offer.max_errors:
+            self._abort(tables.TOO_MANY_ERRORS)
 
     # --- the end ------------------------------------------------------------------------
 
