@@ -130,6 +130,11 @@ class Machine:
         return self._decoder is not None
 
     @property
+    def unfinished(self) -> bool:
+        """A message has begun, and more of it is the client's to send: now, or as its next chunk."""
+        return self._decoder is not None or self.state is State.CHUNKS
+
+    @property
     def ahead(self) -> bool:
         """Something came that has not had its turn yet."""
         return bool(self._buffer)
