@@ -10,7 +10,7 @@ import ssl
 import tempfile
 from asyncio import Future
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -258,6 +258,13 @@ class Server:
             while self.service.active or self.gate.taken(CONNECTIONS):
                 await asyncio.sleep(0)
 
+    async def ended(self) -> None:
+        """Returns when hooks have heard of the end of each session, but for such as never have."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                while self.service.active or self.service.context.hooks.busy:  # type: ignore[attr-defined]
+                    await asyncio.sleep(0)
+
     def hang_up(self) -> None:
         for writer in self._clients:
             writer.close()
@@ -387,6 +394,7 @@ async def _running(
         server.hang_up()
         service.abort()
         listening.close()
+        await server.ended()
         if authentication is not None:
             await authentication.close()
         if frames:

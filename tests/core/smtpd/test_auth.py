@@ -303,6 +303,24 @@ def test_three_guesses_end_the_session_also_where_the_client_is_told_to_come_aga
     run(story)
 
 
+@pytest.mark.parametrize("lines", [[b"AUTH PLAIN ="], [b"AUTH PLAIN", b""], [b"AUTH CRAM-MD5", b64(b"x")]])
+def test_logins_that_make_no_sense_are_errors_like_any_other(clear: Any, lines: list[bytes]) -> None:
+    async def story() -> None:
+        async with clear(maxerrors=3) as server:
+            client = await hello(server)
+            await client.say(b"NONSENSE")
+            for _ in range(2):
+                for line in lines:
+                    said = await client.say(line)
+                assert said[:9] == b"501 5.5.2"
+            assert await client.rest() == b"421 4.7.0 too many errors\r\n"
+            await server.quiet()
+            sessions = [one for one in server.log.events if isinstance(one, log.SmtpdSession)]
+            assert sessions[-1].end == "errors"
+
+    run(story)
+
+
 def test_too_many_failures_lock_out_by_network_and_say_so(clear: Any) -> None:
     async def story() -> None:
         async with clear(authfailures=2) as server:

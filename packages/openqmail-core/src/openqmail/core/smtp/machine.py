@@ -130,6 +130,11 @@ class Machine:
         return self._decoder is not None
 
     @property
+    def unfinished(self) -> bool:
+        """A message has begun, and more of it is the client's to send: now, or as its next chunk."""
+        return self._decoder is not None or self.state is State.CHUNKS
+
+    @property
     def ahead(self) -> bool:
         """Something came that has not had its turn yet."""
         return bool(self._buffer)
@@ -161,9 +166,13 @@ class Machine:
         self.refused.append(refused)
         self._out.append(reply.encode())
         if reply.code in COUNTED:
-            self._errors += 1
-            if self._errors >= self._offer.max_errors:
-                self._abort(tables.TOO_MANY_ERRORS)
+            self._erred()
+
+    def _erred(self) -> None:
+        """One more error of the client's; so many end the session."""
+        self._errors += 1
+        if self._errors >= self._offer.max_errors:
+            self._abort(tables.TOO_MANY_ERRORS)
 
     # --- the end ------------------------------------------------------------------------
 

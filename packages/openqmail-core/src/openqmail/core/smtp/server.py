@@ -162,6 +162,8 @@ class ServerSession(Machine):
             self.accept(wire)
         else:
             self._denied(wire)
+            if code == 501 and isinstance(pending, Auth | AuthResponse):  # as what is no base64
+                self._erred()
 
     def authenticated(self, identity: bytes) -> None:
         """The positive answer to an AUTH exchange."""

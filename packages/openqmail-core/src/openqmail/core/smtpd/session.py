@@ -304,10 +304,10 @@ class SmtpSession(asyncio.BufferedProtocol):
 
     def _crawls(self, now: float, dialogue: Dialogue) -> bool:
         """Whether a message comes more slowly than is borne; not while it is we who do not read."""
-        if self._paused or not dialogue.machine.receiving:
-            self._pace.rest()
-            return False
-        return self._pace.too_slow(now, self._record.size)
+        if dialogue.machine.unfinished:
+            return self._pace.too_slow(now, self._record.size, self._paused)
+        self._pace.rest()
+        return False
 
     def drain(self) -> None:
         """End as soon as no message is under way."""
