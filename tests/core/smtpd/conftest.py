@@ -7,6 +7,7 @@ import asyncio
 import os
 import socket
 import ssl
+import struct
 import tempfile
 from asyncio import Future
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -210,6 +211,12 @@ class Client:
     async def start_tls(self, context: ssl.SSLContext, server_name: str = "a.example") -> None:
         """After the answer to STARTTLS."""
         await self.writer.start_tls(context, server_hostname=server_name)
+
+    def vanish(self) -> None:
+        """End at once, by a reset: a FIN only says that no more is sent."""
+        wire = self.writer.get_extra_info("socket")
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
     async def rest(self) -> bytes:
         """All that comes until the server hangs up."""

@@ -14,7 +14,7 @@ from openqmail.core import log
 from openqmail.core.control.rules import Rule, Rules
 from openqmail.core.control.settings import Settings
 from openqmail.core.sasl import Facts, client_mechanism
-from openqmail.core.smtpd import SubmissionService, SubmissionsService
+from openqmail.core.smtpd import SmtpService, SubmissionService, SubmissionsService
 from openqmail.core.tls import ServerTls, facts_of
 
 AUTHORITY = Authority()
@@ -77,6 +77,28 @@ def test_nothing_is_offered_in_clear_and_nothing_taken(settings: Any, running: A
             await client.reply()
             assert b"AUTH" not in await client.say(b"EHLO x.example")
             assert await log_in(client) == b"502 5.5.1 command not implemented\r\n"
+
+    run(story)
+
+
+@pytest.mark.parametrize("kind", [SmtpService, SubmissionService])
+def test_who_forgot_tls_is_told_so(settings: Any, running: Any, users: Path, tls: Any, kind: Any) -> None:
+    """538 of RFC 4954 section 6, 530 of RFC 3207 section 4."""
+
+    async def story() -> None:
+        async with running(settings, users=users, tls=tls, kind=kind) as server:
+            client = await hello(server)
+            assert await log_in(client) == b"538 5.7.11 STARTTLS first\r\n"
+            mail = await client.say(b"MAIL FROM:<s@x.example>")
+            if kind is SmtpService:
+                assert mail[:3] == b"250"
+            else:
+                assert mail == b"530 5.7.0 Must issue a STARTTLS command first\r\n"
+                await client.say(b"STARTTLS")
+                await client.start_tls(context())
+                await client.say(b"EHLO x.example")
+                mail = await client.say(b"MAIL FROM:<s@x.example>")
+                assert mail == b"530 5.7.0 authentication required\r\n"
 
     run(story)
 
