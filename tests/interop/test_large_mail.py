@@ -95,6 +95,7 @@ def test_100_large_messages_at_once_raise_memory_by_little_and_small_mail_goes_o
         pytest.skip(f"{place.path}: less than {ROOM // MIB} MiB and a tenth are free")
     home = place.home("a.example", "alice", "bob")
     home.control("smtproutes", "far.example:[127.0.0.1]:1")
+    home.control("databytes", str(2 * SIZE))
     home.control("concurrencyincoming", str(MESSAGES + 10))
     home.start()
     with smtplib.SMTP("127.0.0.1", home.port, "client.example") as client:

@@ -136,8 +136,8 @@ def test_control_list(run: Run, made: Path) -> None:
         "name": "locals", "set": True, "value": ["a.example"],
         "kind": "a list of domains", "readers": ["smtpd", "send"],
     }  # fmt: skip
-    assert by_name["databytes"]["value"] == ["0"]
-    assert not by_name["databytes"]["set"]
+    assert by_name["bouncemaxbytes"]["value"] == ["50000"]
+    assert not by_name["bouncemaxbytes"]["set"]
 
 
 def test_certificates_and_logins_are_listed_and_explained_by_whatever_they_are_called(
@@ -189,17 +189,36 @@ def test_what_is_secret_is_checked_and_never_told(run: Run, made: Path) -> None:
     assert ran.code == 100 and "error: control/tlshosts/mx.b.example.pem: has no certificate" in ran.out
 
 
+def test_a_secret_that_others_can_read_is_warned_of(run: Run, made: Path) -> None:
+    control = made / "control"
+    (control / "smtproutes").write_text(":smtp.provider.example:587\n")
+    for path in (control / "credentials", made / "users" / "smtpauth"):
+        path.write_text(
+            "smtp.provider.example joe a-secret\n" if path.parent == control else "joe:a-secret\n"
+        )
+        os.chown(path, made.stat().st_uid, made.stat().st_gid)
+        path.chmod(0o644)
+    (control / "servercert.pem").chmod(0o444)
+    ran = run("--home", made, "control", "check")
+    assert ran.code == 0 and "a-secret" not in ran.out
+    for name in ("control/credentials", "users/smtpauth", "control/servercert.pem"):
+        told = f"warning: {name}: anybody, its group may read it, and must not; chmod 600 {made / name}"
+        assert told in ran.out.splitlines()
+        (made / name).chmod(0o600)
+    assert "must not" not in run("--home", made, "control", "check").out
+
+
 def test_a_login_for_a_host_that_no_route_leads_to_is_warned_of(run: Run, made: Path) -> None:
     control = made / "control"
     (control / "smtproutes").write_text(":smtp.provider.example:587\nb.example:[192.0.2.1]\n")
     (control / "credentials").write_text("smtp.provder.example joe a-secret\n[192.0.2.1] joe a-secret\n")
     ran = run("--home", made, "control", "check")
     assert ran.code == 0 and "a-secret" not in ran.out
-    (told,) = [line for line in ran.out.splitlines() if "credentials" in line]
+    (told,) = [line for line in ran.out.splitlines() if "control/credentials, line" in line]
     assert told.startswith("warning: control/credentials, line 1: no line of control/smtproutes leads to")
     assert told.endswith("did you mean smtp.provider.example?")
     (control / "credentials").write_text("SMTP.provider.example joe a-secret\n")
-    assert "credentials" not in run("--home", made, "control", "check").out
+    assert "control/credentials, line" not in run("--home", made, "control", "check").out
 
 
 def test_a_file_with_a_password_in_a_line_is_shown_without_it(run: Run, made: Path) -> None:
@@ -216,6 +235,7 @@ def test_a_file_with_a_password_in_a_line_is_shown_without_it(run: Run, made: Pa
 def test_control_show_explain_check(run: Run, made: Path) -> None:
     assert run("--home", made, "control", "show", "bouncehost").out == "a.example\n"
     assert run("--home", made, "control", "show", "bounceformat").out == "dsn\n"
+    assert run("--home", made, "control", "show", "databytes").out == "50000000\n"
     assert run("--home", made, "control", "show", "smtproutes").out == ""
     assert "RELAYCLIENT" in run("control", "explain", "rules").out
     ran = run("--home", made, "control", "show", "rcpthost")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from certificates import Authority
 from openqmail.core.tls import read_certificates
@@ -48,6 +49,17 @@ def test_it_is_never_written_over_unasked(made: Path, run: Run) -> None:
     [found] = read_certificates(path.read_bytes())
     assert found.hosts == ("a.example", "mx.a.example")
     assert (path.stat().st_mode & 0o777, path.stat().st_uid) == (0o400, made.stat().st_uid)
+
+
+def test_a_name_that_is_an_address_is_one_in_the_certificate(made: Path, run: Run) -> None:
+    words = [word for name in ("192.0.2.1", "[2001:db8::1]", "mx.a.example") for word in ("--name", name)]
+    ran = run("--home", made, "tls", "selfsign", "--replace", *words)
+    assert ran.code == 0 and "for a.example, 192.0.2.1, 2001:db8::1, mx.a.example, " in ran.out
+    pem = (made / "control" / "servercert.pem").read_bytes()
+    names = x509.load_pem_x509_certificate(pem[pem.index(b"-----BEGIN CERT") :]).extensions
+    found = names.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(one) for one in found.get_values_for_type(x509.IPAddress)] == ["192.0.2.1", "2001:db8::1"]
+    assert found.get_values_for_type(x509.DNSName) == ["a.example", "mx.a.example"]
 
 
 def test_a_home_without_gets_one(made: Path, run: Run) -> None:
@@ -121,6 +133,34 @@ def test_one_that_cannot_be_served_is_a_problem_for_all_who_look(made: Path, run
     assert shown.code == 100 and "problem its key is not that of its first certificate" in shown.out
     checked = run("--home", made, "control", "check")
     assert checked.code == 100 and "error: control/servercert.pem: its key" in checked.out
+
+
+def test_all_that_is_wrong_with_tls_is_named_at_once(made: Path, run: Run) -> None:
+    for name in ("clientcert", "clientca", "certs/b.example", "certs/B.example", "certs/c_d.example"):
+        put(made, f"{name}.pem", b"nothing\n")
+    for name in ("tlshosts/b.example.pem", "tlshosts/c.example.pem", "tlshosts/D.example.pem"):
+        put(made, name, b"nothing\n", 0o644)
+    for name in ("tlsserverciphers", "tlsclientciphers"):
+        put(made, name, b"NOSUCHCIPHER\n", 0o644)
+    put(made, "credentials", b"c.example joe\nd.example ann\n", 0o600)
+    ran = run("--home", made, "control", "check")
+    errors = [line.removeprefix("error: control/") for line in ran.out.splitlines() if "error: " in line]
+    places = [line.partition(": ")[0] for line in errors]
+    assert ran.code == 100 and sorted(places) == [
+        *("certs/B.example.pem", "certs/b.example.pem", "certs/c_d.example.pem"),
+        *("clientca.pem", "clientcert.pem", "credentials, line 1", "credentials, line 2"),
+        *("tlsclientciphers, line 1", "tlshosts/D.example.pem", "tlshosts/b.example.pem"),
+        *("tlshosts/c.example.pem", "tlsserverciphers, line 1"),
+    ]
+
+
+def test_a_folder_of_certificates_without_one_for_all_others_is_an_error(made: Path, run: Run) -> None:
+    (made / "control" / "servercert.pem").unlink()
+    put(made, "certs/b.example.pem", AUTHORITY.issue(hosts=("b.example",)).pem)
+    put(made, "certs/c.example.pem", b"nothing\n")
+    ran = run("--home", made, "control", "check")
+    assert "error: control/servercert.pem: is missing, for who asks for no name in control/certs" in ran.out
+    assert "error: control/certs/c.example.pem: has no certificate" in ran.out and ran.code == 100
 
 
 def test_a_service_with_tls_at_once_needs_one(made: Path, run: Run) -> None:

@@ -1,5 +1,6 @@
 """`openqmail user`: passwords come by the terminal or a line, and go into the file alone."""
 
+import errno
 import json
 import os
 import pty
@@ -52,6 +53,46 @@ def test_an_added_user_can_log_in_and_nobody_else_can_read_the_file(made: Path, 
     home = Home(str(made))
     assert not [one for one in examine(home, find_accounts(home)) if "smtpauth" in one.place]
     assert not check(home).errors
+
+
+def test_a_new_user_who_may_send_as_nobody_is_told_of(made: Path, user: Run) -> None:
+    assert user("add", "alice", line=b"pw\n").err == ""
+    (made / "control" / "senders").write_text("alice:alice@a.example\ncarol:carol@a.example\n")
+    ran = user("add", "bob", line=b"pw\n")
+    assert ran.code == 0 and "bob can log in" in ran.out
+    assert ran.err == (
+        "openqmail: control/senders: has no line for bob, who may log in and send as nobody; "
+        "write one like bob:bob@example.org\n"
+    )
+    assert user("add", "carol", line=b"pw\n").err == ""
+
+
+def test_faults_of_the_file_are_told_once_where_a_user_is_added(made: Path, user: Run) -> None:
+    user("add", "alice", line=b"pw\n")
+    with (made / "users" / "smtpauth").open("a") as opened:
+        opened.write("nonsense\n")
+    assert user("add", "bob", line=b"pw\n").err.count("has no colon") == 1
+
+
+def test_a_full_disk_is_told_with_the_file_and_changes_nothing(
+    made: Path, user: Run, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user("add", "alice", line=b"one\n")
+    smtpauth, pem = made / "users" / "smtpauth", made / "control" / "servercert.pem"
+    before = smtpauth.read_bytes(), pem.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    remedy = "No space left on device; make room there, and try again\n"
+    for words in (("add", "bob"), ("passwd", "alice")):
+        ran = user(*words, line=b"two\n")
+        assert (ran.code, ran.err) == (111, f"openqmail: {smtpauth}: {remedy}")
+    ran = run("--home", made, "tls", "selfsign", "--replace")
+    assert (ran.code, ran.err) == (111, f"openqmail: {pem}: {remedy}")
+    assert (smtpauth.read_bytes(), pem.read_bytes()) == before
+    assert not [*smtpauth.parent.glob("*.tmp"), *pem.parent.glob("*.tmp")]
 
 
 def test_another_password_ends_the_one_before(made: Path, user: Run) -> None:

@@ -349,6 +349,29 @@ def test_what_the_dns_says_and_what_is_proved(made: Path, run: Run, nameserver: 
     assert code == 100 and "no name nowhere.test" in dict(steps)["MX of nowhere.test"]
 
 
+def test_what_holds_by_name_is_told_where_no_address_is_found(made: Path, run: Run, nameserver: Any) -> None:
+    nameserver.records |= {
+        ("relay.test", "A"): "SERVFAIL",
+        ("relay.test", "AAAA"): "SERVFAIL",
+        ("b.test", "MX"): ["10 mx.b.test."],
+        ("mx.b.test", "A"): "SERVFAIL",
+        ("mx.b.test", "AAAA"): "SERVFAIL",
+        ("null.test", "MX"): ["0 ."],
+    }
+    control(made, "resolvers", f"127.0.0.1:{nameserver.port}\n")
+    control(made, "smtproutes", "c.test:relay.test:587\n")
+    control(made, "credentials", "relay.test joe a-secret\n")
+    control(made, "tlspolicy", "b.test secure\nrelay.test encrypt\n")
+    found, steps, code = why(run, made, "bob@c.test")
+    assert code == 111 and "a-secret" not in str(found)
+    assert ("control/tlspolicy line 2", "relay.test: encrypt, never without TLS, whoever it is") in steps
+    assert ("login", "we say by AUTH who we are to relay.test") in steps
+    _, steps, code = why(run, made, "bob@b.test")
+    assert code == 111 and dict(steps)["control/tlspolicy line 1"].startswith("mx.b.test: secure, ")
+    _, steps, code = why(run, made, "bob@null.test")
+    assert code == 100 and not any("tlspolicy" in what for what, _ in steps)
+
+
 def test_nothing_in_the_home_is_changed(made: Path, run: Run) -> None:
     def everything() -> dict[str, Any]:
         found = {}

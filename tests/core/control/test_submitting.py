@@ -79,6 +79,28 @@ def test_a_line_that_names_no_sender_is_told(home: Home, line: str) -> None:
     assert any(":1" in one or "line 1" in one for one in told(home, "senders"))
 
 
+@pytest.mark.parametrize(
+    "several",
+    [
+        "alice@a.example, bob@a.example",
+        "alice@a.example,bob@a.example",
+        "alice@a.example:bob@a.example",
+        "alice@a.example bob@a.example",
+        "@a.example:@b.example",
+        " alice@a.example",
+    ],
+)
+def test_several_senders_in_a_line_are_told(home: Home, several: str) -> None:
+    write(home, "senders", f"alice:{several}\n")
+    (mistake,) = [one for one in told(home, "senders") if "line 1" in one]
+    assert "is not one address; write a line for each" in mistake
+
+
+def test_a_quoted_sender_may_have_what_others_may_not(home: Home) -> None:
+    write(home, "senders", 'alice:"a, b@c"@a.example\n')
+    assert read_settings(home).senders == {b"alice": {b'"a, b@c"@a.example'}}
+
+
 def test_senders_of_a_login_that_nobody_has_are_warned_of(home: Home) -> None:
     Path(home.users, "smtpauth").write_text("alice:secret\n")
     write(home, "senders", "alice:alice@a.example\nAlice:@a.example\nbob@a.example:bob@a.example\n")
@@ -87,6 +109,20 @@ def test_senders_of_a_login_that_nobody_has_are_warned_of(home: Home) -> None:
     assert all("may send as nobody" in one and "openqmail user add" in one for one in found)
     write(home, "checkpassword", "/bin/true /bin/true\n")
     assert told(home, "senders") == [], "the program may know them"
+
+
+def test_logins_that_may_send_as_nobody_are_warned_of(home: Home) -> None:
+    logins = Path(home.users, "smtpauth")
+    logins.write_text("alice:secret\nbob@a.example:secret\n")
+    write(home, "senders", "alice:alice@a.example\n")
+    (warning,) = told(home, "senders")
+    assert "has no line for bob@a.example, who may log in and send as nobody" in warning
+    assert warning.endswith("write one like bob@a.example:bob@a.example")
+    logins.write_text("".join(f"user{number}:secret\n" for number in range(9)) + "alice:secret\n")
+    (warning,) = told(home, "senders")
+    assert "for user0, user1, user2, user3, user4 and 4 more, who" in warning
+    write(home, "senders", "alice:alice@a.example\nuser1 user1@a.example\n")
+    assert not any("as nobody" in one for one in told(home, "senders")), "the wrong line may be his"
 
 
 def test_a_service_for_people_is_warned_of_where_nobody_can_log_in(home: Home) -> None:

@@ -34,14 +34,15 @@ class Streamed:
 
 
 def deliver(scene, answers, body, **changes):
-    async def main():
-        async with scene.Peer(answers) as peer:
-            async with scene.remote(scene.settings(smtproutes=scene.to(peer), **changes)) as remote:
-                (first,) = await remote.deliver(scene.job(body))
-                (second,) = await remote.deliver(scene.job())
-            return first, second, peer
+    return asyncio.run(asyncio.wait_for(delivered(scene, answers, body, **changes), 60))
 
-    return asyncio.run(asyncio.wait_for(main(), 60))
+
+async def delivered(scene, answers, body, **changes):
+    async with scene.Peer(answers) as peer:
+        async with scene.remote(scene.settings(smtproutes=scene.to(peer), **changes)) as remote:
+            (first,) = await remote.deliver(scene.job(body))
+            (second,) = await remote.deliver(scene.job())
+        return first, second, peer
 
 
 def test_a_large_body_arrives_whole_and_is_never_read_on_the_loop(scene):
@@ -55,6 +56,22 @@ def test_a_large_body_arrives_whole_and_is_never_read_on_the_loop(scene):
     sent = body.size + received.count(b"\n")
     assert any(b" SIZE=%d" % sent in command for command in peer.commands)
     assert not any(b"8BITMIME" in command for command in peer.commands)
+
+
+def test_hooks_that_hang_in_threads_do_not_keep_a_large_body_from_its_way(scene):
+    """asyncio.to_thread is what they are advised to use."""
+    over = threading.Event()
+
+    async def main():
+        stuck = [asyncio.create_task(asyncio.to_thread(over.wait)) for _ in range(100)]
+        try:
+            result, _, _ = await asyncio.wait_for(delivered(scene, {}, Streamed(1_000_000)), 20)
+            return result
+        finally:
+            over.set()
+            await asyncio.gather(*stuck)
+
+    assert asyncio.run(main()).outcome is Outcome.SUCCESS
 
 
 def test_eight_bits_anywhere_in_a_large_body_are_announced(scene):

@@ -212,6 +212,11 @@ def test_a_login_that_is_refused_defers(relay, send, trusted, code):
     result = send(peer)
     assert result.outcome is Z and result.host and not peer.messages
     assert b"my login was rejected" in result.text and b"%d" % code in result.text
+    if code == 454:
+        assert "credentials" not in result.why, "it cannot tell now, which no line mends"
+    else:
+        assert result.why.startswith("mx.test: it refuses our login")
+        assert "line in control/credentials" in result.why and "joe" not in result.why
     assert peer.commands[-1] == b"QUIT"
 
 

@@ -1,12 +1,15 @@
 """TLS with other hosts: taken where it is offered, demanded where a policy says so, and what is met there."""
 
 import asyncio
+import os
+import socket
 import ssl
 import time
 
 import pytest
 
 from certificates import Authority
+from keyupdates import Asker, openssl
 from openqmail.core.control.settings import Route
 from openqmail.core.log import RemoteTls, RemoteTlsFailed
 from openqmail.core.tls import self_signed
@@ -433,6 +436,50 @@ def test_at_the_port_of_submissions_nothing_goes_without_tls(meeting, scene, kin
     result = meeting.hold(host, submissions=True, timeoutremote=0.5)
     assert result.outcome is Z and b"TLS begins with the connection" in result.text
     assert not [line for line in host.commands if line.startswith(b"EHLO")] and host.connections == 1
+
+
+# --- what TLS does by itself ---------------------------------------------------------------------
+
+
+class AsksForKeys:
+    """A host that answers EHLO with new keys, again and again, and reads nothing."""
+
+    MOST = 500_000
+
+    def __init__(self, library, pem):
+        self._library, self._pem = library, os.fsencode(pem)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self.asked = None
+
+    async def __aenter__(self):
+        self._task = asyncio.create_task(asyncio.to_thread(self._serve))
+        return self
+
+    async def __aexit__(self, *_):
+        await self._task
+
+    def _serve(self):
+        wire, _ = self._listening.accept()
+        with wire, self._listening:
+            for reply in (b"220 mx.test\r\n", b"250-mx.test\r\n250 STARTTLS\r\n", b"220 go on\r\n"):
+                wire.sendall(reply)
+                if not reply.startswith(b"220 go"):
+                    wire.recv(1000)
+            asker = Asker(self._library, wire, self._pem)
+            asker.read()
+            self.asked = asker.ask(self.MOST)
+
+
+def test_a_host_that_asks_for_new_keys_without_end_is_left(meeting, authority, tmp_path):
+    """Or the answers to it, which it does not read, would be kept."""
+    library = openssl()
+    if library is None:
+        pytest.skip("no libssl")
+    (tmp_path / "mx.pem").write_bytes(authority.issue("mx.test", ("mx.test",)).pem)
+    host = AsksForKeys(library, tmp_path / "mx.pem")
+    assert meeting.hold(host, "encrypt", timeoutremote=20).outcome is Z
+    assert host.asked < host.MOST
 
 
 # --- kept connections ---------------------------------------------------------------------------

@@ -1,4 +1,6 @@
-"""Who makes a hook: the process that asks it, and before that one like it, to try; never the supervisor."""
+"""Who makes a hook: the process that asks it, and before that one like it, to try; never the supervisor.
+
+That process ends when its hooks have done what they were told."""
 
 import os
 import re
@@ -115,6 +117,31 @@ def test_who_asks_a_hook_makes_it_and_who_has_tried_is_gone(home: Home) -> None:
         assert threads(home.process.pid) == 1, "what a constructor begins is not the supervisor's"
         home.signal(signal.SIGHUP)
     assert home.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "step", "facts"),
+    [("smtpd", "reset", "session, why"), ("remote", "finished", "delivery, results")],
+)
+def test_what_a_hook_is_told_last_it_does_to_the_end(home: Home, place: str, step: str, facts: str) -> None:
+    (addon(home) / place).write_text(
+        f"async def told({facts}, log=context.log, later=asyncio.sleep):\n"
+        f"    log(Notice('{step} is told'))\n"
+        f"    await later(1)\n"
+        f"    log(Notice('{step} is done'))\n"
+        f"self.{step} = told\n"
+    )
+    home.control("smtproutes", ":[127.0.0.1]:9")
+    home.start()
+    with smtplib.SMTP("127.0.0.1", home.port, timeout=30) as client:
+        if place == "remote":
+            (home.path / "alias/.qmail-away").write_text("&bob@far.example\n")
+            client.sendmail("x@y.example", "away@a.example", "Subject: hello\n\ntext\n")
+    for _ in Waiting("the hook is told"):
+        if f"{step} is told" in home.tail():
+            break
+    assert home.stop() == 0
+    assert home.tail().count(f"{step} is told") == home.tail().count(f"{step} is done") > 0
 
 
 @pytest.mark.parametrize("place", ["smtpd", "send", "remote"])

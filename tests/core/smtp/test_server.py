@@ -571,3 +571,13 @@ def test_random_bytes_never_raise(chunks: list[bytes]) -> None:
         shell.machine.next_event()
     shell.machine.timed_out()
     assert shell.machine.closing
+
+
+def test_refusals_without_end_are_told_in_portions():
+    shell = Shell()
+    shell.machine.receive_data(b"BDAT 0\r\n" * 1000)
+    breaths = 0
+    while (event := shell.machine.next_event()) is events.BREATH:
+        breaths += 1
+    assert event is events.NEED_DATA and breaths == 3
+    assert shell.machine.data_to_send().count(b"503") == 1000

@@ -7,10 +7,11 @@ import asyncio
 import os
 import socket
 import ssl
+import struct
 import tempfile
 from asyncio import Future
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,12 @@ class Client:
         """After the answer to STARTTLS."""
         await self.writer.start_tls(context, server_hostname=server_name)
 
+    def vanish(self) -> None:
+        """End at once, by a reset: a FIN only says that no more is sent."""
+        wire = self.writer.get_extra_info("socket")
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
     async def rest(self) -> bytes:
         """All that comes until the server hangs up."""
         return await asyncio.wait_for(self.reader.read(), 10)
@@ -257,6 +264,13 @@ class Server:
         async with asyncio.timeout(10):
             while self.service.active or self.gate.taken(CONNECTIONS):
                 await asyncio.sleep(0)
+
+    async def ended(self) -> None:
+        """Returns when hooks have heard of the end of each session, but for such as never have."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                while self.service.active or self.service.context.hooks.busy:  # type: ignore[attr-defined]
+                    await asyncio.sleep(0)
 
     def hang_up(self) -> None:
         for writer in self._clients:
@@ -387,6 +401,7 @@ async def _running(
         server.hang_up()
         service.abort()
         listening.close()
+        await server.ended()
         if authentication is not None:
             await authentication.close()
         if frames:

@@ -14,7 +14,7 @@ from openqmail.core import log
 from openqmail.core.control.rules import Rule, Rules
 from openqmail.core.control.settings import Settings
 from openqmail.core.sasl import Facts, client_mechanism
-from openqmail.core.smtpd import SubmissionService, SubmissionsService
+from openqmail.core.smtpd import SmtpService, SubmissionService, SubmissionsService
 from openqmail.core.tls import ServerTls, facts_of
 
 AUTHORITY = Authority()
@@ -77,6 +77,28 @@ def test_nothing_is_offered_in_clear_and_nothing_taken(settings: Any, running: A
             await client.reply()
             assert b"AUTH" not in await client.say(b"EHLO x.example")
             assert await log_in(client) == b"502 5.5.1 command not implemented\r\n"
+
+    run(story)
+
+
+@pytest.mark.parametrize("kind", [SmtpService, SubmissionService])
+def test_who_forgot_tls_is_told_so(settings: Any, running: Any, users: Path, tls: Any, kind: Any) -> None:
+    """538 of RFC 4954 section 6, 530 of RFC 3207 section 4."""
+
+    async def story() -> None:
+        async with running(settings, users=users, tls=tls, kind=kind) as server:
+            client = await hello(server)
+            assert await log_in(client) == b"538 5.7.11 STARTTLS first\r\n"
+            mail = await client.say(b"MAIL FROM:<s@x.example>")
+            if kind is SmtpService:
+                assert mail[:3] == b"250"
+            else:
+                assert mail == b"530 5.7.0 Must issue a STARTTLS command first\r\n"
+                await client.say(b"STARTTLS")
+                await client.start_tls(context())
+                await client.say(b"EHLO x.example")
+                mail = await client.say(b"MAIL FROM:<s@x.example>")
+                assert mail == b"530 5.7.0 authentication required\r\n"
 
     run(story)
 
@@ -299,6 +321,24 @@ def test_three_guesses_end_the_session_also_where_the_client_is_told_to_come_aga
             replies = [await log_in(client, b"\0alice\0guess") for _ in range(3)]
             assert [reply[:9] for reply in replies] == [b"454 4.7.0", b"454 4.7.0", b"421 4.7.0"]
             assert await client.rest() == b""
+
+    run(story)
+
+
+@pytest.mark.parametrize("lines", [[b"AUTH PLAIN ="], [b"AUTH PLAIN", b""], [b"AUTH CRAM-MD5", b64(b"x")]])
+def test_logins_that_make_no_sense_are_errors_like_any_other(clear: Any, lines: list[bytes]) -> None:
+    async def story() -> None:
+        async with clear(maxerrors=3) as server:
+            client = await hello(server)
+            await client.say(b"NONSENSE")
+            for _ in range(2):
+                for line in lines:
+                    said = await client.say(line)
+                assert said[:9] == b"501 5.5.2"
+            assert await client.rest() == b"421 4.7.0 too many errors\r\n"
+            await server.quiet()
+            sessions = [one for one in server.log.events if isinstance(one, log.SmtpdSession)]
+            assert sessions[-1].end == "errors"
 
     run(story)
 
@@ -610,6 +650,7 @@ def test_what_is_whole_stays_as_it_is(submission: Any, message: bytes) -> None:
         (b"\nbody\n", b"\nbody\n"),
         (b"Subject: x\nno field\n", b"Subject: x\n\nno field\n"),
         (b"Subject: x\n", b"Subject: x\n"),
+        (b"Date:\nMessage-Id: \n \t\nSubject: x\n\nDate:\n", b"Subject: x\n\nDate:\n"),
     ],
 )
 def test_messages_without_a_whole_header_get_one(submission: Any, message: bytes, end: bytes) -> None:

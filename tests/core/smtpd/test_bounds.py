@@ -220,6 +220,66 @@ def test_a_message_that_crawls_ends_the_session(settings, running):
     run(story())
 
 
+def test_a_message_that_crawls_in_chunks_ends_the_session_too(settings, running):
+    """Each chunk is there at once; it is the next one that is long in coming."""
+
+    async def story():
+        async with running(settings, mindatarate=100) as server:
+            client = await begun(server)
+            await client.say(b"RCPT TO:<alice@a.example>")
+            [session] = server.service.sessions
+            for second in range(int(WINDOW)):
+                if second % 10 == 0:
+                    client.writer.write(b"BDAT 1\r\nx")
+                    assert await client.reply() == b"250 2.0.0 ok, go on\r\n"
+                session.look(second)
+            assert not session._closing
+            session.look(int(WINDOW))
+            assert await client.rest() == b"421 4.4.2 the message comes too slowly\r\n"
+            await server.quiet()
+            assert server.log.events[-1].end == "slow"
+            assert not server.queue.messages
+
+    run(story())
+
+
+def test_chunks_that_come_quickly_enough_may_take_as_long_as_they_like(settings, running):
+    async def story():
+        async with running(settings, mindatarate=100) as server:
+            client = await begun(server)
+            await client.say(b"RCPT TO:<alice@a.example>")
+            [session] = server.service.sessions
+            for second in range(0, 3 * int(WINDOW), 10):
+                client.writer.write(b"BDAT 1000\r\n" + (b"x" * 98 + b"\r\n") * 10)
+                assert (await client.reply())[:3] == b"250"
+                session.look(second)
+            assert (await client.say(b"BDAT 0 LAST"))[:3] == b"250"
+            session.look(10 * WINDOW)
+            assert (await client.say(b"NOOP"))[:3] == b"250"
+            assert len(server.queue.messages) == 1
+
+    run(story())
+
+
+def test_time_in_which_we_do_not_read_is_none_of_the_clients(settings, running):
+    async def story():
+        async with running(settings, mindatarate=100) as server:
+            server.queue.hold = True
+            client = await (await server.client()).hello()
+            await client.data()
+            [session] = server.service.sessions
+            session.look(0)
+            client.writer.write((b"x" * 98 + b"\r\n") * 20_000)
+            while not session._paused:
+                await asyncio.sleep(0)
+            for second in range(1, 3 * int(WINDOW)):
+                session.look(second)
+            assert not session._closing
+            session._transport.abort()
+
+    run(story())
+
+
 def test_a_command_that_comes_a_byte_at_a_time_times_out(settings, running):
     async def story():
         async with running(settings, timeoutsmtpd=30) as server:
@@ -262,6 +322,18 @@ def test_only_a_whole_window_that_is_too_slow_counts(seconds, least):
             return
         if now - since >= WINDOW:
             since, before = now, size
+
+
+@given(st.lists(st.booleans(), max_size=1000))
+def test_a_pause_of_ours_gives_a_client_its_length_and_no_new_window(paused):
+    pace, its_own = Pace(1), 0
+    assert not pace.too_slow(0, 0)
+    for now, ours in enumerate(paused, 1):
+        its_own += not ours
+        if pace.too_slow(now, 0, ours):
+            assert its_own == WINDOW
+            return
+    assert its_own < WINDOW
 
 
 def test_in_a_crowd_each_session_reads_half_as_much_at_once(settings, running):

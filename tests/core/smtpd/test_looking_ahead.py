@@ -169,8 +169,7 @@ def test_that_mail_is_put_off_is_logged_when_it_is_said(story, mailboxes):
     async def what(server, client):
         client.writer.write(rcpt(b"a", b"later1", b"later2"))
         await until(lambda: mailboxes.asked)
-        client.writer.write_eof()
-        client.writer.transport.abort()
+        client.vanish()
         await server.quiet()
         mailboxes.answer(0)
         mailboxes.hold = False
@@ -252,7 +251,7 @@ def test_a_client_that_goes_away_has_won_little(story, mailboxes):
     async def what(server, client):
         client.writer.write(rcpt(*numbered(2000)))
         await until(lambda: mailboxes.asked)
-        client.writer.transport.abort()
+        client.vanish()
         await server.quiet()
         assert len(mailboxes.asked) == 1 and len(mailboxes.along[0]) == 20
         mailboxes.answer(0)

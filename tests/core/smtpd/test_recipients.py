@@ -158,8 +158,7 @@ def test_who_asks_for_the_same_address_meanwhile_waits_for_the_same_answer(setti
             for client in clients:
                 client.writer.write(b"RCPT TO:<nobody@a.example>\r\nNOOP\r\n")
             await until(lambda: mailboxes.asked)
-            gone = clients.pop()
-            gone.writer.close()
+            clients.pop().vanish()
             await until(lambda: server.service.active == 2)
             mailboxes.answer(0)
             for client in clients:

@@ -4,10 +4,14 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
+
 from openqmail.core.control.rules import Rule, Rules
 from openqmail.core.control.settings import Settings
 from openqmail.core.hooks import Answer, Reject
 from openqmail.core.ports import LARGE
+from openqmail.core.service.loops import new_loop
+from openqmail.core.smtpd import SubmissionService
 from openqmail.core.values import QueueFull, Reply, TemporaryFailure
 
 RELAY = Rules({"127.": Rule(True, {"RELAYCLIENT": ""})})
@@ -235,6 +239,68 @@ def test_a_half_closed_connection_still_gets_its_answer(settings: Settings, runn
     run(story())
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_who_sends_all_at_once_and_closes_his_half_has_all_his_answers(
+    settings: Settings, running: Any, mailboxes: Any, loop: str
+) -> None:
+    """Though a recipient is looked up, and a hook is asked."""
+
+    class Slow:
+        async def mail(self, _: Any, sender: bytes) -> Answer:
+            for _ in range(20):
+                await asyncio.sleep(0)
+            return None
+
+    async def story() -> None:
+        mailboxes.hold = True
+        async with running(settings, [("slow", Slow())], mailboxes) as server:
+            client = await server.client()
+            client.writer.write(
+                b"EHLO x.example\r\nMAIL FROM:<s@x.example>\r\nRCPT TO:<a@a.example>\r\nDATA\r\n"
+            )
+            client.writer.write(b"Subject: x\r\n\r\nhi\r\n.\r\nQUIT\r\n")
+            client.writer.write_eof()
+            while not mailboxes.asked:
+                await asyncio.sleep(0)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            mailboxes.answer(0)
+            said = (await client.rest()).splitlines()
+            assert [line[:4] for line in said if line[3:4] == b" "] == [
+                b"220 ", b"250 ", b"250 ", b"250 ", b"354 ", b"250 ", b"221 "
+            ]  # fmt: skip
+            assert len(server.queue.messages) == 1
+            await server.quiet()
+
+    with asyncio.Runner(loop_factory=new_loop if loop == "uvloop" else None) as runner:
+        runner.run(story())
+
+
+def test_who_closed_his_half_is_not_waited_for_without_end(
+    settings: Settings, running: Any, mailboxes: Any
+) -> None:
+    async def story() -> None:
+        mailboxes.hold = True
+        async with running(settings, mailboxes=mailboxes, timeoutsmtpd=1) as server:
+            client = await (await server.client()).hello()
+            client.writer.write(b"MAIL FROM:<s@x.example>\r\nRCPT TO:<a@a.example>\r\n")
+            client.writer.write_eof()
+            assert (await client.rest()).endswith(b"421 4.4.2 timeout\r\n")
+            await server.quiet()
+
+    run(story())
+
+
+def test_two_listeners_of_one_process_name_no_two_messages_alike(settings: Settings, running: Any) -> None:
+    async def story() -> None:
+        async with running(settings, kind=SubmissionService) as server:
+            other = SubmissionService(server.service.context)
+            stamps = [one.stamp() for one in (server.service, other, server.service, other)]
+            assert len({stamp.unique for stamp in stamps}) == 4
+
+    run(story())
+
+
 def test_draining_lets_a_message_under_way_finish(settings: Settings, running: Any) -> None:
     async def story() -> None:
         async with running(settings) as server:
@@ -348,12 +414,12 @@ def test_ten_thousand_connects_and_drops_leave_nothing(settings: Settings, runni
 
 def test_a_client_that_does_not_read_is_not_read_either(settings: Settings, running: Any) -> None:
     async def story() -> None:
-        async with running(settings, timeoutsmtpd=1) as server:
+        async with running(settings, timeoutsmtpd=1, maxmessages=0) as server:
             client = await server.client()
             await client.reply()
             client.reader._transport.pause_reading()  # type: ignore[attr-defined]
             client.writer.transport.set_write_buffer_limits(high=2**30)
-            client.writer.write(b"EHLO x\r\n" * 2_000_000)
+            client.writer.write(b"EHLO x\r\n" + b"MAIL FROM:<>\r\nRSET\r\n" * 800_000)
             [session] = server.service.sessions
             while not session._unread:
                 await asyncio.sleep(0)
@@ -370,12 +436,42 @@ def test_a_client_that_never_reads_our_last_words_is_cut_off(
     monkeypatch.setattr("openqmail.core.smtpd.session.LINGER", 1)
 
     async def story() -> None:
-        async with running(settings, timeoutsmtpd=1) as server:
+        async with running(settings, timeoutsmtpd=1, maxmessages=0) as server:
             client = await server.client()
             await client.reply()
             client.reader._transport.pause_reading()  # type: ignore[attr-defined]
             client.writer.transport.set_write_buffer_limits(high=2**30)
-            client.writer.write(b"EHLO x\r\n" * 2_000_000)
+            client.writer.write(b"EHLO x\r\n" + b"MAIL FROM:<>\r\nRSET\r\n" * 800_000)
             await server.quiet()  # time-out, last words, and then the connection is gone
+
+    run(story())
+
+
+@pytest.mark.parametrize("command", [b"NOOP", b"RSET", b"HELP", b"VRFY x", b"EHLO again.example"])
+def test_commands_that_lead_to_no_mail_end_the_session(
+    settings: Settings, running: Any, command: bytes
+) -> None:
+    async def story() -> None:
+        async with running(settings) as server:
+            client = await (await server.client()).hello()
+            client.writer.write((command + b"\r\n") * 200)
+            said = await client.rest()
+            assert said.endswith(b"421 4.7.0 too many commands that lead to no mail\r\n")
+            assert said.count(b"\r\n") > 90
+            await server.quiet()
+
+    run(story())
+
+
+def test_a_client_may_ask_a_hundred_times_before_each_message(settings: Settings, running: Any) -> None:
+    async def story() -> None:
+        async with running(settings) as server:
+            client = await (await server.client()).hello()
+            for _ in range(3):
+                client.writer.write(b"NOOP\r\n" * 90)
+                assert {(await client.reply())[:3] for _ in range(90)} == {b"250"}
+                assert (await client.data())[:3] == b"354"
+                assert (await client.say(b"x\r\n."))[:3] == b"250"
+            assert len(server.queue.messages) == 3
 
     run(story())

@@ -1,5 +1,7 @@
 """An add-on's hooks in the MTAs of others' tests, real and virtual: mail comes in and goes out by them."""
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -45,6 +47,21 @@ class Asking:
         edits.prepend(b"X-Said: %b" % (result.output.strip() or result.why.encode()))
 
 
+class Slow:
+    """Takes a while for what it is told."""
+
+    def __init__(self, context):
+        pass
+
+    async def finished(self, delivery, results):
+        await asyncio.sleep(0.2)
+        told.append("finished")
+
+    async def reset(self, session, why):
+        await asyncio.sleep(0.2)
+        told.append(why)
+
+
 class Unwilling:
     prepare = Both.prepare
 
@@ -56,7 +73,7 @@ class Unwilling:
 def installed(monkeypatch):
     found = {
         name.lower(): Entry("openqmail.hooks", name.lower(), f"{__name__}:{name}")
-        for name in ("Both", "Asking", "Unwilling")
+        for name in ("Both", "Asking", "Slow", "Unwilling")
     }
     registered = extensions.registered
     monkeypatch.setattr(
@@ -88,6 +105,14 @@ def test_what_became_of_each_recipient_is_told(make):
         mta.submit("alice@a.example", "bob@far.example", TEXT)
         mta.wait_for("alice")
         assert told == ["bob@far.example FAILURE"]
+
+
+def test_what_hooks_are_told_they_do_to_the_end(make):
+    with make(control={"hooks": "slow"}) as mta:
+        mta.submit("alice@a.example", "bob@far.example", TEXT)
+        mta.wait_for("bob@far.example")
+        mta.stop()
+    assert sorted(told) == ["done", "end", "finished"]
 
 
 def test_a_forward_is_the_hooks_to_rewrite(make):

@@ -225,3 +225,12 @@ def test_a_self_signed_certificate_is_what_it_says(tmp_path: Path) -> None:
         with_certificate(tmp_path, pem).context, client, "mx.a.example"
     )  # who pins it, verifies
     assert theirs.version() == "TLSv1.3"
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_a_self_signed_certificate_for_an_address_is_believed_there(tmp_path: Path, address: str) -> None:
+    pem = self_signed("a.example", NOW, (address,), 30)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.load_verify_locations(cadata=pem[pem.index(b"-----BEGIN CERT") :].decode())
+    _, theirs = shake(with_certificate(tmp_path, pem).context, client, address)
+    assert theirs.version() == "TLSv1.3"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from math import inf
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -333,10 +334,33 @@ def test_at_the_end_front_ends_leave_before_the_queue_and_the_queue_before_the_o
 def test_what_does_not_end_is_hurried_then_killed() -> None:
     world = serving()
     world.do(world.machine.terminate(world.now))
+    while not world.killed:
+        world.wake()
+    assert world.killed == world.named("smtpd")
     while world.wakes:
         world.wake()
     assert world.killed == set(world.alive)
     assert "hurry" in world.told[next(iter(world.named("smtpd")))]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_front_end_that_does_not_end_has_nobody_killed_but_itself(times: int) -> None:
+    """The queue is told to leave when that is gone, and has time to be closed."""
+    world = serving()
+    for _ in range(times):
+        world.do(world.machine.terminate(world.now))
+    while not world.killed:
+        world.wake()
+    [front] = world.killed
+    world.die(front)
+    [queue] = world.named("send")
+    assert world.told[queue][-1] == "leave"
+    world.die(queue)
+    for number in list(world.alive):
+        assert "leave" in world.told[number]
+        world.die(number)
+    world.wake()
+    assert world.killed == {front} and world.said[-1] == mind.Ended()
 
 
 def test_a_second_term_hurries_all() -> None:

@@ -13,6 +13,7 @@ from openqmail.core.control import extensions
 from openqmail.core.control.accounts import find_accounts
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.home import Home
+from openqmail.core.control.modes import examine_secrets
 from openqmail.core.control.owner import as_owner
 from openqmail.core.control.pem import PEM, PemDefinition, described
 from openqmail.core.control.reader import all_definitions, check, content, definition_of, read_settings
@@ -149,12 +150,15 @@ def _there(home: Home, pem: PemDefinition) -> str:
     return f"{len(names)} there" if names else ""
 
 
-def _found(home: Home) -> tuple[list[OpenqmailError], tuple[ControlError, ...]]:
-    """What is wrong, and what looks mistaken."""
+def _found(home: Home) -> tuple[list[OpenqmailError], list[ControlError]]:
+    """What is wrong, and what looks mistaken; of owners and modes what keeps secrets."""
     found = check(home)
     errors: list[OpenqmailError] = [*found.errors]
+    warnings = [*found.warnings]
     try:
-        find_accounts(home)
+        for one in examine_secrets(home, find_accounts(home)):
+            file = os.path.relpath(one.place, home.path)
+            warnings.append(ControlError(file, 0, f"{one.thing}; {one.remedy}"))
     except ControlError:
         pass  # among them
     except OpenqmailError as error:
@@ -164,7 +168,7 @@ def _found(home: Home) -> tuple[list[OpenqmailError], tuple[ControlError, ...]]:
             Keys.load(home.control, read_settings(home))
         except OpenqmailError as error:
             errors.append(error)
-    return errors, found.warnings
+    return errors, warnings
 
 
 def _hooks(home: Home) -> list[OpenqmailError]:
@@ -185,7 +189,7 @@ def _hooks(home: Home) -> list[OpenqmailError]:
     return []
 
 
-def _told(home: Home, errors: list[OpenqmailError], warnings: tuple[ControlError, ...]) -> int:
+def _told(home: Home, errors: list[OpenqmailError], warnings: list[ControlError]) -> int:
     for problem in errors:
         print(f"error: {problem}")
     for warning in warnings:

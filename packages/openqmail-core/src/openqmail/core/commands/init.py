@@ -27,6 +27,8 @@ from openqmail.core.values import HomeError, OpenqmailError
 help = "make a home: control files, queue, mailboxes"
 
 LISTEN = "smtp 127.0.0.1:2525"
+DATABYTES = 50_000_000
+"""A large attachment, in the base64 that makes a third more of it."""
 RULES = '127.:allow,RELAYCLIENT=""\n[::1]:allow,RELAYCLIENT=""\n'
 
 
@@ -147,6 +149,7 @@ def _control_files(args: argparse.Namespace) -> dict[str, str]:
         "rcpthosts": ours,
         "listen": "".join(f"{line}\n" for line in dict.fromkeys(listen)),
         "rules": RULES,
+        "databytes": f"{DATABYTES}\n",
         "defaultdelivery": "./Maildir/\n",
         "bounceformat": "dsn\n",
     }

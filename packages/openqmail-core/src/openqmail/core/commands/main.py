@@ -61,6 +61,8 @@ def _failed(error: object, code: int) -> int:
     if isinstance(error, OSError):
         place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
         text = f"{place}: {error.strerror}" if place else error.strerror or error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            text = f"{text}; make room there, and try again"
     line = "".join(letter if letter.isprintable() else "?" for letter in str(text))
     print(f"openqmail: {line}", file=sys.stderr)
     return code

@@ -20,7 +20,7 @@ from openqmail.core.control.replacing import replace
 from openqmail.core.control.settings import Settings
 from openqmail.core.tls import self_signed
 from openqmail.core.tls.inventory import Entry, inventory
-from openqmail.core.tls.selfsign import DAYS
+from openqmail.core.tls.selfsign import DAYS, address_of
 from openqmail.core.values import HomeError
 
 help = "show the certificates of this host and what it believes of others, or make one"
@@ -63,7 +63,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="HOST",
-        help="one more name of this host; may be repeated",
+        help="one more name of this host, or an address of it; may be repeated",
     )
     making.add_argument("--days", type=int, default=DAYS, metavar="N", help=f"how long it lasts; else {DAYS}")
     making.add_argument("--replace", action="store_true", help="in place of the one that is there")
@@ -122,7 +122,7 @@ def _selfsign(home: Home, settings: Settings, args: argparse.Namespace) -> int:
     if not 1 <= args.days <= 36_500:
         raise HomeError(f"--days: {args.days} is out of range; write a number from 1 to 36500")
     try:
-        names = tuple(syntax.host(name).decode() for name in args.name)
+        names = tuple(str(address_of(name) or syntax.host(name).decode()) for name in args.name)
     except ValueError as error:
         raise HomeError(f"--name: {error}") from None
     pem = self_signed(settings.me.decode(), time.time(), names, args.days)

@@ -11,7 +11,8 @@ import getpass
 import json
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -21,6 +22,7 @@ from openqmail.core.control.enrolment import change
 from openqmail.core.control.hashing import hash_password, load_late
 from openqmail.core.control.home import Home
 from openqmail.core.control.owner import as_owner
+from openqmail.core.control.reader import content
 from openqmail.core.control.smtpauth import (
     Entries,
     checked_login,
@@ -30,11 +32,12 @@ from openqmail.core.control.smtpauth import (
     with_secrets,
     written,
 )
-from openqmail.core.control.text import shown
+from openqmail.core.control.submitting import SENDERS, senders, without_senders
+from openqmail.core.control.text import ControlText, shown
 from openqmail.core.sasl import MECHANISMS, SCRAM_PLUS, Plain, Secret, make_verifier, prepared
 from openqmail.core.sasl.secret import SALT
 from openqmail.core.sasl.steps import PASSWORD_LENGTH
-from openqmail.core.values import OpenqmailError
+from openqmail.core.values import ControlError, OpenqmailError
 
 help = "add users who may log in, set their passwords, remove or list them; tell and end lock-outs"
 
@@ -102,9 +105,21 @@ def _set(home: Home, login: bytes, plain: bool, new: bool) -> int:
 
     with as_owner(home):
         change(home, edit)
-        entry = _read(home)[prepared(login)]
+        entry = parse_smtpauth(read_smtpauth(path_of(home)))[0][prepared(login)]
+        doubts = list(_without_sender(home, entry.login)) if new else []
     print(f"{login.decode()} can log in by {', '.join(_names(entry.mechanisms))}")
+    for doubt in doubts:
+        print(f"openqmail: {doubt}", file=sys.stderr)
     return DONE
+
+
+def _without_sender(home: Home, login: bytes) -> Iterable[ControlError]:
+    """Whether control/senders lets it send as nobody; what is wrong in that file, others say."""
+    with suppress(ControlError):
+        text = ControlText(SENDERS, content(home, "senders") or b"")
+        found = senders(text)
+        return without_senders({"senders": found}, [login], {one.file for one in text.problems})
+    return ()
 
 
 def _delete(home: Home, names: Sequence[str]) -> int:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from openqmail.core.control.replacing import sync_folder
+from openqmail.core.control.replacing import naming, sync_folder
 
 MAILDIR = ("tmp", "new", "cur")
 
@@ -23,7 +23,7 @@ class Made:
     def file(self, path: str, content: bytes, mode: int) -> str:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         self.paths.append(path)
-        with os.fdopen(descriptor, "wb") as opened:
+        with naming(path), os.fdopen(descriptor, "wb") as opened:
             opened.write(content)
             opened.flush()
             os.fsync(opened.fileno())

@@ -58,6 +58,14 @@ def parse_credentials(text: ControlText) -> tuple[dict[bytes, Credential], list[
     return found, text.problems
 
 
+def faults(control_folder: str) -> list[ControlError]:
+    """All that is wrong in control/credentials."""
+    try:
+        return parse_credentials(ControlText(FILE, _content(control_folder, FILE)))[1]
+    except ControlError as error:
+        return [error]
+
+
 def led_nowhere(control_folder: str, relays: Collection[bytes], hooks: bool) -> Iterator[ControlError]:
     """Lines for hosts that are none of `relays`, to which the routes lead; `hooks`: whether there are any,
     as one may know other routes.  Nothing for what cannot be read."""

@@ -9,6 +9,7 @@ files of netqmail and eQmail that have no effect yet.
 from openqmail.core.control import outgoing, receiving, reports, securing, submitting, syntax
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.definition import number as _number
+from openqmail.core.control.listening import listeners
 from openqmail.core.control.tcprules import parse_rules
 from openqmail.core.control.text import ControlText, mapping, members, sequence, value
 from openqmail.core.tls.server import SUITES
@@ -82,7 +83,7 @@ DEFINITIONS: tuple[Definition, ...] = (
             "The listeners, one a line: the name of a service, then an address and a port. An IPv6 address "
             "stands in brackets; without an address (:587) it is all of this host, of both families. smtp "
             "and submission offer STARTTLS, smtps and submissions begin with TLS; those for submission take "
-            "mail only from who may relay. "
+            "mail only from who has logged in, unless control/submissionauth is 0. "
             "Without any listener, nothing is received from the network. proxy= names a network "
             "of front ends whose connections each begin with a header of HAProxy's PROXY protocol, version 1 "
             "or 2; xclient= one of front ends that may use XCLIENT. Both say whose connection is passed on, "
@@ -90,7 +91,7 @@ DEFINITIONS: tuple[Definition, ...] = (
             "with that. Each option may stand several times; from anywhere else neither is heeded."
         ),
         example="smtp 127.0.0.1:2525 xclient=127.0.0.1\nsmtp [::1]:2525 proxy=2001:db8:1::/64",
-        parse=sequence(syntax.listener, lambda listener: listener.place),
+        parse=listeners,
     ),
     Definition(
         name="rules",
@@ -146,7 +147,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         "a number of bytes",
         readers=("smtpd",),
         explanation="The largest message that is accepted, in bytes; 0 sets no limit. The limit is announced "
-        "to clients (SIZE), and a larger message is refused for good.",
+        "to clients (SIZE), and a larger message is refused for good. openqmail init writes 50000000.",
         example=20_000_000,
     ),
     _number(

@@ -62,6 +62,9 @@ its one reader's: qmail's groups have several users each, so a group that may re
 may own it as well.  The keys of TLS for clients are root's, who reads them before `smtpd` becomes its user;
 those in control/certs/ like servercert.pem."""
 
+KEPT = (*SECRETS, "control/servercert.pem", "control/certs")
+"""Where keys and passwords are."""
+
 FEW = 3
 """Files of one folder that are named for the same fault."""
 
@@ -115,6 +118,12 @@ def examine(home: Home, accounts: Accounts) -> list[Finding]:
     return list(_few(_Examination(home, accounts).findings()))
 
 
+def examine_secrets(home: Home, accounts: Accounts) -> list[Finding]:
+    """The same of `KEPT` alone, for a quick look."""
+    examination = _Examination(home, accounts)
+    return list(_few(one for name in KEPT for one in examination.of(name)))
+
+
 class _Examination:
     def __init__(self, home: Home, accounts: Accounts) -> None:
         self._home = home
@@ -139,6 +148,13 @@ class _Examination:
         yield from self._above()
         yield from self._look("", self._home.path, within)
         yield from self._users()
+
+    def of(self, name: str) -> Iterator[Finding]:
+        """What is wrong with one thing of the home, if it is there."""
+        path = os.path.join(self._home.path, name)
+        if os.path.lexists(path):
+            within, _ = self._reaching(path, self._subjects)
+            yield from self._look(name, path, within)
 
     # --- one thing of the home ----------------------------------------------------------------
 

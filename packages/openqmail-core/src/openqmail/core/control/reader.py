@@ -11,18 +11,19 @@ from typing import cast
 
 import msgspec
 
-from openqmail.core.control import extensions, mechanisms, smtpauth, submitting
+from openqmail.core.control import credentials, extensions, mechanisms, smtpauth, submitting
 from openqmail.core.control.assign import parse_assign
-from openqmail.core.control.credentials import led_nowhere
 from openqmail.core.control.definition import Definition
 from openqmail.core.control.definitions import DEFINITIONS, FOREIGN
+from openqmail.core.control.exposure import everybody
 from openqmail.core.control.home import Home
+from openqmail.core.control.listening import beside
 from openqmail.core.control.pem import IMPLICIT, PEM, no_certificate
 from openqmail.core.control.rules import Rules
 from openqmail.core.control.settings import METRICS_LIBRARY, Listener, Settings
 from openqmail.core.control.tcprules import without_effect
 from openqmail.core.control.text import SIZE, ControlText, nearest, shown
-from openqmail.core.tls import ServerTls
+from openqmail.core.tls import inventory
 from openqmail.core.values import ControlError, OpenqmailError, TemporaryFailure
 
 NO_CDB = "any 'openqmail mailbox add NAME' compiles it anew"
@@ -150,16 +151,20 @@ def check(home: Home) -> Findings:
     values, problems = _read_all(home, definitions)
     errors += problems
     errors += not_installed(values, home)
+    errors += beside(*(cast(tuple[Listener, ...], values.get(name) or ()) for name in ("metrics", "listen")))
     errors += _users(home)
     errors += _certificates(home, values)
+    errors += credentials.faults(home.control)
     entries, problems_of_logins = _logins(home)
     logins = frozenset(entry.login for entry in entries.values())
     errors += problems_of_logins
     warnings = [*_mistaken_names(home, definitions), *_names_without_effect(home)]
     warnings += _contradictions(values)
-    warnings += submitting.doubtful(values, {problem.file for problem in problems})
+    broken = {problem.file for problem in problems}
+    warnings += submitting.doubtful(values, broken)
     if not problems_of_logins:
         warnings += submitting.of_nobody(values, logins)
+        warnings += submitting.without_senders(values, logins, broken)
         warnings += mechanisms.doubtful(values, smtpauth.served_by(entries))
         warnings += smtpauth.with_many_iterations(entries)
         certificate = os.path.lexists(os.path.join(home.control, "servercert.pem"))
@@ -167,10 +172,11 @@ def check(home: Home) -> Findings:
     routes = values.get("smtproutes")
     if isinstance(routes, dict):
         relays = {host for route in routes.values() for host in route.hosts}
-        warnings += led_nowhere(home.control, relays, hooks=bool(values.get("hooks")))
+        warnings += credentials.led_nowhere(home.control, relays, hooks=bool(values.get("hooks")))
     warnings += _clients(home, values)
     if isinstance(rules := values.get("rules"), Rules):
         warnings += without_effect(rules)
+    warnings += everybody(values)
     if os.path.exists(os.path.join(home.control, MORE_CDB)) and not _is_newest(home, MORE_CDB, MORE):
         warnings.append(
             ControlError(
@@ -248,19 +254,18 @@ def not_installed(values: Mapping[str, object], home: Home) -> list[ControlError
     return errors
 
 
-def _certificates(home: Home, values: dict[str, object]) -> Iterable[ControlError]:
-    """What is wrong with what clients are shown."""
-    me, ciphers = values.get("me"), values.get("tlsserverciphers")
-    if not isinstance(me, bytes) or not isinstance(ciphers, str):
+def _certificates(home: Home, values: Mapping[str, object]) -> Iterable[ControlError]:
+    """What is wrong with what clients and other hosts are shown, and with what is believed of them."""
+    me, *ciphers = (values.get(name) for name in ("me", "tlsserverciphers", "tlsclientciphers"))
+    if not isinstance(me, bytes):
         return
-    try:
-        tls = ServerTls.load(home.control, me, ciphers)
-    except ControlError as error:
-        yield error
-        return
-    for listener in values.get("listen") or ():  # type: ignore[attr-defined]
-        if tls is None and listener.service in IMPLICIT:
-            yield no_certificate(listener.service)
+    found = inventory.faults(home.control, me.decode(), *(str(one or "") for one in ciphers))
+    yield from found
+    missing = not os.path.lexists(os.path.join(home.control, "servercert.pem"))
+    if missing and "control/servercert.pem" not in [one.file for one in found]:
+        for listener in cast(tuple[Listener, ...], values.get("listen") or ()):
+            if listener.service in IMPLICIT:
+                yield no_certificate(listener.service)
 
 
 def _clients(home: Home, values: dict[str, object]) -> Iterable[ControlError]:

@@ -202,8 +202,8 @@ HOW_MUCH = (
         1_000_000,
         "bytes a second",
         readers=("smtpd",),
-        explanation="A message that comes more slowly, over five minutes, ends its connection with 421. 0 "
-        "sets no limit.",
+        explanation="A message that comes more slowly, over five minutes, ends its connection with 421, "
+        "also where its chunks (BDAT) are long in coming. 0 sets no limit.",
     ),
 )
 

@@ -23,7 +23,7 @@ def replace(path: str, content: bytes, mode: int = 0o644, owner: tuple[int, int]
         os.unlink(temporary)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o600)
     try:
-        with os.fdopen(descriptor, "wb") as opened:
+        with naming(path), os.fdopen(descriptor, "wb") as opened:
             if owner is not None:
                 os.fchown(opened.fileno(), *owner)
             os.fchmod(opened.fileno(), mode)
@@ -36,6 +36,17 @@ def replace(path: str, content: bytes, mode: int = 0o644, owner: tuple[int, int]
             os.unlink(temporary)
         raise
     sync_folder(os.path.dirname(path))
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """An OSError that leaves the block names this file, as those of write(2) and fsync(2) do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = path
+        raise
 
 
 def sync_folder(path: str) -> None:

@@ -12,6 +12,8 @@ from openqmail.core.values import ControlError
 PROGRAMS = ("checkpassword", "checkcram", "checktoken")
 SENDERS, LISTEN = "control/senders", "control/listen"
 SUBMISSION = frozenset({"submission", "submissions"})
+FEW = 5
+"""Logins that are named where all would be too many."""
 _MANY = 100_000_000
 
 
@@ -46,6 +48,8 @@ def _sender(line: str) -> tuple[bytes, tuple[bytes, ...]]:
     local, at, domain = sender.rpartition("@")
     if not at:
         raise ValueError(f"'{shown(sender)}' has no @; write an address, or a domain with its @")
+    if not local.startswith('"') and any(one in local for one in " \t,;:@"):
+        raise ValueError(f"'{shown(sender)}' is not one address; write a line for each, LOGIN:ADDRESS")
     name = local.lower().encode()
     return login.encode(), tuple(name + b"@" + one for one in syntax.domain(domain))
 
@@ -89,6 +93,23 @@ def of_nobody(values: Mapping[str, object], logins: Container[bytes]) -> Iterabl
                 f"nobody has the login '{name}', and beside any line here one without may send as nobody; "
                 f"mend the line, or: openqmail user add {name}",
             )
+
+
+def without_senders(
+    values: Mapping[str, object], logins: Iterable[bytes], broken: Container[str]
+) -> Iterable[ControlError]:
+    """Logins that may send as nobody, since control/senders has lines, and none for them; nothing where a
+    wrong line may be meant for one."""
+    found = values.get("senders")
+    if not found or not isinstance(found, Mapping) or SENDERS in broken:
+        return
+    lacking = sorted(login for login in logins if login not in found)
+    if lacking:
+        names = [shown(login.decode()) for login in lacking]
+        few = ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
+        example = names[0] if "@" in names[0] else f"{names[0]}@example.org"
+        why = f"has no line for {few}, who may log in and send as nobody; write one like {names[0]}:{example}"
+        yield ControlError(SENDERS, 0, why)
 
 
 def without_users(

@@ -156,6 +156,11 @@ class HookChain:
         """Nobody waits for what they do with it."""
         self.tell("finished", delivery, results)
 
+    @property
+    def busy(self) -> bool:
+        """Whether hooks are at work still, with what they were asked or told: who ends their loop waits."""
+        return bool(self._tasks)
+
     # --- parts --------------------------------------------------------------------------
 
     def _start(self, work: "Coroutine[Any, Any, T]") -> "Future[T]":

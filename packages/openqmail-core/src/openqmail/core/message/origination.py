@@ -85,15 +85,17 @@ def fields(header: bytes) -> list[Field]:
 
 def completed(header: bytes, stamp: Stamp) -> bytes:
     """A header that is as long as `header_size` says, without Bcc, with Date and Message-ID (RFC 6409
-    section 8)."""
+    section 8); one of these that says nothing is none."""
     found = fields(header)
-    names = {field.name for field in found}
-    added = []
+    names = {field.name for field in found if field.text.partition(b":")[2].strip()}
+    added, left_out = [], set(_BLIND)
     if b"date" not in names:
         added.append(b"Date: " + stamp.date() + b"\n")
+        left_out.add(b"date")
     if b"message-id" not in names:
         added.append(b"Message-ID: " + stamp.message_id() + b"\n")
-    return b"".join((*added, *(field.text for field in found if field.name not in _BLIND)))
+        left_out.add(b"message-id")
+    return b"".join((*added, *(field.text for field in found if field.name not in left_out)))
 
 
 def _name(line: bytes | bytearray) -> bytes:

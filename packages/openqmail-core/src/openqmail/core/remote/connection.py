@@ -42,6 +42,10 @@ SECONDS_TO_LEAVE = 5.0
 MOST_TRANSACTIONS = 1000
 """A connection that was of use so often makes room for a new one: addresses and policies change."""
 
+ANSWERS = 16 * 1024
+"""Octets that TLS itself may answer behind its handshake: new keys may be asked for (RFC 8446 section
+4.6.3), but not without end by who reads nothing."""
+
 _BEFORE_THE_MESSAGE = frozenset(
     ("greeting", "ehlo", "helo", "lhlo", "starttls", "auth", "cancelled", "cleared", "mail", "rcpt", "data")
 )
@@ -69,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self._log = log
         self._tls: Securing | None = None
+        self._answered = 0  # octets, by TLS itself
         self._vouched = True  # something was heard since the handshake began, if one did
         self._timeout = settings.timeoutremote
         self._host = stop.address.encode("ascii")
@@ -185,6 +190,11 @@ class Connection(asyncio.Protocol):
             return b""
         if answer := tls.to_send():
             self._wire.write(answer)
+            if self._session.tls is not None:
+                self._answered += len(answer)
+                if self._answered > ANSWERS:
+                    self._break_off("it asks for new keys without end")
+                    return b""
         if tls.facts is not None and self._session.tls is None:
             self._secured(tls.facts)
         if tls.over:
@@ -379,7 +389,7 @@ class Connection(asyncio.Protocol):
             if isinstance(event, Unmet):
                 attempt.problem = report.not_secure(self._host, event.why, reason)
             else:
-                attempt.problem = report.refused(self._host, event.stage, event.reply, reason)
+                attempt.problem = report.refused(self._host, event.stage, event.reply, reason, self.stop.name)
             self._owner.try_again(attempt)
 
     # --- the end ----------------------------------------------------------------------

@@ -5,7 +5,7 @@ rules of its own.  Whether a host takes mail is seen only when it is tried.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from openqmail.core.control.bindings import Source
@@ -19,7 +19,7 @@ from openqmail.core.remote.directions import Directions, Pathfinder, literal, ro
 from openqmail.core.remote.keys import Keys
 from openqmail.core.remote.own import canonical, own_addresses
 from openqmail.core.remote.remote import load_transport, resolver_of
-from openqmail.core.remote.security import PLAIN, Security
+from openqmail.core.remote.security import PLAIN, Demands, Security
 from openqmail.core.remote.tcpto import REST, Silence
 from openqmail.core.remote.transport import Stop
 from openqmail.core.tls import Policy
@@ -52,6 +52,9 @@ async def explain(
     if isinstance(found, Result):
         if found is report.THIS_HOST:
             trail += _ourselves(domain, telling, pathfinder.is_this_host)
+        else:
+            names = telling.wanted - {b""}
+            trail += _secured(_by_name(domain, settings, keys, names), partial(place, "tlspolicy"))
         return Explanation(tuple(trail), found)
     stops = found.stops(source)
     now = time.time()
@@ -69,6 +72,20 @@ async def explain(
     if result is WOULD_TRY and all(_rest(silences.get(stop.address), now).startswith("is") for stop in stops):
         result = report.NOT_CONNECTED
     return Explanation(tuple(trail), result)
+
+
+def _by_name(
+    domain: bytes, settings: Settings, keys: Keys | None, exchangers: Collection[bytes]
+) -> tuple[Stop, ...]:
+    """The hosts that have no address now: what holds there goes by their names."""
+    key = route_key(domain, settings.smtproutes)
+    route = None if key is None else settings.smtproutes[key]
+    demands = Demands(settings.tlspolicy, keys)
+    if route is not None and route.hosts:
+        secured = ((name, demands.of(domain, name, route.port, True, key)) for name in route.hosts)
+    else:
+        secured = ((name, demands.of(domain, name, 25)) for name in sorted(exchangers))
+    return tuple(Stop(name, "", 25, security=security) for name, security in secured)
 
 
 def _ourselves(domain: bytes, telling: "_Telling", ours: Callable[[str, int], bool]) -> list[Step]:
@@ -179,7 +196,7 @@ class _Telling:
         """Addresses of hosts."""
         self.exchangers: list[bytes] = []
         """Those that have addresses."""
-        self._wanted: set[bytes] = set()
+        self.wanted: set[bytes] = set()
 
     async def mx(self, domain: bytes) -> Answer[MailExchanger]:
         what = f"MX of {readable(domain)}"
@@ -193,7 +210,7 @@ class _Telling:
         else:
             text = ", ".join(f"{each.preference} {readable(each.host)}" for each in answer.records)
         self._trail.append(Step(what, _with_proof(text or "none: the domain's own addresses count", answer)))
-        self._wanted = {each.host for each in answer.records}
+        self.wanted = {each.host for each in answer.records}
         return answer
 
     async def addresses(self, host: bytes) -> Answer[str]:
@@ -205,7 +222,7 @@ class _Telling:
             raise
         self._trail.append(Step(what, _with_proof(", ".join(answer.records) or "none", answer)))
         self.found[host] = tuple(map(canonical, answer.records))
-        if host in self._wanted and answer.records:
+        if host in self.wanted and answer.records:
             self.exchangers.append(host)
         return answer
 

@@ -38,6 +38,11 @@ _WANTS_MORE = (
     "control/smtproutes, and none in control/tlspolicy that keeps it without TLS"
 )
 
+_NOT_OUR_LOGIN = (
+    "it refuses our login, so mail waits; mend user and password of its line in control/credentials (or in "
+    "control/smtproutes), then send a HUP"
+)
+
 IMPLICIT = "at port 465 TLS begins with the connection"
 
 _SUCCESS = Outcome.SUCCESS
@@ -95,13 +100,16 @@ def no_family(place: str) -> Result:
     return Result(Outcome.DEFERRAL, text.encode())
 
 
-def refused(host: bytes, stage: str, reply: Reply, reason: str = "") -> Result:
+def refused(host: bytes, stage: str, reply: Reply, reason: str = "", name: bytes = b"") -> Result:
     """A greeting, or the answer to EHLO, HELO, STARTTLS or AUTH, that makes the host of no use now;
-    `reason`: who asks for TLS there."""
+    `reason`: who asks for TLS there, `name`: what the host is called in control/smtproutes."""
     text = _STAGES[stage] % (host, quote(reply))
     if stage == "starttls" and reason:
         text += _because(reason) + b" (#4.7.4)\n"
-    return Result(Outcome.DEFERRAL, text, host=True)
+    why = ""
+    if stage == "auth" and reply.code >= 500:  # 4xx: it cannot tell now (RFC 4954 section 6)
+        why = f"{name.decode('utf-8', 'backslashreplace')}: {_NOT_OUR_LOGIN}"
+    return Result(Outcome.DEFERRAL, text, host=True, why=why[:MOST_WHY])
 
 
 def not_secure(host: bytes, why: str, reason: str) -> Result:

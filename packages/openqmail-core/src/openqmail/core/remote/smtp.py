@@ -23,6 +23,7 @@ from openqmail.core.remote.attempt import Attempt
 from openqmail.core.remote.connection import SECONDS_TO_LEAVE, Connection
 from openqmail.core.remote.dialing import NotBound, connect, equals, race
 from openqmail.core.remote.pool import Pool, place_of
+from openqmail.core.remote.streaming import READERS
 from openqmail.core.remote.tcpto import Timeouts
 from openqmail.core.remote.transport import Source, Stop
 from openqmail.core.smtp.client import ClientSession
@@ -103,7 +104,8 @@ class SmtpTransport:
     async def _examine(self, attempt: Attempt) -> None:
         """A large body is read once before it is sent: no peer is bothered with what SMTP cannot carry."""
         try:
-            fitness, size = await asyncio.get_running_loop().run_in_executor(None, _examine, attempt.job.body)
+            loop = asyncio.get_running_loop()
+            fitness, size = await loop.run_in_executor(READERS, _examine, attempt.job.body)
         except (OSError, OpenqmailError):
             attempt.finish_all(report.UNREADABLE)
             return

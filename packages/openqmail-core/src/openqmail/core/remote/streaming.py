@@ -5,12 +5,16 @@ faster than the peer takes it.  Who takes it at the last moment, piece by piece,
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from openqmail.core.values import Body, OpenqmailError
 
 SECONDS_TO_TAKE = 600.0
 """For a large body, and a second more for each `SLOWEST` octets: what a line takes that was slow in 1990."""
 SLOWEST = 1000
+
+READERS = ThreadPoolExecutor(8, "bodies")
+"""Who reads bodies: hooks cannot hold them up, whose threads are those of the loop (asyncio.to_thread)."""
 
 
 class Streaming:
@@ -55,7 +59,7 @@ class Streaming:
     async def _read(self, body: Body) -> None:
         chunks = iter(body.chunks())
         try:
-            while chunk := await self._loop.run_in_executor(None, next, chunks, b""):
+            while chunk := await self._loop.run_in_executor(READERS, next, chunks, b""):
                 self._send(chunk)
                 if self._stopped:
                     return

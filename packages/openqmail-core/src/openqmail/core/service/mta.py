@@ -72,6 +72,7 @@ class Mta:
         self._bound: Bound = {}
         self._programs = ProgramRunner(home.path)
         self._hooks = load_chain(settings, log, clock, "smtpd", self._programs)
+        self._outbound = load_chain(settings, log, clock, "remote")
         self._tls = ServerTls.load(home.control, settings.me, settings.tlsserverciphers)
         self._watch = Watch(home.control, time.monotonic())
         self._checks = DirectChecks(home, settings)
@@ -83,7 +84,7 @@ class Mta:
             resolver=resolver,
             timeouts=Timeouts(tcpto.open_file(home.queue)),
             keys=Keys.load(home.control, settings),
-            hooks=load_chain(settings, log, clock, "remote"),
+            hooks=self._outbound,
         )
         self._queueing = Queueing(
             home, settings, disk, clock, log, self._local, self._remote, self._fatal, salvage
@@ -192,6 +193,7 @@ class Mta:
         self._checks.reconfigure(self._settings)
         self._gatehouse.reconfigure(self._settings)
         self._local.reconfigure(self._settings)
+        self._outbound = outbound
         self._remote.reconfigure(self._settings, outbound, keys)
         self._queueing.reconfigure(self._settings)
         self._log(Notice("took the new settings"))
@@ -213,6 +215,7 @@ class Mta:
             self._queueing.sender.stop(abandon=True)
             self._log(Notice("ending with work under way: it will be tried again after the next start"))
         self._listeners.abort()
+        await ending.wait(self._hooks_have_heard())
         await self._gatehouse.close()
         await self._programs.close()
         await self._remote.close()
@@ -226,6 +229,10 @@ class Mta:
     async def _drained(self) -> bool:
         await until(lambda: not self._listeners.active)
         return await self._queueing.drained()
+
+    async def _hooks_have_heard(self) -> None:
+        """Of each session's end, and of what became of the mail."""
+        await until(lambda: not (self._hooks.busy or self._outbound.busy))
 
     # --- parts ------------------------------------------------------------------------
 

@@ -18,8 +18,13 @@ class Paused(msgspec.Struct, frozen=True, gc=False):
     """The last event waits for its answer."""
 
 
+class Breath(msgspec.Struct, frozen=True, gc=False):
+    """Much came that the machine has dealt with by itself, and more has: let others have their turn first."""
+
+
 NEED_DATA = NeedData()
 PAUSED = Paused()
+BREATH = Breath()
 
 
 class Hello(msgspec.Struct, frozen=True, gc=False):
@@ -109,6 +114,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
 Event = (
     NeedData
     | Paused
+    | Breath
     | Hello
     | Mail
     | Rcpt

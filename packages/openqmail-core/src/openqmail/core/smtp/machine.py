@@ -18,6 +18,9 @@ from openqmail.core.values import Reply
 FULL = 64 * 1024
 """From so many octets on that wait for their turn, the client should be read no further."""
 
+IDLE = 100
+"""Commands that lead to no mail, until there is some or the session ends (Postfix's are as many)."""
+
 OVERFULL = 4 * 1024 * 1024
 """Nobody reads so far ahead who heeds `full`."""
 
@@ -47,6 +50,7 @@ class Machine:
         "_extended",
         "_farewell",
         "_hears_xclient",
+        "_idle",
         "_next",
         "_offer",
         "_out",
@@ -55,6 +59,7 @@ class Machine:
         "_recipients",
         "_sender",
         "_smtputf8",
+        "auth_in_tls",
         "closing",
         "identity",
         "refused",
@@ -69,6 +74,7 @@ class Machine:
         self._eof = False
         self._out: list[bytes] = []
         self._errors = 0
+        self._idle = 0  # commands since the last MAIL that lead nowhere
         self._extended = False
         self._smtputf8 = False
         self._recipients = 0
@@ -83,6 +89,7 @@ class Machine:
         self._default = offer.greeting
         self._after = _START
         self.state = _CONNECT
+        self.auth_in_tls = False  # who begins TLS will be offered AUTH
         self.closing = False  # the session is over: write what is to be sent, then close
         self.refused: list[Refused] = []  # commands, in their order, for the shell to take out
         self.identity: bytes | None = None
@@ -119,8 +126,9 @@ class Machine:
         return data
 
     def deadline(self) -> float | None:
-        """Seconds of silence to bear now; None while the next step is not the client's."""
-        if self._pending is not None or self.state is _CLOSED:
+        """Seconds of silence to bear now; None while the next step is not the client's.  Who sends no more,
+        and may have gone, is answered by then or not at all."""
+        if (self._pending is not None and not self._eof) or self.state is _CLOSED:
             return None
         return self._offer.timeout
 
@@ -128,6 +136,11 @@ class Machine:
     def receiving(self) -> bool:
         """A message is coming."""
         return self._decoder is not None
+
+    @property
+    def unfinished(self) -> bool:
+        """A message has begun, and more of it is the client's to send: now, or as its next chunk."""
+        return self._decoder is not None or self.state is State.CHUNKS
 
     @property
     def ahead(self) -> bool:
@@ -159,11 +172,18 @@ class Machine:
         """Answer a command that cannot be obeyed."""
         reply = refused.reply
         self.refused.append(refused)
+        if reply.code == 421:
+            self._abort(reply)
+            return
         self._out.append(reply.encode())
         if reply.code in COUNTED:
-            self._errors += 1
-            if self._errors >= self._offer.max_errors:
-                self._abort(tables.TOO_MANY_ERRORS)
+            self._erred()
+
+    def _erred(self) -> None:
+        """One more error of the client's; so many end the session."""
+        self._errors += 1
+        if self._errors >= self._offer.max_errors:
+            self._abort(tables.TOO_MANY_ERRORS)
 
     # --- the end ------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import msgspec
 from openqmail.core.smtp import offer as answers
 from openqmail.core.smtp import tables
 from openqmail.core.smtp.events import (
+    BREATH,
     NEED_DATA,
     PAUSED,
     Auth,
@@ -29,7 +30,7 @@ from openqmail.core.smtp.events import (
     StartTls,
     XClientSaid,
 )
-from openqmail.core.smtp.machine import Machine
+from openqmail.core.smtp.machine import IDLE, Machine
 from openqmail.core.smtp.offer import Offer
 from openqmail.core.smtp.parameters import (
     SHORT_LINE,
@@ -56,6 +57,9 @@ extensions for more."""
 
 AUTH_LINE = 12288
 """Octets in a line of AUTH (RFC 4954 section 4)."""
+
+ALONE = 256
+"""Commands that are dealt with before others have their turn, where none is reported."""
 
 _AUTH_VERB = re.compile(rb"AUTH ", re.IGNORECASE)
 
@@ -86,10 +90,14 @@ class ServerSession(Machine):
             return event
         if self._pending is not None or self.state is _TLS:
             return PAUSED
+        alone = 0
         while self._buffer or self._eof:
             found = self._command() if self._decoder is None else self._body(self._decoder)
             if found is not None:
                 return found
+            alone += 1
+            if alone == ALONE and self._next is None:
+                return BREATH
         event, self._next = self._next or NEED_DATA, None
         return event
 
@@ -127,7 +135,7 @@ class ServerSession(Machine):
             else:
                 self._next = self._receive(self._chunks)
         elif type(pending) is Mail:
-            self._chunks = None
+            self._chunks, self._idle = None, 0
             self._smtputf8, self._recipients, self._sender = pending.smtputf8, 0, pending.sender
         elif type(pending) is Hello:
             self._extended = pending.extended
@@ -162,6 +170,8 @@ class ServerSession(Machine):
             self.accept(wire)
         else:
             self._denied(wire)
+            if code == 501 and isinstance(pending, Auth | AuthResponse):  # as what is no base64
+                self._erred()
 
     def authenticated(self, identity: bytes) -> None:
         """The positive answer to an AUTH exchange."""
@@ -177,6 +187,11 @@ class ServerSession(Machine):
     def offer_auth(self, mechanisms: tuple[bytes, ...]) -> None:
         """Offer these from now on."""
         self._offer = msgspec.structs.replace(self._offer, auth=mechanisms)
+
+    @property
+    def lacks_tls(self) -> bool:
+        """Nobody can log in here as yet, and TLS may be begun."""
+        return self._offer.starttls and not self._offer.auth
 
     def tls_started(self, facts: object) -> None:
         """The handshake is done.  Nothing that was said or sent before it counts any more
@@ -247,6 +262,8 @@ class ServerSession(Machine):
             self._close()
             return event
         if type(event) is Hello:
+            if self._idle >= IDLE:
+                return None
             self._default = self._hello(event.extended)
         elif type(event) is Rcpt and self._recipients >= self._offer.max_recipients:
             return None
@@ -279,6 +296,7 @@ class ServerSession(Machine):
     def _hello(self, extended: bool) -> bytes:
         """The answer; from now on a client may speak for itself that a front end has named, and has no say in
         who it is."""
+        self._lead_nowhere()
         self._hears_xclient = self._offer.xclient
         return self._offer.ehlo if extended else self._offer.helo
 
@@ -331,17 +349,28 @@ class ServerSession(Machine):
 
     def _rset(self, argument: bytes, after: State) -> Event | None:
         _no_argument(argument)
+        if self.state is after:
+            self._lead_nowhere()
         self._out.append(answers.OK)
         before, self.state = self.state, after
         return Reset(b"RSET") if before is not after else None
 
+    def _lead_nowhere(self) -> None:
+        """One more command that mail does not need."""
+        self._idle += 1
+        if self._idle > IDLE:
+            raise Refusal(tables.TOO_IDLE)
+
     def _noop(self, argument: bytes, after: State) -> None:
+        self._lead_nowhere()
         self._out.append(answers.OK)
 
     def _vrfy(self, argument: bytes, after: State) -> None:
+        self._lead_nowhere()
         self._out.append(answers.CANNOT_VERIFY)
 
     def _help(self, argument: bytes, after: State) -> None:
+        self._lead_nowhere()
         self._out.append(answers.HELP)
 
     def _quit(self, argument: bytes, after: State) -> Event | None:
@@ -366,7 +395,7 @@ class ServerSession(Machine):
 
     def _auth(self, argument: bytes, after: State) -> Event | None:
         if not self._offer.auth:
-            raise Refusal(tables.NOT_IMPLEMENTED)
+            raise Refusal(tables.TLS_FIRST if self.lacks_tls and self.auth_in_tls else tables.NOT_IMPLEMENTED)
         if self.identity is not None:
             raise Refusal(tables.AUTHENTICATED)
         return self._wait(read_auth(argument, self._offer.auth), answers.AUTH_OK, after)

@@ -139,6 +139,7 @@ UNKNOWN = _reply(500, b"5.5.2", b"command not recognized")
 NOT_IMPLEMENTED = _reply(502, b"5.5.1", b"command not implemented")
 NO_ARGUMENT = _reply(501, b"5.5.4", b"this command takes no argument")
 BAD_HELLO = _reply(501, b"5.5.4", b"a host name or address literal is needed")
+TLS_FIRST = _reply(538, b"5.7.11", b"STARTTLS first")
 BAD_AUTH = _reply(501, b"5.5.4", b"AUTH takes a mechanism and at most one initial response")
 BAD_BASE64 = _reply(501, b"5.5.2", b"cannot decode that base64")
 CANCELLED = _reply(501, b"5.7.0", b"authentication cancelled")
@@ -166,6 +167,7 @@ OTHER_PROTOCOL = _reply(500, b"5.5.2", b"this is SMTP, not another protocol")
 BARE_IN_COMMAND = _reply(500, b"5.5.2", b"bare CR, bare LF or NUL in a command")
 LONG_COMMAND = _reply(500, b"5.5.2", b"command line too long")
 TOO_MANY_ERRORS = _reply(421, b"4.7.0", b"too many errors")
+TOO_IDLE = _reply(421, b"4.7.0", b"too many commands that lead to no mail")
 TOO_MUCH_AHEAD = _reply(421, b"4.7.0", b"too much sent ahead of the replies")
 TIMEOUT = _reply(421, b"4.4.2", b"timeout")
 TOO_SLOW = _reply(421, b"4.4.2", b"the message comes too slowly")
@@ -181,5 +183,5 @@ OTHERS = frozenset(
 HANDSHAKE = b"\x16\x03"
 """How TLS begins, where it is not expected: it may have no end of line."""
 
-COUNTED = frozenset({500, 501, 502, 503, 504, 553, 555})
+COUNTED = frozenset({500, 501, 502, 503, 504, 538, 553, 555})
 """Refusals by the machine that count as a client's errors."""

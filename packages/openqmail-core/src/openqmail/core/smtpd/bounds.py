@@ -82,25 +82,29 @@ def bounds_of(settings: Settings, relay: bool) -> Bounds:
 
 
 class Pace:
-    """How quickly a message comes.  `least`: bytes a second, 0 for any."""
+    """How quickly a message comes, with what announces its chunks.  `least`: bytes a second, 0 for any."""
 
-    __slots__ = ("_before", "_least", "_since")
+    __slots__ = ("_before", "_least", "_looked", "_since")
 
     def __init__(self, least: int) -> None:
         self._least = least
-        self._since = 0.0
+        self._since = self._looked = 0.0
         self._before = -1  # bytes of the session when the window began; none is open
 
     def rest(self) -> None:
-        """Nothing of a message is awaited now, or it is we who do not read."""
+        """No message is under way."""
         self._before = -1
 
-    def too_slow(self, now: float, size: int) -> bool:
-        """Whether too little has come in a whole window; `size`: bytes of the session so far."""
+    def too_slow(self, now: float, size: int, paused: bool = False) -> bool:
+        """Whether too little has come in a whole window; `size`: bytes of the session so far; `paused`: it is
+        we who do not read, and time that passes so is none of the client's."""
         if not self._least:
             return False
+        before, self._looked = self._looked, now
         if self._before < 0:
             self._since, self._before = now, size
+        elif paused:
+            self._since += now - before
         elif now - self._since >= WINDOW:
             if size - self._before < self._least * (now - self._since):
                 return True

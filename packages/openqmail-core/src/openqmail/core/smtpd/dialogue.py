@@ -30,6 +30,7 @@ from openqmail.core.smtpd.policy import (
     ENOUGH_RECIPIENTS,
     LEAVING,
     NO_SENDER,
+    NO_TLS,
     NOT_OURS,
     TALKS_FIRST,
     TOO_MANY_GUESSES,
@@ -86,8 +87,8 @@ class Dialogue(Handover):
         """Now, or after a while in which the client is to listen.  Lists are asked meanwhile.  Neither is for
         submission: people prove who they are."""
         service, standing = self._service, self.standing
-        if not service.implicit and self._context.settings.authplain:
-            standing.offer_auth()
+        if not service.implicit:
+            standing.greeted()
         if service.submission:
             self._greet()
             return
@@ -174,7 +175,7 @@ class Dialogue(Handover):
     def _on_mail(self, event: events.Mail) -> None:
         standing = self.standing
         if standing.unproved:
-            self.machine.send(NO_SENDER)
+            self.machine.send(NO_TLS if self.machine.lacks_tls else NO_SENDER)
         elif not standing.bounds.begin():
             self._part(TOO_MANY_MESSAGES)
         elif standing.listed is not None:

@@ -11,6 +11,7 @@ from asyncio import AbstractEventLoop
 from typing import cast
 
 from openqmail.core.limits import network_of
+from openqmail.core.smtpd.turnstile import Turnstile
 from openqmail.core.tls import ServerTls
 
 PATIENCE = 30
@@ -89,6 +90,8 @@ async def secure(
     )
     if secured is None:
         raise ConnectionResetError
+    inner = cast(asyncio.BufferedProtocol, transport.get_protocol())
+    transport.set_protocol(Turnstile(loop, transport, secured, inner))
     return secured
 
 

@@ -34,6 +34,7 @@ TALKS_FIRST = Reply(554, b"5.7.1", (b"you talk before you are greeted",))
 LEAVING = Reply(421, b"4.3.2", (b"shutting down, try again later",))
 TOO_MANY_HANDSHAKES = Reply(454, b"4.7.0", (b"too many TLS handshakes just now, try again later",))
 NO_SENDER = Reply(530, b"5.7.0", (b"authentication required",))
+NO_TLS = Reply(530, b"5.7.0", (b"Must issue a STARTTLS command first",))
 LONG_HEADER = Reply(552, b"5.3.4", (b"the header of the message is too large",))
 TOO_MANY_HOPS = Reply(554, b"5.4.6", (b"too many hops, this message is looping",))
 

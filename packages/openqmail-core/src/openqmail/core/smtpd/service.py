@@ -9,6 +9,7 @@ import os
 import time
 from asyncio import AbstractEventLoop
 from functools import lru_cache, partial
+from itertools import count
 from typing import Protocol
 
 from openqmail.core.control.pem import no_certificate
@@ -33,6 +34,10 @@ CROWD = 50
 HANDSHAKES = 100
 """At once, of one listener, shared out to networks: who only begins them keeps no others from mail without
 TLS, and few but its neighbours from TLS."""
+
+
+_STAMPED = count(1)
+"""Of all listeners of this process, or two of them would name two messages alike."""
 
 
 class Held(Protocol):
@@ -64,7 +69,6 @@ class SmtpService:
         self.reconfigure(context)
         self.sessions: set[Held] = set()
         self.handshakes = Handshakes(HANDSHAKES)
-        self._stamped = 0
         self.buffer = memoryview(bytearray(READ))
         self._half = self.buffer[: READ // 2]
         self.origin = Origin(os.getuid(), os.getpid())
@@ -73,9 +77,8 @@ class SmtpService:
 
     def stamp(self) -> Stamp:
         """For a message that begins its way here, now."""
-        self._stamped += 1
         clock, settings = self.context.clock, self.context.settings
-        unique = b"%d.%d.openqmail" % (self.origin.pid, self._stamped)
+        unique = b"%d.%d.openqmail" % (self.origin.pid, next(_STAMPED))
         return Stamp(time.gmtime(clock.now()), unique, settings.idhost or settings.me)
 
     def connect(self) -> SmtpSession | Front:

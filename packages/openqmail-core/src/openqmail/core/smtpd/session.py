@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import msgspec
 
 from openqmail.core.smtp import events, tables
-from openqmail.core.smtp.events import PAUSED
+from openqmail.core.smtp.events import BREATH, PAUSED
 from openqmail.core.smtp.tables import State
 from openqmail.core.smtp.xclient import XClient
 from openqmail.core.smtpd.bounds import Pace
@@ -37,6 +37,12 @@ _NEVER = float("inf")
 TURN = 64
 """Events after which what is answered is written, although more came ahead."""
 
+MOST = 4 * TURN
+"""Events after which other clients have their turn, although more came ahead."""
+
+HALF = 64 * 1024
+"""Who has sent so much at once may have more there already, which others are not to wait for."""
+
 LINGER = 10
 """Seconds that a client has to read our last words."""
 
@@ -57,8 +63,9 @@ class SmtpSession(asyncio.BufferedProtocol):
     _paused = False
     _closing = False
     _lingered = 0
-    _ended = False  # it sends no more, and was not let in yet
+    _ended = False  # it sends no more
     _unread = False  # what we said piles up
+    _resting = False  # others have their turn first
     _heard = False  # since the last look at the clock
     _expires = _NEVER
     _handshaking: asyncio.Task[None] | None = None
@@ -94,6 +101,11 @@ class SmtpSession(asyncio.BufferedProtocol):
             self._paused = True
             if not entrance.asks_name:
                 self._transport.pause_reading()
+
+    @property
+    def size(self) -> int:
+        """Bytes that have come in plaintext, or were deciphered."""
+        return self._record.size
 
     @property
     def waiting(self) -> bool:
@@ -253,6 +265,8 @@ class SmtpSession(asyncio.BufferedProtocol):
         else:
             self._record.size += count
             dialogue.machine.receive_data(bytes(self._read_into[:count]))
+            if count >= HALF:
+                self._rest()
             self.go_on()
 
     def pause_writing(self) -> None:
@@ -271,10 +285,15 @@ class SmtpSession(asyncio.BufferedProtocol):
         if dialogue is None:
             self._ended = bool(self._early) and not self._closing  # else it is gone: it cannot say anything
             return self._ended and not self._ciphered
-        dialogue.machine.receive_data(b"")
+        machine = dialogue.machine
+        self._heard = True  # the time that it may last begins
+        if machine.state is State.CONNECT and not machine.ahead:
+            return False  # it has not said anything
+        self._ended = True
+        machine.receive_data(b"")
         self.go_on()
         # Keep our half open while an answer is owed; TLS ends in both directions.
-        return dialogue.submitting and dialogue.standing.tls is None
+        return dialogue.standing.tls is None and not self._closing
 
     # --- what the service asks for ----------------------------------------------------
 
@@ -304,10 +323,10 @@ class SmtpSession(asyncio.BufferedProtocol):
 
     def _crawls(self, now: float, dialogue: Dialogue) -> bool:
         """Whether a message comes more slowly than is borne; not while it is we who do not read."""
-        if self._paused or not dialogue.machine.receiving:
-            self._pace.rest()
-            return False
-        return self._pace.too_slow(now, self._record.size)
+        if dialogue.machine.unfinished:
+            return self._pace.too_slow(now, self._record.size, self._paused)
+        self._pace.rest()
+        return False
 
     def drain(self) -> None:
         """End as soon as no message is under way."""
@@ -376,6 +395,9 @@ class SmtpSession(asyncio.BufferedProtocol):
             turn += 1
             if turn % TURN == 0 and self._transport is not None:  # much came ahead: answer as we go
                 self._transport.write(machine.data_to_send())
+                if turn == MOST and not machine.closing:
+                    event = BREATH
+                    break
         if machine.refused:
             self._record.refused(machine.refused)
         transport = self._transport
@@ -392,8 +414,21 @@ class SmtpSession(asyncio.BufferedProtocol):
             transport.close()
         elif machine.state is State.TLS:
             self._secure(transport, dialogue)
+        elif event is BREATH:
+            self._rest()
         elif event is PAUSED or self._paused:  # else nothing is left over
             self.throttle()
+
+    def _rest(self) -> None:
+        """Until others have had their turn nothing is read."""
+        if not self._resting:
+            self._resting = True
+            self._loop.call_soon(self._rested)
+        self.throttle()
+
+    def _rested(self) -> None:
+        self._resting = False
+        self.go_on()
 
     def hang_up(self) -> None:
         if self._dialogue is not None and self._transport is not None:
@@ -407,7 +442,13 @@ class SmtpSession(asyncio.BufferedProtocol):
         if dialogue is None or transport is None or self._handshaking is not None:
             return
         incoming = dialogue.incoming
-        full = self._unread or dialogue.machine.full or (incoming is not None and incoming.pending > 0)
+        full = (
+            self._unread
+            or self._resting
+            or dialogue.machine.full
+            or (incoming is not None and incoming.pending > 0)
+        )
         if full != self._paused:
             self._paused = full
-            (transport.pause_reading if full else transport.resume_reading)()
+            if not self._ended:
+                (transport.pause_reading if full else transport.resume_reading)()

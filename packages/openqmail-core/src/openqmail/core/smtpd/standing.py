@@ -107,6 +107,13 @@ class Standing:
         if servable := self._context.gate.mechanisms:
             self._machine.offer_auth(offered(servable, self.sasl_facts(), in_clear=True))
 
+    def greeted(self) -> None:
+        """In plaintext: what can be logged in with at once, or when TLS has begun."""
+        if self._context.settings.authplain:
+            self.offer_auth()
+        else:
+            self._machine.auth_in_tls = bool(self._context.gate.mechanisms)
+
     def sasl_facts(self) -> Facts:
         tls, me = self.tls, self._context.settings.me
         return Facts(False, host=me) if tls is None else Facts(True, tls.bindings, me)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 
 from openqmail.core.commands import boxes, contents
-from openqmail.core.commands.init import RULES
+from openqmail.core.commands.init import DATABYTES, RULES
 from openqmail.core.commands.writing import Made
 from openqmail.core.control.home import Home, check_socket_paths
 from openqmail.core.control.modes import PARTS
@@ -87,6 +87,7 @@ class TemporaryHome(Home):
             "rcpthosts": domain,
             "listen": "smtp 127.0.0.1:0",
             "rules": RULES,
+            "databytes": str(DATABYTES),
             "defaultdelivery": "./Maildir/",
             "bounceformat": "dsn",
             "resolvers": NO_NAME_SERVER,

@@ -34,8 +34,9 @@ class PemFile(NamedTuple):
 Stamp = tuple[tuple[str, int, int, int, int], ...]
 
 
-def server_files(control_folder: str) -> dict[str, PemFile]:
-    """Each certificate's file by the name that clients ask for, "" for any other.  Raises ControlError."""
+def server_files(control_folder: str, wrong: list[ControlError] | None = None) -> dict[str, PemFile]:
+    """Each certificate's file by the name that clients ask for, "" for any other.  Raises ControlError;
+    `wrong`: takes those that are named after no host instead."""
     found: dict[str, PemFile] = {}
     path = os.path.join(control_folder, "servercert.pem")
     if os.path.lexists(path):
@@ -51,18 +52,15 @@ def server_files(control_folder: str) -> dict[str, PemFile]:
         host, ending = os.path.splitext(one)
         if ending == ".pem" and not host.startswith("."):
             file = PemFile(os.path.join(folder, one), f"control/certs/{one}")
-            if not _HOST.fullmatch(host):
-                raise ControlError(
-                    file.name,
-                    0,
-                    "is not named after a host, in lower case; rename it, as mail.example.org.pem",
-                )
-            found[host] = file
+            if _HOST.fullmatch(host):
+                found[host] = file
+            else:
+                _misnamed(file, wrong)
     return found
 
 
-def pin_files(control_folder: str) -> dict[str, PemFile]:
-    """The files of `control/tlshosts/` by the host that each is for.  Raises ControlError."""
+def pin_files(control_folder: str, wrong: list[ControlError] | None = None) -> dict[str, PemFile]:
+    """The files of `control/tlshosts/` by the host that each is for.  Raises and takes as `server_files`."""
     folder = os.path.join(control_folder, "tlshosts")
     try:
         names = sorted(os.listdir(folder))
@@ -76,11 +74,25 @@ def pin_files(control_folder: str) -> dict[str, PemFile]:
         if ending != ".pem" or host.startswith("."):
             continue
         file = PemFile(os.path.join(folder, one), f"control/tlshosts/{one}")
-        if host != host.lower().rstrip("."):
-            why = "is not named after a host, in lower case; rename it, as mail.example.org.pem"
-            raise ControlError(file.name, 0, why)
-        found[host] = file
+        if host == host.lower().rstrip("."):
+            found[host] = file
+        else:
+            _misnamed(file, wrong)
     return found
+
+
+def _misnamed(file: PemFile, wrong: list[ControlError] | None) -> None:
+    why = "is not named after a host, in lower case; rename it, as mail.example.org.pem"
+    error = ControlError(file.name, 0, why)
+    if wrong is None:
+        raise error
+    wrong.append(error)
+
+
+def without_default(me: str) -> ControlError:
+    """There are files in control/certs, and no servercert.pem."""
+    why = f"is missing, for who asks for no name in control/certs; link that of {me} to it"
+    return ControlError(DEFAULT, 0, why)
 
 
 def stamp(control_folder: str) -> Stamp:

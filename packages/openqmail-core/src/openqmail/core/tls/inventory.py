@@ -16,7 +16,7 @@ from openqmail.core.tls import files
 from openqmail.core.tls.certificate import Certificate, Revocations, TlsError, read_revocations
 from openqmail.core.tls.files import PemFile
 from openqmail.core.tls.names import verified_name
-from openqmail.core.tls.server import ServerTls
+from openqmail.core.tls.server import SUITES, ServerTls
 from openqmail.core.values import ControlError
 
 SOON = 14 * 86_400
@@ -46,11 +46,18 @@ class Entry(msgspec.Struct, frozen=True):
 def inventory(control_folder: str, me: str, ciphers: str, now: float) -> list[Entry]:
     """`me`: this host's name, `ciphers`: those for its clients, `now`: seconds of Unix.  Raises nothing."""
     found: list[Entry] = []
+    wrong: list[ControlError] = []
     try:
-        for name, file in files.server_files(control_folder).items():
-            found.append(_own(file, "server", partial(dislikes, name=name or me, now=now)))
+        ours = files.server_files(control_folder, wrong)
     except ControlError as error:
         found.append(_problem(error, "server"))
+    else:
+        found += [
+            _own(file, "server", partial(dislikes, name=name or me, now=now)) for name, file in ours.items()
+        ]
+        if ours and "" not in ours:
+            wrong.append(files.without_default(me))
+    found += [_problem(error, "server") for error in wrong]
     found += _of_clients(control_folder, now)
     if not any(one.problems for one in found):
         try:
@@ -60,12 +67,20 @@ def inventory(control_folder: str, me: str, ciphers: str, now: float) -> list[En
     own = PemFile(os.path.join(control_folder, "clientcert.pem"), "control/clientcert.pem")
     if os.path.lexists(own.path):
         found.append(_own(own, "client", partial(ending, now=now)))
-    try:
-        for file in files.pin_files(control_folder).values():
-            found += _believed(file, "pin", now)[0]
-    except ControlError as error:
-        found.append(_problem(error, "pin"))
-    return found
+    return [*found, *_pins(control_folder, now)]
+
+
+def faults(control_folder: str, me: str, server_ciphers: str, client_ciphers: str) -> list[ControlError]:
+    """All that keeps certificates, lists and ciphers from being of use.  Raises nothing."""
+    found = []
+    ciphers = {"tlsserverciphers": server_ciphers, "tlsclientciphers": client_ciphers}
+    for name, some in ciphers.items():
+        try:
+            files.set_ciphers(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), some or SUITES, f"control/{name}")
+        except ControlError as error:
+            found.append(error)
+    entries = inventory(control_folder, me, "" if found else server_ciphers, 0.0)
+    return found + [ControlError(one.file, 0, why) for one in entries for why in one.problems]
 
 
 def dislikes(certificate: Certificate, name: str, now: float) -> list[str]:
@@ -113,6 +128,16 @@ def _believed(file: PemFile, kind: Kind, now: float) -> tuple[list[Entry], tuple
     except ControlError as error:
         return [_problem(error, kind)], ()
     return [_entry(file, kind, one, ending(one, now)) for one in found], found
+
+
+def _pins(control_folder: str, now: float) -> Iterator[Entry]:
+    wrong: list[ControlError] = []
+    try:
+        for file in files.pin_files(control_folder, wrong).values():
+            yield from _believed(file, "pin", now)[0]
+    except ControlError as error:
+        wrong.append(error)
+    yield from (_problem(error, "pin") for error in wrong)
 
 
 def _of_clients(control_folder: str, now: float) -> Iterator[Entry]:

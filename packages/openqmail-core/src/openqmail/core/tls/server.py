@@ -39,8 +39,7 @@ class ServerTls:
         """None: there is no servercert.pem.  Raises ControlError naming the file and what to do."""
         found = files.server_files(control_folder)
         if found and "" not in found:
-            why = f"is missing, for who asks for no name in control/certs; link that of {me.decode()} to it"
-            raise ControlError(files.DEFAULT, 0, why)
+            raise files.without_default(me.decode())
         contexts: dict[str, ssl.SSLContext] = {}
         chains: dict[str, tuple[Certificate, ...]] = {}
         for name, file in found.items():

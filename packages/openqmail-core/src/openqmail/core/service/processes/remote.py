@@ -14,12 +14,13 @@ async def serve(process: Process) -> int:
     process.loop.set_default_executor(UnwaitedThreads())  # hooks may use it
     inherited = process.inherited
     tally = TlsTally(process.log)
+    hooks = load_chain(process.settings, process.log, process.clock, "remote")
     remote = Remote(
         process.settings,
         tally if process.settings.metrics else process.log,
         timeouts=Timeouts(inherited.tcpto),
         keys=inherited.keys,
-        hooks=load_chain(process.settings, process.log, process.clock, "remote"),
+        hooks=hooks,
     )
     server = RemoteServer(remote)
     process.peers["remote"] = server.serve
@@ -31,7 +32,7 @@ async def serve(process: Process) -> int:
     }
     process.ready()
     await process.leave()
-    await until(lambda: server.idle or process.out_of_time)
+    await until(lambda: (server.idle and not hooks.busy) or process.out_of_time)
     server.close()
     await remote.close()
     return 0

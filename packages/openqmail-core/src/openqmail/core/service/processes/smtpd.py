@@ -64,7 +64,7 @@ async def serve(process: Process) -> int:
     listeners.drain()
     gate.drain()
     await asyncio.sleep(LOOK_AGAIN)  # whom the kernel has let in just before is served as well
-    await until(lambda: not listeners.active or process.out_of_time)
+    await until(lambda: not (listeners.active or hooks.busy) or process.out_of_time)
     listeners.abort()
     submission.close()
     await local.close()

@@ -47,7 +47,8 @@ FRONT = 12.0
 DRAIN = 20.0
 """Seconds that a stop may take in all, before what is left is told to end at once."""
 LAST = 5.0
-"""Seconds that a child has, told to end at once, until it is killed."""
+"""Seconds that a child has, told to end at once, until it is killed; the others have as many behind
+front ends that were."""
 HANDOVER = 30.0
 """Seconds in which the queue must be handed over in an upgrade."""
 
@@ -130,7 +131,7 @@ class Machine:
         self._deaths: dict[Role, int] = {}
         self._again: list[tuple[float, Role]] = []
         self._told: set[tuple[int, Word]] = set()
-        self._deadlines: list[tuple[float, Word | Literal["kill"]]] = []
+        self._deadlines: list[tuple[float, Word | Literal["kill", "kill all"]]] = []
         self._until = 0.0
         self._adopted = False
         """This goes on for another program: a death before all is there is no failed start."""
@@ -404,9 +405,16 @@ class Machine:
         self._out.append(WakeAt(now + LAST))
 
     def _overdue(self, word: str, now: float) -> None:
-        if word == "kill":
-            doomed = self.children.values() if self.state == "draining" else self._alive("send", "leaving")
-            self._out += [Kill(child.number) for child in doomed]
+        if word.startswith("kill"):
+            there = list(self.children.values())
+            fronts = [child for child in there if child.role == "smtpd"]
+            if self.state != "draining":
+                there = self._alive("send", "leaving")
+            elif word == "kill" and fronts:  # the queue waits for them; then it can be closed
+                there = fronts
+                self._until = now + LAST / 2
+                self._deadlines.append((now + LAST, "kill all"))
+            self._out += [Kill(child.number) for child in there]
         elif self.state == "draining":
             for child in self._alive("smtpd", "starting", "ready", "leaving"):
                 self._tell(child, "hurry")
