@@ -473,6 +473,17 @@ def test_submission_wants_a_login_first(submission: Any) -> None:
     run(story)
 
 
+def test_who_never_logs_in_is_not_asked_to_without_end(submission: Any) -> None:
+    async def story() -> None:
+        async with submission(maxerrors=3) as server:
+            client = await hello(server)
+            for _ in range(3):
+                await client.say(b"MAIL FROM:<s@client.example>")
+            assert await client.rest() == b"421 4.7.0 too many errors\r\n"
+
+    run(story)
+
+
 LOCAL = Rules({"127.": Rule(True, {"RELAYCLIENT": ""})})
 
 

@@ -252,6 +252,24 @@ async def test_what_is_said_of_a_client_may_take_several_lines(running, settings
         assert (last.client, last.port, last.helo) == ("192.0.2.9", 4711, b"told.example")
 
 
+class Slow:
+    async def helo(self, _, name) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+@story
+async def test_a_front_end_that_has_closed_its_half_is_not_waited_for(running, settings) -> None:
+    async with running(settings, [("slow", Slow())]) as server:
+        listens(server, xclient=("127.0.0.1/32",))
+        client = await server.client()
+        client.writer.write(b"EHLO front.example\r\nXCLIENT ADDR=192.0.2.9\r\n")
+        client.writer.write_eof()
+        assert b"250-XCLIENT" in await client.rest()
+        await server.quiet()
+        assert [one.client for one in sessions(server)] == ["127.0.0.1", "192.0.2.9"]
+
+
 @story
 async def test_a_client_that_the_rules_deny_is_sent_away(running, settings) -> None:
     async with running(settings, rules=rules(*DENIES)) as server:

@@ -107,7 +107,8 @@ def _set(home: Home, login: bytes, plain: bool, new: bool) -> int:
         change(home, edit)
         entry = parse_smtpauth(read_smtpauth(path_of(home)))[0][prepared(login)]
         doubts = list(_without_sender(home, entry.login)) if new else []
-    print(f"{login.decode()} can log in by {', '.join(_names(entry.mechanisms))}")
+    names = ", ".join(_names(entry.mechanisms))
+    print(f"{login.decode()} can log in by {names}, where these are offered (control/authmechanisms)")
     for doubt in doubts:
         print(f"openqmail: {doubt}", file=sys.stderr)
     return DONE

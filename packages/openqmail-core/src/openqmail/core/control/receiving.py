@@ -171,8 +171,8 @@ HOW_MUCH = (
         1000,
         "a number of errors",
         readers=("smtpd",),
-        explanation="How many commands that cannot be understood or are out of order a client may send in "
-        "one connection; then it is ended with 421.",
+        explanation="How many commands that cannot be understood, are out of order or come without a login "
+        "that they need a client may send in one connection; then it is ended with 421.",
     ),
     number(
         "maxbadrcpt",

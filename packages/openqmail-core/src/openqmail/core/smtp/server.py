@@ -170,7 +170,8 @@ class ServerSession(Machine):
             self.accept(wire)
         else:
             self._denied(wire)
-            if code == 501 and isinstance(pending, Auth | AuthResponse):  # as what is no base64
+            senseless = code == 501 and isinstance(pending, Auth | AuthResponse)  # as what is no base64
+            if senseless or (code == 530 and type(pending) is Mail):  # it goes on without a login, or TLS
                 self._erred()
 
     def authenticated(self, identity: bytes) -> None:

@@ -377,6 +377,8 @@ class SmtpSession(asyncio.BufferedProtocol):
         session = self._service.session(peer.said(said).within(dialogue.standing.tls))
         transport.set_protocol(session)
         session.connection_made(transport)
+        if self._ended and not session.eof_received():  # no loop tells it twice
+            transport.close()
 
     def go_on(self) -> None:
         """Answer events until the machine needs more bytes or an answer that is not there yet."""
