@@ -240,6 +240,21 @@ def test_an_edited_large_message_is_stored_whole_and_its_first_form_given_up(
     asyncio.run(story())
 
 
+def test_an_edited_large_message_that_loses_its_recipients_leaves_nothing(
+    settings: Settings, running: Any
+) -> None:
+    async def story() -> None:
+        async with running(settings, [("1", Editor(b"First", recipients=[]))]) as server:
+            client = await (await server.client()).hello()
+            assert (await say(client, wire(BIG)))[:3] == b"250"
+            assert server.queue.messages == []
+            async with asyncio.timeout(10):
+                while any(not one.aborted for one in server.queue.bodies):
+                    await asyncio.sleep(0)
+
+    asyncio.run(story())
+
+
 def test_a_hook_that_never_returns_keeps_no_other_and_no_large_message_waiting(
     settings: Settings, running: Any
 ) -> None:
@@ -483,6 +498,30 @@ def test_the_next_message_waits_until_hooks_know_that_the_last_is_over(
             for _ in range(3):
                 assert (await client.reply())[:3] == b"250"
             assert order == ["mail", "resetting", "reset", "mail"]
+
+    asyncio.run(story())
+
+
+def test_a_message_is_looked_at_when_hooks_know_that_the_last_is_over(
+    settings: Settings, running: Any
+) -> None:
+    order: list[str] = []
+
+    class Slow:
+        async def reset(self, session: Any, why: str) -> None:
+            order.append("resetting")
+            await asyncio.sleep(0.01)
+            order.append("reset")
+
+        def message(self, *facts: Any) -> None:
+            order.append("message")
+
+    async def story() -> None:
+        async with running(settings, [("slow", Slow())]) as server:
+            client = await (await server.client()).hello()
+            assert (await say(client))[:3] == b"250"
+            assert (await say(client))[:3] == b"250"
+            assert order[:4] == ["message", "resetting", "reset", "message"]
 
     asyncio.run(story())
 
