@@ -15,8 +15,7 @@ _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep
 _FROM_LINE = b"From "
 """What stands for a name where an mbox's own line is."""
 _LONGEST = 998
-"""Bytes of a name, and of the blanks behind it, as in fields.py: what one reading of a header takes for a field
-is one for all."""
+"""Bytes of a name, and of the blanks behind it, as in fields.py: what is a field to one is one to all."""
 _BLIND = frozenset((b"bcc", b"resent-bcc"))
 
 
@@ -107,11 +106,8 @@ def _name(line: bytes | bytearray) -> bytes:
     Blanks before the colon are allowed (RFC 5322 section 4.5); an mbox begins with a line of its own."""
     before, colon, _ = line.partition(b":")
     name = before.rstrip(b" \t")
-    if (
-        colon
-        and 0 < len(name) <= _LONGEST >= len(before) - len(name)
-        and all(32 < octet < 127 for octet in name)
-    ):
+    bounded = 0 < len(name) <= _LONGEST and len(before) - len(name) <= _LONGEST
+    if colon and bounded and all(32 < octet < 127 for octet in name):
         return bytes(name.lower())
     return _FROM_LINE if line.startswith(b"From ") else b""
 

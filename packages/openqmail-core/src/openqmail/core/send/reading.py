@@ -1,5 +1,5 @@
-"""Who reads large bodies for `send`: threads of its own.  A hook may fill those of the loop, and no notice waits
-for that.
+"""Who reads large bodies for `send`: threads of its own.  Hooks may fill those of the loop, and no notice
+waits for that.
 """
 
 from concurrent.futures import ThreadPoolExecutor
