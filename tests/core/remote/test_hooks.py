@@ -1,6 +1,8 @@
 """Hooks of mail going out: another way for some, a last hand on the body, what became of it."""
 
 import asyncio
+import sys
+import threading
 
 import pytest
 
@@ -144,6 +146,49 @@ def test_a_hook_that_fails_defers_and_is_passed_over_where_that_is_wanted(scene,
     results, (peer,), log = deliver(scene, [Named("broken", Broken(step), on_error="pass")], scene.job())
     assert [one.outcome for one in results] == [Outcome.SUCCESS]
     assert b"passed" in log.lines()[0]
+
+
+class Breaks:
+    """As a new body it gives a function, which breaks when it is called for the `bad` time and later."""
+
+    def __init__(self, how, bad):
+        self.how, self.bad, self.calls = how, bad, 0
+        self.returns = threading.Event()
+
+    def prepare(self, delivery, body, edits):
+        edits.replace_body(self.pieces)
+
+    def pieces(self):
+        self.calls += 1
+        yield b"x\n"
+        if self.calls < self.bad:
+            return
+        if self.how == "hangs":
+            self.returns.wait()
+        elif self.how == "exits":
+            sys.exit(3)
+        raise RuntimeError("no more")
+
+
+@pytest.mark.parametrize("bad", [1, 2, 3], ids=["at once", "before it is sent", "while it is sent"])
+@pytest.mark.parametrize("how", ["raises", "exits", "hangs"])
+def test_a_large_body_of_a_hook_that_breaks_puts_off_its_delivery_alone(scene, how, bad):
+    hook = Breaks(how, bad)
+    stored = b"Subject: t\n\nbody" + b"\nline" * 1000
+    try:
+        results, (peer,), log = deliver(scene, [Named("bad", hook, 0.5)], scene.job(LargeBody(stored)))
+        assert [one.outcome for one in results] == [Outcome.DEFERRAL]
+        assert peer.messages == []
+        [alert] = log.lines()
+        assert alert.startswith(b"alert: hook bad ") and alert.endswith(b"; deferred")
+
+        hook.bad, hook.calls = 1, 0
+        passed = Named("bad", hook, 0.5, "pass")
+        results, (peer,), log = deliver(scene, [passed], scene.job(LargeBody(stored)))
+        assert [one.outcome for one in results] == [Outcome.SUCCESS]
+        assert received(peer) == [stored.replace(b"\n", b"\r\n") + b"\r\n"]
+    finally:
+        hook.returns.set()
 
 
 @pytest.mark.parametrize("step", ["route", "prepare"])

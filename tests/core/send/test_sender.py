@@ -1,7 +1,9 @@
 """The shell round the manager: what breaks below it holds no other mail up."""
 
 import asyncio
+import threading
 from asyncio import Future
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -153,6 +155,24 @@ def test_a_clock_that_is_set_forward_is_seen_within_a_minute(make: Any) -> None:
 
     with asyncio.Runner(loop_factory=lambda: SimulatedLoop(clock)) as runner:
         runner.run(story())
+
+
+def test_a_large_bounce_is_made_although_hooks_keep_all_threads_of_the_loop() -> None:
+    returns = threading.Event()
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        hanging = loop.run_in_executor(None, returns.wait)
+        try:
+            store = MemoryStore()
+            store.put(message(1), b"x" * LARGE)
+            await asyncio.wait_for(prefixed(store, b"sorry\n", 1), 10)
+        finally:
+            returns.set()
+        await hanging
+
+    asyncio.run(story())
 
 
 def test_a_large_bounce_asks_for_room_below_the_watermark() -> None:

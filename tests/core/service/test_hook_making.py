@@ -50,7 +50,7 @@ import asyncio, threading
 class Making:
     def __init__(self, context): ...
 
-    async def data(self, session, envelope):
+    async def %s(self, *facts):
         asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
 """
 MADE = re.compile(r"made (\w+) (\d+) (\d+) (\d+) \[(\d+)\]")
@@ -202,12 +202,17 @@ def test_one_that_hangs_while_it_is_made_is_named(tmp_path: Path, monkeypatch: p
         signal.signal(signal.SIGALRM, before)
 
 
-def test_a_service_ends_although_a_hook_does_not(home: Home) -> None:
+@pytest.mark.parametrize("step", ["data", "forward"])
+def test_a_service_ends_although_a_hook_does_not(home: Home, step: str) -> None:
     """It hangs in a thread of its own, and nobody waits for that."""
-    (addon(home) / "making.py").write_text(HANGS)
+    (addon(home) / "making.py").write_text(HANGS % step)
+    (home.path / "alias/.qmail-away").write_text("&alice@a.example\n")
     home.control("checkrcpt", "0")
     home.start()
     with smtplib.SMTP("127.0.0.1", home.port, timeout=30) as client:
-        client.sendmail("x@y.example", ["alice@a.example"], "Subject: a\r\n\r\nhello\r\n")
+        client.sendmail("x@y.example", ["away@a.example"], "Subject: a\r\n\r\nhello\r\n")
+    for _ in Waiting("it is forwarded"):
+        if home.tail(100_000).count("end msg ") == 2:
+            break
     assert home.stop() == 0
     assert "killed" not in home.tail(100_000)

@@ -16,7 +16,8 @@ from openqmail.core.control.reader import read_settings
 from openqmail.core.log import Alert, MemoryLog
 from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.frames.blocking import BlockingChannel
-from openqmail.core.service.processes import send, unraisable
+from openqmail.core.service.frames.gate import client as asking
+from openqmail.core.service.processes import send, smtpd, unraisable
 from openqmail.core.service.processes.process import Inherited, Process
 from openqmail.core.values import HomeError
 from spawned import until
@@ -83,6 +84,54 @@ def test_who_came_last_is_asked_also_when_it_came_while_the_process_got_ready(tm
         supervisor.close()
         for one in [*asked, *peers]:
             one.close()
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+
+
+def test_sessions_end_well_where_a_front_end_leaves_because_gate_is_gone(tmp_path, monkeypatch) -> None:
+    """Who is owed a 250 gets it, as at any other end."""
+    control = tmp_path / "control"
+    control.mkdir()
+    (control / "me").write_text("a.example\n")
+    monkeypatch.setattr(asking, "PATIENCE", 0.0)
+
+    class Busy(smtpd.Listeners):
+        """One session is under way."""
+
+        active, drained, aborted = 1, False, False
+
+        def __init__(self, context: Any) -> None:
+            super().__init__(context)
+            made.append(self)
+
+        def drain(self) -> None:
+            self.drained = True
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    made: list[Any] = []
+    monkeypatch.setattr(smtpd, "Listeners", Busy)
+
+    async def story() -> None:
+        ours, theirs = socket.socketpair()
+        home = Home(str(tmp_path))
+        accounts: Any = SimpleNamespace(alias=SimpleNamespace(uid=0, gid=0))
+        inherited = Inherited(home, read_settings(home), accounts, 1, {}, None, None, False)
+        process = Process("smtpd", theirs, inherited)
+        serving = asyncio.create_task(smtpd.serve(process))
+        await until(lambda: "gate" in process.peers)
+        gate, its = socket.socketpair()
+        process.peers["gate"](gate)
+        its.close()
+        await until(lambda: made and made[0].drained)
+        for _ in range(3):
+            await asyncio.sleep(smtpd.LOOK_AGAIN)
+        assert not made[0].aborted
+        made[0].active = 0
+        assert await serving == 0
+        process.close()
+        ours.close()
 
     asyncio.run(asyncio.wait_for(story(), 30))
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,27 @@ def test_a_body_that_cannot_be_read_to_its_end_is_no_input(tmp_path: Path) -> No
             body.close()
 
     asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+class Bad:
+    """A large body as a hook may make one."""
+
+    size, data = 300_000, None
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def chunks(self) -> Iterator[bytes]:
+        yield b"x" * 1000
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no more"), SystemExit(3), KeyError()])
+def test_a_body_that_breaks_in_any_way_is_told_instead_of_a_result(run: Any, error: BaseException) -> None:
+    result = run("cat", Bad(error))
+    assert result.code is None
+    assert "its input: " in result.why
+    assert (str(error) or "KeyError") in result.why
 
 
 def test_what_it_prints_is_bounded(run: Any) -> None:

@@ -1,6 +1,7 @@
 """Hooks of mail coming in, asked by a real session: with direct calls, and with frames in between."""
 
 import asyncio
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -240,6 +241,21 @@ def test_an_edited_large_message_is_stored_whole_and_its_first_form_given_up(
     asyncio.run(story())
 
 
+def test_an_edited_large_message_that_loses_its_recipients_leaves_nothing(
+    settings: Settings, running: Any
+) -> None:
+    async def story() -> None:
+        async with running(settings, [("1", Editor(b"First", recipients=[]))]) as server:
+            client = await (await server.client()).hello()
+            assert (await say(client, wire(BIG)))[:3] == b"250"
+            assert server.queue.messages == []
+            async with asyncio.timeout(10):
+                while any(not one.aborted for one in server.queue.bodies):
+                    await asyncio.sleep(0)
+
+    asyncio.run(story())
+
+
 def test_a_hook_that_never_returns_keeps_no_other_and_no_large_message_waiting(
     settings: Settings, running: Any
 ) -> None:
@@ -290,6 +306,90 @@ def test_a_new_body_that_breaks_defers_the_message(settings: Settings, running: 
 
     asyncio.run(story(b"a: b\n\nc\n"))
     asyncio.run(story(BIG))
+
+
+class Breaks:
+    """Its new body, a function, breaks in some way when it is called for the `bad` time and later."""
+
+    def __init__(self, how: str, bad: int) -> None:
+        self.how, self.bad, self.calls = how, bad, 0
+        self.returns = threading.Event()
+
+    def message(self, session: Any, envelope: Any, body: Any, edits: Any) -> None:
+        edits.prepend(b"Broken: yes")
+        edits.recipients = [Recipient(b"else@a.example")]
+        edits.replace_body(self.pieces)
+
+    def pieces(self) -> Any:
+        self.calls += 1
+        yield b"x\n"
+        if self.calls < self.bad:
+            return
+        if self.how == "hangs":
+            self.returns.wait()
+        elif self.how == "exits":
+            sys.exit(3)
+        raise RuntimeError("no more")
+
+
+@pytest.mark.parametrize("on_error", ["pass", "defer"])
+@pytest.mark.parametrize("how", ["raises", "exits", "hangs"])
+def test_a_function_that_breaks_for_a_large_message_is_a_failed_hook(
+    settings: Settings, running: Any, how: str, on_error: Any
+) -> None:
+    """Nothing of what it wished counts, as with a small message, however often it breaks."""
+    hook = Breaks(how, 1)
+
+    async def story() -> None:
+        hooks = [Named("bad", hook, 0.05, on_error), Named("good", Editor(b"First"))]
+        async with running(settings, hooks) as server:
+            client = await (await server.client()).hello()
+            for number in range(1, 7):
+                answer = await say(client, wire(BIG))
+                if on_error == "pass":
+                    assert answer[:3] == b"250"
+                    envelope, body = server.queue.messages[number - 1]
+                    assert behind_ours(body) == b"First: seen\n" + BIG
+                    assert envelope.recipients == (Recipient(b"alice@a.example"),)
+                else:
+                    assert answer == b"451 4.3.0 a check of ours failed; try again later\r\n"
+                    assert server.queue.messages == []
+                assert sum(b"hook bad " in line for line in server.log.lines()) == number
+            hook.returns.set()
+
+    try:
+        asyncio.run(story())
+    finally:
+        hook.returns.set()
+
+
+@pytest.mark.parametrize("how", ["raises", "exits", "hangs"])
+def test_a_function_that_breaks_when_its_large_message_is_stored_puts_that_off(
+    settings: Settings, running: Any, how: str
+) -> None:
+    """It has been read before, by others behind, who need not know; no other message waits for it."""
+    hook = Breaks(how, 4)
+
+    async def story() -> None:
+        hooks = [Named("bad", hook, 0.5, "pass"), Named("good", Editor(b"First"))]
+        async with running(settings, hooks) as server:
+            client = await (await server.client()).hello()
+            assert (await say(client, wire(BIG)))[:3] == b"451"
+            assert server.queue.messages == []
+            assert any(line.startswith(b"alert: hook bad ") for line in server.log.lines())
+            async with asyncio.timeout(10):
+                while any(not one.aborted for one in server.queue.bodies):
+                    await asyncio.sleep(0)
+            hook.bad = 100
+            hook.returns.set()
+            assert (await say(client, wire(BIG)))[:3] == b"250"
+            ((_, body),) = server.queue.messages
+            assert behind_ours(body) == b"First: seen\nBroken: yes\nSubject: big\n\nx\n"
+
+    try:
+        asyncio.run(story())
+    finally:
+        hook.returns.set()
 
 
 @pytest.mark.parametrize("step", ["mail", "rcpt", "data", "header", "chunk", "message"])
@@ -483,6 +583,30 @@ def test_the_next_message_waits_until_hooks_know_that_the_last_is_over(
             for _ in range(3):
                 assert (await client.reply())[:3] == b"250"
             assert order == ["mail", "resetting", "reset", "mail"]
+
+    asyncio.run(story())
+
+
+def test_a_message_is_looked_at_when_hooks_know_that_the_last_is_over(
+    settings: Settings, running: Any
+) -> None:
+    order: list[str] = []
+
+    class Slow:
+        async def reset(self, session: Any, why: str) -> None:
+            order.append("resetting")
+            await asyncio.sleep(0.01)
+            order.append("reset")
+
+        def message(self, *facts: Any) -> None:
+            order.append("message")
+
+    async def story() -> None:
+        async with running(settings, [("slow", Slow())]) as server:
+            client = await (await server.client()).hello()
+            assert (await say(client))[:3] == b"250"
+            assert (await say(client))[:3] == b"250"
+            assert order[:4] == ["message", "resetting", "reset", "message"]
 
     asyncio.run(story())
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openqmail.core.message.fields import name_of
 from openqmail.core.message.origination import Stamp, fields, header_size
 from openqmail.core.submit.addresses import AddressError, Defaults
 from openqmail.core.submit.compose import (
@@ -120,6 +121,20 @@ def test_a_sender_field_that_cannot_be_read_stays() -> None:
 )
 def test_where_a_header_ends(message: bytes, header: bytes) -> None:
     assert header_size(message, True) == len(header)
+
+
+@pytest.mark.parametrize(
+    ("line", "whole"),
+    [
+        (b"N" * 998 + b" " * 998 + b": x\n", True),
+        (b"N" * 999 + b": x\n", False),
+        (b"N" + b" " * 999 + b": x\n", False),
+    ],
+)
+def test_what_is_no_field_to_hooks_is_none_to_who_completes_a_header(line: bytes, whole: bool) -> None:
+    assert (name_of(line) is not None) is whole
+    message = b"To: a\n" + line + b"X-Secret: b\n\nhello\n"
+    assert header_size(message, True) == (message.index(b"\n\n") + 1 if whole else 6)
 
 
 def test_a_header_that_is_not_all_there_is_waited_for() -> None:

@@ -1,6 +1,7 @@
 """An add-on's hooks in the MTAs of others' tests, real and virtual: mail comes in and goes out by them."""
 
 import asyncio
+import threading
 
 import msgspec
 import pytest
@@ -62,6 +63,18 @@ class Slow:
         told.append(why)
 
 
+class Hangs:
+    """Hands a thread what does not return."""
+
+    returns = threading.Event()
+
+    def __init__(self, context):
+        pass
+
+    async def forward(self, envelope, via):
+        asyncio.get_running_loop().run_in_executor(None, self.returns.wait)
+
+
 class Unwilling:
     prepare = Both.prepare
 
@@ -73,7 +86,7 @@ class Unwilling:
 def installed(monkeypatch):
     found = {
         name.lower(): Entry("openqmail.hooks", name.lower(), f"{__name__}:{name}")
-        for name in ("Both", "Asking", "Slow", "Unwilling")
+        for name in ("Both", "Asking", "Slow", "Hangs", "Unwilling")
     }
     registered = extensions.registered
     monkeypatch.setattr(
@@ -121,6 +134,18 @@ def test_a_forward_is_the_hooks_to_rewrite(make):
         mta.submit("x@y.example", "away@a.example", TEXT)
         [mail] = mta.wait_for("bob@far.example")
         assert mail.sender == "forwarded-by-away@a.example"
+
+
+def test_an_mta_ends_although_a_hook_does_not():
+    try:
+        with Mta(control={"hooks": "hangs"}) as mta:
+            forward(mta, "&bob@far.example\n")
+            mta.submit("x@y.example", "away@a.example", TEXT)
+            mta.wait_for("bob@far.example")
+            mta.stop()
+            assert not Hangs.returns.is_set()
+    finally:
+        Hangs.returns.set()
 
 
 def forward(mta, text):

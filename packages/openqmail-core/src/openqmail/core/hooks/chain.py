@@ -54,7 +54,7 @@ class HookChain:
 
     @cached_property
     def readers(self) -> Executor:
-        """Who reads for core what hooks made of a message; no hook can keep these threads."""
+        """Who reads for core what hooks made of a message; none keeps these threads longer than its time."""
         return ThreadPoolExecutor(READERS, "bodies")
 
     def has(self, step: str) -> bool:
@@ -146,7 +146,7 @@ class HookChain:
             if answer is PASSED:
                 continue
             try:
-                body = edits.body(body)
+                body = edits.body(body, method.own)
             except FAILURES as error:  # what it gave as a new body may break in any way
                 if method.failed(error) is BROKEN:
                     return Prepared(body, True)

@@ -107,7 +107,12 @@ class Conversation:
         if "message" not in passage.asked:
             return Message(GO_ON, envelope, body)
         session = passage.facts or self._facts(self._id, True)
-        asked: Message | Future[Message] = self._chain.message(session, envelope, body)
+        before = self._resetting
+        asked: Message | Future[Message]
+        if before is not None and not before.done():
+            asked = _after(before, partial(self._chain.message, session, envelope, body))
+        else:
+            asked = self._chain.message(session, envelope, body)
         if not isinstance(asked, Message):
             self._asking = asked
             asked.add_done_callback(partial(_note_later, passage.note))

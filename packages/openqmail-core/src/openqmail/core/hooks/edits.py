@@ -6,6 +6,7 @@ gives, what is stored has LF.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from openqmail.core.hooks.body import View, head
 from openqmail.core.message.fields import folded, name_of
@@ -14,6 +15,9 @@ from openqmail.core.values.address import may_be_queued
 
 Source = bytes | Callable[[], Iterable[bytes]]
 """A new body: its bytes, or what gives its pieces each time that it is called."""
+
+Pieces = Callable[[], Iterator[bytes]]
+"""A new body in stored form; no piece is empty."""
 
 
 class Edits:
@@ -91,11 +95,19 @@ class Edits:
             envelope.envid,
         )
 
-    def body(self, body: Body) -> Body:
-        """With the wishes about it; the same when there are none."""
+    def called(self) -> Pieces | None:
+        """A new body that is given as a function."""
+        return partial(_stored, self._body) if callable(self._body) else None
+
+    def body(self, body: Body, own: Callable[[Pieces], Pieces] = lambda pieces: pieces) -> Body:
+        """With the wishes about it; the same when there are none.  `own`: how others read what a function
+        gives, if that is to be large."""
         if not self._prepended and not self._removed and self._body is None:
             return body
-        edited = _Edited(body, b"".join(self._prepended), self._removed, self._body)
+        pieces: Pieces | None = None if self._body is None else partial(_stored, self._body)
+        if pieces is not None and callable(self._body) and body.data is None:
+            pieces = own(pieces)
+        edited = _Edited(body, b"".join(self._prepended), self._removed, pieces)
         return edited if body.data is None else BytesBody(b"".join(edited.chunks()))
 
 
@@ -103,7 +115,7 @@ class _Edited(View):
     """A body as it is read through edits."""
 
     def __init__(
-        self, base: Body, top: bytes, removed: tuple[tuple[bytes, int | None], ...], body: Source | None
+        self, base: Body, top: bytes, removed: tuple[tuple[bytes, int | None], ...], body: Pieces | None
     ) -> None:
         super().__init__(base)
         self._top = top
@@ -120,7 +132,7 @@ class _Edited(View):
         fields = self._top + _without(header, self._removed)
         if self._body is not None:
             yield fields + b"\n"
-            yield from _stored(self._body)
+            yield from self._body()
             return
         if fields or gap:
             yield fields + gap

@@ -116,7 +116,8 @@ class _Examination:
     async def from_the_message(self, asked: "Message | Future[Message]", sent: Body) -> Examined:
         """All that is left, from what hooks say of the whole; they were given `sent`."""
         message = await _now(asked)
-        refusal, dropped = message.decision.refusal, self._passage.drop
+        refusal = message.decision.refusal
+        dropped = self._passage.drop or not message.envelope.recipients
         if refusal is not None or dropped or message.body is sent:
             return self._made(refusal, message.envelope, self._body)
         if self.is_small(message):

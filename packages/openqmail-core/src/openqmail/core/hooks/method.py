@@ -4,18 +4,21 @@ A hook that raises, takes longer than its time or answers what makes no sense de
 so; with `on_error=pass` it is passed over.  Nothing here raises but what `call` does.
 
 A plain method that reads from the disk is called in one of a few threads of this hook's alone: one that
-never returns keeps these, and no other hook and nothing of core waits for it.
+never returns keeps these, and no other hook and nothing of core waits for it.  A function that it gives
+as a new body of a large message is its work as well: it is called there, whoever reads.
 """
 
 import asyncio
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
+from openqmail.core.hooks.edits import Edits, Pieces
 from openqmail.core.hooks.failure import FAILURES, module_of, told
 from openqmail.core.log import Alert, Log
-from openqmail.core.values import Defer, Reply
+from openqmail.core.values import Defer, Reply, TemporaryFailure
 
 TIMEOUT = 60.0
 """Seconds that one hook may take for one step, where its line says nothing else."""
@@ -51,14 +54,56 @@ class Method:
         self._log = log
         self._threads: ThreadPoolExecutor | None = None
 
-    def beside(self, *facts: Any) -> Any:
+    async def beside(self, *facts: Any) -> Any:
         """As `call`, where it may read the disk and nobody else should wait for that: in a thread, but for an
-        async one, which sees to that itself."""
+        async one, which sees to that itself.  The last of `facts` are its edits: a function among them is
+        heard to its end once, so that what fails does so here, where the message can go on without."""
+        loop = asyncio.get_running_loop()
         if inspect.iscoroutinefunction(self.call):
-            return self.call(*facts)
+            answer = await self.call(*facts)
+        else:
+            answer = await loop.run_in_executor(self._pool(), self.call, *facts)
+        edits: Edits = facts[-1]
+        if (called := edits.called()) is not None:
+            pieces = called()
+            while await loop.run_in_executor(self._pool(), _next, pieces) is not None:
+                pass
+        return answer
+
+    def own(self, called: Pieces) -> Pieces:
+        """What a function gives, for who reads it in any thread: each piece is made in a thread of this hook,
+        in the time that it has.  Else the log says so, and reading raises TemporaryFailure."""
+        loop, threads = asyncio.get_running_loop(), self._pool()
+
+        def read() -> Iterator[bytes]:
+            pieces = called()
+            while (piece := self._piece(loop, threads, pieces)) is not None:
+                yield piece
+
+        return read
+
+    def _piece(
+        self, loop: asyncio.AbstractEventLoop, threads: ThreadPoolExecutor, pieces: Iterator[bytes]
+    ) -> bytes | None:
+        seconds = self._named.timeout
+        work = threads.submit(_next, pieces)
+        try:
+            return work.result(seconds)
+        except FAILURES as error:
+            if work.done():
+                why = self._raised(error)
+            else:
+                work.cancel()
+                why = f"took more than {seconds:g} seconds for a piece of its new body"
+            said = Alert(f"hook {self._named.name} {why}; deferred")
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._log, said)
+            raise TemporaryFailure(f"hook {self._named.name} {why}") from error
+
+    def _pool(self) -> ThreadPoolExecutor:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(THREADS, f"hook-{self._named.name}")
-        return asyncio.get_running_loop().run_in_executor(self._threads, self.call, *facts)
+        return self._threads
 
     async def awaited(self, answer: Any) -> Any:
         """What it answers in the end, when it waits.  Its failure counts as that."""
@@ -87,6 +132,10 @@ class Method:
 
     def _raised(self, error: BaseException) -> str:
         return f"failed at {self._step}: {told(error, module_of(self._named.hook))}"
+
+
+def _next(pieces: Iterator[bytes]) -> bytes | None:
+    return next(pieces, None)
 
 
 Waiting = tuple[Method, Any]

@@ -177,7 +177,7 @@ class Examination(Round):
         edits, body, envelope = self._edits, self._body, self._envelope
         if edits.any and answer is not BROKEN and answer is not PASSED:
             try:
-                body, envelope = edits.body(body), edits.envelope(envelope)
+                body, envelope = edits.body(body, method.own), edits.envelope(envelope)
             except FAILURES as error:  # what it gave as a new body may break in any way
                 answer = method.failed(error)
         done = super()._take(method, answer)

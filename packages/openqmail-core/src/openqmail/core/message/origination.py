@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 _FROM_LINE = b"From "
 """What stands for a name where an mbox's own line is."""
+_LONGEST = 998
+"""Bytes of a name, and of the blanks behind it, as in fields.py: what is a field to one is one to all."""
 _BLIND = frozenset((b"bcc", b"resent-bcc"))
 
 
@@ -102,9 +104,10 @@ def _name(line: bytes | bytearray) -> bytes:
     """The field's name in lower case, empty when the line begins no field.
 
     Blanks before the colon are allowed (RFC 5322 section 4.5); an mbox begins with a line of its own."""
-    name, colon, _ = line.partition(b":")
-    name = name.rstrip(b" \t")
-    if colon and name and all(32 < octet < 127 for octet in name):
+    before, colon, _ = line.partition(b":")
+    name = before.rstrip(b" \t")
+    bounded = 0 < len(name) <= _LONGEST and len(before) - len(name) <= _LONGEST
+    if colon and bounded and all(32 < octet < 127 for octet in name):
         return bytes(name.lower())
     return _FROM_LINE if line.startswith(b"From ") else b""
 

@@ -14,7 +14,8 @@ SECONDS_TO_TAKE = 600.0
 SLOWEST = 1000
 
 READERS = ThreadPoolExecutor(8, "bodies")
-"""Who reads bodies: hooks cannot hold them up, whose threads are those of the loop (asyncio.to_thread)."""
+"""Who reads bodies: not the threads of the loop, which hooks may fill (asyncio.to_thread).  What a hook makes
+as it is read holds one up no longer than that hook's time."""
 
 
 class Streaming:

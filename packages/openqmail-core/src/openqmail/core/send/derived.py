@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from openqmail.core.ports import LARGE, LargeBody
 from openqmail.core.queue import QueueStore
+from openqmail.core.send.reading import READERS
 
 
 async def prefixed(store: QueueStore, text: bytes, number: int, behind: bytes = b"") -> bytes | LargeBody:
@@ -21,7 +22,7 @@ async def prefixed(store: QueueStore, text: bytes, number: int, behind: bytes = 
     try:
         await large.write(text)
         chunks = body.chunks()
-        while chunk := await loop.run_in_executor(None, _next, chunks):
+        while chunk := await loop.run_in_executor(READERS, _next, chunks):
             await large.write(chunk)
         if behind:
             await large.write(behind)

@@ -21,6 +21,7 @@ from openqmail.core.ports import Forward, LargeBody
 from openqmail.core.queue.store import Change, Closes, QueueStore, Stored
 from openqmail.core.send import events
 from openqmail.core.send.derived import prefixed
+from openqmail.core.send.reading import READERS
 from openqmail.core.send.routing import Routes, bounce_sender
 from openqmail.core.send.wishes import forwarded, wants
 from openqmail.core.values import Body, Envelope, Origin, Recipient, TemporaryFailure
@@ -153,7 +154,7 @@ class Notices:
             pid=self._origin.pid,
         )
         if len(report.told) > MANY:
-            head, tail = await asyncio.get_running_loop().run_in_executor(None, write)
+            head, tail = await asyncio.get_running_loop().run_in_executor(READERS, write)
         else:
             head, tail = write()
         if copy.whole:
@@ -191,7 +192,7 @@ async def _eight_bit(body: Body) -> bool | None:
     """Whether any octet has its high bit set; None when SMTP cannot carry the message."""
     if body.data is not None:
         return None if unfit(body.data) else not body.data.isascii()
-    return await asyncio.get_running_loop().run_in_executor(None, _examine, body)
+    return await asyncio.get_running_loop().run_in_executor(READERS, _examine, body)
 
 
 def _examine(body: Body) -> bool | None:
@@ -205,4 +206,4 @@ def _examine(body: Body) -> bool | None:
 async def _beginning(body: Body) -> bytes:
     if body.data is not None:
         return body.data
-    return await asyncio.get_running_loop().run_in_executor(None, beginning, body, HEADER)
+    return await asyncio.get_running_loop().run_in_executor(READERS, beginning, body, HEADER)

@@ -15,6 +15,7 @@ from typing import Annotated
 import msgspec
 
 from openqmail.core.ports import Acted, LockoutAdmin, Missed, QueueAdmin
+from openqmail.core.send.reading import READERS
 from openqmail.core.service.sockets import KEPT
 from openqmail.core.values import OpenqmailError
 
@@ -151,13 +152,13 @@ class AdminSocket:
             _write(writer, {"ok": False, "error": f"no message {request.number} in the queue"})
             return
         chunks, loop = body.chunks(), asyncio.get_running_loop()
-        chunk = await loop.run_in_executor(None, next, chunks, b"")
+        chunk = await loop.run_in_executor(READERS, next, chunks, b"")
         _write(writer, {"ok": True, "size": body.size})
         while chunk:
             writer.write(chunk)
             await asyncio.wait_for(writer.drain(), _PATIENCE)
             try:
-                chunk = await loop.run_in_executor(None, next, chunks, b"")
+                chunk = await loop.run_in_executor(READERS, next, chunks, b"")
             except (OSError, OpenqmailError) as error:  # no word of ours may pass for the rest of it
                 self._alert(f"run/admin: message {request.number} was cut off: {error}")
                 return

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import BinaryIO
 
 from openqmail.core.ports import OUTPUT, ProgramResult
-from openqmail.core.values import Body, BytesBody, OpenqmailError
+from openqmail.core.values import Body, BytesBody, OpenqmailError, TemporaryFailure
 
 MOST = 32
 """Programs at once."""
@@ -148,6 +148,8 @@ async def _give(transport: asyncio.WriteTransport, pipe: _Giving, body: Body) ->
             await pipe.takes.wait()
             if pipe.lost:  # the program has seen enough
                 break
+    except (Exception, SystemExit) as error:  # a hook may have made the body
+        raise TemporaryFailure(f"its input: {str(error) or repr(error)}") from error
     finally:
         transport.close()
 

@@ -25,7 +25,7 @@ from openqmail.core.testing.errors import TestingError, with_log
 from openqmail.core.testing.face import Face
 from openqmail.core.testing.network import NetworkedLoop
 from openqmail.core.values import OpenqmailError
-from openqmail.core.world import Clock, SystemClock
+from openqmail.core.world import Clock, SystemClock, UnwaitedThreads
 
 T = TypeVar("T")
 
@@ -207,6 +207,7 @@ class _Life:
 
     async def _serve(self) -> None:
         mta = self._mta
+        self.loop.set_default_executor(UnwaitedThreads())  # hooks may use it
         self.service = service.Mta(
             mta._home, read_settings(mta._home), mta.disk, mta._clock, mta._events, False, mta._network
         )

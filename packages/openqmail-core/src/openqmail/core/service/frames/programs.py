@@ -22,7 +22,7 @@ from openqmail.core.service.frames.codec import FrameError, understand
 from openqmail.core.service.frames.rights import close_all
 from openqmail.core.service.frames.serving import DeliveryServer
 from openqmail.core.service.frames.spawning import Refused, Spawner, Started
-from openqmail.core.values import Body, BytesBody, OpenqmailError
+from openqmail.core.values import Body, BytesBody
 
 LOST = ProgramResult(None, why="was lost with the process that ran it")
 ENDED = ProgramResult(None, why="is not run: this process ends")
@@ -121,8 +121,9 @@ class ProgramsClient:
             skip, body = body.skip, body.base
         try:
             size, digest, data, descriptors = pack(body)
-        except (OSError, OpenqmailError) as error:
-            answer.set_result(ProgramResult(None, why=f"cannot be given its input: {error}"))
+        except (Exception, SystemExit) as error:  # a hook may have made the body
+            why = f"cannot be given its input: {str(error) or repr(error)}"
+            answer.set_result(ProgramResult(None, why=why))
             return answer
         self._last += 1
         given = None if env is None else tuple(env.items())

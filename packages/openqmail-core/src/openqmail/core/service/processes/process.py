@@ -156,6 +156,12 @@ class Process:
     def alert(self, sentence: str) -> None:
         self.log(Alert(sentence))
 
+    def leave_within(self, seconds: float) -> None:
+        """It is to end; what is under way may take so long."""
+        self.seconds = seconds
+        self._until = self.loop.time() + seconds
+        self.leaving.set()
+
     async def leave(self) -> None:
         """Until it is to end."""
         await self.leaving.wait()
@@ -177,10 +183,8 @@ class Process:
             for descriptor in descriptors:
                 self._introduce(message.port, socket.socket(fileno=descriptor))
         elif isinstance(message, said.Leave):
-            self.seconds = message.seconds
-            self._until = self.loop.time() + message.seconds
             self.handover = False  # nobody follows any more
-            self.leaving.set()
+            self.leave_within(message.seconds)
         elif isinstance(message, said.Handover):
             self.handover = True
             self.leaving.set()

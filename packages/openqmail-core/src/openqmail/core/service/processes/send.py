@@ -19,7 +19,7 @@ from openqmail.core.service.queueing import Ending, QueueFigures, Queueing
 from openqmail.core.service.status import Status, status_of
 from openqmail.core.service.waiting import LOOK_AGAIN
 from openqmail.core.values import OpenqmailError
-from openqmail.core.world import PosixDisk
+from openqmail.core.world import PosixDisk, UnwaitedThreads
 
 HANDED_OVER = 5.0
 """Seconds that deliveries under way have when another process waits for the queue."""
@@ -33,6 +33,7 @@ LOCKED = 10.0
 
 async def serve(process: Process) -> int:
     """Recover, work, and end as it is told; 111 when something stays in the journal."""
+    process.loop.set_default_executor(UnwaitedThreads())  # hooks may use it
     mutex = await _mutex(process)
     try:
         return await _Send(process).serve()

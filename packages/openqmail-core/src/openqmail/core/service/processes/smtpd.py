@@ -20,6 +20,9 @@ CHECKERS = 8
 """Workers that tell which recipients have a mailbox, at once; they are others than those that
 deliver, so guessing addresses keeps no mail waiting."""
 
+DRAIN = 20.0
+"""Seconds that sessions have to end in where nobody says how many: as at the end of the service."""
+
 
 async def serve(process: Process) -> int:
     """Until it is told to leave and its connections have ended."""
@@ -29,7 +32,7 @@ async def serve(process: Process) -> int:
     def alone() -> None:
         if not process.leaving.is_set():
             process.alert("smtpd: gate does not answer any more, and no other has come; starting anew")
-            process.leaving.set()
+            process.leave_within(DRAIN)
 
     submission, gate = SubmissionClient(), GateClient(alone=alone)
     local = local_client(process.inherited, CHECKERS)
