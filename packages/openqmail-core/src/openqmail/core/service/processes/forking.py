@@ -36,6 +36,7 @@ def forked(name: str, body: Callable[[], int], form: Form = "qmail") -> int:
 
 
 _plugs: list[bytes] = []
+_files: list[tuple[int, int]] = []  # where the memory is that a file fills, and how much of it
 
 
 def share_memory() -> None:
@@ -43,7 +44,8 @@ def share_memory() -> None:
     parent and children share is copied because one of them writes to it.
 
     A process writes where it makes objects, and, until Python 3.12, wherever it looks at one."""
-    _give_back_files()
+    _find_files()
+    give_back_files()
     gc.collect()
     gc.freeze()  # what is imported stays: no collection looks at it
     gc.set_threshold(*GARBAGE)
@@ -53,9 +55,16 @@ def share_memory() -> None:
         _plug(size)
 
 
-def _give_back_files() -> None:
+def give_back_files() -> None:
     """Keep nothing of programs and libraries in memory that only the start has needed: what is wanted
-    again comes from the file."""
+    again comes from the file.  Nothing happens before `share_memory`."""
+    for begin, size in _files:
+        give_back(begin, size)
+
+
+def _find_files() -> None:
+    """Now: who is behind walls may not look into /proc."""
+    _files.clear()
     with suppress(OSError), open("/proc/self/smaps") as areas:
         for line in areas:
             name, *words = line.split()
@@ -65,7 +74,7 @@ def _give_back_files() -> None:
             elif name in ("Anonymous:", "Swap:"):
                 untouched += words[0] == "0"  # else the linker has written there
             elif name == "VmFlags:" and read and untouched == 2:
-                give_back(begin, end - begin)
+                _files.append((begin, end - begin))
 
 
 def _plug(size: int) -> None:

@@ -34,7 +34,7 @@ from openqmail.core.service.frames.spawning import (
     StartPrograms,
     ToSpawner,
 )
-from openqmail.core.service.processes.forking import forked
+from openqmail.core.service.processes.forking import forked, give_back_files
 from openqmail.core.service.processes.logins import LoginChecks
 from openqmail.core.service.processes.process import Inherited
 from openqmail.core.service.processes.programs import run_programs
@@ -102,6 +102,7 @@ class Spawner:
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         self._control.send(said.Ready())
+        give_back_files()
         while not self._leaving or self._logins.busy or any(one.delivers for one in self._clients):
             channels = {client.channel.fileno(): client for client in self._clients}
             logins = self._logins.watched()

@@ -23,6 +23,7 @@ from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.frames.channel import Channel
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.frames.local_client import MOST, LocalClient
+from openqmail.core.service.processes.forking import give_back_files
 from openqmail.core.tls import ServerTls
 from openqmail.core.values import OpenqmailError
 from openqmail.core.world import SystemClock
@@ -134,6 +135,7 @@ class Process:
             self._introduce(port, connection)
         self._channel.send(said.Ready(note))
         self._beat()
+        give_back_files()
 
     def failed(self, error: OpenqmailError) -> None:
         """It cannot do its work."""

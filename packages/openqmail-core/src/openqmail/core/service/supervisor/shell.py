@@ -23,6 +23,7 @@ from openqmail.core.service.confine import walls_of
 from openqmail.core.service.frames import supervision as said
 from openqmail.core.service.frames.codec import FrameError
 from openqmail.core.service.lock import HomeLock
+from openqmail.core.service.processes.forking import give_back_files
 from openqmail.core.service.processes.process import Inherited
 from openqmail.core.service.status import serving
 from openqmail.core.service.supervisor import machine as mind
@@ -314,6 +315,7 @@ class Supervisor:
             self._say(Notice(f"upgraded: {line}" if self._legacy else line))
         self._legacy = None
         self._manager.tell("READY=1")
+        give_back_files()
         if self._reload_later:
             self._reload()
 
