@@ -16,6 +16,9 @@ _BLOCKS = (48, 513, 16)
 _ROW = 8
 """So many blocks one behind the other are no gaps any more."""
 
+_LIBRARY = ".so"
+"""In the name of what Python, or the dynamic linker, has loaded and never unloads."""
+
 _GAPS = 32 << 10
 """More bytes than there are in gaps between blocks of one size."""
 
@@ -36,7 +39,7 @@ def forked(name: str, body: Callable[[], int], form: Form = "qmail") -> int:
 
 
 _plugs: list[bytes] = []
-_files: list[tuple[int, int]] = []  # where the memory is that a file fills, and how much of it
+_files: list[tuple[int, int]] = []  # where the memory is that Python's own files fill, and how much
 
 
 def share_memory() -> None:
@@ -56,21 +59,24 @@ def share_memory() -> None:
 
 
 def give_back_files() -> None:
-    """Keep nothing of programs and libraries in memory that only the start has needed: what is wanted
+    """Keep nothing of Python and libraries in memory that only the start has needed: what is wanted
     again comes from the file.  Nothing happens before `share_memory`."""
     for begin, size in _files:
         give_back(begin, size)
 
 
 def _find_files() -> None:
-    """Now: who is behind walls may not look into /proc."""
+    """Now: who is behind walls may not look into /proc.  Only what stays where it is as long as the process
+    is: where something else may lie some day, giving back would be losing."""
+    python = os.path.realpath(sys.executable)
     _files.clear()
     with suppress(OSError), open("/proc/self/smaps") as areas:
         for line in areas:
             name, *words = line.split()
             if not name.endswith(":"):  # where it begins and ends, what may be done with it, ..., its file
                 begin, end = (int(one, 16) for one in name.split("-"))
-                read, untouched = words[0] in ("r-xp", "r--p") and words[-1].startswith("/"), 0
+                stays = words[-1] == python or _LIBRARY in os.path.basename(words[-1])
+                read, untouched = words[0] in ("r-xp", "r--p") and stays, 0
             elif name in ("Anonymous:", "Swap:"):
                 untouched += words[0] == "0"  # else the linker has written there
             elif name == "VmFlags:" and read and untouched == 2:
