@@ -363,6 +363,50 @@ def test_a_function_that_breaks_for_a_large_message_is_a_failed_hook(
         hook.returns.set()
 
 
+class Busy:
+    """Gives a new body for the message of `first`, and keeps all others until that has been taken."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Semaphore(0), threading.Event()
+        self.calls = 0
+
+    def message(self, session: Any, envelope: Any, body: Any, edits: Any) -> None:
+        if envelope.sender == b"first@c.example":
+            edits.replace_body(self.pieces)
+        else:
+            self.begun.release()
+            self.go.wait(20)
+
+    def pieces(self) -> Any:
+        self.calls += 1
+        yield b"x\n"
+        for _ in range(3 if self.calls == 1 else 0):
+            assert self.begun.acquire(timeout=20)
+        yield b"y\n"
+
+
+def test_a_new_body_is_read_while_the_same_hook_looks_at_as_many_others_as_it_may(
+    settings: Settings, running: Any
+) -> None:
+    hook = Busy()
+
+    async def story() -> None:
+        async with running(settings, [Named("busy", hook, 10.0)]) as server:
+            clients = [await (await server.client()).hello() for _ in range(7)]
+            for number, client in enumerate(clients):
+                await client.data(sender=b"other@c.example" if number else b"first@c.example")
+                client.writer.write(wire(BIG))
+            assert (await clients[0].reply())[:3] == b"250"
+            hook.go.set()
+            for client in clients[1:]:
+                assert (await client.reply())[:3] == b"250"
+
+    try:
+        asyncio.run(story())
+    finally:
+        hook.go.set()
+
+
 @pytest.mark.parametrize("how", ["raises", "exits", "hangs"])
 def test_a_function_that_breaks_when_its_large_message_is_stored_puts_that_off(
     settings: Settings, running: Any, how: str

@@ -5,7 +5,8 @@ so; with `on_error=pass` it is passed over.  Nothing here raises but what `call`
 
 A plain method that reads from the disk is called in one of a few threads of this hook's alone: one that
 never returns keeps these, and no other hook and nothing of core waits for it.  A function that it gives
-as a new body of a large message is its work as well: it is called there, whoever reads.
+as a new body of a large message is its work as well: it is called in a few more, whoever reads, so that no
+message that is read waits for others to be looked at.
 """
 
 import asyncio
@@ -24,7 +25,8 @@ TIMEOUT = 60.0
 """Seconds that one hook may take for one step, where its line says nothing else."""
 
 THREADS = 4
-"""In which a hook's plain method is called at once; further calls wait, in the time that the hook has."""
+"""In which a hook's plain method is called at once, and as many for functions that give bodies; further calls
+wait, in the time that the hook has."""
 
 BROKEN = Defer(Reply(451, b"4.3.0", (b"a check of ours failed; try again later",)))
 """What a hook that failed answers."""
@@ -45,14 +47,14 @@ class Named(NamedTuple):
 class Method:
     """What a hook has for one step.  `call`: its method itself, with nothing in between."""
 
-    __slots__ = ("_log", "_named", "_step", "_threads", "call")
+    __slots__ = ("_log", "_named", "_pools", "_step", "call")
 
     def __init__(self, named: Named, step: str, log: Log) -> None:
         self.call: Callable[..., Any] = getattr(named.hook, step)
         self._named = named
         self._step = step
         self._log = log
-        self._threads: ThreadPoolExecutor | None = None
+        self._pools: dict[str, ThreadPoolExecutor] = {}
 
     async def beside(self, *facts: Any) -> Any:
         """As `call`, where it may read the disk and nobody else should wait for that: in a thread, but for an
@@ -62,18 +64,18 @@ class Method:
         if inspect.iscoroutinefunction(self.call):
             answer = await self.call(*facts)
         else:
-            answer = await loop.run_in_executor(self._pool(), self.call, *facts)
+            answer = await loop.run_in_executor(self._pool("calls"), self.call, *facts)
         edits: Edits = facts[-1]
         if (called := edits.called()) is not None:
             pieces = called()
-            while await loop.run_in_executor(self._pool(), _next, pieces) is not None:
+            while await loop.run_in_executor(self._pool("bodies"), _next, pieces) is not None:
                 pass
         return answer
 
     def own(self, called: Pieces) -> Pieces:
         """What a function gives, for who reads it in any thread: each piece is made in a thread of this hook,
         in the time that it has.  Else the log says so, and reading raises TemporaryFailure."""
-        loop, threads = asyncio.get_running_loop(), self._pool()
+        loop, threads = asyncio.get_running_loop(), self._pool("bodies")
 
         def read() -> Iterator[bytes]:
             pieces = called()
@@ -100,10 +102,10 @@ class Method:
                 loop.call_soon_threadsafe(self._log, said)
             raise TemporaryFailure(f"hook {self._named.name} {why}") from error
 
-    def _pool(self) -> ThreadPoolExecutor:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(THREADS, f"hook-{self._named.name}")
-        return self._threads
+    def _pool(self, work: Literal["calls", "bodies"]) -> ThreadPoolExecutor:
+        if work not in self._pools:
+            self._pools[work] = ThreadPoolExecutor(THREADS, f"hook-{self._named.name}-{work}")
+        return self._pools[work]
 
     async def awaited(self, answer: Any) -> Any:
         """What it answers in the end, when it waits.  Its failure counts as that."""

@@ -7,6 +7,7 @@ Where it cannot be written mail goes on, and an alert says so once, until it wor
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from openqmail.core.log import events
@@ -38,6 +39,8 @@ class History:
         self._size = 0
         self._children: dict[int, Made] = {}
         """Of the thread: messages that were made here and whose own events are still to come."""
+        self._thread = ThreadPoolExecutor(1, "history")
+        """Not the loop's, which hooks may use up."""
         self._running: asyncio.Future[str] | None = None
         self._scheduled = False
         self._missed = 0
@@ -65,6 +68,7 @@ class History:
                 self._write(self._put)
             assert self._running is not None
             await asyncio.wait((self._running,))
+        self._thread.shutdown(wait=False)
         self._files.close()
 
     # --- on the loop ----------------------------------------------------------------------
@@ -91,7 +95,7 @@ class History:
 
     def _write(self, work: Callable[[Kept, int], str]) -> None:
         kept, self._kept, self._size = self._kept, [], 0
-        self._running = asyncio.get_running_loop().run_in_executor(None, work, kept, self._days)
+        self._running = asyncio.get_running_loop().run_in_executor(self._thread, work, kept, self._days)
         self._running.add_done_callback(self._written)
 
     def _written(self, done: "asyncio.Future[str]") -> None:
