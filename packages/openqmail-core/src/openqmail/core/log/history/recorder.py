@@ -68,7 +68,6 @@ class History:
                 self._write(self._put)
             assert self._running is not None
             await asyncio.wait((self._running,))
-        self._thread.shutdown(wait=False)
         self._files.close()
 
     # --- on the loop ----------------------------------------------------------------------
