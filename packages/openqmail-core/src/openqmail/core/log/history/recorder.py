@@ -39,7 +39,7 @@ class History:
         self._size = 0
         self._children: dict[int, Made] = {}
         """Of the thread: messages that were made here and whose own events are still to come."""
-        self._thread = ThreadPoolExecutor(1, "history")
+        self._thread: ThreadPoolExecutor | None = None
         """Not the loop's, which hooks may use up."""
         self._running: asyncio.Future[str] | None = None
         self._scheduled = False
@@ -68,6 +68,9 @@ class History:
                 self._write(self._put)
             assert self._running is not None
             await asyncio.wait((self._running,))
+        if self._thread is not None:
+            self._thread.shutdown()  # it has nothing to do
+            self._thread = None
         self._files.close()
 
     # --- on the loop ----------------------------------------------------------------------
@@ -94,6 +97,8 @@ class History:
 
     def _write(self, work: Callable[[Kept, int], str]) -> None:
         kept, self._kept, self._size = self._kept, [], 0
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "history")
         self._running = asyncio.get_running_loop().run_in_executor(self._thread, work, kept, self._days)
         self._running.add_done_callback(self._written)
 
