@@ -260,7 +260,7 @@ def test_accepted_mail_outlives(end):
 
 def test_nothing_is_left_behind_when_a_test_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    before, descriptors = threading.enumerate(), len(os.listdir("/proc/self/fd"))
+    before, descriptors = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
     with pytest.raises(ZeroDivisionError), Mta(receivers={"far.example": Receiver(then=Silence())}) as mta:
         mta.submit("alice@a.example", ["alice@a.example", "x@far.example"], TEXT)
         half = smtplib.SMTP("127.0.0.1", mta.port)  # a session that is under way
@@ -268,7 +268,7 @@ def test_nothing_is_left_behind_when_a_test_fails(tmp_path, monkeypatch):
         1 / 0  # noqa: B018
     half.close()
     gc.collect()
-    assert threading.enumerate() == before
+    assert set(threading.enumerate()) <= before  # some of them may have ended
     assert len(os.listdir("/proc/self/fd")) <= descriptors
     assert list(tmp_path.iterdir()) == []
     mta.close()  # once more is no mistake
