@@ -1,11 +1,10 @@
 """Hooks of mail going out: another way for some, a last hand on the body, what became of it."""
 
 import asyncio
-import sys
-import threading
 
 import pytest
 
+from breaking_body import BreakingBody
 from openqmail.core.control.settings import Route
 from openqmail.core.hooks import Defer, HookChain, Named
 from openqmail.core.log import MemoryLog
@@ -148,26 +147,9 @@ def test_a_hook_that_fails_defers_and_is_passed_over_where_that_is_wanted(scene,
     assert b"passed" in log.lines()[0]
 
 
-class Breaks:
-    """As a new body it gives a function, which breaks when it is called for the `bad` time and later."""
-
-    def __init__(self, how, bad):
-        self.how, self.bad, self.calls = how, bad, 0
-        self.returns = threading.Event()
-
+class Breaks(BreakingBody):
     def prepare(self, delivery, body, edits):
         edits.replace_body(self.pieces)
-
-    def pieces(self):
-        self.calls += 1
-        yield b"x\n"
-        if self.calls < self.bad:
-            return
-        if self.how == "hangs":
-            self.returns.wait()
-        elif self.how == "exits":
-            sys.exit(3)
-        raise RuntimeError("no more")
 
 
 @pytest.mark.parametrize("bad", [1, 2, 3], ids=["at once", "before it is sent", "while it is sent"])

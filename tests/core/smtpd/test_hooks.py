@@ -1,13 +1,13 @@
 """Hooks of mail coming in, asked by a real session: with direct calls, and with frames in between."""
 
 import asyncio
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from breaking_body import BreakingBody
 from openqmail.core.control.settings import Settings
 from openqmail.core.hooks import (
     Accept,
@@ -308,28 +308,11 @@ def test_a_new_body_that_breaks_defers_the_message(settings: Settings, running: 
     asyncio.run(story(BIG))
 
 
-class Breaks:
-    """Its new body, a function, breaks in some way when it is called for the `bad` time and later."""
-
-    def __init__(self, how: str, bad: int) -> None:
-        self.how, self.bad, self.calls = how, bad, 0
-        self.returns = threading.Event()
-
+class Breaks(BreakingBody):
     def message(self, session: Any, envelope: Any, body: Any, edits: Any) -> None:
         edits.prepend(b"Broken: yes")
         edits.recipients = [Recipient(b"else@a.example")]
         edits.replace_body(self.pieces)
-
-    def pieces(self) -> Any:
-        self.calls += 1
-        yield b"x\n"
-        if self.calls < self.bad:
-            return
-        if self.how == "hangs":
-            self.returns.wait()
-        elif self.how == "exits":
-            sys.exit(3)
-        raise RuntimeError("no more")
 
 
 @pytest.mark.parametrize("on_error", ["pass", "defer"])

@@ -4,6 +4,7 @@ Views of a body are laid over each other: without the first octets, with CRLF li
 edits (edits.py).  A view of a small body is made at once, one of a large body as it is read.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from openqmail.core.values import Body, BytesBody
@@ -69,7 +70,7 @@ def wire(body: Body) -> Body:
     return _Wire(body)
 
 
-class View:
+class View(ABC):
     """Of a large body."""
 
     data = None
@@ -85,8 +86,8 @@ class View:
             self._size = sum(map(len, self.chunks()))
         return self._size
 
-    def chunks(self) -> Iterator[bytes]:
-        raise NotImplementedError
+    @abstractmethod
+    def chunks(self) -> Iterator[bytes]: ...
 
 
 class Rest(View):

@@ -105,8 +105,8 @@ class Edits:
         if not self._prepended and not self._removed and self._body is None:
             return body
         pieces: Pieces | None = None if self._body is None else partial(_stored, self._body)
-        if pieces is not None and callable(self._body) and body.data is None:
-            pieces = own(pieces)
+        if body.data is None and (called := self.called()) is not None:
+            pieces = own(called)
         edited = _Edited(body, b"".join(self._prepended), self._removed, pieces)
         return edited if body.data is None else BytesBody(b"".join(edited.chunks()))
 

@@ -7,7 +7,7 @@ disk takes it twice and the memory never.
 
 import asyncio
 from asyncio import Future
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -153,7 +153,7 @@ async def _stored(submission: Submission, readers: Executor, head: bytes, body: 
     try:
         await large.write(head)
         chunks = iter(body.chunks())
-        while (chunk := await loop.run_in_executor(readers, _next, chunks)) is not None:
+        while chunk := await loop.run_in_executor(readers, next, chunks, b""):
             await large.write(chunk)
     except BaseException as error:
         large.abort()
@@ -165,7 +165,3 @@ async def _stored(submission: Submission, readers: Executor, head: bytes, body: 
 
 async def _now(answer: "T | Future[T]") -> T:
     return await answer if isinstance(answer, Future) else answer
-
-
-def _next(chunks: Iterator[bytes]) -> bytes | None:
-    return next(chunks, None)

@@ -68,7 +68,7 @@ class Method:
         edits: Edits = facts[-1]
         if (called := edits.called()) is not None:
             pieces = called()
-            while await loop.run_in_executor(self._pool("bodies"), _next, pieces) is not None:
+            while await loop.run_in_executor(self._pool("bodies"), next, pieces, b""):
                 pass
         return answer
 
@@ -79,16 +79,16 @@ class Method:
 
         def read() -> Iterator[bytes]:
             pieces = called()
-            while (piece := self._piece(loop, threads, pieces)) is not None:
+            while piece := self._piece(loop, threads, pieces):
                 yield piece
 
         return read
 
     def _piece(
         self, loop: asyncio.AbstractEventLoop, threads: ThreadPoolExecutor, pieces: Iterator[bytes]
-    ) -> bytes | None:
+    ) -> bytes:
         seconds = self._named.timeout
-        work = threads.submit(_next, pieces)
+        work = threads.submit(next, pieces, b"")
         try:
             return work.result(seconds)
         except FAILURES as error:
@@ -134,10 +134,6 @@ class Method:
 
     def _raised(self, error: BaseException) -> str:
         return f"failed at {self._step}: {told(error, module_of(self._named.hook))}"
-
-
-def _next(pieces: Iterator[bytes]) -> bytes | None:
-    return next(pieces, None)
 
 
 Waiting = tuple[Method, Any]

@@ -1,7 +1,6 @@
 """New messages made out of queued ones: a text of ours, then the original, byte for byte."""
 
 import asyncio
-from collections.abc import Iterator
 
 from openqmail.core.ports import LARGE, LargeBody
 from openqmail.core.queue import QueueStore
@@ -22,7 +21,7 @@ async def prefixed(store: QueueStore, text: bytes, number: int, behind: bytes = 
     try:
         await large.write(text)
         chunks = body.chunks()
-        while chunk := await loop.run_in_executor(READERS, _next, chunks):
+        while chunk := await loop.run_in_executor(READERS, next, chunks, b""):
             await large.write(chunk)
         if behind:
             await large.write(behind)
@@ -30,7 +29,3 @@ async def prefixed(store: QueueStore, text: bytes, number: int, behind: bytes = 
         large.abort()
         raise
     return large
-
-
-def _next(chunks: Iterator[bytes]) -> bytes:
-    return next(chunks, b"")
